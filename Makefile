@@ -1,0 +1,37 @@
+# make venv   an environment in .venv          make run    the quickstart: tables, pictures, a page
+# make test   all tests                        make check  format, lint, types
+# Another interpreter: make PYTHON=python3.12 ...   A CUDA build of torch: make TORCH_INDEX= EXTRAS=dev,cuda venv
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= dev
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := $(VENV)/bin
+# Threads that wait must not spin: on two cores that costs more than it saves.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: venv run test check clean
+venv: $(VENV)/.installed
+
+# torch comes first and alone: its CPU build lies in an index of its own, and any other package would pull the CUDA one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: Python 3.11 or newer with venv is needed: apt-get install python3-venv, or make PYTHON=...'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --retries 1 --constraint constraints.txt torch \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+run: venv
+	$(BIN)/assay run experiment=quickstart
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) outputs

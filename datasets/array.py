@@ -1,0 +1,130 @@
+"""Images in a NumPy file."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..harness.files import digest, sha256_of
+from ..harness.protocols import Dataset, Split
+from ..harness.registry import dataset
+from .splits import Arrays, Part, check_holdout
+
+CHANNELS = (1, 3)
+MOST_CLASSES = 1_000_000
+ROWS = 1024
+"""Rows examined at a time."""
+
+
+@dataset
+def array(path: str = "", holdout: float = 0.1) -> Dataset:
+    """Images of a .npy file, which is mapped into memory, or of a .npz file.
+
+    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, uint8 or float in [0, 1]. A .npz file has
+    them as `images`, with or without integer `labels`, and may have `test_images` (and `test_labels`).
+
+    holdout: the last share of the images, which is the test split where the file has no test images.
+
+    Raises ValueError naming the array and the first bad row, FileNotFoundError.
+    """
+    check_holdout("array", holdout)
+    if not path:
+        raise ValueError("data set array needs a file: give dataset.array.path=FILE.npy (or .npz)")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"dataset.array.path={path} does not exist; give a .npy or .npz file")
+    arrays = _read(file)
+    if "images" not in arrays:
+        raise ValueError(f"{file} has no array `images`; it has {', '.join(arrays) or 'none'}")
+    parts: dict[Split, Part] = {"train": _part(file, arrays, "images", "labels")}
+    if "test_images" in arrays:
+        parts["test"] = _part(file, arrays, "test_images", "test_labels")
+        _check_alike(file, parts["train"], parts["test"])
+    else:
+        images, labels = parts["train"]
+        train = len(images) - round(len(images) * holdout)
+        if train == 0:
+            raise ValueError(f"{file} has {len(images)} images; holdout={holdout} leaves none to train on")
+        parts = {
+            "train": Part(images[:train], None if labels is None else labels[:train]),
+            "test": Part(images[train:], None if labels is None else labels[train:]),
+        }
+    labelled = [part.labels for part in parts.values() if part.labels is not None and len(part.labels)]
+    classes = 1 + max((int(labels.max()) for labels in labelled), default=-1)
+    counts: dict[Split, int] = {split: len(part.images) for split, part in parts.items()}
+    fingerprint = digest("array", 1, sha256_of(file), float(holdout))
+    return Arrays("array", fingerprint, [str(c) for c in range(classes)], counts, parts.__getitem__)
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name; the one of a .npy file is `images`."""
+    try:
+        content = np.load(file, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"images": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is not a readable .npy or .npz file without pickles ({error})") from None
+
+
+def _part(file: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> Part:
+    pictures = _channels_first(f"{file}, {images}", arrays[images])
+    _check_values(f"{file}, {images}", pictures)
+    numbers = arrays.get(labels)
+    if numbers is not None:
+        _check_labels(f"{file}, {labels}", numbers, len(pictures))
+    return Part(pictures, numbers)
+
+
+def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
+    """A view [N, C, H, W]."""
+    if 0 in images.shape:
+        raise ValueError(f"{what}: shape {images.shape} is empty")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4:
+        first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+        if first != last:
+            return images if first else images.transpose(0, 3, 1, 2)
+    raise ValueError(
+        f"{what}: shape {images.shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 on one side alone"
+    )
+
+
+def _check_values(what: str, images: NDArray[Any]) -> None:
+    if images.dtype == np.uint8:
+        return
+    if images.dtype.kind != "f":
+        raise ValueError(f"{what}: type {images.dtype}; give uint8 in 0..255 or a float type in [0, 1]")
+    for start in range(0, len(images), ROWS):
+        rows = images[start : start + ROWS]
+        inside = (rows >= 0) & (rows <= 1)
+        if not inside.all():
+            row = int(np.argmin(inside.all(axis=(1, 2, 3))))
+            value = rows[row][~inside[row]][0]
+            raise ValueError(
+                f"{what}: row {start + row} of {len(images)} holds {value}, outside [0, 1]; "
+                "scale the images to [0, 1], or give uint8"
+            )
+
+
+def _check_labels(what: str, labels: NDArray[Any], count: int) -> None:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{what}: {labels.dtype} of shape {labels.shape}; give {count} whole numbers, one per image")
+    bad = (labels < 0) | (labels >= MOST_CLASSES)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{what}: row {row} is {labels[row]}, not a class number 0..{MOST_CLASSES - 1}")
+
+
+def _check_alike(file: Path, train: Part, test: Part) -> None:
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"{file}: images are {train.images.shape[1:]} and test_images {test.images.shape[1:]} [C, H, W]; "
+            "give both one shape"
+        )
+    if (train.labels is None) != (test.labels is None):
+        raise ValueError(f"{file} has labels of one split only; give both `labels` and `test_labels`, or neither")

@@ -1,0 +1,172 @@
+"""Images in a directory, with classes as sub-folders."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..harness.files import digest, sha256_of
+from ..harness.protocols import Dataset, Samples, Split
+from ..harness.registry import dataset
+from .splits import check_holdout, check_range
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+MODES = {"RGB": 3, "L": 1}
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+class Folder:
+    """A Dataset of image files, decoded when they are taken; `names` are relative to `root`."""
+
+    name = "folder"
+
+    def __init__(
+        self,
+        root: Path,
+        names: Mapping[Split, Sequence[str]],
+        labels: Mapping[Split, Sequence[int]] | None,
+        classes: Sequence[str],
+        size: int,
+        mode: str,
+        fingerprint: str,
+    ):
+        self._root, self._names, self._labels = root, names, labels
+        self._size, self._mode = size, mode
+        self.classes, self.fingerprint = classes, fingerprint
+
+    def count(self, split: Split) -> int:
+        return len(self._names[split])
+
+    def take(self, split: Split, start: int, stop: int) -> Samples:
+        check_range(self.name, split, self.count(split), start, stop)
+        names = self._names[split][start:stop]
+        images = torch.stack([decode(self._root / name, self._size, self._mode) for name in names])
+        return Samples(images, None if self._labels is None else torch.tensor(self._labels[split][start:stop]))
+
+
+@dataset
+def folder(root: str = "", size: int = 0, mode: str = "RGB", holdout: float = 0.1) -> Dataset:
+    """Images of the directory `root`, in the order of their names; each sub-folder is a class.
+
+    Images that lie in `root` itself have no labels. `root` may instead have the folders train/ and test/ (or val/,
+    where there is no test/), laid out in the same way.
+
+    size: 0 where all images have one size; otherwise the shorter side is resized to it (bicubic, with antialiasing) and
+    the centre size × size is cut out. mode: "RGB" or "L" (grey); transparency is dropped, EXIF orientation ignored.
+    holdout: the share of images, chosen by the sha256 of their names, that is the test split where there are no folders
+    for it.
+
+    Raises ValueError naming the file that cannot be read or does not fit, FileNotFoundError.
+    """
+    check_holdout("folder", holdout)
+    if not root:
+        raise ValueError("data set folder needs a directory: give dataset.folder.root=DIRECTORY")
+    if mode not in MODES:
+        raise ValueError(f"dataset.folder.mode={mode!r} must be one of {', '.join(MODES)}")
+    if size < 0:
+        raise ValueError(f"dataset.folder.size={size} must be 0 (as stored) or a number of pixels")
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise FileNotFoundError(f"dataset.folder.root={root} is not a directory")
+    names, above = _splits(top, holdout)
+    classes, labels = _classes(top, names, above)
+    if size == 0:
+        _check_sizes(top, [*names["train"], *names["test"]])
+    content = {split: [(name, sha256_of(top / name)) for name in names[split]] for split in names}
+    fingerprint = digest("folder", 1, content, size, mode, float(holdout))
+    return Folder(top, names, labels, classes, size, mode, fingerprint)
+
+
+def decode(path: Path, size: int, mode: str) -> Tensor:
+    """One image as uint8 [C, H, W]."""
+    with _opened(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are of type {image.mode}, not 8 bits a channel")
+        pixels = image.convert(mode)
+    if size:
+        width, height = (max(size, round(side * size / min(pixels.size))) for side in pixels.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        pixels = pixels.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    return torch.from_numpy(np.array(pixels)).reshape(*pixels.size[::-1], MODES[mode]).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file. Raises ValueError naming it when opening or what is done with it fails."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
+
+
+def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
+    """Names by split, and how many folders of a name stand above the class."""
+    inside = {path.name for path in top.iterdir() if path.is_dir()}
+    test = "test" if "test" in inside else "val"
+    if {"train", test} <= inside:
+        return {"train": _images(top, "train"), "test": _images(top, test)}, 1
+    if len(inside) == 1 and inside <= {"train", "test", "val"}:
+        raise ValueError(
+            f"dataset.folder.root={top} has {inside.pop()}/ alone; add the other split (train/ and test/ or val/), "
+            "or name the folder in it as root"
+        )
+    names = _images(top, ".")
+    held = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < holdout * 2**32 for name in names]
+    train = [name for name, out in zip(names, held, strict=True) if not out]
+    if not train:
+        raise ValueError(
+            f"dataset.folder.root={top} has {len(names)} images; holdout={holdout} leaves none to train on"
+        )
+    return {"train": train, "test": [name for name, out in zip(names, held, strict=True) if out]}, 0
+
+
+def _images(top: Path, below: str) -> list[str]:
+    """Names of the images in a folder and its sub-folders, relative to `top`, in order; hidden ones are left out."""
+    paths = (path.relative_to(top) for path in (top / below).rglob("*") if path.suffix.lower() in SUFFIXES)
+    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    if not names:
+        raise FileNotFoundError(f"{top / below} has no images ({', '.join(SUFFIXES)})")
+    return names
+
+
+def _classes(
+    top: Path, names: Mapping[Split, Sequence[str]], above: int
+) -> tuple[list[str], dict[Split, list[int]] | None]:
+    """Class names and labels: the folder of an image, or no labels where images lie in none."""
+    found = {split: [_class(name, above) for name in names[split]] for split in names}
+    classes = sorted({label for labels in found.values() for label in labels if label is not None})
+    if not classes:
+        return [], None
+    for split, labels in found.items():
+        if None in labels:
+            loose = names[split][labels.index(None)]
+            raise ValueError(f"{top / loose} lies in no class folder, others do; move it into one, or move all out")
+    only = set(found["test"]) - set(found["train"])
+    if only and above:
+        raise ValueError(f"{top}: class {sorted(map(str, only))[0]!r} has test images and no training images")
+    number = {label: i for i, label in enumerate(classes)}
+    return classes, {split: [number[label] for label in labels if label is not None] for split, labels in found.items()}
+
+
+def _class(name: str, above: int) -> str | None:
+    parts = name.split("/")
+    return parts[above] if len(parts) > above + 1 else None
+
+
+def _check_sizes(top: Path, names: Sequence[str]) -> None:
+    expected = None
+    for name in names:
+        with _opened(top / name) as image:
+            found = image.size
+        expected = expected or found
+        if found != expected:
+            raise ValueError(
+                f"{top / name} has {found[0]} x {found[1]} pixels, {names[0]} {expected[0]} x {expected[1]}; "
+                "give dataset.folder.size=PIXELS to resize them all"
+            )

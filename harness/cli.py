@@ -1,0 +1,247 @@
+"""The command line. The only file that knows hydra."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from .. import __version__
+from .evaluate import reason
+from .progress import say
+from .protocols import pick_device
+from .records import read_records
+from .registry import DATASETS, GROUPS, PLUGINS, TASKS, Registry, discover, unknown
+from .report import report
+from .scores import write_scores
+from .store import Store, open_store
+from .study import Study, only, open_study
+from .tables import compare_with_published
+from .train import train
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
+
+  assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
+  assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
+  assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
+  assay list [KIND]             metrics, generators, datasets, extractors, tasks, trainers, experiments
+  assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
+  --plugin FILE                 with any of these: a Python file that declares metrics or anything else
+
+  assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
+  assay run metric=[precision,recall] n=2000           two metrics
+  assay run metric=latent_density metric.latent_density.bandwidth=0.5
+  assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
+
+`assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
+
+_folders: dict[Path, Store] = {}
+
+
+class Folder(Callback):
+    """Tells `main` which folder a run writes to, once hydra has composed its config."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _folders[Path(config.out) / str(config.name)] = open_store(config.store)
+
+    on_multirun_start = on_run_start
+
+
+def main() -> None:
+    """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
+    arguments = _take_plugins(sys.argv[1:])
+    commands: Mapping[str, Callable[[list[str]], int]] = {
+        "run": _run, "report": _report, "list": _list, "train": _train
+    }  # fmt: skip
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(__version__)
+        sys.exit(0)
+    try:
+        if arguments[0] not in commands:
+            raise LookupError(unknown("command", arguments[0], list(commands)))
+        discover()
+        code = commands[arguments[0]](arguments[1:])
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        code = 130
+    except (LookupError, OSError, ValueError) as error:
+        say(f"error: {reason(error)}")
+        code = 2
+    sys.exit(code)
+
+
+def _run(overrides: list[str]) -> int:
+    begin = time.time()
+    _hydra("evaluate", overrides, _job)
+    failed = 0
+    for folder, store in _folders.items():
+        if len(_folders) > 1 and not (folder / "records").is_dir():  # `out` or `name` is swept: hydra told the default
+            continue
+        write_scores(folder, store)
+        print(report(folder))
+        fresh = read_records(folder, since=begin)
+        if not fresh and not store.made:
+            say("nothing was recomputed: every record and every array was there and valid")
+        for record in fresh:
+            if record.status == "failed":
+                say(f"failed: {record.generator} {record.label}: {record.error}")
+                failed += 1
+        say(compare_with_published(folder))
+    return 1 if failed else 0
+
+
+def _job(plain: dict[str, Any]) -> None:
+    """One generator on one data set: every chosen metric, then every chosen task."""
+    discover()
+    metrics, tasks = plain.get("metric") or {}, plain.get("task") or {}
+    if not metrics and not tasks:
+        raise ValueError("nothing to do: choose metric=NAME, task=NAME or experiment=NAME (`assay list` shows them)")
+    study = _open(plain)
+    for name, options in metrics.items():
+        changes = {key: plain[key] for key in ("through", "encode") if plain[key] is not None}
+        study.evaluate(study.cell(name, **changes, **(options or {})))
+    for name, options in tasks.items():
+        TASKS[name].function(study, **(options or {}))
+
+
+def _open(config: dict[str, Any]) -> Study:
+    keys = ("features", "store", "device", "seed", "n", "scores", "signals", "classes", "given", "sets")
+    chosen = {key: config[key] for key in keys}
+    folder = Path(config["out"]) / str(config["name"])
+    _folders[folder] = open_store(config["store"])
+    return open_study(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
+
+
+def _train(overrides: list[str]) -> int:
+    # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
+    overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
+    _hydra("train", overrides, _train_job)
+    return 0
+
+
+def _train_job(plain: dict[str, Any]) -> None:
+    data_name, data_options = only(plain["dataset"], "dataset")
+    name, options = only(plain["trainer"], "trainer")
+    data = DATASETS[data_name].function(**data_options)
+    train(name, options, data, plain["seed"], Path(plain["out"]), pick_device(plain["device"]), data_options)
+
+
+def _report(arguments: list[str]) -> int:
+    folder = Path(arguments[0] if arguments else "outputs/quickstart")
+    print(report(folder))
+    say(compare_with_published(folder))
+    return 0
+
+
+def _list(arguments: list[str]) -> int:
+    kinds = [f"{group}s" for group in GROUPS] + ["experiments"]
+    for kind in arguments or kinds:
+        if kind not in kinds:
+            raise LookupError(unknown("kind", kind, kinds))
+        table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
+        for column in ("name", "better", "kind"):
+            table.add_column(column, no_wrap=True)
+        for column in ("options", "source or first line"):
+            table.add_column(column, overflow="fold")
+        for row in _rows(kind):
+            table.add_row(*row)
+        Console(highlight=False).print(table, markup=False)
+    return 0
+
+
+def _rows(kind: str) -> list[tuple[str, ...]]:
+    if kind == "experiments":
+        files = sorted((CONFIGS / "experiment").glob("*.yaml"))
+        return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
+    rows: list[tuple[str, ...]] = []
+    for name, entry in sorted(GROUPS[kind[:-1]].items()):
+        options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
+        first_line = (entry.function.__doc__ or "").strip().splitlines()[:1]
+        metric = kind == "metrics"
+        rows.append((
+            name, entry.better if metric else "", entry.kind if metric else "", options,
+            entry.source if metric else "".join(first_line),
+        ))  # fmt: skip
+    return rows
+
+
+def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], None]) -> None:
+    store = ConfigStore.instance()
+    for group, registry in GROUPS.items():
+        every = {name: dict(entry.options) for name, entry in registry.items()}
+        for name, options in every.items():
+            store.store(group=group, name=name, node={name: options})
+        store.store(group=group, name="all", node=every)
+    _check_names(overrides, config_name)
+    sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *overrides]
+    hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)(_in_one_line(job))()
+
+
+def _in_one_line(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None]:
+    """The job on a plain config, with what a user can mend told in one line instead of a traceback."""
+
+    def run(config: DictConfig) -> None:
+        try:
+            job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:
+            say(f"error: {reason(error)}")
+            raise SystemExit(2) from None
+
+    return run
+
+
+def _check_names(overrides: Sequence[str], config_name: str) -> None:
+    """Raise LookupError for a name that nothing knows; hydra's own message would not say which are near."""
+    experiments = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml"))
+    options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
+    for override in overrides:
+        if override.startswith(("-", "+", "~", "hydra")):
+            continue
+        key, equals, value = override.partition("=")
+        group, *rest = key.split(".")
+        if not equals:
+            raise ValueError(f"{override!r} is no override; write option=value")
+        if group == "experiment" and re.fullmatch(r"[\w-]+", value) and value not in [*experiments, "null"]:
+            raise LookupError(unknown("experiment", value, experiments))
+        if group not in [*GROUPS, *options, "experiment"]:
+            raise LookupError(unknown("option", group, [*options, *GROUPS, "experiment"]))
+        if group not in GROUPS:
+            continue
+        registry: Registry = GROUPS[group]
+        names = rest[:1] if rest else re.findall(r"\w+", value) if "(" not in value and value != "null" else []
+        for name in names:
+            if name != "all":
+                registry[name]
+        if len(rest) > 1 and rest[1] not in registry[rest[0]].options:
+            raise LookupError(unknown(f"option of {group} {rest[0]}:", rest[1], sorted(registry[rest[0]].options)))
+
+
+def _take_plugins(arguments: list[str]) -> list[str]:
+    """The arguments without `--plugin FILE`; the files go to the environment, which worker processes inherit."""
+    rest, files = [], list(filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)))
+    position = 0
+    while position < len(arguments):
+        if arguments[position] == "--plugin" and position + 1 < len(arguments):
+            files.append(str(Path(arguments[position + 1]).absolute()))
+            position += 1
+        elif arguments[position].startswith("--plugin="):
+            files.append(str(Path(arguments[position].removeprefix("--plugin=")).absolute()))
+        else:
+            rest.append(arguments[position])
+        position += 1
+    os.environ[PLUGINS] = os.pathsep.join(files)
+    return rest

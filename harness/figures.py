@@ -1,0 +1,44 @@
+"""How pictures are drawn and saved: the same numbers give the same bytes."""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from .files import replace
+
+BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG without date or program name inside."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    replace(path, content.getvalue())
+    return path
+
+
+def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2) -> Path:
+    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller."""
+    size = min(strips[0].shape[-1], largest)
+    width = max(len(strip) for strip in strips) * (size + gap) - gap
+    canvas = Image.new("RGB", (max(width, 1), len(strips) * (size + gap) - gap), "white")
+    for row, strip in enumerate(strips):
+        for column, image in enumerate(strip.permute(0, 2, 3, 1).numpy()):
+            picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
+            if picture.width > size:
+                picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+            canvas.paste(picture, (column * (size + gap), row * (size + gap)))
+    content = io.BytesIO()
+    canvas.save(content, format="png", optimize=True)
+    replace(path, content.getvalue())
+    return path
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(", ", "-")).strip("-")

@@ -1,0 +1,40 @@
+"""What is being made, how much of it and how long it takes: a bar on a terminal, one line at the end elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Advance(Protocol):
+    def __call__(self, amount: int, note: str = "") -> None: ...
+
+
+def say(line: str) -> None:
+    """One line to standard error."""
+    console.print(line, markup=False)
+
+
+@contextmanager
+def track(what: str, total: int, unit: str) -> Iterator[Advance]:
+    """Announce work on `total` units; the body calls the yielded function as units are finished."""
+    begin, done = time.monotonic(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=total, note=unit)
+
+        def advance(amount: int, note: str = "") -> None:
+            nonlocal done
+            done += amount
+            progress.update(bar, advance=amount, note=note or unit)
+
+        yield advance
+    say(f"{what}: {done:,} {unit} in {time.monotonic() - begin:.1f} s")
+    sys.stderr.flush()

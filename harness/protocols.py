@@ -1,0 +1,179 @@
+"""What the parts of assay promise each other: types only, no behaviour."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Better = Literal["higher", "lower", "neither"]
+"""Direction of a score; "neither" marks descriptions and controls, for which no direction is claimed."""
+
+Split = Literal["train", "test"]
+Encoding = Literal["mean", "sample", "logvar"]
+Interval = tuple[float, float]
+
+
+class Samples(NamedTuple):
+    """Real samples as stored: images uint8 [N, C, H, W]; labels int64 [N], or None where the source has none."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval. `n` counts the terms behind it; `missing` those without a value."""
+
+    value: float
+    interval: Interval
+    n: int = 0
+    missing: int = 0
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A source of real samples in a fixed order."""
+
+    name: str
+    fingerprint: str
+    classes: Sequence[str]
+
+    def count(self, split: Split) -> int: ...
+
+    def take(self, split: Split, start: int, stop: int) -> Samples:
+        """Samples start..stop of a split; the same samples at every call."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A generative model. Item i of `latents` depends on seeds[i] alone, so work can be sharded and resumed."""
+
+    fingerprint: str
+    spaces: Sequence[str]
+
+    def latents(self, seeds: Sequence[int], space: str) -> Tensor:
+        """Latent codes [N, ...] of the generator's own prior."""
+        ...
+
+    def decode(self, latents: Tensor, space: str) -> Tensor:
+        """Images [N, C, H, W], nominally in [0, 1], neither clamped nor rounded; differentiable in `latents`."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """The optional ability to find latent codes of real samples."""
+
+    def encode(self, images: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+        """Codes [N, ...] of images [N, C, H, W] in [0, 1]; `seeds` drive "sample" alone, one seed an item."""
+        ...
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """A feature space: images [N, C, H, W] in [0, 1] to float32 features [N, D]."""
+
+    fingerprint: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Training(Protocol):
+    """A network in training; harness/train.py walks it through its epochs, saves, resumes and writes the card."""
+
+    network: nn.Module
+    architecture: Mapping[str, Any]
+    epochs: int
+    batch: int
+
+    def state(self) -> Mapping[str, Any]:
+        """All that must be saved to resume, by name: objects with state_dict and load_state_dict."""
+        ...
+
+    def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
+        """Train on batches of images [B, C, H, W] in [0, 1] and labels; yields the losses of each batch."""
+        ...
+
+    def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """Named figures on held-out images."""
+        ...
+
+
+@dataclass(frozen=True)
+class View:
+    """An array a metric asks for: which samples, seen through what, and how many.
+
+    of:      "fake" (generated), "real" (training split) or "holdout" (test split).
+    through: "images", "labels", "latent" or "latent:<space>", "features" (the feature space chosen for the run),
+             or the name of any extractor.
+    n:       a number, "all", or "same" (as many as there are generated samples; the default).
+    encode:  for real samples in a latent space, which code of the posterior.
+    """
+
+    of: Literal["fake", "real", "holdout"]
+    through: str
+    n: int | Literal["all", "same"] = "same"
+    encode: Encoding = "mean"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work: one metric of one generator on one data set with one seed.
+
+    generator, dataset: names with the options that differ from the default, e.g. "vae(temperature=0.7)".
+    params:  the metric's options; views: what it reads, after overrides of `through` and `encode`.
+    label:   the metric with all that differs from its declaration, e.g. "latent_density(bandwidth=0.5)".
+    """
+
+    experiment: str
+    dataset: str
+    generator: str
+    metric: str
+    label: str
+    seed: int
+    n: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The answer to one cell, as written to JSON. Nothing in it depends on time, host or path.
+
+    values: the named numbers of the answer; a metric that returns one number has one, under its own name. An undefined
+            number is NaN in memory and null on disk.
+    status: "failed" where the metric could not be evaluated; `error` says why and `values` is empty.
+    inputs: the digest of each view; a record is valid while these and `version` are those of the code and the weights.
+    """
+
+    schema: int
+    experiment: str
+    dataset: str
+    generator: str
+    metric: str
+    label: str
+    version: int
+    kind: Literal["set", "sample", "study"]
+    better: Better
+    source: str
+    params: Mapping[str, Any]
+    views: Mapping[str, View]
+    seed: int
+    n: int
+    inputs: Mapping[str, str]
+    status: Literal["ok", "failed"]
+    error: str | None
+    values: Mapping[str, Estimate]
+    numerics: Mapping[str, str]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,105 @@
+"""Records to a page: tables, then what each study has to say, in one self-contained HTML file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from . import html
+from .files import replace
+from .protocols import Record
+from .records import read_records
+from .registry import TASKS
+from .tables import add_run, number_name, tables, write_tables
+
+
+def report(folder: Path) -> str:
+    """Write tables/, figures/ and report.html from the records of a run. Returns what is worth printing."""
+    records = read_records(folder)
+    found = tables(records)
+    write_tables(found, folder)
+    body, summary = [*_about(records)], [_printed(found)]
+    for name in sorted(TASKS):
+        if name in found:
+            blocks, words = TASKS[name].page(records, found, folder)
+            body += blocks
+            summary += words
+    if "leaderboard" in found:
+        body[1:1] = [html.heading("Leaderboard"), *_leaderboard(found["leaderboard"])]
+    body += [html.heading("Every cell"), _cells(found["metrics"])]
+    replace(folder / "report.html", html.page(f"assay: {folder.name}", body).encode())
+    return "\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"])
+
+
+def _about(records: Sequence[Record]) -> list[str]:
+    failed = [record for record in records if record.status == "failed"]
+    numerics = ", ".join(f"{key} {value}" for key, value in sorted(records[0].numerics.items()))
+    generators = ", ".join(sorted({record.generator for record in records}))
+    datasets = ", ".join(sorted({record.dataset for record in records}))
+    n = ", ".join(f"{n:,}" for n in sorted({record.n for record in records}))
+    lines = [
+        html.paragraph(
+            f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed; "
+            f"{numerics}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
+        )
+    ]
+    for record in failed:
+        lines.append(html.paragraph(f"failed: {record.generator} {record.label}: {record.error}", "failed"))
+    return lines
+
+
+def number(value: float) -> str:
+    return "-" if value != value else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def with_interval(row: "pd.Series[float]") -> str:
+    """0.71 (0.69 to 0.73)."""
+    low, high = number(row.low), number(row.high)
+    return number(row.value) + (f" ({low} to {high})" if row.low == row.low else "")
+
+
+def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Generators down, set metrics across."""
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}
+    names = {number_name(row): arrow[row.better] for _, row in board.iterrows()}
+    cells: dict[str, dict[str, str]] = {}
+    for _, row in add_run(board).iterrows():
+        ranked = with_interval(row) + (f" [{row['rank']}]" if row["rank"] else "")
+        cells.setdefault(row.run, {})[number_name(row)] = ranked
+    rows = [[run, *(of.get(name, "-") for name in names)] for run, of in cells.items()]
+    return ["generator", *(name + direction for name, direction in names.items())], rows
+
+
+def _leaderboard(board: pd.DataFrame) -> list[str]:
+    note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
+    return [html.table(*_pivot(board)), html.paragraph(note, "note")]
+
+
+def _printed(found: dict[str, pd.DataFrame]) -> str:
+    """The leaderboard, or every number where there is none, as text."""
+    if "leaderboard" in found:
+        columns, rows = _pivot(found["leaderboard"])
+    else:
+        columns = ["metric", "generator", "value"]
+        rows = [[number_name(r), r["generator"], with_interval(r)] for _, r in found["metrics"].iterrows()]
+    widths = [max(len(row[j]) for row in [columns, *rows]) for j in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cells(metrics: pd.DataFrame) -> str:
+    columns = ["metric", "generator", "name", "value", "better", "n", "missing", "status"]
+    rows = [
+        [
+            r.metric,
+            r.generator,
+            r["name"],
+            with_interval(r),
+            r.better,
+            f"{r.n:,}",
+            f"{r.missing:,}",
+            r.error or r.status,
+        ]
+        for _, r in metrics.iterrows()
+    ]
+    return html.table(columns, rows)

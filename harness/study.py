@@ -1,0 +1,193 @@
+"""What a run works on: one generator, one data set, and the cells that its config asks for."""
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .evaluate import answer, evaluate, sample_scores, view_digests
+from .files import require_writable
+from .protocols import Cell, Dataset, Estimate, Generator, Record, pick_device
+from .records import read_record, record_path
+from .registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
+from .store import open_store
+from .views import Views
+
+Entry = str | Mapping[str, Any]
+"""The name of a metric, or {metric: name, option: value or list of values, through: ..., encode: ...}."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One generator on one data set, and what its tasks compare.
+
+    generator, dataset: names with the options that differ from their defaults.
+    scores:  the per-sample scores under test; signals: independent signs of quality.
+    classes: a sample metric that gives the class of each sample; given: further sample metrics to hold fixed.
+    sets:    set metrics by which groups of samples are compared.
+    """
+
+    experiment: str
+    generator: str
+    dataset: str
+    views: Views
+    folder: Path
+    seed: int
+    n: int
+    scores: Sequence[Entry]
+    signals: Sequence[Entry]
+    classes: Entry
+    given: Mapping[str, Entry | Sequence[Entry]]
+    sets: Sequence[Entry]
+
+    def cells(self, entries: Entry | Sequence[Entry]) -> list[Cell]:
+        """The cells of entries; an entry with lists of values gives one for each combination."""
+        if isinstance(entries, (str, Mapping)):
+            entries = [entries]
+        cells = []
+        for entry in entries:
+            options = {"metric": entry} if isinstance(entry, str) else dict(entry)
+            if "metric" not in options:
+                raise ValueError(f"{options} names no metric; write it as {{metric: name, option: value}}")
+            axes = [value if isinstance(value, list) else [value] for value in options.values()]
+            cells += [self.cell(**dict(zip(options, values, strict=True))) for values in itertools.product(*axes)]
+        return cells
+
+    def cell(self, metric: str, through: str | None = None, encode: str | None = None, **options: Any) -> Cell:
+        """The cell of one metric; `through` and `encode` replace those of its declared views."""
+        declared: Metric = METRICS[metric]
+        for name in options:
+            if name not in declared.options:
+                raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
+        changes = {"through": through, "encode": encode}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
+        shown_changes = changes if views != dict(declared.views) else {}
+        return replace(
+            self._empty,
+            metric=metric,
+            label=label(metric, declared.options, options | shown_changes),
+            params=dict(declared.options) | options,
+            views=views,
+        )
+
+    def evaluate(self, cell: Cell) -> Record:
+        return evaluate(cell, self.views, self.folder)
+
+    def sample_scores(self, cell: Cell) -> Tensor:
+        """Scores [n] of a sample metric; NaN where not defined. Writes the cell's record too."""
+        if METRICS[cell.metric].kind != "sample":
+            raise ValueError(
+                f"{cell.metric!r} is no per-sample score; choose one of `assay list metrics` with kind sample"
+            )
+        record = self.evaluate(cell)
+        if record.status == "failed":
+            return torch.full((self.n,), torch.nan, dtype=torch.float64)
+        return sample_scores(cell, self.views)
+
+    def record(
+        self,
+        name: str,
+        version: int,
+        params: Mapping[str, Any],
+        cells: Sequence[Cell],
+        compute: Callable[[], Mapping[str, Estimate]],
+    ) -> Record:
+        """The record of one part of a study that is made from `cells`; computed unless a valid one exists.
+
+        params["columns"] names the parts of the keys of what `compute` returns, "score ~ signal" for example.
+        """
+        cell = replace(
+            self._empty, metric=name, label=label(name, {"columns": params["columns"]}, params), params=params
+        )
+
+        def inputs() -> dict[str, str]:
+            found = {}
+            for part in cells:
+                record = read_record(record_path(self.folder, part))
+                state = f"{METRICS[part.metric].version} {record.status if record else 'not a cell of its own'}"
+                for view, digest in view_digests(part, self.views).items():
+                    found[f"{part.label} {view}"] = f"{state} {digest}"
+            return found
+
+        return answer(
+            cell, Metric(name, compute, "neither", "study", "", version, {}, {}), inputs, compute, self.folder
+        )
+
+    @property
+    def _empty(self) -> Cell:
+        return Cell(self.experiment, self.dataset, self.generator, "", "", self.seed, self.n)
+
+
+def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
+    differing = [f"{key}={value}" for key, value in options.items() if key not in defaults or defaults[key] != value]
+    return f"{name}({', '.join(differing)})" if differing else name
+
+
+def open_study(
+    dataset: Mapping[str, Mapping[str, Any] | None],
+    generator: Mapping[str, Mapping[str, Any] | None],
+    folder: Path,
+    features: str = "classifier",
+    store: str | Path | None = None,
+    device: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    n: int = 5000,
+    scores: Sequence[Entry] = (),
+    signals: Sequence[Entry] = (),
+    classes: Entry = "predicted_class",
+    given: Mapping[str, Entry | Sequence[Entry]] | None = None,
+    sets: Sequence[Entry] = (),
+) -> Study:
+    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+
+    Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
+    """
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
+    data_name, data_options = only(dataset, "dataset")
+    generator_name, generator_options = only(generator, "generator")
+    data = DATASETS[data_name].function(**data_options)
+    model = GENERATORS[generator_name].function(data.name, **generator_options)
+    EXTRACTORS[features]
+    require_writable(folder)
+    return Study(
+        experiment=folder.name,
+        generator=label(generator_name, GENERATORS[generator_name].options, _named(generator_options, model)),
+        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, data)),
+        views=Views(data, model, features, open_store(store), pick_device(device), extractors),
+        folder=folder,
+        seed=seed,
+        n=n,
+        scores=scores,
+        signals=signals,
+        classes=classes,
+        given=given or {},
+        sets=sets,
+    )
+
+
+def _named(options: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
+    """Options as they stand in records: a file by its name and what it holds, never by where it lies."""
+    named = dict(options)
+    for key, value in options.items():
+        if isinstance(value, str) and (os.sep in value or Path(value).is_file()):
+            named[key] = f"{Path(value).name}#{opened.fingerprint[:8]}"
+    return named
+
+
+def only(node: Mapping[str, Mapping[str, Any] | None], group: str) -> tuple[str, dict[str, Any]]:
+    """The one name in {name: options}, and its options."""
+    if len(node) != 1:
+        raise ValueError(f"choose one {group}, not {len(node)}: {group}=NAME (several in turn: -m {group}=A,B)")
+    ((name, options),) = node.items()
+    return name, dict(options or {})

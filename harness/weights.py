@@ -1,0 +1,73 @@
+"""Trained weights on disk: a safetensors file that knows its own family and architecture, and a card beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .files import replace, sha256_of
+
+ZOO = Path(__file__).parent.parent / "generators" / "zoo"
+
+
+class Weights(NamedTuple):
+    """tensors by name; architecture as written by the training; sha256 of the whole file."""
+
+    tensors: dict[str, Tensor]
+    architecture: dict[str, Any]
+    sha256: str
+
+
+def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, weights: str = "zoo") -> Path:
+    """The weights file of a family for a data set: a path as given, or "zoo" for those that come with assay.
+
+    Raises LookupError with the command that trains them.
+    """
+    path = ZOO / f"{family}-{dataset}.safetensors" if weights == "zoo" else Path(weights).expanduser()
+    if path.is_file():
+        return path
+    where = "the zoo has none" if weights == "zoo" else f"{path} does not exist"
+    raise LookupError(
+        f"no weights of {family!r} for data set {dataset!r}: {where}. Train them with `assay train {kind}={family} "
+        f"dataset={dataset}` and give the path it prints as {kind}.{family}.weights=PATH"
+    )
+
+
+def read_weights(path: Path, family: str) -> Weights:
+    """Read a file written by `write_weights`. Raises ValueError when it is not one, or of another family."""
+    tensors, architecture = _read(path)
+    if architecture.get("family") != family:
+        raise ValueError(f"{path} holds weights of {architecture.get('family')!r}, not of {family!r}")
+    return Weights(tensors, architecture, sha256_of(path))
+
+
+def family_of(path: Path) -> str:
+    """The generator or extractor that a weights file belongs to. Raises ValueError when the file does not say."""
+    family = _read(path)[1].get("family")
+    if family is None:
+        raise ValueError(f"{path} does not say which generator it belongs to: it was not written by `assay train`")
+    return str(family)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error})") from None
+    return tensors, json.loads(metadata.get("assay", "{}"))
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """Write weights and card (the same name with .json), each atomically."""
+    metadata = {"assay": json.dumps(architecture, sort_keys=True)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace(path, save(contiguous, metadata))
+    replace(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())

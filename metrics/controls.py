@@ -1,0 +1,55 @@
+"""Free controls that belong in every table: a score that cannot beat these has shown nothing."""
+
+import io
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..harness.protocols import View
+from ..harness.registry import metric
+from .inputs import Array, images, row_blocks
+
+CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
+
+
+@metric(
+    better="neither",
+    kind="sample",
+    source=f"{CONTROL}.rand.html",
+    fake=View("fake", "images"),
+)
+def random_score(fake: Array, seed: int = 0) -> Tensor:
+    """Uniform numbers in [0, 1) that know nothing of the images, float64 [N], drawn with `seed`."""
+    return torch.rand(len(images("fake", fake)), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@metric(better="neither", kind="sample", source="arXiv:2406.03537", fake=View("fake", "images"))
+def png_bytes(fake: Array) -> Tensor:
+    """Size in bytes of each image [N, C, H, W] in [0, 1] as an 8-bit PNG file, float64 [N]: how complex it is."""
+    x = images("fake", fake)
+    pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    sizes = []
+    for picture in pixels:
+        file = io.BytesIO()
+        Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, "PNG", optimize=True)
+        sizes.append(file.tell())
+    return torch.tensor(sizes, dtype=torch.float64, device=x.device)
+
+
+@metric(better="neither", kind="sample", source="https://doi.org/10.1109/ICPR.2000.903548", fake=View("fake", "images"))
+def laplacian_variance(fake: Array) -> Tensor:
+    """Variance over pixels of the 4-neighbour Laplacian of the mean channel, float64 [N]: sharpness, and noise."""
+    x = images("fake", fake)
+    if min(x.shape[2:]) < 3:
+        raise ValueError(f"fake has images of {x.shape[2]} x {x.shape[3]} pixels; the Laplacian needs 3 x 3")
+    kernel = x.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=torch.float64)[None, None]
+    parts = [F.conv2d(block.double().mean(1, keepdim=True), kernel).flatten(1).var(1) for block in row_blocks(x)]
+    return torch.cat(parts)
+
+
+@metric(better="neither", kind="sample", source=f"{CONTROL}.mean.html", fake=View("fake", "images"))
+def ink(fake: Array) -> Tensor:
+    """Mean intensity of each image [N, C, H, W] in [0, 1], float64 [N]."""
+    return images("fake", fake).double().flatten(1).mean(1)

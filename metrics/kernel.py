@@ -1,0 +1,142 @@
+"""Kernel distances between sets of features: KID and CMMD, two squared maximum mean discrepancies."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..harness.protocols import Estimate, View
+from ..harness.registry import metric
+from . import intervals
+from .inputs import Array, samples
+
+BLOCK = 1024
+"""Rows of a kernel matrix that lie in memory at once."""
+
+LINEAR = 0.1
+"""A Gaussian kernel is a straight line to within 5 % where its exponents stay below this."""
+
+
+@metric(
+    better="lower",
+    kind="set",
+    source="arXiv:1801.01401",
+    fake=View("fake", "features"),
+    real=View("real", "features"),
+)
+def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
+    """KID: unbiased squared MMD with kernel (a.b / D + 1)^3, lower is better; sets [M, D] and [N, D].
+
+    Mean 0 for equal distributions, so it may be negative. Published tables often print it times 1000. Both sets are
+    shuffled with `seed` and cut into disjoint blocks of `block` rows; the value is the mean over pairs of blocks, the
+    interval Student's t over them (the usual "std" is a spread over overlapping subsets, not an error). With fewer than
+    two blocks all pairs of samples are used once: the same expected value, and an interval from the variance of the
+    U-statistic; its n is then the number of generated samples, else the number of blocks.
+    Raises ValueError for bad input, fewer than 2 rows, or block < 2.
+    """
+    y, x = samples(2, fake=fake, real=real)
+    if block < 2:
+        raise ValueError(f"block is {block}; it must be at least 2")
+    count = min(len(y), len(x)) // block
+    if count < 2:
+        return _squared_mmd(y, x, cubic)
+    generator = torch.Generator().manual_seed(seed)
+    parts = [
+        torch.randperm(len(s), generator=generator)[: count * block].view(count, block).to(s.device) for s in (y, x)
+    ]
+    values = [_squared_mmd(y[j], x[i], cubic).value for j, i in zip(*parts, strict=True)]
+    return intervals.mean(torch.tensor(values, dtype=torch.float64))
+
+
+@metric(
+    better="lower",
+    kind="set",
+    source="arXiv:2401.09603",
+    fake=View("fake", "features"),
+    real=View("real", "features"),
+)
+def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = False) -> Estimate:
+    """1000 times the squared MMD with kernel exp(-|a - b|^2 / (2 bandwidth^2)), lower is better; sets [M, D], [N, D].
+
+    CMMD when the features are unit CLIP embeddings. There |a - b|^2 <= 4, the kernel is nearly linear and the value
+    about 10 |mean(fake) - mean(real)|^2: equal means with different spreads look equal. A warning says so. As published
+    all pairs count, a row with itself too, which lifts equal sets to at most 20 / N; `unbiased` leaves those pairs out.
+    """
+    y, x = samples(2, fake=fake, real=real)
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth is {bandwidth}; it must be positive")
+
+    def gaussian(a: Tensor, b: Tensor) -> Tensor:
+        # minus 1: the kernel's constant cancels in an MMD, and without it no digits are lost.
+        squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp_(min=0)
+        return squared.mul_(-0.5 / bandwidth**2).expm1_()
+
+    y, x = y.double(), x.double()
+    centre = x.mean(0)
+    y, x = y - centre, x - centre
+    if float(y.square().sum(1).mean() + x.square().sum(1).mean()) / (2 * bandwidth**2) < LINEAR:
+        warnings.warn(
+            f"cmmd: distances are far below the bandwidth {bandwidth:g}, so the kernel is nearly linear and this "
+            "is a distance of means: equal means with different spreads look equal",
+            stacklevel=2,
+        )
+    yy, xx, yx = means = (_means(y, None, gaussian), _means(x, None, gaussian), _means(y, x, gaussian))
+    kept = (1.0, 1.0) if unbiased else (1 - 1 / len(y), 1 - 1 / len(x))  # the diagonal of expm1 is 0
+    value = kept[0] * yy.mean + kept[1] * xx.mean - 2 * yx.mean
+    return intervals.normal(1000 * value, 1000 * _standard_error(*means), len(y))
+
+
+def cubic(a: Tensor, b: Tensor) -> Tensor:
+    """(a.b / D + 1)^3 of all pairs, float64 [M, N]: their means nearly cancel in an MMD."""
+    inner = (a.double() @ b.double().T).div_(a.shape[1]).add_(1)
+    return inner.square().mul_(inner)
+
+
+class _Means(NamedTuple):
+    """Means of a kernel matrix, the diagonal of a set with itself left out: by row, by column, all, and of squares."""
+
+    rows: Tensor
+    columns: Tensor
+    mean: float
+    square: float
+
+
+def _means(a: Tensor, b: Tensor | None, kernel: Callable[[Tensor, Tensor], Tensor]) -> _Means:
+    other = a if b is None else b
+    m, n = len(a), len(other) - (b is None)
+    rows, columns, square = [], torch.zeros(len(other), dtype=torch.float64, device=a.device), 0.0
+    for start in range(0, m, BLOCK):
+        values = kernel(a[start : start + BLOCK], other)
+        if b is None:
+            values.diagonal(start).fill_(0)
+        rows.append(values.sum(1) / n)
+        columns += values.sum(0)
+        square += float(values.square_().sum())
+    by_row = torch.cat(rows)
+    return _Means(by_row, columns / (m - (b is None)), float(by_row.mean()), square / (m * n))
+
+
+def _squared_mmd(y: Tensor, x: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
+    """Unbiased squared MMD over all pairs."""
+    yy, xx, yx = means = (_means(y, None, kernel), _means(x, None, kernel), _means(y, x, kernel))
+    return intervals.normal(yy.mean + xx.mean - 2 * yx.mean, _standard_error(*means), len(y))
+
+
+def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
+    """Standard error of the unbiased squared MMD from its Hoeffding terms.
+
+    With a(y) = E k(y, Y') - E k(y, X), b(x) likewise, and r the kernel without its row and column means,
+    Var = 4 Var a / M + 4 Var b / N + 2 E r_yy^2 / M^2 + 2 E r_xx^2 / N^2 + 4 E r_yx^2 / (M N),
+    where the estimated Var a and Var b are first freed of the noise of their own averages.
+    """
+    m, n = len(yx.rows), len(yx.columns)
+    first = 4 * float((yy.rows - yx.rows).var()) / m + 4 * float((xx.rows - yx.columns).var()) / n
+    second = 2 * _residual(yy) / m**2 + 2 * _residual(xx) / n**2 + 4 * _residual(yx) / (m * n)
+    return math.sqrt(max(first - second, second, 0.0))
+
+
+def _residual(k: _Means) -> float:
+    return k.square - float(k.rows.square().mean()) - float(k.columns.square().mean()) + k.mean**2

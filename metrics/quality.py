@@ -1,0 +1,87 @@
+"""Quality signals that look at the image and never at the latent: a judge's confidence, the nearest held-out image."""
+
+from torch import Tensor
+
+from ..harness.protocols import View
+from ..harness.registry import metric
+from .distances import nearest
+from .inputs import Array, samples
+
+
+@metric(better="higher", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))
+def judge_confidence(fake: Array) -> Tensor:
+    """Largest softmax probability of a classifier, float64 [N] in [1/C, 1], from its logits [N, C]."""
+    return _log_probabilities(fake).amax(1).exp()
+
+
+@metric(better="lower", kind="sample", source="arXiv:1606.03498", fake=View("fake", "judge"))
+def judge_entropy(fake: Array) -> Tensor:
+    """Entropy in nats of a classifier's prediction, float64 [N] in [0, ln C], from its logits [N, C]."""
+    log = _log_probabilities(fake)
+    return -(log.exp() * log).sum(1)
+
+
+@metric(better="neither", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))
+def predicted_class(fake: Array) -> Tensor:
+    """Index of the largest logit, float64 [N]: a confound to hold fixed."""
+    return _log_probabilities(fake).argmax(1).double()
+
+
+@metric(
+    better="lower",
+    kind="sample",
+    source="arXiv:1511.01844",
+    fake=View("fake", "pixels"),
+    holdout=View("holdout", "pixels", n="all"),
+)
+def nearest_pixel(fake: Array, holdout: Array) -> Tensor:
+    """Euclidean distance in pixels to the nearest held-out image, float64 [N]; it favours dark and smooth images."""
+    return _nearest(fake=fake, holdout=holdout)
+
+
+@metric(
+    better="lower",
+    kind="sample",
+    source="arXiv:1511.01844",
+    fake=View("fake", "features"),
+    holdout=View("holdout", "features", n="all"),
+)
+def nearest_feature(fake: Array, holdout: Array) -> Tensor:
+    """Euclidean distance in features to the nearest held-out image, float64 [N]."""
+    return _nearest(fake=fake, holdout=holdout)
+
+
+@metric(
+    better="lower",
+    kind="sample",
+    source="arXiv:1511.01844",
+    fake=View("fake", "pixels"),
+    real=View("real", "pixels", n="all"),
+)
+def nearest_training_pixel(fake: Array, real: Array) -> Tensor:
+    """Euclidean distance in pixels to the nearest training image, float64 [N]: near 0 for a copy."""
+    return _nearest(fake=fake, real=real)
+
+
+@metric(
+    better="lower",
+    kind="sample",
+    source="arXiv:1511.01844",
+    fake=View("fake", "features"),
+    real=View("real", "features", n="all"),
+)
+def nearest_training_feature(fake: Array, real: Array) -> Tensor:
+    """Euclidean distance in features to the nearest training image, float64 [N]."""
+    return _nearest(fake=fake, real=real)
+
+
+def _nearest(**sets: Array) -> Tensor:
+    y, x = samples(**sets)
+    return nearest(y, x, 1).distances.squeeze(1)
+
+
+def _log_probabilities(fake: Array) -> Tensor:
+    (logits,) = samples(fake=fake)
+    if logits.shape[1] < 2:
+        raise ValueError(f"fake has {logits.shape[1]} logit a sample; a judge gives one for each of at least 2 classes")
+    return logits.double().log_softmax(1)

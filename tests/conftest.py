@@ -1,0 +1,115 @@
+"""What tests of the harness share: registries that are put back, and a world small enough to follow by hand."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from assay.harness import registry
+from assay.harness.protocols import Encoding, Samples, Split
+from assay.harness.store import Store
+from assay.harness.views import Views
+
+TRAIN, TEST = 2600, 40
+
+
+class Squares:
+    """Real images [N, 1, 2, 2]; image i is filled with the grey value i % 256, its label is i % 3."""
+
+    name, classes = "squares", ("a", "b", "c")
+
+    def __init__(self) -> None:
+        self.fingerprint = f"squares {uuid.uuid4()}"
+
+    def count(self, split: Split) -> int:
+        return {"train": TRAIN, "test": TEST}[split]
+
+    def take(self, split: Split, start: int, stop: int) -> Samples:
+        index = torch.arange(start, stop)
+        return Samples((index % 256).byte()[:, None, None, None].expand(-1, 1, 2, 2).contiguous(), index % 3)
+
+
+class Plain:
+    """A generator without encoder. Latents z ~ N(0, I) in 4 dimensions, w = 2z; the images leave [0, 1] on both sides.
+
+    asked: every seed that latents were asked for; decoded: how many images each call of `decode` made.
+    """
+
+    spaces: Sequence[str] = ("z", "w")
+
+    def __init__(self) -> None:
+        self.fingerprint = f"plain {uuid.uuid4()}"
+        self.asked: list[int] = []
+        self.decoded: list[int] = []
+
+    def latents(self, seeds: Sequence[int], space: str) -> Tensor:
+        self.asked += seeds
+        z = torch.from_numpy(np.stack([np.random.default_rng(seed).standard_normal(4) for seed in seeds])).float()
+        return 2 * z if space == "w" else z
+
+    def decode(self, latents: Tensor, space: str) -> Tensor:
+        self.decoded.append(len(latents))
+        return (latents / 2 + 0.5).reshape(-1, 1, 2, 2)
+
+
+class Encoding4(Plain):
+    """The same with an encoder that inverts `decode`, with standard deviation exp(-1)."""
+
+    def encode(self, images: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+        mean = 2 * images.flatten(1) - 1
+        if how == "mean":
+            return mean
+        if how == "logvar":
+            return torch.full_like(mean, -2.0)
+        noise = np.stack([np.random.default_rng(seed).standard_normal(4) for seed in seeds])
+        return mean + np.exp(-1) * torch.from_numpy(noise).float()
+
+
+class Doubled:
+    """Twice the pixels."""
+
+    fingerprint = "doubled"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return 2 * images.flatten(1)
+
+
+@pytest.fixture
+def own_registries() -> Iterator[None]:
+    """What the test declares is forgotten after it."""
+    registry.discover()
+    before = {group: dict(entries) for group, entries in registry.GROUPS.items()}
+    yield
+    for group, entries in registry.GROUPS.items():
+        entries.clear()
+        entries.update(before[group])
+
+
+@pytest.fixture
+def open_views(tmp_path: Path, own_registries: None) -> Callable[..., Views]:
+    """open_views(generator): its views, with squares as data and twice the pixels as features, in a fresh store."""
+
+    def doubled(dataset: str) -> Doubled:
+        return Doubled()
+
+    registry.extractor(doubled)
+    data = Squares()
+
+    def build(generator: Plain | None = None) -> Views:
+        return Views(data, generator or Plain(), "doubled", Store(tmp_path / "store"), torch.device("cpu"))
+
+    return build
+
+
+@pytest.fixture
+def plain() -> Plain:
+    return Plain()
+
+
+@pytest.fixture
+def with_encoder() -> Encoding4:
+    return Encoding4()

@@ -1,0 +1,47 @@
+"""Controls measure what their name says and nothing else."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from assay.metrics.controls import ink, laplacian_variance, png_bytes, random_score
+
+
+def noise(n: int, channels: int = 3) -> Tensor:
+    return torch.rand(n, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_random_score_depends_on_the_seed_alone() -> None:
+    first = random_score(noise(100))
+    assert torch.equal(first, random_score(torch.zeros(100, 1, 8, 8)))
+    assert not torch.equal(first, random_score(noise(100), seed=1))
+    assert (first >= 0).all()
+    assert (first < 1).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_bytes_is_the_size_of_a_file_that_decodes_to_the_image(channels: int) -> None:
+    x = (noise(3, channels) * 255).round() / 255
+    picture = (x[1] * 255).to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    assert png_bytes(x)[1] == len(file.getvalue())
+
+
+def test_flat_images_are_small_smooth_and_have_their_ink() -> None:
+    flat, rough = torch.full((2, 1, 16, 16), 0.25), noise(2, 1)
+    assert (png_bytes(flat) < png_bytes(rough)).all()
+    assert (laplacian_variance(flat) == 0).all()
+    assert (laplacian_variance(rough) > 0.1).all()
+    assert ink(flat).tolist() == [0.25, 0.25]
+
+
+def test_laplacian_variance_of_a_known_image() -> None:
+    x = torch.zeros(1, 1, 3, 4)
+    x[0, 0, 1, 1] = 1  # the two inner pixels see -4 and 1
+    assert laplacian_variance(x).item() == pytest.approx(12.5)
+    with pytest.raises(ValueError, match="needs 3 x 3"):
+        laplacian_variance(torch.zeros(1, 1, 2, 5))
