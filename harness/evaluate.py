@@ -48,7 +48,7 @@ def answer(
     with Cost(folder, cell) as cost:
         try:
             inputs = read_inputs()
-            if old and (old.status, old.version, old.inputs) == ("ok", metric.version, inputs):
+            if old and is_valid(old, cell, metric, inputs):
                 return old
             cost.counts = True
             values = estimates(cell.metric, compute(), cell.n)
@@ -82,6 +82,12 @@ def answer(
     write_record(path, record)
     say(f"{cell.generator} {cell.label}: {shown(record)}  [{cost.seconds:.1f} s]")
     return record
+
+
+def is_valid(record: Record, cell: Cell, metric: Metric, inputs: Mapping[str, str]) -> bool:
+    """Whether a record still answers its cell: neither the metric, nor its options, nor what it read has changed."""
+    now = (metric.version, canonical(cell.params), inputs)
+    return record.status == "ok" and (record.version, canonical(record.params), record.inputs) == now
 
 
 def call(cell: Cell, views: Views) -> Any:

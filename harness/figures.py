@@ -41,4 +41,4 @@ def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: in
 
 def slug(text: str) -> str:
     """A name as part of a file name."""
-    return re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(", ", "-")).strip("-")
+    return re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(",", "")).strip("-")

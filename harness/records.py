@@ -14,9 +14,9 @@ SCHEMA = 1
 
 
 def record_path(folder: Path, cell: Cell) -> Path:
-    """Where the record of a cell lies: named by the question, not by the answer, so a new answer replaces the old."""
-    question = dataclasses.asdict(cell)
-    return folder / "records" / f"{cell.metric}-{digest(question)[:16]}.json"
+    """Where the record of a cell lies: named by the question, so that a new answer replaces the old one."""
+    question = (cell.experiment, cell.dataset, cell.generator, cell.label, cell.seed, cell.n)
+    return folder / "records" / f"{cell.metric}-{digest(*question)[:16]}.json"
 
 
 def write_record(path: Path, record: Record) -> None:

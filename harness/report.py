@@ -12,6 +12,9 @@ from .records import read_records
 from .registry import TASKS
 from .tables import add_run, number_name, tables, write_tables
 
+FEW = 24
+"""Scores that are still printed one by one."""
+
 
 def report(folder: Path) -> str:
     """Write tables/, figures/ and report.html from the records of a run. Returns what is worth printing."""
@@ -76,12 +79,21 @@ def _leaderboard(board: pd.DataFrame) -> list[str]:
 
 
 def _printed(found: dict[str, pd.DataFrame]) -> str:
-    """The leaderboard, or every number where there is none, as text."""
+    """The leaderboard, and the means of per-sample scores where they are few, as text."""
+    blocks = []
     if "leaderboard" in found:
         columns, rows = _pivot(found["leaderboard"])
-    else:
-        columns = ["metric", "generator", "value"]
-        rows = [[number_name(r), r["generator"], with_interval(r)] for _, r in found["metrics"].iterrows()]
+        if len(rows) == 1:  # one generator reads better downwards
+            columns, rows = ["metric", rows[0][0]], [list(pair) for pair in zip(columns[1:], rows[0][1:], strict=True)]
+        blocks.append(_aligned(columns, rows))
+    scores = add_run(found["metrics"][found["metrics"].kind == "sample"]) if "metrics" in found else pd.DataFrame()
+    if 0 < len(scores) <= FEW:
+        rows = [[number_name(row), row.run, with_interval(row)] for _, row in scores.iterrows()]
+        blocks.append(_aligned(["mean score", "generator", "value"], rows))
+    return "\n".join(blocks)
+
+
+def _aligned(columns: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[j]) for row in [columns, *rows]) for j in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]]
     return "\n".join(line.rstrip() for line in lines)

@@ -94,7 +94,7 @@ def _frame(rows: Iterator[dict[str, object]]) -> pd.DataFrame:
 def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
     for record in records:
         common = {**_about(record), "metric": record.label}
-        rest = {"better": record.better, "status": record.status, "error": record.error or ""}
+        rest = {"kind": record.kind, "better": record.better, "status": record.status, "error": record.error or ""}
         if not record.values:
             yield {**common, "name": "", **_numbers(None), "n": record.n, "missing": 0, **rest}
         for name, estimate in record.values.items():

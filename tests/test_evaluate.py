@@ -118,16 +118,24 @@ def test_another_generator_behind_the_same_name_is_computed_again(
 
 def test_another_seed_or_number_is_another_record(views: Views, tmp_path: Path) -> None:
     cell = declare(Counted(mean))
-    others = [
-        {"seed": 1},
-        {"n": 21},
-        {"label": "tested(k=2)"},
-        {"generator": "x"},
-        {"dataset": "x"},
-        {"params": {"k": 1}},
-    ]
+    others = [{"seed": 1}, {"n": 21}, {"label": "tested(k=2)"}, {"generator": "x"}, {"dataset": "x"}]
     paths = {record_path(tmp_path, Cell(**(vars(cell) | change))) for change in [{}, *others]}
     assert len(paths) == 1 + len(others)
+
+
+def test_an_option_that_the_metric_gained_replaces_the_record(views: Views, tmp_path: Path) -> None:
+    """The label shows only what differs from the defaults, so it stays; the answer to the old question must not."""
+    cell = declare(Counted(mean))
+    evaluate(cell, views, tmp_path)
+
+    def tested(fake: Tensor, k: int = 1) -> float:
+        return float(k)
+
+    METRICS.pop("tested")
+    metric(better="higher", kind="set", source="not published", fake=FAKE)(tested)
+    evaluate(dataclasses.replace(cell, params={"k": 1}), views, tmp_path)
+    (record,) = read_records(tmp_path)
+    assert record.values["tested"].value == 1
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '{"schema": 1}', '{"schema": 0}'])

@@ -34,7 +34,8 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
             f"signs turned so that more is better on both sides; {int(table.resamples.iloc[0]):,} bootstrap resamples; "
             f"{conditions[-1]} held fixed by ranks, the class by indicators. A score without any information rises "
             "with one signal in one run once in 40 times. † the score reads the same feature space as the "
-            "signal, so the two are not independent, and the words above leave that signal out.",
+            "signal, so the two are not independent, and the words above leave that signal out. A name shows what "
+            "differs from the metric's defaults, which `assay list metrics` tells.",
             "note",
         ),
     ]
@@ -74,7 +75,7 @@ def _verdict(partial: pd.DataFrame, shared: set[tuple[str, str]], held: str) -> 
         "rise with some signals, in every run, and never fall": [],
         "rise with some signals or in some runs and fall in others": [],
         "fall with some signals and never rise": [],
-        "carry nothing that the intervals can tell from zero": [],
+        "rise with no signal in every run, and never fall: nothing that the intervals can tell from chance": [],
         "undefined, because they are themselves held fixed": [],
     }
     every, some, mixed, falling, nothing, undefined = answers.values()
