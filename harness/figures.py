@@ -1,15 +1,18 @@
 """How pictures are drawn and saved: the same numbers give the same bytes."""
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from .files import replace
+from .files import cache_folder, replace
+
+os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to the home
+from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
 

@@ -109,8 +109,8 @@ class View:
     """An array a metric asks for: which samples, seen through what, and how many.
 
     of:      "fake" (generated), "real" (training split) or "holdout" (test split).
-    through: "images", "labels", "latent" or "latent:<space>", "features" (the feature space chosen for the run),
-             or the name of any extractor.
+    through: "images", "labels", "latent" or "latent:<space>", "recoded" (the encoder's mean codes of the images),
+             "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default).
     encode:  for real samples in a latent space, which code of the posterior.
     """

@@ -99,6 +99,9 @@ class Views:
             if view.of != "fake":
                 self._encoder()
                 lens, encode = self.generator.fingerprint, view.encode
+        elif kind == "recoded":
+            self._encoder()
+            lens = self.generator.fingerprint
         elif kind not in ("images", "labels"):
             lens = self._extractor(through).fingerprint
         if view.of == "fake":
@@ -142,6 +145,8 @@ class Views:
             if samples.labels is None:
                 raise ValueError(f"data set {self.data.name!r} has no labels")
             return samples.labels
+        if kind == "recoded":
+            return self._encoder().encode(self._images(view, key, start, stop), "mean", ())
         return self._extractor(key.through)(self._images(view, key, start, stop))
 
     def _images(self, view: View, key: Key, start: int, stop: int) -> Tensor:

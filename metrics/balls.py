@@ -146,9 +146,14 @@ def _realism(found: Smallest, y: Tensor, x: Tensor, radius: Tensor, copies: Tens
 @remember
 def real_balls_clipped(x: Tensor, k: int, strict: bool) -> Tensor:
     """How many clipped balls of other reals hold x_i, int64 [N]."""
-    radius = nearest_others(x, k).distances[:, -1]
+    near = nearest_others(x, min(k + 1, len(x) - 1))
+    radius = near.distances[:, k - 1]
+    radius = radius.clamp(max=radius.median())
+    inside = near.distances < radius[:, None] if strict else near.distances <= radius[:, None]
+    if not inside[:, k:].any():  # no ties at a border, so the k nearest are all that a ball can hold
+        return torch.bincount(near.indices[inside], minlength=len(x))
     centre = mean_of(x)
-    balls = BallTest(x, radius.clamp(max=radius.median()), centre)
+    balls = BallTest(x, radius, centre)
     held = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for rows, columns, values, mirrored in squared_distance_tiles(x, centre=centre):
         for first, second, tile in ((rows, columns, values), (columns, rows, values.T))[: 1 + mirrored]:

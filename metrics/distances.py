@@ -205,9 +205,9 @@ def nearest(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
 def nearest_others(x: Tensor, k: int) -> Neighbours:
     """The k nearest other rows of each row, exact; self is excluded by index, so duplicates are at distance 0.
 
-    Remembered, and computed for at least five neighbours, so that the metrics of a set share one pass.
+    Remembered, and computed for at least six neighbours, so that the metrics of a set share one pass.
     """
-    distances, index = _nearest_others(x, min(max(k, 5), len(x) - 1))
+    distances, index = _nearest_others(x, min(max(k, 6), len(x) - 1))
     return Neighbours(distances[:, :k], index[:, :k])
 
 
@@ -233,10 +233,23 @@ def settle(found: Smallest, queries: Tensor, reference: Tensor | None, k: int, c
     norms = centred_norms(queries, centre)
     margin = slack(queries.dtype, queries.shape[1], norms, furthest)
     doubtful = (furthest.square() + margin > found.values[:, -1]).nonzero().squeeze(1)
-    for rows in torch.split(doubtful, BLOCK) if len(doubtful) else ():
-        again = _search(queries, rows, reference, candidates, centre)
-        distances[rows], index[rows] = _exact(queries, others, rows, again, k)
+    if len(doubtful):
+        distances[doubtful], index[doubtful] = search(queries, doubtful, reference, k, centre)
     return Neighbours(distances, index)
+
+
+def search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Neighbours:
+    """The k nearest references, or other queries without a reference, of the given rows [R] alone, by float64 products.
+
+    distances and indices [R, k].
+    """
+    others = queries if reference is None else reference
+    candidates = min(k + SPARE, len(others) - (reference is None))
+    parts = [
+        _exact(queries, others, part, _candidates(queries, part, reference, candidates, centre), k)
+        for part in torch.split(rows, BLOCK)
+    ]
+    return Neighbours(torch.cat([part.distances for part in parts]), torch.cat([part.indices for part in parts]))
 
 
 def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int) -> Neighbours:
@@ -245,7 +258,7 @@ def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int)
     return Neighbours(distances, index.gather(1, order))
 
 
-def _search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Tensor:
+def _candidates(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Tensor:
     """Indices [len(rows), k] of the nearest others of the given rows, by float64 products."""
     others = queries if reference is None else reference
     left = queries[rows].double() - centre

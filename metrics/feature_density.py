@@ -112,10 +112,11 @@ def fitted_log_variances(centres: Tensor, targets: Tensor) -> Tensor:
 
 def mixture_log_density(y: Tensor, centres: Tensor, log_variance: Tensor) -> Tensor:
     """log mean_i N(y; centre_i, exp(log_variance_i) I) of each row, float64."""
-    dimension = y.shape[1]
+    # In float64: narrow widths blow up the rounding of squared distances, and there are at most CENTRES centres.
+    y, centres, dimension = y.double(), centres.double(), y.shape[1]
     total = LogSum(len(y), y.device)
-    factor = (-0.5 * (-log_variance).exp()).to(y.dtype)
-    constant = (-0.5 * dimension * (log_variance + math.log(2 * math.pi))).to(y.dtype)
+    factor = -0.5 * (-log_variance).exp()
+    constant = -0.5 * dimension * (log_variance + math.log(2 * math.pi))
     for rows, columns, values, _ in squared_distance_tiles(y, centres):
         valid = values[:, : columns.stop - columns.start]
         total.add(rows, valid.clamp_(min=0).mul_(factor[columns]).add_(constant[columns]))

@@ -3,7 +3,12 @@
 Notation of the docstrings: x_i real, y_j generated, NND_k(x) the distance from x to its k-th nearest other point of its
 own set, B(x) the ball round x with that radius. A ball holds its border (`strict=True`: it does not, as in the `prdc`
 package). Every decision is the one float64 distances give.
+
+Where a score needs nearest neighbours alone, `backend="faiss"` finds them approximately, for sets of millions: the
+result is then a mapping of the score and `search_recall`, the measured share of true neighbours found.
 """
+
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -11,15 +16,17 @@ from torch import Tensor
 from ..harness.protocols import Estimate, View
 from ..harness.registry import metric
 from . import intervals
+from .approximate import approximate_nearest, check
 from .balls import neighbour_pass as neighbour_pass
 from .balls import real_balls_clipped
 from .distances import nearest_others
-from .inputs import Array, samples
+from .inputs import Array, require_neighbours, samples
 
 FAKE = View("fake", "features")
 REAL = View("real", "features")
 PRECISION_RECALL = "arXiv:1904.06991"
 DENSITY_COVERAGE = "arXiv:2002.09797"
+Scores = Estimate | dict[str, Estimate]
 
 
 @metric(better="higher", kind="set", source=PRECISION_RECALL, fake=FAKE, real=REAL)
@@ -50,13 +57,18 @@ def density(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estim
     return intervals.mean(neighbour_pass(fake, real, k, strict).real_balls.double() / k)
 
 
+@overload
+def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate: ...
+@overload
+def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = ...) -> Scores: ...
 @metric(better="higher", kind="set", source=DENSITY_COVERAGE, fake=FAKE, real=REAL)
-def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
+def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = "exact") -> Scores:
     """Share of real balls B(x_i) that hold a generated sample, in [0, 1], with Wilson's interval; k = 5 in the paper.
 
     For equal distributions 1 - prod_{i=1..k} (N - i) / (N + M - i) is expected, about 1 - 2^-k for N = M.
     """
-    return intervals.proportion(neighbour_pass(fake, real, k, strict).fakes_held > 0)
+    held, search_recall = _fakes_held(fake, real, k, strict, backend)
+    return _scores("coverage", intervals.proportion(held > 0), search_recall)
 
 
 @metric(better="higher", kind="sample", source="arXiv:1904.06991", fake=FAKE, real=REAL)
@@ -79,16 +91,26 @@ def rarity(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Tensor
     return neighbour_pass(fake, real, k, strict).smallest_ball.clone()
 
 
+@overload
+def authenticity(fake: Array, real: Array, k: int = 5) -> Estimate: ...
+@overload
+def authenticity(fake: Array, real: Array, k: int = 5, backend: str = ...) -> Scores: ...
 @metric(better="neither", kind="set", source="arXiv:2102.08921", fake=FAKE, real=REAL)
-def authenticity(fake: Array, real: Array, k: int = 5) -> Estimate:
+def authenticity(fake: Array, real: Array, k: int = 5, backend: str = "exact") -> Scores:
     """Share of y_j farther from their nearest real x_i than x_i is from its nearest other real, in [0, 1].
 
     0 for copies of the training set. A perfect model does not score 1: held-out real images score about 0.7. Published
     percentages (AuthPct) are 100 times this. k does not enter; it names the pass to share.
     """
+    check(backend)
     y, x = samples(fake=fake, real=real)
-    balls = neighbour_pass(y, x, k)
-    return intervals.proportion(balls.nearest_distance > nearest_others(x, 1).distances[balls.nearest_real, 0])
+    if backend == "exact":
+        balls = neighbour_pass(y, x, k)
+        return intervals.proportion(balls.nearest_distance > nearest_others(x, 1).distances[balls.nearest_real, 0])
+    require_neighbours("real", len(x), 1, others=True)
+    near, own = approximate_nearest(y, x, 1), approximate_nearest(x, None, 1)
+    authentic = near.distances > own.distances[near.indices[:, 0]]
+    return _scores("authenticity", intervals.proportion(authentic), min(near.recall, own.recall))
 
 
 @metric(better="higher", kind="set", source="arXiv:2306.09618", fake=FAKE, real=REAL)
@@ -140,8 +162,12 @@ def clipped_density(fake: Array, real: Array, k: int = 5, strict: bool = False) 
     return Estimate(min(1.0, ratio), (min(1.0, max(0.0, ratio - error)), min(1.0, ratio + error)), found.n)
 
 
+@overload
+def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate: ...
+@overload
+def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = ...) -> Scores: ...
 @metric(better="higher", kind="set", source="arXiv:2507.01761", fake=FAKE, real=REAL)
-def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
+def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = "exact") -> Scores:
     """Share of good samples that would cover the reals as well, in [0, 1]; sets [M, D] and [N, D].
 
         c = mean_i min(k, #{ j : y_j in B(x_i) }) / k,   value = #{ m in 0..M : f(m) < c } / (M + 1)
@@ -149,14 +175,33 @@ def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False)
     with f(m) the expected c of m good samples, exact where the source takes 0 for m < k. Student's t interval of c,
     carried through f.
     """
-    counts = neighbour_pass(fake, real, k, strict).fakes_held.clamp(max=k).double() / k
+    held, search_recall = _fakes_held(fake, real, k, strict, backend)
+    counts = held.clamp(max=k).double() / k
     m = len(samples(fake=fake)[0])
     expected = expected_coverage(m, len(counts), k)
     raw = intervals.mean(counts)
     points = torch.tensor([raw.value, *raw.interval], dtype=torch.float64)
     # Rounding must not count an expected value equal to c as below it.
     value, low, high = (torch.searchsorted(expected, points - 1e-12) / (m + 1)).tolist()
-    return Estimate(value, (low, high), raw.n)
+    return _scores("clipped_coverage", Estimate(value, (low, high), raw.n), search_recall)
+
+
+def _fakes_held(fake: Array, real: Array, k: int, strict: bool, backend: str) -> tuple[Tensor, Estimate | None]:
+    """How many y_j are in B(x_i), int64 [N]; by approximate search counted up to k, with the recall of that search."""
+    check(backend)
+    if backend == "exact":
+        return neighbour_pass(fake, real, k, strict).fakes_held, None
+    y, x = samples(fake=fake, real=real)
+    require_neighbours("real", len(x), k, others=True)
+    require_neighbours("fake", len(y), k, others=True)
+    own, cross = approximate_nearest(x, None, k), approximate_nearest(x, y, k)
+    radius = own.distances[:, -1:]
+    inside = cross.distances < radius if strict else cross.distances <= radius
+    return inside.sum(1), min(own.recall, cross.recall)
+
+
+def _scores(name: str, score: Estimate, search_recall: Estimate | None) -> Scores:
+    return {name: score, "search_recall": search_recall} if search_recall else score
 
 
 def expected_coverage(m: int, n: int, k: int) -> Tensor:

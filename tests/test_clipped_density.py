@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from assay.metrics.balls import real_balls_clipped
 from assay.metrics.neighbours import clipped_coverage, clipped_density, expected_coverage
 
 
@@ -58,3 +59,20 @@ def test_copies_under_a_strict_test_leave_nothing_to_compare_with() -> None:
     with pytest.raises(ValueError, match="no clipped ball holds another real"):
         clipped_density(torch.ones(20, 3), torch.ones(20, 3), strict=True)
     assert clipped_density(torch.ones(20, 3), torch.ones(20, 3)).value == 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("k", [1, 5, 29])
+@pytest.mark.parametrize("kind", ["plain", "ties", "copies"])
+def test_clipped_balls_of_the_reals_with_and_without_ties(kind: str, k: int, strict: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = {
+        "plain": gauss(30, 3),
+        "ties": torch.randint(0, 3, (30, 2), generator=generator).float(),
+        "copies": gauss(15, 3).repeat(2, 1),
+    }[kind]
+    within = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    radius = within.kthvalue(k).values
+    radius = radius.clamp(max=radius.median())[:, None]
+    expected = (within < radius if strict else within <= radius).sum(0)
+    assert torch.equal(real_balls_clipped(x, k, strict), expected)

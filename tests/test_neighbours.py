@@ -11,6 +11,8 @@ from torch import Tensor
 from assay.metrics import balls, distances
 from assay.metrics.neighbours import (
     authenticity,
+    clipped_coverage,
+    clipped_density,
     coverage,
     density,
     neighbour_pass,
@@ -136,7 +138,7 @@ def test_one_pass_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = []
     monkeypatch.setattr(balls, "squared_distance_tiles", lambda *a, **k: tiles.append(a))
     monkeypatch.setattr(distances, "squared_distance_tiles", lambda *a, **k: tiles.append(a))
-    for metric in (recall, density, coverage, realism, rarity, authenticity):
+    for metric in (recall, density, coverage, realism, rarity, authenticity, clipped_coverage, clipped_density):
         metric(fake, real)
     assert not tiles
 

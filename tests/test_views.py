@@ -149,3 +149,16 @@ def test_only_the_bad_shard_is_made_again(open_views: Open, plain: Any, tmp_path
     assert sum(plain.decoded) == 1000
     assert {path: path.read_bytes() for path in shards} == shards
     assert {path for path in shards if path.stat().st_mtime_ns != written[path]} == {full[0]}
+
+
+def test_recoded_samples_are_their_stored_images_through_the_encoder(open_views: Open, with_encoder: Any) -> None:
+    """The encoder inverts `decode` but for clamping and rounding to 8 bits, as stored images have it."""
+    views = open_views(with_encoder)
+    z, recoded = (views.tensor(View("fake", through), 0, 30) for through in ("latent", "recoded"))
+    stored = ((z / 2 + 0.5).clamp(0, 1) * 255).round() / 255
+    torch.testing.assert_close(recoded, 2 * (stored - 0.5))
+
+
+def test_recoding_needs_an_encoder(open_views: Open, plain: Any) -> None:
+    with pytest.raises(ValueError, match="no encoder"):
+        open_views(plain).tensor(View("fake", "recoded"), 0, 4)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from assay.metrics.frechet import frechet_distance
-from assay.metrics.kernel import kernel_distance
+from assay.metrics.kernel import cmmd, kernel_distance
 from assay.metrics.latent_density import latent_density
 from assay.metrics.neighbours import coverage, density, precision, realism, recall
 
@@ -188,3 +189,51 @@ def test_half_precision_is_not_cast_back(cases: Any, kind: str) -> None:
     value = frechet_distance(fake, real).value
     assert value == frechet_distance(fake.float(), real.float()).value
     assert value == pytest.approx(102392.86 if kind == "float16" else 102357.86, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:cmmd")
+def test_a_kernel_distance_of_equal_populations(cases: Any) -> None:
+    # The published V-statistic is lifted by its diagonal; without it the value is 0 up to the spread of the sample. The
+    # published code says 0.21982 and 0.01872: it sums nearly equal float32 numbers.
+    for n, biased, unbiased in ((100, 0.2195536359, 0.0208), (1000, 0.0186364341, -0.0013)):
+        real, fake = cases[f"unit_{n}"]
+        assert cmmd(fake, real).value == pytest.approx(biased, rel=1e-8)
+        assert cmmd(fake, real, unbiased=True).value == pytest.approx(unbiased, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "width", "right"),
+    [
+        (8, 0.3, [1.586, 1.374, 1.133]),
+        (64, 0.3, [9.595, 12.125, 10.526]),
+        (128, 0.3, [20.745, 23.263, 22.314]),
+        (512, 0.3, [92.719, 102.678, 96.364]),
+        (512, 1.0, [-477.348, -475.918, -476.693]),
+    ],
+)
+def test_kernel_densities_that_trees_get_wrong_by_thirty_nats(
+    trees: tuple[Tensor, Tensor], dimension: int, width: float, right: list[float]
+) -> None:
+    queries, reference = (x[:, :dimension] for x in trees)
+    normaliser = dimension * (0.5 * math.log(2 * math.pi) + math.log(width))
+    log = latent_density(queries, reference, width, relative=False) - normaliser
+    assert log[:3].tolist() == pytest.approx(right, abs=6e-4)
+    squared = torch.stack([(reference.double() - q).square().sum(1) for q in queries.double()])
+    direct = torch.logsumexp(-squared / (2 * width**2), 1) - math.log(len(reference)) - normaliser
+    torch.testing.assert_close(log, direct, rtol=1e-6, atol=0)
+
+
+@pytest.fixture(scope="module")
+def trees() -> tuple[Tensor, Tensor]:
+    """20 queries and 20,000 references in 512 dimensions: correlated, with a power-law spectrum."""
+    generator = torch.Generator().manual_seed(7 + 512)
+    spectrum = torch.arange(1, 513)[:, None] ** -0.5
+    mix = torch.randn(512, 512, generator=generator) / 512**0.5 * spectrum
+    shift = 0.2 * torch.rand(512, generator=generator)
+
+    def rows(seed: int, count: int, scale: float) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        chunks = [torch.randn(5000, 512, generator=generator) for _ in range(-(-count // 5000))]
+        return scale * torch.cat(chunks)[:count] @ mix + shift
+
+    return rows(6, 20, 1.1), rows(5, 20_000, 1.0)

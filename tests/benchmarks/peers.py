@@ -1,17 +1,20 @@
-"""Speed, memory and values of the heaviest metrics beside other packages, in one run on one machine.
+"""Speed, memory and values of the heaviest metrics beside other packages, and how their cost grows, on one machine.
 
-    python tests/benchmarks/peers.py            # the table: about half an hour on two cores
-    python tests/benchmarks/peers.py --smoke    # the same at a tiny size: seconds
-    python tests/benchmarks/peers.py --growth   # time and memory against N and D, with a plot
+    python tests/benchmarks/peers.py            # everything: about 20 minutes on two quiet cores
+    python tests/benchmarks/peers.py --smoke    # the same at a tiny size: about two minutes, only to see that it runs
 
-Writes results/benchmarks/peers.csv and .md (or growth.csv and .png). Every measurement has a process of its own, and
-between any two the float32 matrix-product rate of the machine is taken again, so that load shows. Read ratios of CPU
-seconds; wall times depend on what else runs. "limit" is the time the matrix products alone would take.
+Needs `pip install -e '.[dev]'` (scikit-learn, SciPy and prdc are the peers). Writes results/benchmarks/ (or --out):
+peers.csv and peers.md, the table of ratios; growth.csv, growth.md and growth.png, time and memory against N and D.
+
+Every measurement has a process of its own, and round each the float32 matrix-product rate of the machine is taken
+again, so that load shows. Read ratios of CPU seconds; wall times depend on what else runs.
 """
 
 import argparse
+import ctypes
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -92,14 +95,18 @@ def density_scipy(n: int, m: int, d: int) -> Work:
 
 
 def neighbours_assay(n: int, d: int) -> Work:
-    from assay.metrics.neighbours import authenticity, coverage, density, precision, rarity, realism, recall
+    from assay.metrics import neighbours as family
 
     fake, real = pair(n, d)
 
     def work() -> tuple[dict[str, float], float]:
-        values = {m.__name__: m(fake, real).value for m in (precision, recall, density, coverage, authenticity)}
-        values["realism"] = float(realism(fake, real).mean())
-        values["rarity"] = float(rarity(fake, real).nanmean())
+        sets = (
+            *(family.precision, family.recall, family.density, family.coverage, family.authenticity),
+            *(family.symmetric_precision, family.symmetric_recall, family.clipped_coverage, family.clipped_density),
+        )
+        values = {metric.__name__: metric(fake, real).value for metric in sets}
+        values["realism"] = float(family.realism(fake, real).mean())
+        values["rarity"] = float(family.rarity(fake, real).nanmean())
         return values, 1.0
 
     return work
@@ -169,6 +176,7 @@ def peak_mib(*, reset: bool = False) -> float:
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if reset:
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed earlier, but still held, would hide what is taken next
         Path("/proc/self/clear_refs").write_text("5")
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
@@ -192,10 +200,10 @@ def measure(task: str, sizes: list[int]) -> dict[str, Any]:
         "wall_s": wall / share,
         "cpu_s": cpu / share,
         "limit_s": limit,
-        "limit_over_wall": limit / (wall / share),
+        "limit_share": limit / (wall / share),
         "gflops": np.mean(rates) / 1e9,
         "extra_mib": memory,
-        **values,
+        "values": ", ".join(f"{name} {value:.6g}" for name, value in values.items()),
     }
 
 
@@ -234,7 +242,12 @@ def compare(smoke: bool, repeats: int) -> pd.DataFrame:
             row = min((in_own_process(task, sizes) for _ in range(repeats)), key=lambda r: float(r["wall_s"]))
             ours = ours or row
             rows.append(
-                {**row, "wall_ratio": row["wall_s"] / ours["wall_s"], "cpu_ratio": row["cpu_s"] / ours["cpu_s"]}
+                {
+                    **row,
+                    "wall_ratio": row["wall_s"] / ours["wall_s"],
+                    "cpu_ratio": row["cpu_s"] / ours["cpu_s"],
+                    "values": row["values"],
+                }
             )
     return pd.DataFrame(rows)
 
@@ -246,7 +259,7 @@ def grow(smoke: bool) -> pd.DataFrame:
         return [n, n, d] if task.startswith("density") else [n, d]
 
     def shapes() -> Iterator[tuple[int, int]]:
-        yield from ((n, 16) for n in (100, 300)) if smoke else ((n, 256) for n in (1000, 3000, 10_000, 30_000, 100_000))
+        yield from ((n, 16) for n in (100, 300)) if smoke else ((n, 256) for n in (1000, 3000, 10_000, 50_000, 100_000))
         yield from ((300, d) for d in (8, 32)) if smoke else ((10_000, d) for d in (64, 512, 2048))
 
     rows = []
@@ -264,7 +277,7 @@ def plot(table: pd.DataFrame, file: Path) -> None:
         for row, (value, label) in enumerate((("cpu_s", "CPU seconds"), ("extra_mib", "MiB above the inputs"))):
             for task, part in table[table[other] == fixed[axis]].groupby("task"):
                 part = part.sort_values(axis)
-                axes[row, column].plot(part[axis], part[value].clip(lower=0.01), "o-", label=task.partition("_")[0])
+                axes[row, column].plot(part[axis], part[value].clip(lower=0.001), "o-", label=task.partition("_")[0])
             axes[row, column].set(
                 xscale="log", yscale="log", xlabel=f"{axis.upper()} at {other.upper()} = {fixed[axis]}"
             )
@@ -273,11 +286,43 @@ def plot(table: pd.DataFrame, file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
+COLUMNS = """\
+- sizes: queries x references x dimensions for density, else samples in each set x dimensions
+- wall_s, cpu_s: seconds of the call, data already in memory; of scikit-learn and SciPy only {sklearn} and {scipy}
+  queries were run, and the seconds scaled up to all
+- limit_s: what the plain matrix products of the task would take at gflops, the rate of a float32 product measured
+  just before and after (float64 at half of it); limit_share = limit_s / wall_s
+- extra_mib: largest memory above that of the inputs
+- wall_ratio, cpu_ratio: times assay's own
+"""
+
+
+def write(table: pd.DataFrame, title: str, file: Path) -> None:
+    """The table as <file>.csv, and as <file>.md with the machine and the meaning of the columns."""
+    table = table.round(6)
+    table.to_csv(file.with_suffix(".csv"), index=False)
+    low, middle, high = table["gflops"].quantile([0, 0.5, 1])
+    lines = [
+        f"# {title}",
+        "",
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}. "
+        f"Matrix-product limit of the machine: {middle:.0f} GFLOP/s in float32 ({low:.0f} to {high:.0f} in this run).",
+        "",
+        COLUMNS.format(sklearn=SKLEARN_QUERIES, scipy=SCIPY_QUERIES),
+        "| " + " | ".join(table.columns) + " |",
+        "|" + "---|" * len(table.columns),
+    ]
+    for row in table.itertuples(index=False):
+        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    file.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
-    parser.add_argument("--growth", action="store_true", help="cost against N and D instead of peers")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--only", choices=["peers", "growth"], help="one half of the work")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each comparison; the fastest counts")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     parser.add_argument("--sizes", type=int, nargs="+", help=argparse.SUPPRESS)
@@ -286,18 +331,12 @@ def main() -> None:
         print(json.dumps(measure(given.task, given.sizes)))
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    name = "growth" if given.growth else "peers"
-    table = (grow(given.smoke) if given.growth else compare(given.smoke, given.repeats)).round(6)
-    table.to_csv(given.out / f"{name}.csv", index=False)
-    if given.growth:
+    if given.only != "growth":
+        write(compare(given.smoke, given.repeats), "Beside other packages", given.out / "peers")
+    if given.only != "peers":
+        table = grow(given.smoke)
+        write(table, "How cost grows with N and D", given.out / "growth")
         plot(table, given.out / "growth.png")
-        return
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    lines += [
-        "| " + " | ".join("" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |"
-        for row in table.itertuples(index=False)
-    ]
-    (given.out / "peers.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""C_T: are generated samples nearer to the training set than held-out samples are? A three-sample test for copying."""
+
+import math
+
+import torch
+from scipy.stats import rankdata
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+
+from ..harness.protocols import Estimate, View
+from ..harness.registry import metric
+from . import intervals
+from .distances import nearest
+from .inputs import Array, samples
+
+DIMENSION = 64
+"""Features of more dimensions are projected to this many principal components of the reals."""
+
+LEAST = 10
+"""A cell with fewer generated or held-out samples is left out: the normal law of U needs some."""
+
+
+@metric(
+    better="neither",
+    kind="set",
+    source="arXiv:2004.05675",
+    fake=View("fake", "features"),
+    real=View("real", "features", n="all"),
+    holdout=View("holdout", "features", n="all"),
+)
+def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed: int = 0) -> Estimate:
+    """C_T: about 0 is good, far below 0 copies the reals, far above 0 under-fits; sets [M, D], [N, D] and [T, D].
+
+        sum_c w_c z_c,   z = (U - n m / 2) / sqrt(n m (n + m + 1) / 12),   w_c the share of held-out samples in cell c
+
+    U counts the pairs of a generated and a held-out sample of one cell in which the generated one is farther from its
+    nearest real, ties as half. Cells are the `cells` clusters of the reals by k-means, drawn with `seed`; more than 64
+    dimensions become 64 principal components first. Under equal laws each z is standard normal, which gives the
+    interval. `missing` counts samples of cells with fewer than 10 generated or held-out ones, which are left out.
+    Raises ValueError for bad input, fewer reals than cells, or when no cell is left.
+    """
+    y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
+    samples(max(1, cells), real=x)
+    sets = [s.double().cpu().numpy() for s in (y, x, t)]
+    if y.shape[1] > DIMENSION < len(x):
+        components = PCA(DIMENSION, random_state=seed).fit(sets[1])
+        sets = [components.transform(s) for s in sets]
+    clusters = KMeans(cells, n_init=1, random_state=seed).fit(sets[1])
+    cell = [clusters.predict(s) for s in (sets[0], sets[2])]
+    reals = torch.from_numpy(sets[1])
+    distance = [nearest(torch.from_numpy(s), reals, 1).distances[:, 0].numpy() for s in (sets[0], sets[2])]
+    scores, weights, used = [], [], 0
+    for c in range(cells):
+        generated, held_out = (d[k == c] for d, k in zip(distance, cell, strict=True))
+        m, n = len(generated), len(held_out)
+        if min(m, n) < LEAST:
+            continue
+        u = float(rankdata([*generated, *held_out])[:m].sum()) - m * (m + 1) / 2
+        scores.append((u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12))
+        weights.append(n)
+        used += m + n
+    if not scores:
+        raise ValueError(f"none of {cells} cells has {LEAST} generated and {LEAST} held-out samples: take fewer cells")
+    shares = [n / sum(weights) for n in weights]
+    value = sum(share * z for share, z in zip(shares, scores, strict=True))
+    found = intervals.normal(value, math.sqrt(sum(share**2 for share in shares)), used)
+    return found._replace(missing=len(y) + len(t) - used)
