@@ -20,7 +20,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --retries 1 --constraint constraints.txt torch \
 	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@$(SYSTEM)
 	@touch $@
+
+# open3d loads system libraries that a bare Debian lacks.
+LIBRARIES := libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1
+SYSTEM = $(BIN)/python -c 'import importlib.util as u; u.find_spec("open3d") and __import__("open3d")' 2>/dev/null || \
+  { apt-get update -qq && apt-get install -y -qq $(LIBRARIES); } || \
+  echo 'warning: meshes cannot be read until a system library is there: apt-get install $(LIBRARIES)'
 
 run: venv
 	$(BIN)/assay run experiment=quickstart

@@ -34,10 +34,10 @@ def evaluate(metric: str, generator: str, dataset: str, out: str | Path = "outpu
 
 
 def load(path: str | Path, **options: Any) -> Generator:
-    """The generator in a checkpoint file; its family is recognised from the content."""
-    from .harness.registry import GENERATORS, discover
-    from .harness.weights import family_of
+    """The generator in a checkpoint file or folder; its family is recognised from the content."""
+    from .harness.checkpoint import read_checkpoint
+    from .harness.registry import discover, opener
 
     discover()
-    generator: Generator = GENERATORS[family_of(Path(path))].function("", weights=str(path), **options)
+    generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)
     return generator

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
+from .checkpoint import Checkpoint
 from .files import digest
-from .protocols import Better, Dataset, Extractor, Generator, View
+from .protocols import Better, Dataset, Extractor, View
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,12 +45,14 @@ class Factory:
     """A declared generator, data set, extractor, trainer or task: a function with options.
 
     page: for a task, what makes its part of the report from its records.
+    recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
     page: Callable[..., Any] | None = None
+    recognise: Callable[[Any], bool] | None = None
 
 
 class Registry(dict[str, Any]):
@@ -131,14 +134,19 @@ def metric(
     return register
 
 
-def _factory(registry: Registry, given: list[str], page: Callable[..., Any] | None = None) -> Callable[[F], F]:
+def _factory(
+    registry: Registry,
+    given: list[str],
+    page: Callable[..., Any] | None = None,
+    recognise: Callable[[Any], bool] | None = None,
+) -> Callable[[F], F]:
     def register(function: F) -> F:
         required, options = _parameters(function)
         if required != given:
             raise TypeError(
                 f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {given}"
             )
-        registry.add(function.__name__, Factory(function.__name__, function, options, page))
+        registry.add(function.__name__, Factory(function.__name__, function, options, page, recognise))
         return function
 
     return register
@@ -149,9 +157,40 @@ def dataset(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
     return _factory(DATASETS, [])(function)
 
 
-def generator(function: Callable[..., Generator]) -> Callable[..., Generator]:
-    """Declare a generator: `function(dataset, **options)` returns a Generator; `dataset` is a data set's name."""
-    return _factory(GENERATORS, ["dataset"])(function)
+@overload
+def generator(function: F) -> F: ...
+@overload
+def generator(*, recognise: Callable[[Any], bool]) -> Callable[[F], F]: ...
+def generator(function: Any = None, *, recognise: Callable[[Any], bool] | None = None) -> Any:
+    """Declare a generator: `function(dataset, **options)` returns a Generator; `dataset` is a data set's name.
+
+    A family that opens files takes their path as option `path`, and `recognise` says of the content of a file, as
+    `harness.checkpoint.read_checkpoint` returns it, whether the family can open it.
+    """
+    declare = _factory(GENERATORS, ["dataset"], recognise=recognise)
+    return declare if function is None else declare(function)
+
+
+def opener(path: str | Path, checkpoint: Checkpoint) -> Factory:
+    """The generator that opens a checkpoint read from `path`.
+
+    Raises ValueError when none does or several do, KeyError when the file says that it belongs to an unknown one.
+    """
+    if "family" in checkpoint.card:
+        named: Factory = GENERATORS[checkpoint.card["family"]]
+        return named
+    openers = {name: factory for name, factory in sorted(GENERATORS.items()) if factory.recognise}
+    fitting: list[str] = [name for name, factory in openers.items() if factory.recognise(checkpoint.content)]
+    if len(fitting) == 1:
+        found: Factory = openers[fitting[0]]
+        return found
+    keys = checkpoint.card["keys"] or sorted(checkpoint.card.get("names", ()))
+    top = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+    what = f"{path} ({checkpoint.card['format']} with {top or 'no names at its top'})"
+    if fitting:
+        choice = " or ".join(f"generator={name} generator.{name}.path={path}" for name in fitting)
+        raise ValueError(f"{what} can be opened by {' and '.join(fitting)}; choose with {choice}")
+    raise ValueError(f"no generator opens {what}; those that open files: {', '.join(openers) or 'none'}")
 
 
 def extractor(function: Callable[..., Extractor]) -> Callable[..., Extractor]:

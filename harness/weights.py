@@ -22,45 +22,38 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, weights: str = "zoo") -> Path:
+def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, path: str = "zoo") -> Path:
     """The weights file of a family for a data set: a path as given, or "zoo" for those that come with assay.
 
     Raises LookupError with the command that trains them.
     """
-    path = ZOO / f"{family}-{dataset}.safetensors" if weights == "zoo" else Path(weights).expanduser()
-    if path.is_file():
-        return path
-    where = "the zoo has none" if weights == "zoo" else f"{path} does not exist"
+    file = ZOO / f"{family}-{dataset}.safetensors" if path == "zoo" else Path(path).expanduser()
+    if file.is_file():
+        return file
+    where = "the zoo has none" if path == "zoo" else f"{file} does not exist"
     raise LookupError(
         f"no weights of {family!r} for data set {dataset!r}: {where}. Train them with `assay train {kind}={family} "
-        f"dataset={dataset}` and give the path it prints as {kind}.{family}.weights=PATH"
+        f"dataset={dataset}` and give the path it prints as {kind}.{family}.path=PATH"
     )
 
 
 def read_weights(path: Path, family: str) -> Weights:
     """Read a file written by `write_weights`. Raises ValueError when it is not one, or of another family."""
-    tensors, architecture = _read(path)
+    try:
+        tensors, metadata = read_safetensors(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error})") from None
+    architecture = json.loads(metadata.get("assay", "{}"))
     if architecture.get("family") != family:
         raise ValueError(f"{path} holds weights of {architecture.get('family')!r}, not of {family!r}")
     return Weights(tensors, architecture, sha256_of(path))
 
 
-def family_of(path: Path) -> str:
-    """The generator or extractor that a weights file belongs to. Raises ValueError when the file does not say."""
-    family = _read(path)[1].get("family")
-    if family is None:
-        raise ValueError(f"{path} does not say which generator it belongs to: it was not written by `assay train`")
-    return str(family)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error})") from None
-    return tensors, json.loads(metadata.get("assay", "{}"))
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the file's metadata. Raises SafetensorError when it is no such file, or damaged."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        return tensors, file.metadata() or {}
 
 
 def write_weights(

@@ -66,7 +66,7 @@ def test_decorators_return_the_very_function() -> None:
     def study_of(study: object) -> None: ...
     def teach(data: object, seed: int, epochs: int = 1) -> None: ...
 
-    assert generator(model) is model  # type: ignore[arg-type, comparison-overlap]
+    assert generator(model) is model
     assert extractor(model) is model  # type: ignore[arg-type, comparison-overlap]
     assert dataset(source) is source  # type: ignore[arg-type, comparison-overlap]
     assert task(print)(study_of) is study_of
@@ -101,7 +101,7 @@ def test_a_factory_with_other_parameters_is_refused() -> None:
     def model(seed: int) -> None: ...
 
     with pytest.raises(TypeError, match=r"generator 'model'.*\['seed'\].*\['dataset'\]"):
-        generator(model)  # type: ignore[arg-type]
+        generator(model)
     with pytest.raises(TypeError, match=r"trainer 'vae'"):
         trainer("vae")(model)
 
