@@ -1,6 +1,5 @@
 """Images in a NumPy file."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..harness.files import digest, sha256_of
+from ..harness.images import image_array, read_arrays
 from ..harness.protocols import Dataset, Split
 from ..harness.registry import dataset
 from .splits import Arrays, Part, check_holdout
 
-CHANNELS = (1, 3)
 MOST_CLASSES = 1_000_000
-ROWS = 1024
-"""Rows examined at a time."""
 
 
 @dataset
@@ -35,7 +32,7 @@ def array(path: str = "", holdout: float = 0.1) -> Dataset:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"dataset.array.path={path} does not exist; give a .npy or .npz file")
-    arrays = _read(file)
+    arrays = read_arrays(file, "images")
     if "images" not in arrays:
         raise ValueError(f"{file} has no array `images`; it has {', '.join(arrays) or 'none'}")
     parts: dict[Split, Part] = {"train": _part(file, arrays, "images", "labels")}
@@ -58,57 +55,12 @@ def array(path: str = "", holdout: float = 0.1) -> Dataset:
     return Arrays("array", fingerprint, [str(c) for c in range(classes)], counts, parts.__getitem__)
 
 
-def _read(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name; the one of a .npy file is `images`."""
-    try:
-        content = np.load(file, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"images": content}
-        with content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is not a readable .npy or .npz file without pickles ({error})") from None
-
-
 def _part(file: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> Part:
-    pictures = _channels_first(f"{file}, {images}", arrays[images])
-    _check_values(f"{file}, {images}", pictures)
+    pictures = image_array(f"{file}, {images}", arrays[images])
     numbers = arrays.get(labels)
     if numbers is not None:
         _check_labels(f"{file}, {labels}", numbers, len(pictures))
     return Part(pictures, numbers)
-
-
-def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
-    """A view [N, C, H, W]."""
-    if 0 in images.shape:
-        raise ValueError(f"{what}: shape {images.shape} is empty")
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim == 4:
-        first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
-        if first != last:
-            return images if first else images.transpose(0, 3, 1, 2)
-    raise ValueError(
-        f"{what}: shape {images.shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 on one side alone"
-    )
-
-
-def _check_values(what: str, images: NDArray[Any]) -> None:
-    if images.dtype == np.uint8:
-        return
-    if images.dtype.kind != "f":
-        raise ValueError(f"{what}: type {images.dtype}; give uint8 in 0..255 or a float type in [0, 1]")
-    for start in range(0, len(images), ROWS):
-        rows = images[start : start + ROWS]
-        inside = (rows >= 0) & (rows <= 1)
-        if not inside.all():
-            row = int(np.argmin(inside.all(axis=(1, 2, 3))))
-            value = rows[row][~inside[row]][0]
-            raise ValueError(
-                f"{what}: row {start + row} of {len(images)} holds {value}, outside [0, 1]; "
-                "scale the images to [0, 1], or give uint8"
-            )
 
 
 def _check_labels(what: str, labels: NDArray[Any], count: int) -> None:

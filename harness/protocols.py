@@ -12,6 +12,9 @@ Better = Literal["higher", "lower", "neither"]
 
 Split = Literal["train", "test"]
 Encoding = Literal["mean", "sample", "logvar"]
+"""What an encoder can be asked for."""
+Codes = Literal[Encoding, "prior", "inversion"]
+"""Where reference codes come from: an encoder, fresh draws of the generator's own prior, or optimisation."""
 Interval = tuple[float, float]
 
 
@@ -75,12 +78,34 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class Discriminating(Protocol):
+    """The optional ability to tell real images from generated ones: a discriminator kept with its generator."""
+
+    def discriminate(self, images: Tensor) -> Tensor:
+        """Logits [N] of images [N, C, H, W] in [0, 1]; higher looks more real; none depends on the other images."""
+        ...
+
+
+@runtime_checkable
 class Extractor(Protocol):
-    """A feature space: images [N, C, H, W] in [0, 1] to float32 features [N, D]."""
+    """A feature space: images [N, C, H, W] in [0, 1] to float32 features [N, D].
+
+    preprocessing: one line that says resizer, size, scaling, network, layer and weights.
+    """
 
     fingerprint: str
+    preprocessing: str
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """The optional ability of an extractor to show what its network computes on the way."""
+
+    def layers(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Activations [N, ...] by name, in order, of images [N, C, H, W] in [0, 1]; differentiable."""
+        ...
 
 
 class Training(Protocol):
@@ -104,21 +129,32 @@ class Training(Protocol):
         ...
 
 
+@runtime_checkable
+class Pictured(Protocol):
+    """The optional ability of a training to show how far it is."""
+
+    def pictures(self, count: int) -> Tensor:
+        """Samples [count, C, H, W] in [0, 1] of the network as it stands; the same latents at every call."""
+        ...
+
+
 @dataclass(frozen=True)
 class View:
     """An array a metric asks for: which samples, seen through what, and how many.
 
     of:      "fake" (generated), "real" (training split) or "holdout" (test split).
     through: "images", "labels", "latent" or "latent:<space>", "recoded" (the encoder's mean codes of the images),
+             "residual" or "residual:<space>" (mean squared error of an image decoded from its code), "discriminator",
              "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default).
-    encode:  for real samples in a latent space, which code of the posterior.
+    encode:  for real samples in a latent space, where the codes come from: the encoder's "mean", "sample" or "logvar";
+             "prior", codes of fresh seeds, which is what a generator without encoder has; or "inversion", optimisation.
     """
 
     of: Literal["fake", "real", "holdout"]
     through: str
     n: int | Literal["all", "same"] = "same"
-    encode: Encoding = "mean"
+    encode: Codes = "mean"
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,7 @@ class Record:
             number is NaN in memory and null on disk.
     status: "failed" where the metric could not be evaluated; `error` says why and `values` is empty.
     inputs: the digest of each view; a record is valid while these and `version` are those of the code and the weights.
+    preprocessing: of each view through an extractor: its name, and what it does to an image before and in the network.
     """
 
     schema: int
@@ -170,6 +207,7 @@ class Record:
     error: str | None
     values: Mapping[str, Estimate]
     numerics: Mapping[str, str]
+    preprocessing: Mapping[str, str] = field(default_factory=dict)
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -4,7 +4,7 @@
 only to judge quality: nothing that produces a score may see it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -71,37 +71,57 @@ class ResidualNetwork(nn.Module):
 
 NETWORKS: dict[str, type[PlainNetwork] | type[ResidualNetwork]] = {"classifier": PlainNetwork, "judge": ResidualNetwork}
 
+STAGE_ENDS = (nn.ReLU, Residual)
+"""What a stage of convolutions ends with in the one network and in the other."""
+
 
 class Classifier:
     """One layer of a trained classifier as a feature space; the images must have the size it was trained on."""
 
-    def __init__(self, family: str, dataset: str, weights: str):
-        tensors, architecture, sha256 = read_weights(find_weights("extractor", family, dataset, weights), family)
+    def __init__(self, family: str, dataset: str, path: str):
+        tensors, architecture, sha256 = read_weights(find_weights("extractor", family, dataset, path), family)
         self.channels, self.size = architecture["channels"], architecture["size"]
         self.network = NETWORKS[family](self.channels, self.size, architecture["classes"])
         self.network.load_state_dict(tensors)
         self.network.eval().requires_grad_(False)
-        self.layer = self.network.features if isinstance(self.network, PlainNetwork) else self.network
+        if isinstance(self.network, PlainNetwork):
+            self.layer, shown = self.network.features, "last hidden layer"
+        else:
+            self.layer, shown = self.network.layers, "logits"
         self.family, self.fingerprint = family, digest(family, 1, sha256)
+        self.preprocessing = f"none, {family} at {self.size}x{self.size}, {shown}; weights of sha256 {sha256}"
 
     def __call__(self, images: Tensor) -> Tensor:
+        features: Tensor = self._placed(images)(images)
+        return features
+
+    def layers(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What each stage of convolutions puts out, [N, width, h, w], by name: stage1, stage2, and so on."""
+        found: dict[str, Tensor] = {}
+        for module in self._placed(images):
+            images = module(images)
+            if isinstance(module, STAGE_ENDS) and images.ndim == 4:
+                found[f"stage{len(found) + 1}"] = images
+        return found
+
+    def _placed(self, images: Tensor) -> nn.Sequential:
+        """The layers on the device of the images, which must have the size of those of the training."""
         expected, got = (self.channels, self.size, self.size), tuple(images.shape[1:])
         if got != expected:
             raise ValueError(f"{self.family} was trained on images {expected}, these are {got}")
-        features: Tensor = self.layer.to(images.device)(images)
-        return features
+        return self.layer.to(images.device)
 
 
 @extractor
-def classifier(dataset: str, weights: str = "zoo") -> Extractor:
+def classifier(dataset: str, path: str = "zoo") -> Extractor:
     """Features [N, 64] before the last layer of a small classifier of the data set's classes."""
-    return Classifier("classifier", dataset, weights)
+    return Classifier("classifier", dataset, path)
 
 
 @extractor
-def judge(dataset: str, weights: str = "zoo") -> Extractor:
+def judge(dataset: str, path: str = "zoo") -> Extractor:
     """Logits [N, classes] of a second classifier, another architecture and seed: the independent judge of quality."""
-    return Classifier("judge", dataset, weights)
+    return Classifier("judge", dataset, path)
 
 
 class ClassifierTraining:

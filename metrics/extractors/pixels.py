@@ -10,6 +10,7 @@ class Pixels:
     """Images [N, C, H, W] in [0, 1], flattened to [N, C·H·W]."""
 
     fingerprint = "pixels 1"
+    preprocessing = "none, pixels in [0, 1]"
 
     def __call__(self, images: Tensor) -> Tensor:
         return images.flatten(1).float()

@@ -1,0 +1,117 @@
+"""A pretrained network, frozen, as a feature space."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...harness.checkpoint import read_checkpoint
+from ...harness.files import digest
+from .convolution import fold
+
+Tensors = dict[str, Tensor]
+
+
+class Frozen:
+    """The stages of a network as feature spaces; the last of them, "features", is what a call returns.
+
+    preprocessing: one line: resizer, size, scaling, network, layer, weights. Part of the fingerprint.
+    prepare: images [N, 1 or 3, H, W] in [0, 1] to what the network takes.
+    network: yields its stages by name, in order.
+    size:    side of the prepared images; 0 where they keep their own.
+    pixels:  how many of them the network sees at a time, so that memory does not grow with the number of images.
+    sha256:  of the weights.
+    pinned:  whether they are the published ones.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        preprocessing: str,
+        prepare: Callable[[Tensor], Tensor],
+        network: nn.Module,
+        size: int,
+        pixels: int,
+        sha256: str,
+        pinned: bool,
+    ):
+        self.name, self.preprocessing, self.pinned = name, preprocessing, pinned
+        self.fingerprint = digest(name, 1, sha256, preprocessing)
+        self.prepare, self.size, self.pixels = prepare, size, pixels
+        network.eval().requires_grad_(False)
+        fold(network)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features [N, D], float32, of images [N, 1 or 3, H, W] in [0, 1]; differentiable."""
+        area = self.size**2 or images.shape[-2] * images.shape[-1]
+        features = []
+        for part in torch.split(images, max(1, self.pixels // area)):
+            for _, stage in self._stages(part):
+                last = stage
+            features.append(last)
+        return torch.cat(features)
+
+    def layers(self, images: Tensor) -> Mapping[str, Tensor]:
+        """All stages but the features, by name, in order, of images [N, 1 or 3, H, W] in [0, 1]; differentiable.
+
+        They are made and held for all images at once.
+        """
+        return {name: stage for name, stage in self._stages(images) if name != "features"}
+
+    def _stages(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"{self.name} takes images [N, 1 or 3, H, W], these are {list(images.shape)}")
+        prepared = self.prepare(images.float()).contiguous(memory_format=torch.channels_last)
+        stages: Iterator[tuple[str, Tensor]] = self.network.to(images.device)(prepared)
+        return stages
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The tensors in a file by name, floating ones in 32 bits. Raises ValueError where there are none."""
+    content = read_checkpoint(path).content
+    found = content.items() if isinstance(content, dict) else ()
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in found if isinstance(t, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} does not hold tensors by name")
+    return tensors
+
+
+def rename(tensors: Tensors, names: Mapping[str, str]) -> Tensors:
+    """The same tensors; each regular expression found in a name is replaced, in order."""
+    for pattern, name in names.items():
+        tensors = {re.sub(pattern, name, key): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+@contextmanager
+def layout_of(path: Path) -> Iterator[None]:
+    """Inside, a tensor that is looked for and absent is a ValueError that names it and the file."""
+    try:
+        yield
+    except KeyError as absent:
+        raise ValueError(f"{path} holds another network: it has no tensor {absent}") from None
+
+
+def shapes(tensors: Tensors) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def fill(build: Callable[[], nn.Module], tensors: Tensors, path: Path) -> nn.Module:
+    """A network with these tensors. Raises ValueError unless names and shapes are exactly its own."""
+    with torch.device("meta"):
+        network = build()
+    expected, found = shapes(network.state_dict()), shapes(tensors)
+    differences = {
+        "lacks": expected.keys() - found.keys(),
+        "has to spare": found.keys() - expected.keys(),
+        "has in other shapes": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
+    }
+    notes = [f"{what} {len(names)} tensors such as {min(names)}" for what, names in differences.items() if names]
+    if notes:
+        raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
+    network.load_state_dict(tensors, assign=True)
+    return network
