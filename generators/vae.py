@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from ..harness.files import digest
 from ..harness.protocols import Dataset, Encoding, Generator
 from ..harness.registry import generator, trainer
 from ..harness.weights import find_weights, read_weights
+from .seeds import normal
 
 
 def _sizes(size: int) -> list[int]:
@@ -65,12 +65,8 @@ class VAE:
         self.network, self.latent_dim, self.temperature = network, latent_dim, temperature
         self.fingerprint = fingerprint
 
-    def _normal(self, seeds: Sequence[int]) -> Tensor:
-        draws = [np.random.default_rng(seed).standard_normal(self.latent_dim) for seed in seeds]
-        return torch.from_numpy(np.stack(draws)).float()
-
     def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
-        return self.temperature * self._normal(seeds)
+        return self.temperature * normal(seeds, self.latent_dim)
 
     def decode(self, latents: Tensor, space: str = "z") -> Tensor:
         return torch.sigmoid(self.network.to(latents.device).decoder(latents))
@@ -81,18 +77,18 @@ class VAE:
             return mean
         if how == "logvar":
             return logvar
-        return mean + torch.exp(logvar / 2) * self._normal(seeds).to(mean)
+        return mean + torch.exp(logvar / 2) * normal(seeds, self.latent_dim).to(mean)
 
 
 @generator
-def vae(dataset: str, weights: str = "zoo", temperature: float = 1.0) -> Generator:
+def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
     """Convolutional VAE; samples z ~ N(0, temperature² I).
 
-    weights: "zoo" (those that come with assay) or a file made by `assay train vae`.
+    path: "zoo" (those that come with assay) or a file made by `assay train vae`.
     """
     if temperature < 0:
         raise ValueError(f"temperature={temperature} must not be negative")
-    tensors, architecture, sha256 = read_weights(find_weights("generator", "vae", dataset, weights), "vae")
+    tensors, architecture, sha256 = read_weights(find_weights("generator", "vae", dataset, path), "vae")
     shape = {key: architecture[key] for key in ("channels", "size", "latent_dim")}
     network = VAENetwork(**shape)
     network.load_state_dict(tensors)

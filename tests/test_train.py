@@ -20,7 +20,7 @@ from assay.harness.weights import ZOO, find_weights, read_weights
 discover()
 CPU = torch.device("cpu")
 EPOCHS = 3
-FAMILIES = ("vae", "classifier", "judge")
+FAMILIES = ("vae", "classifier", "judge", "stylegan2")
 
 
 class Small:
@@ -154,22 +154,22 @@ def test_missing_weights_name_the_command_that_makes_them(tmp_path: Path) -> Non
     with pytest.raises(LookupError, match=r"assay train \S+=vae dataset=moons"):
         GENERATORS["vae"].function("moons")
     with pytest.raises(LookupError, match=r"absent\.safetensors does not exist"):
-        GENERATORS["vae"].function("digits", weights=str(tmp_path / "absent.safetensors"))
+        GENERATORS["vae"].function("digits", path=str(tmp_path / "absent.safetensors"))
 
 
 def test_weights_of_another_family_and_damaged_ones_are_refused(data: Small, tmp_path: Path) -> None:
     path = run("classifier", data, tmp_path, epochs=1)
     with pytest.raises(ValueError, match="holds weights of 'classifier', not of 'vae'"):
-        GENERATORS["vae"].function("digits", weights=str(path))
+        GENERATORS["vae"].function("digits", path=str(path))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a readable safetensors file"):
-        GENERATORS["vae"].function("digits", weights=str(path))
+        GENERATORS["vae"].function("digits", path=str(path))
 
 
 @pytest.fixture(scope="module")
 def vae(data: Small, tmp_path_factory: pytest.TempPathFactory) -> VAE:
     path = run("vae", data, tmp_path_factory.mktemp("vae"), epochs=2)
-    model: VAE = GENERATORS["vae"].function("small", weights=str(path))
+    model: VAE = GENERATORS["vae"].function("small", path=str(path))
     return model
 
 
@@ -189,17 +189,17 @@ def test_latents_follow_the_prior_of_the_temperature(data: Small, tmp_path: Path
     """32,000 normal numbers: their standard deviation leaves T ± 2 % once in 3 million seeds; the seeds are fixed."""
     path = str(run("vae", data, tmp_path, epochs=1))
     for temperature in (0.0, 0.7, 1.0):
-        z = GENERATORS["vae"].function("small", weights=path, temperature=temperature).latents(range(2000), "z")
+        z = GENERATORS["vae"].function("small", path=path, temperature=temperature).latents(range(2000), "z")
         assert float(z.std()) == pytest.approx(temperature, rel=0.02)
     with pytest.raises(ValueError, match="temperature=-1"):
-        GENERATORS["vae"].function("small", weights=path, temperature=-1)
+        GENERATORS["vae"].function("small", path=path, temperature=-1)
 
 
 def test_another_temperature_or_other_weights_are_another_generator(data: Small, tmp_path: Path) -> None:
     paths = [str(run("vae", data, tmp_path / str(seed), seed, epochs=1)) for seed in (0, 1)]
-    made = [GENERATORS["vae"].function("small", weights=path, temperature=t) for path in paths for t in (0.7, 1.0)]
+    made = [GENERATORS["vae"].function("small", path=path, temperature=t) for path in paths for t in (0.7, 1.0)]
     assert len({model.fingerprint for model in made}) == 4
-    again = GENERATORS["vae"].function("small", weights=paths[0], temperature=0.7)
+    again = GENERATORS["vae"].function("small", path=paths[0], temperature=0.7)
     assert again.fingerprint == made[0].fingerprint
 
 

@@ -1,0 +1,150 @@
+"""Diffusion in pixels from OpenAI's files: IDDPM (arXiv:2102.09672) and ADM (arXiv:2105.05233), sampled with DDIM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..harness.files import digest
+from ..harness.protocols import Generator
+from ..harness.registry import generator
+from . import ddim
+from .openai_unet import UNet, flag, heads_of, read_flags
+from .published import open_published
+from .seeds import normal
+
+SCHEDULES = {"linear": ddim.linear, "cosine": ddim.cosine}
+
+
+class ADM:
+    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, R, R] that DDIM starts from.
+
+    Where classes are drawn (a conditional file without `label`), x_T alone does not determine an image: "x_0", the
+    samples themselves in [-1, 1], comes first and "x_T" cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        size: int,
+        levels: ddim.Levels,
+        rate: float,
+        clip: bool,
+        label: int | None,
+        fingerprint: str,
+        card: Mapping[str, Any],
+    ):
+        self.network, self.shape, self.levels = network, (network.in_channels, size, size), levels
+        self.rate, self.clip, self.label = rate, clip, label
+        self.spaces: Sequence[str] = ("x_0", "x_T") if network.classes and label is None else ("x_T",)
+        self.fingerprint, self.card = fingerprint, card
+
+    def to(self, device: torch.device | str) -> Self:
+        """Where `latents` samples x_0."""
+        self.network.to(device)
+        return self
+
+    def latents(self, seeds: Sequence[int], space: str = "x_T") -> Tensor:
+        x_T = normal(seeds, *self.shape)
+        if space == "x_T":
+            return x_T
+        x_T = x_T.to(next(self.network.parameters()).device)
+        return self._sample(x_T, torch.tensor([seed % self.network.classes for seed in seeds]).to(x_T.device))
+
+    def decode(self, latents: Tensor, space: str = "x_T") -> Tensor:
+        return (latents if space == "x_0" else self._sample(latents, self._labels(latents))) / 2 + 0.5
+
+    def invert(self, images: Tensor, repeats: int = 1) -> Tensor:
+        """x_T [N, C, R, R] of images in [0, 1] by DDIM inversion, approximate; costs repeats × steps evaluations.
+
+        `clip` plays no part here.
+        """
+        labels = self._labels(images)
+        self.network.to(images.device)
+        pieces = [
+            ddim.invert(self._denoiser(label, False), x, self.levels, repeats)
+            for x, label in self._pieces(2 * images - 1, labels)
+        ]
+        return torch.cat(pieces)[: len(images)]
+
+    def _sample(self, x_T: Tensor, labels: Tensor | None) -> Tensor:
+        self.network.to(x_T.device)
+        pieces = [
+            ddim.sample(self._denoiser(label, self.clip), x, self.levels) for x, label in self._pieces(x_T, labels)
+        ]
+        return torch.cat(pieces)[: len(x_T)]
+
+    def _denoiser(self, label: Tensor | None, clip: bool) -> ddim.Denoiser:
+        def denoise(x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
+            time = torch.full((len(x),), t * self.rate, device=x.device)
+            noise = self.network(x, time, label)[:, : x.shape[1]]
+            return ddim.from_noise(x, noise, signal, clip)
+
+        return denoise
+
+    def _labels(self, x: Tensor) -> Tensor | None:
+        if not self.network.classes:
+            return None
+        if self.label is None:
+            raise ValueError(
+                "this model is conditional: choose generator.adm.label=CLASS, or work in space x_0, where each code is "
+                "an image of its class"
+            )
+        return torch.full((len(x),), self.label, device=x.device)
+
+    def _pieces(self, x: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """Images with their labels in batches of one size."""
+        if labels is None:
+            return [(piece, None) for piece in ddim.batches(x)]
+        return list(zip(ddim.batches(x), ddim.batches(labels), strict=True))
+
+
+def recognise(content: Any) -> bool:
+    """Whether a checkpoint is the state dict of a UNet in OpenAI's layout."""
+    names = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight")
+    return isinstance(content, Mapping) and all(isinstance(content.get(name), Tensor) for name in names)
+
+
+@generator(recognise=recognise)
+def adm(
+    dataset: str, path: str = "", steps: int = 50, clip: bool = True, label: int | None = None, args: str = ""
+) -> Generator:
+    """IDDPM or ADM: a `.pt` of OpenAI's improved-diffusion or guided-diffusion, sampled with `steps` DDIM steps.
+
+    clip: force every estimate of x_0 into [-1, 1] on the way, as the published samples were made; gradients vanish
+    where it bites. label: the class of all samples of a conditional file; null draws one for each seed.
+    args: the training flags, a JSON or YAML file; empty for FILE.args.json or NAME.args.json beside the checkpoint. The
+    weights do not tell: image_size, num_heads or num_head_channels, diffusion_steps, noise_schedule, rescale_timesteps.
+
+    Raises ValueError naming the flag that is missing, or the tensor that does not fit.
+    """
+    found = open_published("adm", path, recognise)
+    flags = read_flags(Path(path).expanduser(), args, "adm")
+    try:
+        size, trained = flag(flags, "image_size", int), flag(flags, "diffusion_steps", int)
+        schedule, rescaled = flag(flags, "noise_schedule", str), flag(flags, "rescale_timesteps", bool)
+        if schedule not in SCHEDULES:
+            raise ValueError(f"noise_schedule={schedule!r} must be one of {', '.join(SCHEDULES)}")
+        if flags.get("predict_xstart"):
+            raise ValueError("predict_xstart=true: networks that predict x_0 instead of the noise are not supported")
+        heads = heads_of(flags)
+        network = UNet(found.content, heads)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if network.out_channels not in (network.in_channels, 2 * network.in_channels):
+        raise ValueError(f"{path} predicts {network.out_channels} channels of images of {network.in_channels}")
+    if size % 2 ** (network.levels - 1):
+        raise ValueError(f"image_size={size} must be divisible by {2 ** (network.levels - 1)}")
+    if label is not None and not 0 <= label < network.classes:
+        raise ValueError(
+            f"label={label} must be a class 0..{network.classes - 1}" if network.classes else "this file has no classes"
+        )
+    levels = ddim.respaced(SCHEDULES[schedule](trained), steps)
+    known = {"image_size": size, "diffusion_steps": trained, "noise_schedule": schedule, "rescale_timesteps": rescaled}
+    known |= {"heads": asdict(heads)}
+    fingerprint = digest("adm", 1, found.sha256, known, steps, clip, label)
+    card = {**found.card, "sha256": found.sha256, "flags": known, "classes": network.classes}
+    return ADM(network, size, levels, 1000 / trained if rescaled else 1.0, clip, label, fingerprint, card)

@@ -1,0 +1,95 @@
+"""Noise schedules and the deterministic sampler of diffusion models: DDIM with eta = 0 (arXiv:2010.02502, eq. 12).
+
+A diffusion model sees x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, I); ᾱ falls from about 1 to about 0 as t grows.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
+"""(x_t [N, ...], t, ᾱ_t) to what a trained network makes of it: x_0 and ε, each [N, ...]."""
+
+
+class Levels(NamedTuple):
+    """The timesteps that sampling visits, noisiest first; ᾱ at each of them, and last ᾱ of what is returned."""
+
+    times: list[int]
+    signal: list[float]
+
+
+def linear(steps: int = 1000) -> Tensor:
+    """ᾱ [steps] where β rises from 1e-4 to 0.02, for other than 1000 steps times 1000 / steps (arXiv:2006.11239)."""
+    beta = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps
+    return (1 - beta).cumprod(0)
+
+
+def cosine(steps: int = 1000) -> Tensor:
+    """ᾱ [steps] that falls as a squared cosine, with β at most 0.999 (arXiv:2102.09672, eq. 17)."""
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    f = torch.cos((t + 0.008) / 1.008 * math.pi / 2).square()
+    return (f[1:] / f[:-1]).clamp(min=0.001).cumprod(0)
+
+
+def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> Levels:
+    """`steps` timesteps spread evenly over those the network was trained on.
+
+    signal: ᾱ [T]; offset: added to every timestep; last: ᾱ of the result.
+    Raises ValueError when there are fewer than `steps` timesteps, or none is asked for.
+    """
+    if not 1 <= steps <= len(signal):
+        raise ValueError(f"steps={steps} must be between 1 and {len(signal)}, the steps this model was trained with")
+    times = [min(i * len(signal) // steps + offset, len(signal) - 1) for i in reversed(range(steps))]
+    return Levels(times, [*signal[times].tolist(), last])
+
+
+def from_noise(x: Tensor, noise: Tensor, signal: float, clip: bool = False) -> tuple[Tensor, Tensor]:
+    """x_0 and ε of a network that predicts ε; `clip` forces x_0 into [-1, 1] and ε to what is then left."""
+    clean = (x - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
+    if not clip:
+        return clean, noise
+    clean = clean.clamp(-1, 1)
+    return clean, (x - math.sqrt(signal) * clean) / math.sqrt(1 - signal)
+
+
+def from_velocity(x: Tensor, velocity: Tensor, signal: float) -> tuple[Tensor, Tensor]:
+    """x_0 and ε of a network that predicts v = √ᾱ ε − √(1 − ᾱ) x_0 (arXiv:2202.00512, appendix D)."""
+    a, b = math.sqrt(signal), math.sqrt(1 - signal)
+    return a * x - b * velocity, b * x + a * velocity
+
+
+def batches(x: Tensor) -> tuple[Tensor, ...]:
+    """x [N, ...] in batches that are all filled up to one size, the last one with zeros.
+
+    How a network rounds depends on the size of the batch, and over many steps that can become visible.
+    """
+    at_once = 4 if x.device.type == "cpu" else 16
+    return torch.split(torch.cat([x, x.new_zeros(-len(x) % at_once, *x.shape[1:])]), at_once)
+
+
+def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
+    """x_0 of noise x_T [N, ...], differentiable in it."""
+    for t, here, there in zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True):
+        clean, noise = denoise(x, t, here)
+        x = math.sqrt(there) * clean + math.sqrt(1 - there) * noise
+    return x
+
+
+def invert(denoise: Denoiser, x: Tensor, levels: Levels, repeats: int = 1) -> Tensor:
+    """x_T from which `sample` makes x_0 [N, ...]: every step undone, from the last to the first.
+
+    A step is undone with the ε of its own noisy end, which is not known yet. The first guess is the clean end, which is
+    the usual DDIM inversion; further `repeats` improve it (arXiv:2309.04907). Costs repeats × steps evaluations.
+    """
+    steps = list(zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True))
+    for t, there, here in reversed(steps):
+        guess = x
+        for _ in range(repeats):
+            _, noise = denoise(guess, t, there)
+            clean = (x - math.sqrt(1 - here) * noise) / math.sqrt(here)
+            guess = math.sqrt(there) * clean + math.sqrt(1 - there) * noise
+        x = guess
+    return x

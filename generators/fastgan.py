@@ -1,0 +1,156 @@
+"""FastGAN as trained by Projected GAN (Liu et al. 2021, arXiv:2101.04775; Sauer et al. 2021, arXiv:2111.01007)."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.checkpoint import tensors_of
+from ..harness.files import digest
+from ..harness.protocols import Generator
+from ..harness.registry import generator
+from .progan import doubling_kernel
+from .published import DirectGAN, averaged, load_weights, open_published
+from .seeds import normal
+from .stylegan2_layers import normalised
+
+WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}
+"""Channels at each resolution, in multiples of ngf."""
+SOURCES = {64: 4, 128: 8, 256: 16, 512: 32}
+"""Which small map gates the channels of which large one."""
+
+
+class Noise(nn.Module):
+    """Adds maps [1 or N, 1, H, W] times one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        return x + self.weight * noise
+
+
+def _level(inputs: int, outputs: int, lite: bool) -> nn.Sequential:
+    """Double the size, then convolution, noise, normalisation and gate; twice, or once and without noise when lite.
+
+    The doubling is folded into the first convolution. The numbers are those of the published files.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["1"] = nn.ConvTranspose2d(inputs, 2 * outputs, 4, stride=2, padding=1, bias=False)
+    if lite:
+        return nn.Sequential(layers | {"2": nn.BatchNorm2d(2 * outputs), "3": nn.GLU(1)})
+    layers |= {"2": Noise(), "3": nn.BatchNorm2d(2 * outputs), "4": nn.GLU(1)}
+    layers["5"] = nn.Conv2d(outputs, 2 * outputs, 3, padding=1, bias=False)
+    return nn.Sequential(layers | {"6": Noise(), "7": nn.BatchNorm2d(2 * outputs), "8": nn.GLU(1)})
+
+
+def _gate(inputs: int, outputs: int) -> nn.ModuleDict:
+    """Factors in (0, 1) for the channels of a large map from a small one."""
+    pool, conv = nn.AdaptiveAvgPool2d(4), nn.Conv2d(inputs, outputs, 4, bias=False)
+    mix = nn.Conv2d(outputs, outputs, 1, bias=False)
+    return nn.ModuleDict({"main": nn.Sequential(pool, conv, nn.SiLU(), mix, nn.Sigmoid())})
+
+
+class FastGANNetwork(nn.Module):
+    """z [N, z_dim] to images [N, channels, resolution, resolution], nominally in [-1, 1].
+
+    The published network draws fresh noise at every call. Here the maps are drawn once, from `noise_seed`, and are the
+    same for every image; `forward` takes others.
+    """
+
+    def __init__(self, z_dim: int, ngf: int, resolution: int, channels: int, lite: bool, noise_seed: int = 0):
+        super().__init__()
+        width = {size: int(multiple * ngf) for size, multiple in WIDTHS.items()}
+        first = nn.ConvTranspose2d(z_dim, 2 * width[4], 4, bias=False)
+        self.init = nn.ModuleDict({"init": nn.Sequential(first, nn.BatchNorm2d(2 * width[4]), nn.GLU(1))})
+        self.sizes = [size for size in WIDTHS if 8 <= size <= resolution]
+        for size in WIDTHS:
+            # The published network has the levels up to 256 at every resolution.
+            if 8 <= size <= max(resolution, 256):
+                self.add_module(f"feat_{size}", _level(width[size // 2], width[size], lite))
+                if size in SOURCES:
+                    self.add_module(f"se_{size}", _gate(width[SOURCES[size]], width[size]))
+        self.to_big = nn.Conv2d(width[resolution], channels, 3, padding=1)
+        noisy = [size for size in self.sizes for _ in range(0 if lite else 2)]
+        draws = torch.split(normal([noise_seed], sum(size**2 for size in noisy))[0], [size**2 for size in noisy])
+        for i, (draw, size) in enumerate(zip(draws, noisy, strict=True)):
+            self.register_buffer(f"noise{i}", draw.reshape(1, 1, size, size), persistent=False)
+        self.maps = len(noisy)
+
+    def forward(self, z: Tensor, noise: Iterable[Tensor] | None = None) -> Tensor:
+        """noise: the maps [1 or N, 1, H, W] of the noise layers from small to large, instead of the fixed ones."""
+        maps = iter(noise if noise is not None else (self.get_buffer(f"noise{i}") for i in range(self.maps)))
+        x = self.init["init"](normalised(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        seen = {4: x}
+        for size in self.sizes:
+            for layer in self.get_submodule(f"feat_{size}").children():
+                x = layer(x, next(maps)) if isinstance(layer, Noise) else layer(x)
+            if size in SOURCES:
+                x = x * self.get_submodule(f"se_{size}").get_submodule("main")(seen[SOURCES[size]])
+            seen[size] = x
+        images: Tensor = self.to_big(x)
+        return images
+
+
+def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as the network uses them: spectral norms (arXiv:1802.05957) divided out, doublings folded in.
+
+    A published file has weight_orig W and vectors u, v with sigma = uᵀ W v, W flattened to a matrix of its outputs.
+    """
+    result = {}
+    for name, tensor in tensors.items():
+        layer, part = name.removeprefix("synthesis.").rsplit(".", 1)
+        if part == "weight_orig":
+            prefix = name.removesuffix("_orig")
+            outputs_first = tensor.transpose(0, 1) if layer == "init.init.0" else tensor
+            sigma = tensors[f"{prefix}_u"] @ outputs_first.flatten(1) @ tensors[f"{prefix}_v"]
+            tensor, part = tensor / sigma, "weight"
+        if layer.startswith("feat_") and layer.endswith(".1") and part == "weight":
+            tensor = doubling_kernel(tensor)
+        if part not in ("weight_u", "weight_v"):
+            result[f"{layer}.{part}"] = tensor
+    return result
+
+
+def recognise(content: Any) -> bool:
+    """Whether a checkpoint holds a FastGAN generator of Projected GAN."""
+    return any(name.startswith("synthesis.feat_8.1.weight") for name in averaged(content))
+
+
+@generator(recognise=recognise)
+def fastgan(dataset: str, path: str = "", noise_seed: int = 0) -> Generator:
+    """FastGAN of Projected GAN (configurations fastgan and fastgan_lite), unconditional.
+
+    path: the published .pkl. noise_seed: of the noise maps, the same for every image (lite has none).
+    """
+    found = open_published("fastgan", path, recognise)
+    record = found.content["G_ema"]
+    stored = tensors_of(record)
+    if any(name.endswith("embed.weight") for name in stored):
+        raise ValueError(
+            f"{path}: class-conditional FastGAN is not supported, its layers are not published in a form that could be "
+            "checked; give an unconditional file"
+        )
+    try:
+        tensors = folded(stored)
+        first, last = tensors["init.init.0.weight"], tensors["to_big.weight"]
+        resolution = int(record.state["img_resolution"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is no FastGAN that assay can open: {type(error).__name__} {error}") from None
+    if resolution not in WIDTHS or resolution < 128:
+        raise ValueError(f"{path}: resolution {resolution} is not 128, 256, 512 or 1024, the sizes that FastGAN makes")
+    shape: dict[str, Any] = {
+        "z_dim": first.shape[0],
+        "ngf": first.shape[1] // 32,
+        "resolution": resolution,
+        "channels": last.shape[0],
+        "lite": "feat_8.5.weight" not in tensors,
+    }
+    network = FastGANNetwork(**shape, noise_seed=noise_seed)
+    load_weights(network, tensors, path)
+    told = "none in the file" if found.content.get("D") is None else "in the file, not opened"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    return DirectGAN(network, shape["z_dim"], digest("fastgan", 1, found.sha256, noise_seed), card)

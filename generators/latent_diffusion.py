@@ -1,0 +1,229 @@
+"""Diffusion in the latent space of our VAE: its codes are learned, so that samples come from where the images are.
+
+Latent diffusion (arXiv:2112.10752) with a multilayer perceptron, v-prediction (arXiv:2202.00512) and a cosine schedule.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.files import digest
+from ..harness.protocols import Dataset, Encoding, Generator
+from ..harness.registry import generator, trainer
+from ..harness.weights import find_weights, read_weights
+from . import ddim
+from .openai_unet import time_embedding
+from .seeds import normal
+from .vae import VAE, VAENetwork
+
+SIGNAL = ddim.cosine(1000)
+"""ᾱ of the training."""
+
+
+class Denoiser(nn.Module):
+    """Predicts v of codes [N, D] at timesteps [N]: residual blocks, each shifted by an embedding of the time."""
+
+    def __init__(self, latent_dim: int, width: int, depth: int):
+        super().__init__()
+        self.width = width
+        self.first, self.last = nn.Linear(latent_dim, width), nn.Linear(width, latent_dim)
+        self.shift = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        time = time_embedding(t, self.width)
+        h = self.first(x)
+        for shift, block in zip(self.shift, self.blocks, strict=True):
+            h = h + block(h + shift(time))
+        velocity: Tensor = self.last(h)
+        return velocity
+
+
+class LatentDiffusionNetwork(nn.Module):
+    """Denoiser of standardised codes, the VAE they are codes of, and mean and scale [D] of its codes."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, size: int, latent_dim: int, width: int, depth: int):
+        super().__init__()
+        self.denoiser = Denoiser(latent_dim, width, depth)
+        self.vae = VAENetwork(channels, size, latent_dim)
+        self.register_buffer("mean", torch.zeros(latent_dim))
+        self.register_buffer("scale", torch.ones(latent_dim))
+
+    def predict(self, x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
+        """x_0 and ε of standardised noisy codes."""
+        return ddim.from_velocity(x, self.denoiser(x, torch.full((len(x),), t, device=x.device)), signal)
+
+    def sample(self, x_T: Tensor, levels: ddim.Levels) -> Tensor:
+        """Codes [N, D] of the VAE from standard normal x_T [N, D]."""
+        return self.mean + self.scale * ddim.sample(self.predict, x_T, levels)
+
+
+class LatentDiffusion:
+    """Trained latent diffusion as a Generator with the ability to encode.
+
+    Latent spaces: "z_0", the codes that the VAE decodes, sampled from x_T of the same seeds; "x_T", N(0, I).
+    """
+
+    spaces: Sequence[str] = ("z_0", "x_T")
+
+    def __init__(self, network: LatentDiffusionNetwork, latent_dim: int, steps: int, fingerprint: str):
+        self.network, self.latent_dim, self.fingerprint = network, latent_dim, fingerprint
+        self.vae = VAE(network.vae, latent_dim, 1.0, fingerprint)
+        self.levels = ddim.respaced(SIGNAL, steps)
+
+    def latents(self, seeds: Sequence[int], space: str = "z_0") -> Tensor:
+        x_T = normal(seeds, self.latent_dim).to(self.network.mean)
+        return x_T if space == "x_T" else self.network.sample(x_T, self.levels)
+
+    def decode(self, latents: Tensor, space: str = "z_0") -> Tensor:
+        network = self.network.to(latents.device)
+        return self.vae.decode(network.sample(latents, self.levels) if space == "x_T" else latents)
+
+    def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
+        return self.vae.encode(images, how, seeds)
+
+    def invert(self, codes: Tensor, repeats: int = 3) -> Tensor:
+        """x_T [N, D] of codes z_0 [N, D] by DDIM inversion."""
+        network = self.network.to(codes.device)
+        return ddim.invert(network.predict, (codes - network.mean) / network.scale, self.levels, repeats)
+
+
+@generator
+def latent_diffusion(dataset: str, path: str = "zoo", steps: int = 50) -> Generator:
+    """Latent diffusion on the codes of the VAE, sampled with `steps` DDIM steps.
+
+    path: "zoo" (those that come with assay) or a file made by `assay train latent_diffusion`, which holds the VAE too.
+    """
+    file = find_weights("generator", "latent_diffusion", dataset, path)
+    tensors, architecture, sha256 = read_weights(file, "latent_diffusion")
+    shape = {key: architecture[key] for key in ("channels", "size", "latent_dim", "width", "depth")}
+    network = LatentDiffusionNetwork(**shape)
+    network.load_state_dict(tensors)
+    network.eval().requires_grad_(False)
+    fingerprint = digest("latent_diffusion", 1, sha256, steps)
+    return LatentDiffusion(network, shape["latent_dim"], steps, fingerprint)
+
+
+def frechet(a: Tensor, b: Tensor) -> float:
+    """|μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of the normals fitted to rows [N, D]."""
+    a, b = a.double(), b.double()
+    A, B = a.T.cov(), b.T.cov()
+    values, vectors = torch.linalg.eigh(A)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    overlap = torch.linalg.eigvalsh(root @ B @ root).clamp(min=0).sqrt().sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + A.trace() + B.trace() - 2 * overlap)
+
+
+class LatentDiffusionTraining:
+    """Minimise the squared error of v with Adam, batch by batch, on fresh posterior samples of the training images.
+
+    The rate falls to 0 along a cosine; the network kept is an exponential moving average of the trained one.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        vae: str,
+        width: int,
+        depth: int,
+        epochs: int,
+        batch: int,
+        rate: float,
+        ema: float,
+        seed: int,
+    ):
+        tensors, architecture, sha256 = read_weights(find_weights("generator", "vae", data.name, vae), "vae")
+        shape = {key: architecture[key] for key in ("channels", "size", "latent_dim")} | {
+            "width": width,
+            "depth": depth,
+        }
+        self.architecture: Mapping[str, Any] = {"family": "latent_diffusion", **shape, "vae_sha256": sha256}
+        torch.manual_seed(seed)
+        self.network = LatentDiffusionNetwork(**shape)
+        self.network.vae.load_state_dict(tensors)
+        self.network.requires_grad_(False)
+        images = data.take("train", 0, data.count("train")).images
+        codes = [self.network.vae.posterior(part.float() / 255) for part in torch.split(images, 1000)]
+        self.codes, self.deviation = torch.cat([m for m, _ in codes]), torch.cat([(v / 2).exp() for _, v in codes])
+        self.network.mean.copy_(self.codes.mean(0))
+        self.network.scale.copy_((self.codes.var(0) + self.deviation.square().mean(0)).sqrt())
+        self.online = copy.deepcopy(self.network.denoiser).requires_grad_(True)
+        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=rate)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
+        self.epochs, self.batch, self.ema = epochs, batch, ema
+
+    def state(self) -> dict[str, Any]:
+        parts = ("network", "online", "optimiser", "schedule")
+        return {name: getattr(self, name) for name in parts}
+
+    def _loss(self, denoiser: nn.Module, codes: Tensor, draw: torch.Generator | None = None) -> Tensor:
+        """Mean squared error of v on codes [N, D] of the VAE, at random times."""
+        clean = (codes - self.network.mean) / self.network.scale
+        t = torch.randint(len(SIGNAL), (len(codes),), generator=draw).to(codes.device)
+        noise = torch.randn(codes.shape, generator=draw).to(codes)
+        signal = SIGNAL.to(codes)[t, None]
+        a, b = signal.sqrt(), (1 - signal).sqrt()
+        error: Tensor = denoiser(a * clean + b * noise, t) - (a * noise - b * clean)
+        return error.square().mean()
+
+    def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
+        self.online.to(self.network.mean.device)
+        self.optimiser.load_state_dict(self.optimiser.state_dict())  # a resumed one still lies where it was loaded
+        order = torch.split(torch.randperm(len(self.codes)), self.batch)
+        for rows, (images, _) in zip(order, batches, strict=True):
+            codes = self.codes[rows] + self.deviation[rows] * torch.randn(len(rows), self.codes.shape[1])
+            loss = self._loss(self.online, codes.to(images.device))
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            for average, value in zip(self.network.denoiser.parameters(), self.online.parameters(), strict=True):
+                average.lerp_(value.detach(), 1 - self.ema)
+            yield {"denoising": loss.item()}
+        self.schedule.step()
+
+    @torch.no_grad()
+    def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """Denoising loss on test codes, and Fréchet distances in the VAE's latent space.
+
+        From posterior samples of the test images to as many samples of this model in 50 steps, of the VAE's prior, and
+        of the posteriors of training images: the floor.
+        """
+        draw = torch.Generator().manual_seed(0)
+        noise = partial(torch.randn, generator=draw)
+        mean, logvar = self.network.vae.posterior(images)
+        test = mean + torch.exp(logvar / 2) * noise(mean.shape).to(mean)
+        rows = torch.randperm(len(self.codes), generator=draw)[: len(test)]
+        train = (self.codes[rows] + self.deviation[rows] * noise(self.codes[rows].shape)).to(test)
+        sampled = self.network.sample(noise(test.shape).to(test), ddim.respaced(SIGNAL, 50))
+        return {
+            "denoising": float(self._loss(self.network.denoiser, test, draw)),
+            "frechet": frechet(sampled, test),
+            "frechet_of_prior": frechet(noise(test.shape).to(test), test),
+            "frechet_of_training_codes": frechet(train, test),
+        }
+
+
+@trainer("latent_diffusion")
+def train_latent_diffusion(
+    data: Dataset,
+    seed: int,
+    vae: str = "zoo",
+    width: int = 96,
+    depth: int = 3,
+    epochs: int = 150,
+    batch: int = 512,
+    rate: float = 2e-3,
+    ema: float = 0.999,
+) -> LatentDiffusionTraining:
+    """Train the denoiser on the codes of a trained VAE: "zoo", or a file made by `assay train generator=vae`."""
+    return LatentDiffusionTraining(data, vae, width, depth, epochs, batch, rate, ema, seed)

@@ -1,0 +1,323 @@
+"""The UNet of improved-diffusion, guided-diffusion (ADM) and latent-diffusion, built from the tensors of a file.
+
+arXiv:2102.09672, arXiv:2105.05233 (appendix). Names and shapes of the tensors tell everything about the network except
+how its attention is divided into heads.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+T = TypeVar("T", int, bool, str)
+
+GROUPS = 32
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How attention is divided: `width` channels a head, or else `count` heads (`count_up` in the upward half).
+
+    new_order: whether the rows of `qkv` are [q, k, v][head] ("new attention order") or [head][q, k, v] ("legacy").
+    """
+
+    count: int | None = None
+    width: int | None = None
+    count_up: int | None = None
+    new_order: bool = False
+
+    def number(self, channels: int, up: bool) -> int:
+        """Heads for `channels`. Raises ValueError when they do not divide them."""
+        count = channels // self.width if self.width else (self.count_up if up else None) or self.count or 0
+        if not count or channels % count or (self.width and channels % self.width):
+            raise ValueError(f"attention over {channels} channels cannot be divided into {self}")
+        return count
+
+
+def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
+    """What the weights do not tell: flags of OpenAI's scripts or a config of latent-diffusion, in JSON or YAML.
+
+    args: the file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml.
+    Raises ValueError where there is none, or where it is no mapping.
+    """
+    beside = [
+        checkpoint.with_name(f"{n}.args.{e}")
+        for e in ("json", "yaml", "yml")
+        for n in (checkpoint.name, checkpoint.stem)
+    ]
+    file = next((file for file in ([Path(args).expanduser()] if args else beside) if file.is_file()), None)
+    if file is None:
+        raise ValueError(
+            f"{args} does not exist; give generator.{family}.args=FILE"
+            if args
+            else f"{checkpoint} does not tell how its network was trained: write the training flags to "
+            f"{checkpoint.stem}.args.json beside it, or give generator.{family}.args=FILE (JSON or YAML)"
+        )
+    try:
+        flags: Any = OmegaConf.to_container(OmegaConf.load(file))
+        outer = flags["model"]["params"] if "model" in flags else {}
+        inner = outer["unet_config"]["params"] if "unet_config" in outer else {}
+        return {**flags, **outer, **inner}
+    except Exception as error:  # yaml and omegaconf raise many
+        why = " ".join(str(error).split())
+        raise ValueError(f"{file} holds no flags in JSON or YAML, nor a config of latent-diffusion ({why})") from None
+
+
+def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A flag that must be there. Raises ValueError naming it."""
+    if name not in flags:
+        raise ValueError(f"the training flags lack {name}, and the weights do not tell it")
+    value = flags[name]
+    if type(value) is not kind:
+        raise ValueError(f"training flag {name}={value!r} must be of type {kind.__name__}")
+    return value
+
+
+def heads_of(flags: Mapping[str, Any]) -> Heads:
+    """The heads that flags num_head_channels, num_heads, num_heads_upsample and use_new_attention_order describe.
+
+    -1 stands for a flag that is not set, and the legacy order for one that is not there, as in the public scripts.
+    """
+    count, width, count_up = (
+        flag(flags, name, int) if flags.get(name, -1) != -1 else None
+        for name in ("num_heads", "num_head_channels", "num_heads_upsample")
+    )
+    if count is None and width is None:
+        raise ValueError("the training flags lack num_heads and num_head_channels, and the weights tell neither")
+    new_order = flag({"use_new_attention_order": False, **flags}, "use_new_attention_order", bool)
+    return Heads(count, width, count_up, new_order)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / √width) v, each [N, heads, positions, width]."""
+    # of other layouts torch would keep all scores in memory, and be several times slower
+    return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions of [N, C, H, W]."""
+
+    def __init__(self, channels: int, heads: int, new_order: bool):
+        super().__init__()
+        self.heads, self.new_order = heads, new_order
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv, self.proj_out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        qkv = self.qkv(self.norm(flat))
+        if self.new_order:
+            q, k, v = qkv.unflatten(1, (3, self.heads, -1)).unbind(1)
+        else:
+            q, k, v = qkv.unflatten(1, (self.heads, 3, -1)).unbind(2)
+        h = attend(*(y.transpose(2, 3) for y in (q, k, v))).transpose(2, 3)
+        change: Tensor = self.proj_out(h.flatten(1, 2))
+        return x + change.view_as(x)
+
+
+class Down(nn.Module):
+    """Half the size by a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half: Tensor = self.op(x)
+        return half
+
+
+class Up(nn.Module):
+    """Twice the size, nearest neighbour, and a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        double: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return double
+
+
+class Residual(nn.Module):
+    """Residual block that sees the time; film: the time scales and shifts, otherwise it is added.
+
+    resize: whether the block also halves ("down") or doubles ("up") the size.
+    """
+
+    def __init__(self, channels: int, out: int, time: int, film: bool, resize: Literal["", "down", "up"]):
+        super().__init__()
+        self.film, self.resize = film, resize
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time, 2 * out if film else out))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, out), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1)
+        )
+        self.skip_connection = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        norm, activation, convolution = self.in_layers
+        h = convolution(self._resized(activation(norm(x))))
+        shift = self.emb_layers(time)[:, :, None, None]
+        if self.film:
+            scale, shift = shift.chunk(2, dim=1)
+            h = self.out_layers[1:](self.out_layers[0](h) * (1 + scale) + shift)
+        else:
+            h = self.out_layers(h + shift)
+        total: Tensor = self.skip_connection(self._resized(x)) + h
+        return total
+
+    def _resized(self, x: Tensor) -> Tensor:
+        if self.resize == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.resize == "up" else x
+
+
+class Stack(nn.ModuleList):
+    """Blocks one after the other; those that see the time get it."""
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, time) if isinstance(block, Residual) else block(x)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts noise (and variance, where `out_channels` is twice `in_channels`) of images [N, C, H, W].
+
+    tensors: the state dict of the file, of any floating type; float32 here.
+    Raises ValueError naming the first tensor that is missing, unexpected, or of another shape, and where attention does
+    not divide into heads.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], heads: Heads):
+        super().__init__()
+        self.width = shape_of(tensors, "time_embed.0.weight", 2)[1]
+        into, out = children(tensors, "input_blocks"), children(tensors, "output_blocks")
+        ups = [i for i, name in enumerate(out) if _goes_up(tensors, name)]
+        per_level = ups[0] + 1 if ups else max(len(out), 1)
+        self.levels = len(out) // per_level
+        with torch.device("meta"):
+            self.time_embed = nn.Sequential(
+                _linear(tensors, "time_embed.0"), nn.SiLU(), _linear(tensors, "time_embed.2")
+            )
+            self.classes = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
+            if self.classes:
+                self.label_emb = nn.Embedding(*shape_of(tensors, "label_emb.weight", 2))
+            self.input_blocks = nn.ModuleList(
+                _stack(tensors, name, heads, "down" if i % per_level == 0 else "") for i, name in enumerate(into)
+            )
+            self.middle_block = _stack(tensors, "middle_block", heads, "")
+            self.output_blocks = nn.ModuleList(_stack(tensors, name, heads, "up") for name in out)
+            channels = shape_of(tensors, "out.0.weight", 1)[0]
+            self.out = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), convolution(tensors, "out.2"))
+        self.in_channels, self.out_channels = (
+            shape_of(tensors, "input_blocks.0.0.weight", 4)[1],
+            len(tensors["out.2.weight"]),
+        )
+        adopt(self, tensors)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """x [N, C, H, W]; t [N], not necessarily integers; label [N], where the network has classes."""
+        time = self.time_embed(time_embedding(t, self.width))
+        if label is not None:
+            time = time + self.label_emb(label)
+        skips = []
+        for stack in self.input_blocks:
+            x = stack(x, time)
+            skips.append(x)
+        x = self.middle_block(x, time)
+        for stack in self.output_blocks:
+            x = stack(torch.cat([x, skips.pop()], dim=1), time)
+        prediction: Tensor = self.out(x)
+        return prediction
+
+
+def time_embedding(t: Tensor, width: int) -> Tensor:
+    """[N, width]: cosines, then sines, of t at frequencies that fall from 1 to 1/10000; 0 last where width is odd."""
+    half = width // 2
+    angles = t.float()[:, None] * torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
+
+
+def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make these tensors, as float32, those of a module and freeze it. Raises ValueError unless they fit exactly."""
+    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    other = [name for name, shape in own.items() if name in tensors and tensors[name].shape != shape]
+    for what, names in (("missing", missing), ("not of this network", unexpected), ("of another shape", other)):
+        if names:
+            raise ValueError(f"{len(names)} tensors are {what}; the first is {names[0]}")
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    module.eval().requires_grad_(False)
+
+
+def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Literal["", "down", "up"]) -> Stack:
+    """The blocks name.0, name.1, …
+
+    resize: what residual blocks of networks without `op` and `conv` do besides: all ("down"), or the second one ("up").
+    """
+    stack = Stack()
+    seen = False
+    for block in children(tensors, name):
+        if f"{block}.in_layers.0.weight" in tensors:
+            moves = resize == "down" or (resize == "up" and seen)
+            stack.append(_residual(tensors, block, resize if moves else ""))
+            seen = True
+        elif f"{block}.qkv.weight" in tensors:
+            channels = shape_of(tensors, f"{block}.norm.weight", 1)[0]
+            number = heads.number(channels, up=name.startswith("output_blocks"))
+            stack.append(Attention(channels, number, heads.new_order))
+        elif f"{block}.op.weight" in tensors:
+            stack.append(Down(shape_of(tensors, f"{block}.op.weight", 4)[0]))
+        elif f"{block}.conv.weight" in tensors:
+            stack.append(Up(shape_of(tensors, f"{block}.conv.weight", 4)[0]))
+        else:
+            stack.append(convolution(tensors, block))
+    return stack
+
+
+def _residual(tensors: Mapping[str, Tensor], name: str, resize: Literal["", "down", "up"]) -> Residual:
+    out, channels = shape_of(tensors, f"{name}.in_layers.2.weight", 4)[:2]
+    rows, time = shape_of(tensors, f"{name}.emb_layers.1.weight", 2)
+    return Residual(channels, out, time, rows == 2 * out, resize)
+
+
+def convolution(tensors: Mapping[str, Tensor], name: str) -> nn.Conv2d:
+    out, channels, size = shape_of(tensors, f"{name}.weight", 4)[:3]
+    return nn.Conv2d(channels, out, size, padding=size // 2)
+
+
+def _linear(tensors: Mapping[str, Tensor], name: str) -> nn.Linear:
+    out, channels = shape_of(tensors, f"{name}.weight", 2)
+    return nn.Linear(channels, out)
+
+
+def _goes_up(tensors: Mapping[str, Tensor], name: str) -> bool:
+    """Whether an entry of `output_blocks` ends with an upsampling: a convolution, or a second residual block."""
+    last = [name, *children(tensors, name)][-1]
+    return f"{last}.conv.weight" in tensors or (not last.endswith(".0") and f"{last}.in_layers.0.weight" in tensors)
+
+
+def children(tensors: Mapping[str, Tensor], name: str) -> list[str]:
+    """name.0, name.1, … as many as occur."""
+    depth = name.count(".") + 1
+    numbers = {key.split(".")[depth] for key in tensors if key.startswith(f"{name}.")}
+    return [f"{name}.{number}" for number in sorted(map(int, filter(str.isdigit, numbers)))]
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
+    """The shape of a tensor. Raises ValueError naming it when it is missing or has another number of axes."""
+    if name not in tensors:
+        raise ValueError(f"tensor {name} is missing")
+    if tensors[name].ndim != axes:
+        raise ValueError(f"tensor {name} has shape {list(tensors[name].shape)}, expected {axes} axes")
+    return tensors[name].shape

@@ -1,0 +1,165 @@
+"""Progressive GAN (Karras et al. 2018, arXiv:1710.10196): published files in the PyTorch and the TensorFlow layout."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..harness.files import digest
+from ..harness.protocols import Generator
+from ..harness.registry import generator
+from .published import DirectGAN, load_weights, open_published
+from .stylegan2_layers import normalised
+
+
+def doubling_kernel(weight: Tensor) -> Tensor:
+    """The transposed convolution that equals doubling the pixels and then convolving, at 4/9 of the work.
+
+    weight [out, in, 3, 3] of the convolution (padding 1) to [in, out, 4, 4] (stride 2, padding 1): four shifted copies
+    of the flipped kernel, summed.
+    """
+    return 4 * F.avg_pool2d(F.pad(weight.flip(2, 3), [1, 1, 1, 1]), 2, stride=1).transpose(0, 1)
+
+
+class ProGANNetwork(nn.Module):
+    """z [N, latent_dim] to images [N, channels, 4·2^L, 4·2^L], nominally in [-1, 1], L = len(widths) - 1.
+
+    The gains of the equalised learning rate are folded into the weights, the doubling of pixels into `up`.
+    """
+
+    def __init__(self, latent_dim: int, widths: Sequence[int], channels: int, leak: float = 0.2):
+        super().__init__()
+        self.dense = nn.Linear(latent_dim, 16 * widths[0])
+        self.first = nn.Conv2d(widths[0], widths[0], 3, padding=1)
+        pairs = itertools.pairwise(widths)
+        self.up = nn.ModuleList([nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairs])
+        self.conv = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for width in widths[1:]])
+        self.rgb = nn.Conv2d(widths[-1], channels, 1)
+        self.leak = leak
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.dense(normalised(z)).unflatten(1, (-1, 4, 4))
+        x = self._settled(x.contiguous(memory_format=torch.channels_last))
+        x = self._settled(self.first(x))
+        for up, conv in zip(self.up, self.conv, strict=True):
+            x = self._settled(conv(self._settled(up(x))))
+        images: Tensor = self.rgb(x)
+        return images
+
+    def _settled(self, x: Tensor) -> Tensor:
+        return normalised(F.leaky_relu(x, self.leak))
+
+
+Layers = dict[str, tuple[Tensor, Tensor]]
+"""Weight and bias of each layer of ProGANNetwork, gains folded in."""
+
+
+def _pytorch(content: Mapping[str, Any]) -> tuple[Layers, float]:
+    """Layers and slope from a file of the PyTorch layout; He's gain multiplies weight and bias alike."""
+    config = content["config"].state
+    if config.get("latentVectorDim") != config.get("noiseVectorDim"):
+        raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
+    if config.get("alpha", 0) != 0:
+        raise ValueError(f"it was saved while a level was fading in (alpha={config['alpha']}): give a later file")
+    odd = {key: config[key] for key in ("equalizedlR", "perChannelNormalization") if not config.get(key, True)}
+    if config.get("lossCriterion", "WGANGP") != "WGANGP":
+        odd["lossCriterion"] = config["lossCriterion"]
+    if odd:
+        raise ValueError(f"its network was built with {odd}, which is not supported")
+    variables = {name.replace("module.", ""): value.float() for name, value in content["avgG"].items()}
+
+    def layer(name: str) -> tuple[Tensor, Tensor]:
+        weight, bias = variables[f"{name}.weight"], variables[f"{name}.bias"]
+        gain = math.sqrt(2 / weight[0].numel())
+        return weight * gain, bias * gain
+
+    levels = len({name.split(".")[1] for name in variables if name.startswith("toRGBLayers.")})
+    layers = {"dense": layer("formatLayer"), "first": layer("groupScale0.0"), "rgb": layer(f"toRGBLayers.{levels - 1}")}
+    for i in range(levels - 1):
+        weight, bias = layer(f"scaleLayers.{i}.0")
+        layers[f"up.{i}"], layers[f"conv.{i}"] = (doubling_kernel(weight), bias), layer(f"scaleLayers.{i}.1")
+    return layers, float(config.get("leakyReluLeak", 0.2))
+
+
+def _tensorflow(content: Sequence[Any]) -> tuple[Layers, float]:
+    """Layers and slope from a file of the TensorFlow layout; gains multiply weights alone, kernels are stored HWIO."""
+    state = content[2].state
+    if (state.get("static_kwargs") or {}).get("label_size"):
+        raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
+    variables = {name: torch.as_tensor(value).float() for name, value in state["variables"]}
+    if float(variables.get("lod", torch.zeros(()))) != 0:
+        raise ValueError(
+            f"it was saved while a level was fading in (lod={float(variables['lod']):g}): give a later file"
+        )
+
+    def conv(name: str, gain: float = math.sqrt(2)) -> tuple[Tensor, Tensor]:
+        weight = variables[f"{name}/weight"].permute(3, 2, 0, 1)
+        return weight * (gain / math.sqrt(weight[0].numel())), variables[f"{name}/bias"]
+
+    def doubling(name: str) -> tuple[Tensor, Tensor]:
+        if f"{name}/Conv0_up/weight" not in variables:
+            weight, bias = conv(f"{name}/Conv0")
+            return doubling_kernel(weight), bias
+        # The fused kernel is stored [k, k, out, in] and not flipped.
+        weight = variables[f"{name}/Conv0_up/weight"].permute(2, 3, 0, 1).flip(2, 3)
+        return doubling_kernel(weight * math.sqrt(2 / weight[0].numel())), variables[f"{name}/Conv0_up/bias"]
+
+    dense = variables["4x4/Dense/weight"].T
+    dense = dense * (math.sqrt(2) / 4 / math.sqrt(dense.shape[1]))
+    bias = variables["4x4/Dense/bias"].repeat_interleave(16)
+    layers = {"dense": (dense, bias), "first": conv("4x4/Conv"), "rgb": conv("ToRGB_lod0", gain=1)}
+    for i in range(sum(name.startswith("ToRGB_lod") for name in variables) // 2 - 1):
+        name = f"{8 << i}x{8 << i}"
+        layers[f"up.{i}"], layers[f"conv.{i}"] = doubling(name), conv(f"{name}/Conv1")
+    return layers, 0.2
+
+
+def _is_pytorch(content: Any) -> bool:
+    averaged = content.get("avgG") if isinstance(content, dict) else None
+    return isinstance(averaged, dict) and any("formatLayer" in name for name in averaged if isinstance(name, str))
+
+
+def _is_tensorflow(content: Any) -> bool:
+    state = getattr(content[2], "state", None) if isinstance(content, tuple) and len(content) == 3 else None
+    variables = state.get("variables") if isinstance(state, dict) else None
+    pairs = variables if isinstance(variables, list) else []
+    return any(isinstance(pair, tuple) and pair[:1] == ("4x4/Dense/weight",) for pair in pairs)
+
+
+def recognise(content: Any) -> bool:
+    """Whether a checkpoint holds a Progressive GAN of either layout."""
+    return _is_pytorch(content) or _is_tensorflow(content)
+
+
+@generator(recognise=recognise)
+def progan(dataset: str, path: str = "") -> Generator:
+    """Progressive GAN: a published .pth (PyTorch GAN Zoo) or .pkl (TensorFlow; not compared with TensorFlow itself).
+
+    path: the file; the averaged generator in it is used.
+    """
+    found = open_published("progan", path, recognise)
+    read: Callable[[Any], tuple[Layers, float]] = _pytorch if _is_pytorch(found.content) else _tensorflow
+    try:
+        layers, leak = read(found.content)
+    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} is no Progressive GAN that assay can open: {type(error).__name__} {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    widths = [len(layers["first"][1]), *(len(bias) for name, (_, bias) in layers.items() if name.startswith("conv."))]
+    shape: dict[str, Any] = {
+        "latent_dim": layers["dense"][0].shape[1],
+        "widths": widths,
+        "channels": len(layers["rgb"][1]),
+        "leak": leak,
+    }
+    network = ProGANNetwork(**shape)
+    named = {name: dict(zip(("weight", "bias"), pair, strict=True)) for name, pair in layers.items()}
+    load_weights(network, {f"{name}.{part}": t for name, pair in named.items() for part, t in pair.items()}, path)
+    discriminator = found.content.get("netD") if _is_pytorch(found.content) else found.content[1]
+    told = "in the file, not opened" if discriminator else "none in the file"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    return DirectGAN(network, shape["latent_dim"], digest("progan", 1, found.sha256), card)

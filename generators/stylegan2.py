@@ -1,0 +1,198 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): published files, and small ones of our own."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..harness.checkpoint import Checkpoint, tensors_of
+from ..harness.files import digest
+from ..harness.protocols import Generator
+from ..harness.registry import generator
+from ..harness.weights import find_weights, read_weights
+from .published import averaged, load_weights, open_published
+from .seeds import upstream_normal
+from .stylegan2_networks import Discriminator, StyleGAN2Network
+from .stylegan2_tf import is_tensorflow, tensorflow_network
+
+COMPANIONS = 3
+"""Generated images beside which the discriminator sees each image: its group of four, always the same."""
+
+
+class StyleGAN2:
+    """A StyleGAN2 as a Generator. Spaces: "z" normal, "w" [N, w_dim] after mapping and truncation, "w+" one w a layer.
+
+    Where classes are drawn (a conditional file without `label`), z alone does not determine an image: "w" comes first
+    and "z" cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        network: StyleGAN2Network,
+        discriminator: Discriminator | None,
+        size: int,
+        truncation: float,
+        noise: str,
+        label: int | None,
+        fingerprint: str,
+        card: Mapping[str, Any],
+    ):
+        self.network = network.eval().requires_grad_(False)
+        self.discriminator = None if discriminator is None else discriminator.eval().requires_grad_(False)
+        self.classes, self.label = network.mapping.c_dim, label
+        self.spaces: Sequence[str] = ("w", "w+", "z") if self.classes and label is None else ("z", "w", "w+")
+        self.size, self.truncation, self.noise = size, truncation, noise
+        self.fingerprint, self.card = fingerprint, card
+
+    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
+        device = self.network.mapping.w_avg.device
+        z = upstream_normal(seeds, self.network.mapping.z_dim).to(device)
+        if space == "z":
+            return z
+        w = self._mapped(z, None if self.label is not None else [seed % max(self.classes, 1) for seed in seeds])
+        return w if space == "w" else w[:, None].repeat(1, self.network.num_ws, 1)
+
+    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
+        self.network.to(latents.device)
+        if space == "z":
+            latents = self._mapped(latents, None)
+        images = self.network.images(latents, self.noise == "const")
+        start = (images.shape[-1] - self.size) // 2
+        return (images[..., start : start + self.size, start : start + self.size] + 1) / 2
+
+    def discriminate(self, images: Tensor) -> Tensor:
+        """Logits [N] of images [N, C, H, W] in [0, 1]: higher looks more real. Raises ValueError without a network.
+
+        The network compares the images of a group; here each stands beside the same three generated ones, so that its
+        logit does not depend on the batch.
+        """
+        if self.discriminator is None:
+            raise ValueError("this file has no discriminator that assay can open")
+        self.discriminator.to(images.device)
+        space = self.spaces[0]
+        companions = self.decode(self.latents(range(COMPANIONS), space).to(images.device), space)
+        return self.discriminator.beside(self._framed(images), self._framed(companions))
+
+    def _framed(self, images: Tensor) -> Tensor:
+        border = self.network.synthesis.resolution - self.size
+        before, after = border // 2, border - border // 2
+        return torch.nn.functional.pad(images, (before, after, before, after)) * 2 - 1
+
+    def _mapped(self, z: Tensor, labels: Sequence[int] | None) -> Tensor:
+        """w of z [N, z_dim], truncated; labels: the class of each, where the generator has classes."""
+        mapping = self.network.mapping
+        if not self.classes:
+            return mapping.truncated(mapping(z), self.truncation)
+        if labels is None and self.label is None:
+            raise ValueError(
+                "this generator is conditional: choose generator.stylegan2.label=CLASS, or work in space w, where each "
+                "code holds its class"
+            )
+        chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
+        onehot = torch.nn.functional.one_hot(chosen, self.classes).to(z)
+        return mapping.truncated(mapping(z, onehot), self.truncation)
+
+
+def recognise(content: Any) -> bool:
+    """Whether a checkpoint holds a StyleGAN2 generator in the layout of NVIDIA's PyTorch or TensorFlow code."""
+    return is_tensorflow(content) or "synthesis.b4.const" in averaged(content)
+
+
+@generator(recognise=recognise)
+def stylegan2(
+    dataset: str, path: str = "zoo", truncation: float = 1.0, noise: str = "const", label: int | None = None
+) -> Generator:
+    """StyleGAN2: a published .pkl (ADA, StyleGAN3's or TensorFlow code), or one trained by `assay train stylegan2`.
+
+    path: "zoo" or a file. truncation: psi, 1 for none. noise: "const" (the maps in the file) or "none".
+    label: the class of all samples of a conditional file; null draws one for each seed.
+    """
+    if noise not in ("const", "none"):
+        raise ValueError(f"noise={noise!r} must be 'const' or 'none'")
+    if path == "zoo" or path.endswith(".safetensors"):
+        return _own(dataset, path, truncation, noise, label)
+    found = open_published("stylegan2", path, recognise)
+    network, discriminator, card = _published(found, path)
+    _check_label(label, network.mapping.c_dim)
+    fingerprint = digest("stylegan2", 1, found.sha256, truncation, noise, label)
+    size = network.synthesis.resolution
+    return StyleGAN2(network, discriminator, size, truncation, noise, label, fingerprint, card)
+
+
+def _own(dataset: str, path: str, truncation: float, noise: str, label: int | None) -> Generator:
+    tensors, architecture, sha256 = read_weights(find_weights("generator", "stylegan2", dataset, path), "stylegan2")
+    shape = {key: value for key, value in architecture.items() if key not in ("family", "size")}
+    network = StyleGAN2Network(**shape)
+    discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["most"])
+    torch.nn.ModuleDict({"G": network, "D": discriminator}).load_state_dict(tensors)
+    _check_label(label, network.mapping.c_dim)
+    fingerprint = digest("stylegan2", 1, sha256, truncation, noise, label)
+    card = {"format": "assay", "sha256": sha256, "discriminator": "in the file"}
+    return StyleGAN2(network, discriminator, architecture["size"], truncation, noise, label, fingerprint, card)
+
+
+def _published(found: Checkpoint, path: str) -> tuple[StyleGAN2Network, Discriminator | None, dict[str, Any]]:
+    """The averaged generator of a published file, its discriminator where it is the residual one, and the card."""
+    if is_tensorflow(found.content):
+        shape, tensors = tensorflow_network(found.content[2])
+        discriminator, told = None, "in the file, not opened (TensorFlow)"
+    else:
+        record = found.content["G_ema"]
+        shape, tensors = _shape(record.state["_init_kwargs"]), tensors_of(record)
+        discriminator, told = _discriminator(found.content.get("D"))
+    network = StyleGAN2Network(**shape)
+    load_weights(network, tensors, path)
+    return network, discriminator, {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+
+
+def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of StyleGAN2Network from those the file was built with (two code bases, two spellings)."""
+    ada = "synthesis_kwargs" in init
+    synthesis, mapping = init["synthesis_kwargs"] if ada else init, init.get("mapping_kwargs") or {}
+    clamp = synthesis.get("conv_clamp", None if ada else 256)
+    width = mapping.get("layer_features")
+    return {
+        "z_dim": int(init["z_dim"]),
+        "c_dim": int(init["c_dim"]),
+        "w_dim": int(init["w_dim"]),
+        "resolution": int(init["img_resolution"]),
+        "image_channels": int(init["img_channels"]),
+        "base": int(synthesis.get("channel_base", 32768)),
+        "most": int(synthesis.get("channel_max", 512)),
+        "mapping_layers": int(mapping.get("num_layers", 8)),
+        "mapping_width": None if width is None else int(width),
+        "mapping_lr": float(mapping.get("lr_multiplier", 0.01)),
+        "architecture": str(synthesis.get("architecture", "skip")),
+        "clamp": None if clamp is None else float(clamp),
+    }
+
+
+def _discriminator(record: Any) -> tuple[Discriminator | None, str]:
+    """The discriminator of a file and what the card says of it: opened when it is the residual, unconditional one."""
+    if record is None or not getattr(record, "state", None) or "_init_kwargs" not in record.state:
+        return None, "none in the file"
+    # Blocks of the published discriminator carry a filter that only the other architectures use.
+    unused = re.compile(r"b\d+\.resample_filter")
+    init = record.state["_init_kwargs"]
+    tensors = {name: tensor for name, tensor in tensors_of(record).items() if not unused.fullmatch(name)}
+    options = {**init, **(init.get("block_kwargs") or {}), **(init.get("epilogue_kwargs") or {})}
+    resolution = int(init.get("img_resolution", 0))
+    if init.get("architecture", "resnet") != "resnet" or init.get("c_dim") or not resolution:
+        return None, "in the file, not opened (conditional, or not the residual architecture)"
+    clamp, group = options.get("conv_clamp", 256), options.get("mbstd_group_size", 4)
+    network = Discriminator(
+        resolution, int(init["img_channels"]), int(init.get("channel_base", 32768)), int(init.get("channel_max", 512)),
+        int(group), None if clamp is None else float(clamp),
+    )  # fmt: skip
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        return None, f"in the file, not opened ({' '.join(str(error).split())[:120]})"
+    return network, "in the file (not proven equal to the published code)"
+
+
+def _check_label(label: int | None, classes: int) -> None:
+    if label is not None and not 0 <= label < classes:
+        raise ValueError(f"label={label} must be a class 0..{classes - 1}" if classes else "this file has no classes")

@@ -1,0 +1,169 @@
+"""The layers of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): equalised, modulated and resampling ones.
+
+Names of parameters are those of the published files.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GAIN = math.sqrt(2)
+"""Of the leaky ReLU: it keeps the variance of its input."""
+EPSILON = 1e-8
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Vectors [N, D] scaled to mean square 1."""
+    return x * (x.square().mean(1, keepdim=True) + EPSILON).rsqrt()
+
+
+def activated(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
+    """Leaky ReLU of slope 0.2, times sqrt(2) and `gain`, clamped to ±clamp·gain."""
+    x = F.leaky_relu(x, 0.2) * (GAIN * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def fir() -> Tensor:
+    """The smoothing kernel [1, 3, 3, 1] x [1, 3, 3, 1] / 64."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64
+
+
+def smoothed(x: Tensor, kernel: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Each channel of x [N, C, H, W] filtered by `kernel`."""
+    depthwise = (kernel.flip(0, 1) * gain).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
+    return F.conv2d(x, depthwise, padding=padding, stride=stride, groups=x.shape[1])
+
+
+def upsampled(x: Tensor, kernel: Tensor) -> Tensor:
+    """x [N, C, H, W] at twice the size: zeros between the pixels, then the kernel."""
+    depthwise = (kernel * 4).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
+    return F.conv_transpose2d(x, depthwise, stride=2, padding=1, groups=x.shape[1])
+
+
+class Dense(nn.Module):
+    """A linear layer whose weights are scaled at run time, so that all learn at one pace, times `lr`."""
+
+    def __init__(self, inputs: int, outputs: int, lr: float = 1.0, bias: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
+        self.bias = nn.Parameter(torch.full((outputs,), bias))
+        self.lr, self.scale = lr, lr / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias * self.lr)
+
+
+class Mapping(nn.Module):
+    """z [N, z_dim], and one-hot labels [N, c_dim] where there are classes, to w [N, w_dim]."""
+
+    w_avg: Tensor
+
+    def __init__(self, z_dim: int, c_dim: int, w_dim: int, layers: int = 8, width: int | None = None, lr: float = 0.01):
+        super().__init__()
+        self.z_dim, self.c_dim, self.layers = z_dim, c_dim, layers
+        if c_dim:
+            self.embed = Dense(c_dim, w_dim)
+        widths = [z_dim + (w_dim if c_dim else 0), *[width or w_dim] * (layers - 1), w_dim]
+        for i in range(layers):
+            self.add_module(f"fc{i}", Dense(widths[i], widths[i + 1], lr))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = normalised(z)
+        if self.c_dim:
+            if labels is None:
+                raise ValueError("this mapping network is conditional: it needs labels")
+            x = torch.cat([x, normalised(self.embed(labels))], 1)
+        for i in range(self.layers):
+            x = activated(self.get_submodule(f"fc{i}")(x))
+        return x
+
+    def truncated(self, w: Tensor, psi: float) -> Tensor:
+        """w pulled towards the mean w: the truncation trick."""
+        return w if psi == 1 else self.w_avg.lerp(w, psi)
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose weights are scaled by a style per image, then normalised; noise, bias and activation follow.
+
+    Scaling weights per image and then convolving equals scaling the input channels, convolving with shared weights and
+    scaling the output channels: one convolution for the whole batch.
+    """
+
+    resample_filter: Tensor
+    noise_const: Tensor
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, size: int, up: bool = False, clamp: float | None = None):
+        super().__init__()
+        self.affine = Dense(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise_const", torch.randn(size, size))
+        self.register_buffer("resample_filter", fir())
+        self.up, self.clamp = up, clamp
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
+        style = self.affine(w)
+        demodulation = (style.square() @ self.weight.square().sum((2, 3)).T + EPSILON).rsqrt()
+        x = x * style[:, :, None, None].to(x.dtype)
+        if self.up:
+            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            x = smoothed(x, self.resample_filter, padding=1, gain=4)
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        x = x * demodulation[:, :, None, None].to(x.dtype)
+        if noise is not None:
+            x = x + (noise * self.noise_strength).to(x.dtype)
+        return activated(x + self.bias[:, None, None].to(x.dtype), self.clamp, gain)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1 x 1 convolution to image channels: no normalisation, no noise, no activation."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, clamp: float | None = None):
+        super().__init__()
+        self.affine = Dense(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale, self.clamp = 1 / math.sqrt(inputs), clamp
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w) * self.scale
+        x = F.conv2d(x * style[:, :, None, None].to(x.dtype), self.weight) + self.bias[:, None, None].to(x.dtype)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class Conv(nn.Module):
+    """Equalised convolution of the discriminator and of residual paths, with resampling and activation where asked."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, bias: bool = True, active: bool = True,
+        resample: Literal["up", "down"] | None = None, clamp: float | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.register_buffer("resample_filter", fir())
+        self.scale, self.padding = 1 / math.sqrt(inputs * kernel**2), kernel // 2
+        self.active, self.resample, self.clamp = active, resample, clamp
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        weight = self.weight * self.scale
+        if self.resample == "up":
+            x = F.conv2d(upsampled(x, self.resample_filter), weight, padding=self.padding)
+        elif self.resample == "down" and self.padding == 0:
+            x = F.conv2d(smoothed(x, self.resample_filter, padding=1, stride=2), weight)
+        elif self.resample == "down":
+            x = F.conv2d(smoothed(x, self.resample_filter, padding=self.padding + 1), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=self.padding)
+        if self.bias is not None:
+            x = x + self.bias[:, None, None].to(x.dtype)
+        return activated(x, self.clamp, gain) if self.active else x * gain

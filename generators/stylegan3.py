@@ -1,0 +1,321 @@
+"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423): published files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..harness.checkpoint import tensors_of
+from ..harness.files import digest
+from ..harness.protocols import Generator
+from ..harness.registry import generator
+from .published import averaged, load_weights, open_published
+from .seeds import upstream_normal
+from .stylegan2_layers import EPSILON, GAIN, Dense, smoothed
+from .stylegan2_layers import Mapping as MappingNetwork
+
+MAP = 2**27
+"""Numbers in the largest feature map held at once."""
+REQUIRED = {name: name for name in ("z_dim", "c_dim", "w_dim")} | {
+    "resolution": "img_resolution",
+    "image_channels": "img_channels",
+}
+OPTIONAL = {
+    "mapping_layers": "mapping_num_layers",
+    "mapping_lr": "mapping_lr_multiplier",
+    "base": "channel_base",
+    "most": "channel_max",
+    "layers": "num_layers",
+    "critical": "num_critical",
+    "first_cutoff": "first_cutoff",
+    "first_stopband": "first_stopband",
+    "last_stopband": "last_stopband_rel",
+    "margin": "margin_size",
+    "scale": "output_scale",
+    "kernel": "conv_kernel",
+    "taps": "filter_size",
+    "raised": "lrelu_upsampling",
+    "radial": "use_radial_filters",
+    "clamp": "conv_clamp",
+}
+"""Names of the arguments of StyleGAN3Network in a file; what else a file may hold matters in training alone."""
+
+
+class Level(NamedTuple):
+    """The sampling of a feature map: cutoff frequency, samples per unit (the image has side 1), size with margins."""
+
+    cutoff: float
+    rate: int
+    size: int
+    channels: int
+
+
+def levels(
+    resolution: int, image_channels: int, base: int = 32768, most: int = 512, layers: int = 14, critical: int = 2,
+    first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
+) -> list[Level]:  # fmt: skip
+    """The outputs of layers 0 to `layers`: cutoff and stopband grow geometrically (arXiv:2106.12423 section 3.2)."""
+    found = []
+    for i in range(layers + 1):
+        e = min(i / (layers - critical), 1)
+        cutoff = first_cutoff * (resolution / 2 / first_cutoff) ** e
+        stopband = first_stopband * (resolution / 2 * last_stopband / first_stopband) ** e
+        rate = 2 ** math.ceil(math.log2(min(2 * stopband, resolution)))
+        size = resolution if i >= layers - 1 else rate + 2 * margin
+        channels = image_channels if i == layers else round(min(base / 2 / cutoff, most))
+        found.append(Level(cutoff, rate, size, channels))
+    return found
+
+
+def _plane(taps: Tensor) -> Tensor:
+    """The kernel [K, K] of a filter applied along both axes; a radial one is stored as such."""
+    return torch.outer(taps, taps) if taps.ndim == 1 else taps
+
+
+class Input(nn.Module):
+    """Sine waves of stored frequencies, turned and shifted by w: feature maps [N, C, S, S]."""
+
+    transform: Tensor
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, level: Level, w_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(level.channels, level.channels))
+        self.affine = Dense(w_dim, 4)
+        self.register_buffer("transform", torch.eye(3))
+        self.register_buffer("freqs", torch.randn(level.channels, 2))
+        self.register_buffer("phases", torch.zeros(level.channels))
+        self.level = level
+
+    def forward(self, w: Tensor) -> Tensor:
+        freqs, phases = (wave.to(w.dtype) for wave in self._waves(w.double()))
+        cutoff, rate, size, channels = self.level
+        amplitude = (1 - (freqs.norm(dim=2) - cutoff) / (rate / 2 - cutoff)).clamp(0, 1)
+        at = (torch.arange(size, device=w.device) + 0.5 - size / 2) / rate
+        along_x, along_y = at[:, None] * freqs[:, None, :, 0], at[:, None] * freqs[:, None, :, 1]
+        cycles = along_x[:, None] + along_y[:, :, None] + phases[:, None, None]
+        waves = (2 * math.pi * cycles).sin() * amplitude[:, None, None]
+        maps: Tensor = waves @ self.weight.T / math.sqrt(channels)
+        return maps.permute(0, 3, 1, 2)
+
+    def _waves(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Frequencies [N, C, 2] and phases [N, C] in [-1/2, 1/2] of w [N, w_dim], in float64.
+
+        Where the direction is short before it is normalised, shifts are many periods long: float32 would lose phase, a
+        little differently in each batch.
+        """
+        affine = self.affine
+        pose = F.linear(w, affine.weight.double() * affine.scale, affine.bias.double())
+        cosine, sine, right, down = (pose / pose[:, :2].norm(dim=1, keepdim=True)).unbind(1)
+        zero, one = torch.zeros_like(sine), torch.ones_like(sine)
+        rotation = torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], 1).reshape(-1, 3, 3)
+        shift = torch.stack([one, zero, -right, zero, one, -down, zero, zero, one], 1).reshape(-1, 3, 3)
+        matrix = rotation @ shift @ self.transform.double()
+        phases = self.phases.double() + (self.freqs.double() @ matrix[:, :2, 2:]).squeeze(2)
+        return self.freqs.double() @ matrix[:, :2, :2], phases - phases.round()
+
+
+class Layer(nn.Module):
+    """Modulated convolution, then a leaky ReLU at a raised sampling rate, between filters that keep it free of aliases.
+
+    Padding, filter taps and rates follow from the levels before and after it. Scaling weights per image and convolving
+    equals scaling input channels, convolving with shared weights and scaling output channels. The published code
+    divides styles by their root mean square over the batch, here over each sample: demodulation cancels either.
+    """
+
+    magnitude_ema: Tensor
+    up_filter: Tensor
+    down_filter: Tensor
+
+    def __init__(
+        self, before: Level, after: Level, w_dim: int, kernel: int, taps: int, raised: int, radial: bool,
+        clamp: float | None,
+    ):  # fmt: skip
+        super().__init__()
+        rate = max(before.rate, after.rate) * raised
+        self.up, self.down = rate // before.rate, rate // after.rate
+        up_taps, down_taps = (taps * factor if factor > 1 else 1 for factor in (self.up, self.down))
+        self.affine = Dense(w_dim, before.channels, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(after.channels, before.channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(after.channels))
+        self.register_buffer("magnitude_ema", torch.ones(()))
+        down_shape = (down_taps, down_taps) if radial and down_taps > 1 else (down_taps,)
+        self.register_buffer("up_filter", torch.ones(up_taps) / up_taps, persistent=up_taps > 1)
+        self.register_buffer("down_filter", torch.ones(down_shape) / down_taps, persistent=down_taps > 1)
+        total = (after.size - 1) * self.down - (before.size + kernel - 1) * self.up + up_taps + down_taps - 1
+        self.crop, self.clamp = up_taps - 1 - (total + self.up) // 2, clamp
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w)
+        style = style * style.square().mean(1, keepdim=True).rsqrt()
+        weight = self.weight * self.weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
+        demodulation = (style.square() @ weight.square().sum((2, 3)).T + EPSILON).rsqrt()
+        x = x * (style * self.magnitude_ema.rsqrt())[:, :, None, None]
+        x = F.conv2d(x, weight, padding=weight.shape[-1] - 1)
+        x = x * demodulation[:, :, None, None] + self.bias[:, None, None]
+        # The gain of the activation is taken before it: a leaky ReLU is linear on either side of 0.
+        kernel = (_plane(self.up_filter) * (self.up**2 * GAIN)).expand(x.shape[1], 1, -1, -1)
+        x = F.conv_transpose2d(x, kernel, stride=self.up, padding=self.crop, groups=x.shape[1])
+        x = F.leaky_relu(x, 0.2, inplace=True)
+        if self.clamp is not None:
+            x = x.clamp(-self.clamp, self.clamp)
+        return smoothed(x, _plane(self.down_filter), padding=0, stride=self.down)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1 x 1 convolution to image channels: no normalisation, no filters, no activation."""
+
+    magnitude_ema: Tensor
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, clamp: float | None):
+        super().__init__()
+        self.affine = Dense(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("magnitude_ema", torch.ones(()))
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w) * (self.magnitude_ema * x.shape[1]).rsqrt()
+        x = F.conv2d(x * style[:, :, None, None], self.weight, self.bias)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class Synthesis(nn.Module):
+    """w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
+
+    def __init__(
+        self, w_dim: int, sampling: Sequence[Level], critical: int, kernel: int, taps: int, raised: int, radial: bool,
+        clamp: float | None, scale: float,
+    ):  # fmt: skip
+        super().__init__()
+        last = len(sampling) - 1
+        self.input = Input(sampling[0], w_dim)
+        self.names: Sequence[str] = [f"L{i}_{level.size}_{level.channels}" for i, level in enumerate(sampling)]
+        for i, (name, after) in enumerate(zip(self.names, sampling, strict=True)):
+            before = sampling[max(i - 1, 0)]
+            if i < last:
+                layer: nn.Module = Layer(
+                    before, after, w_dim, kernel, taps, raised, radial and i < last - critical, clamp
+                )
+            else:
+                layer = ToRGB(before.channels, after.channels, w_dim, clamp)
+            self.add_module(name, layer)
+        self.num_ws, self.scale = len(sampling) + 1, scale
+
+    def forward(self, w: Tensor) -> Tensor:
+        x = self.input(w[:, 0]).contiguous(memory_format=torch.channels_last)
+        for i, name in enumerate(self.names):
+            x = self.get_submodule(name)(x, w[:, i + 1])
+        images: Tensor = x * self.scale
+        return images
+
+
+class StyleGAN3Network(nn.Module):
+    """z to w to images; `mapping` and `synthesis` under the names of the published files."""
+
+    def __init__(
+        self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, mapping_layers: int = 2,
+        mapping_lr: float = 0.01, base: int = 32768, most: int = 512, layers: int = 14, critical: int = 2,
+        first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
+        scale: float = 0.25, kernel: int = 3, taps: int = 6, raised: int = 2, radial: bool = False,
+        clamp: float | None = 256.0,
+    ):  # fmt: skip
+        super().__init__()
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
+        sampling = levels(
+            resolution, image_channels, base, most, layers, critical,
+            first_cutoff, first_stopband, last_stopband, margin,
+        )  # fmt: skip
+        self.synthesis = Synthesis(w_dim, sampling, critical, kernel, taps, raised, radial, clamp, scale)
+        self.at_once = max(1, MAP // max(level.channels * (level.size * raised) ** 2 for level in sampling))
+
+    def images(self, w: Tensor) -> Tensor:
+        """Images of w [N, w_dim], the same at every layer, or [N, num_ws, w_dim]; a bounded number at a time."""
+        ws = w[:, None].expand(-1, self.synthesis.num_ws, -1) if w.ndim == 2 else w
+        return torch.cat([self.synthesis(part) for part in torch.split(ws, self.at_once)])
+
+
+class StyleGAN3:
+    """A StyleGAN3 as a Generator. Spaces: "z" normal, "w" [N, w_dim] after mapping and truncation, "w+" one w a layer.
+
+    Where classes are drawn (a conditional file without `label`), z alone does not determine an image: "w" comes first
+    and "z" cannot be decoded.
+    """
+
+    def __init__(
+        self, network: StyleGAN3Network, truncation: float, label: int | None, fingerprint: str,
+        card: Mapping[str, Any],
+    ):  # fmt: skip
+        self.network, self.truncation, self.label = network, truncation, label
+        self.classes = network.mapping.c_dim
+        self.spaces: Sequence[str] = ("w", "w+", "z") if self.classes and label is None else ("z", "w", "w+")
+        self.fingerprint, self.card = fingerprint, card
+
+    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
+        z = upstream_normal(seeds, self.network.mapping.z_dim).to(self.network.mapping.w_avg.device)
+        if space == "z":
+            return z
+        w = self._mapped(z, [seed % max(self.classes, 1) for seed in seeds] if self.label is None else None)
+        return w if space == "w" else w[:, None].repeat(1, self.network.synthesis.num_ws, 1)
+
+    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
+        self.network.to(latents.device)
+        w = self._mapped(latents, None) if space == "z" else latents
+        return (self.network.images(w) + 1) / 2
+
+    def _mapped(self, z: Tensor, labels: Sequence[int] | None) -> Tensor:
+        """w of z [N, z_dim], truncated; labels: the class of each, where the generator has classes."""
+        mapping = self.network.mapping
+        if not self.classes:
+            return mapping.truncated(mapping(z), self.truncation)
+        if labels is None and self.label is None:
+            raise ValueError(
+                "this generator is conditional: choose generator.stylegan3.label=CLASS, or work in space w, whose "
+                "codes already hold a class"
+            )
+        chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
+        return mapping.truncated(mapping(z, F.one_hot(chosen, self.classes).to(z)), self.truncation)
+
+
+def recognise(content: Any) -> bool:
+    """Whether a checkpoint holds a StyleGAN3 generator."""
+    return "synthesis.input.freqs" in averaged(content)
+
+
+@generator(recognise=recognise)
+def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int | None = None) -> Generator:
+    """StyleGAN3, configurations T and R.
+
+    path: the published .pkl. truncation: psi, 1 for none. label: the class of all samples of a conditional file; null
+    draws one for each seed.
+    """
+    found = open_published("stylegan3", path, recognise)
+    record = found.content["G_ema"]
+    try:
+        shape = _shape(record.state["_init_kwargs"])
+        network = StyleGAN3Network(**shape)
+    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no StyleGAN3 that assay can open: {type(error).__name__} {error}") from None
+    load_weights(network, tensors_of(record), path)
+    classes = shape["c_dim"]
+    if label is not None and not 0 <= label < classes:
+        raise ValueError(
+            f"label={label} must be a class 0..{classes - 1}" if classes else f"label={label}: {path} has no classes"
+        )
+    told = "none in the file" if found.content.get("D") is None else "in the file, not opened"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    fingerprint = digest("stylegan3", 1, found.sha256, truncation, label)
+    return StyleGAN3(network, truncation, label, fingerprint, card)
+
+
+def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of StyleGAN3Network from those the file was built with; the others keep their published defaults."""
+    mapping = {f"mapping_{name}": value for name, value in (init.get("mapping_kwargs") or {}).items()}
+    given = {**init, **mapping}
+    required = {ours: given[theirs] for ours, theirs in REQUIRED.items()}
+    return required | {ours: given[theirs] for ours, theirs in OPTIONAL.items() if theirs in given}
