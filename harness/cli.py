@@ -40,6 +40,8 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
+  assay run generator=stylegan2 generator.path=FILE    a published file, alone
+  assay run generator=replay generator.path=FOLDER dataset=folder dataset.root=REALS metric=[precision,recall]
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
@@ -86,7 +88,7 @@ def main() -> None:
 
 def _run(overrides: list[str]) -> int:
     begin = time.time()
-    _hydra("evaluate", overrides, _job)
+    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), _job)
     failed = 0
     for folder, store in _folders.items():
         if len(_folders) > 1 and not (folder / "records").is_dir():  # `out` or `name` is swept: hydra told the default
@@ -108,9 +110,10 @@ def _job(plain: dict[str, Any]) -> None:
     """One generator on one data set: every chosen metric, then every chosen task."""
     discover()
     metrics, tasks = plain.get("metric") or {}, plain.get("task") or {}
-    if not metrics and not tasks:
-        raise ValueError("nothing to do: choose metric=NAME, task=NAME or experiment=NAME (`assay list` shows them)")
     study = _open(plain)
+    if not metrics and not tasks:
+        metrics, tasks = {name: {} for name in study.answerable()}, {"samples": {}}
+        say(f"no metric and no task chosen, so all {len(metrics)} metrics that have what they need, and samples")
     for name, options in metrics.items():
         changes = {key: plain[key] for key in ("through", "encode") if plain[key] is not None}
         study.evaluate(study.cell(name, **changes, **(options or {})))
@@ -119,7 +122,7 @@ def _job(plain: dict[str, Any]) -> None:
 
 
 def _open(config: dict[str, Any]) -> Study:
-    keys = ("features", "store", "device", "seed", "n", "scores", "signals", "classes", "given", "sets")
+    keys = ("features", "store", "device", "seed", "n", "reals", "scores", "signals", "classes", "given", "sets")
     chosen = {key: config[key] for key in keys}
     folder = Path(config["out"]) / str(config["name"])
     _folders[folder] = open_store(config["store"])
@@ -129,7 +132,7 @@ def _open(config: dict[str, Any]) -> Study:
 def _train(overrides: list[str]) -> int:
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    _hydra("train", overrides, _train_job)
+    _hydra("train", _full_names(overrides, "vae"), _train_job)
     return 0
 
 
@@ -202,6 +205,33 @@ def _in_one_line(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig]
             raise SystemExit(2) from None
 
     return run
+
+
+def _full_names(overrides: Sequence[str], default: str) -> list[str]:
+    """`generator.path=FILE` beside `generator=stylegan2` is `generator.stylegan2.path=FILE`; so in all groups."""
+    chosen = {"generator": default, "trainer": default, "dataset": "fashion_mnist"}
+    chosen |= dict(re.findall(r"^(\w+)=(\w+)$", "\n".join(overrides), re.MULTILINE))
+    full = []
+    for override in overrides:
+        group, _, rest = override.partition("=")[0].partition(".")
+        name = chosen.get(group)
+        is_option = bool(name in GROUPS.get(group, ()) and rest in GROUPS[group][str(name)].options)
+        full.append(override.replace(f"{group}.", f"{group}.{name}.", 1) if is_option else override)
+    return full
+
+
+def _without_data(overrides: list[str]) -> list[str]:
+    """A generator of other people's samples has no data set of ours: it stands alone unless the user names one."""
+    chosen = dict(re.findall(r"^(generator|dataset|experiment)=(\w+)$", "\n".join(overrides), re.MULTILINE))
+    name = chosen.get("generator", "vae")
+    if "dataset" in chosen or "experiment" in chosen or name not in GROUPS["generator"]:
+        return overrides
+    path = f"generator.{name}.path="
+    ours = GROUPS["generator"][name].options.get("path", "zoo") == "zoo"
+    if ours and not any(override.startswith(path) for override in overrides):
+        return overrides
+    say("no data set was named: the generator is looked at alone (dataset=none)")
+    return [*overrides, "dataset=none"]
 
 
 def _check_names(overrides: Sequence[str], config_name: str) -> None:

@@ -25,7 +25,9 @@ def evaluate(cell: Cell, views: Views, folder: Path) -> Record:
     """Read the views of a cell, call its metric, write the record. A valid record is not computed again."""
     metric: Metric = METRICS[cell.metric]
     compute = partial(sample_scores if metric.kind == "sample" else set_values, cell, views)
-    record = answer(cell, metric, partial(view_digests, cell, views), compute, folder)
+    record = answer(
+        cell, metric, partial(view_digests, cell, views), compute, folder, partial(_preprocessing, cell, views)
+    )
     if record.status == "ok":
         for view in cell.views.values():
             views.complete(view, cell.seed, cell.n)
@@ -38,6 +40,7 @@ def answer(
     read_inputs: Callable[[], Mapping[str, str]],
     compute: Callable[[], Any],
     folder: Path,
+    preprocessing: Callable[[], Mapping[str, str]] = dict,
 ) -> Record:
     """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such."""
     path = record_path(folder, cell)
@@ -74,6 +77,7 @@ def answer(
         seed=cell.seed,
         n=cell.n,
         inputs=inputs,
+        preprocessing=preprocessing() if inputs else {},
         status="ok" if error is None else "failed",
         error=error,
         values=values,
@@ -133,6 +137,11 @@ def sample_scores(cell: Cell, views: Views) -> Tensor:
 
 def view_digests(cell: Cell, views: Views) -> dict[str, str]:
     return {name: views.digest(view, cell.seed, cell.n) for name, view in cell.views.items()}
+
+
+def _preprocessing(cell: Cell, views: Views) -> dict[str, str]:
+    told = {name: views.preprocessing(view) for name, view in cell.views.items()}
+    return {name: text for name, text in told.items() if text}
 
 
 def estimates(name: str, result: Any, n: int) -> dict[str, Estimate]:

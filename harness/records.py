@@ -10,7 +10,7 @@ from typing import Any
 from .files import digest, replace
 from .protocols import Cell, Estimate, Record, View
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def record_path(folder: Path, cell: Cell) -> Path:

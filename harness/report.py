@@ -29,7 +29,8 @@ def report(folder: Path) -> str:
             summary += words
     if "leaderboard" in found:
         body[1:1] = [html.heading("Leaderboard"), *_leaderboard(found["leaderboard"])]
-    body += [html.heading("Every cell"), _cells(found["metrics"])]
+    if "metrics" in found:
+        body += [html.heading("Every cell"), _cells(found["metrics"])]
     replace(folder / "report.html", html.page(f"assay: {folder.name}", body).encode())
     return "\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"])
 

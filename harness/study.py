@@ -12,12 +12,15 @@ from torch import Tensor
 
 from .evaluate import answer, evaluate, sample_scores, view_digests
 from .files import require_writable
-from .protocols import Cell, Dataset, Estimate, Generator, Record, pick_device
+from .protocols import Cell, Dataset, Encoder, Estimate, Generator, Record, View, pick_device
 from .records import read_record, record_path
 from .registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
 from .store import open_store
 from .views import Views
+from .weights import ZOO
 
+FEATURES = "efficientnet_lite"
+"""The feature space of data sets for which no classifier of our own was trained."""
 Entry = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, through: ..., encode: ...}."""
 
@@ -27,6 +30,7 @@ class Study:
     """One generator on one data set, and what its tasks compare.
 
     generator, dataset: names with the options that differ from their defaults.
+    reals:   how many real samples the metrics that take all of them may see; None for all.
     scores:  the per-sample scores under test; signals: independent signs of quality.
     classes: a sample metric that gives the class of each sample; given: further sample metrics to hold fixed.
     sets:    set metrics by which groups of samples are compared.
@@ -39,6 +43,7 @@ class Study:
     folder: Path
     seed: int
     n: int
+    reals: int | None
     scores: Sequence[Entry]
     signals: Sequence[Entry]
     classes: Entry
@@ -68,6 +73,14 @@ class Study:
         changes = {name: value for name, value in changes.items() if value is not None}
         views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
         shown_changes = changes if views != dict(declared.views) else {}
+        if encode is None and not isinstance(self.views.generator, Encoder) and any(map(_encodes, views.values())):
+            views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
+            shown_changes = {**shown_changes, "encode": "prior"}
+        if self.reals is not None:
+            views = {
+                name: replace(view, n=self.reals) if view.of == "real" and view.n == "all" else view
+                for name, view in views.items()
+            }
         return replace(
             self._empty,
             metric=metric,
@@ -75,6 +88,21 @@ class Study:
             params=dict(declared.options) | options,
             views=views,
         )
+
+    def answerable(self) -> list[str]:
+        """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
+
+        def can_be_had(name: str) -> bool:
+            cell = self.cell(name)
+            try:
+                for view in cell.views.values():
+                    self.views.digest(view, cell.seed, cell.n)
+                    self.views.try_out(view)
+            except (ValueError, LookupError, OSError):
+                return False
+            return True
+
+        return [name for name in METRICS if can_be_had(name)]
 
     def evaluate(self, cell: Cell) -> Record:
         return evaluate(cell, self.views, self.folder)
@@ -97,17 +125,18 @@ class Study:
         params: Mapping[str, Any],
         cells: Sequence[Cell],
         compute: Callable[[], Mapping[str, Estimate]],
+        views: Mapping[str, View] | None = None,
     ) -> Record:
         """The record of one part of a study that is made from `cells`; computed unless a valid one exists.
 
         params["columns"] names the parts of the keys of what `compute` returns, "score ~ signal" for example.
+        views: what it reads that is no cell's.
         """
-        cell = replace(
-            self._empty, metric=name, label=label(name, {"columns": params["columns"]}, params), params=params
-        )
+        shown = label(name, {"columns": params["columns"]}, params)
+        cell = replace(self._empty, metric=name, label=shown, params=params, views=views or {})
 
         def inputs() -> dict[str, str]:
-            found = {}
+            found = view_digests(cell, self.views)
             for part in cells:
                 record = read_record(record_path(self.folder, part))
                 state = f"{METRICS[part.metric].version} {record.status if record else 'not a cell of its own'}"
@@ -134,12 +163,13 @@ def open_study(
     dataset: Mapping[str, Mapping[str, Any] | None],
     generator: Mapping[str, Mapping[str, Any] | None],
     folder: Path,
-    features: str = "classifier",
+    features: str = "auto",
     store: str | Path | None = None,
     device: str = "auto",
     extractors: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     n: int = 5000,
+    reals: int | None = None,
     scores: Sequence[Entry] = (),
     signals: Sequence[Entry] = (),
     classes: Entry = "predicted_class",
@@ -158,6 +188,8 @@ def open_study(
     generator_name, generator_options = only(generator, "generator")
     data = DATASETS[data_name].function(**data_options)
     model = GENERATORS[generator_name].function(data.name, **generator_options)
+    if features == "auto":
+        features = "classifier" if (ZOO / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
     require_writable(folder)
     return Study(
@@ -168,12 +200,19 @@ def open_study(
         folder=folder,
         seed=seed,
         n=n,
+        reals=reals,
         scores=scores,
         signals=signals,
         classes=classes,
         given=given or {},
         sets=sets,
     )
+
+
+def _encodes(view: View) -> bool:
+    """Whether a view asks an encoder for codes that a prior can stand in for."""
+    latent = view.through.partition(":")[0] == "latent"
+    return latent and view.of != "fake" and view.encode in ("mean", "sample")
 
 
 def _named(options: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Train what a trainer declares: progress, a checkpoint after every epoch, weights and a card at the end."""
+"""Train what a trainer declares: progress, checkpoint and samples after every epoch, weights and a card at the end."""
 
 import io
 import platform
@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .figures import save_strips
 from .files import digest, replace
 from .progress import Advance, say, track
-from .protocols import Dataset, Training
+from .protocols import Dataset, Pictured, Training
 from .registry import TRAINERS
 from .weights import write_weights
+
+SHOWN = 10
+"""Rows and columns of the sample grid after each epoch."""
 
 
 def train(
@@ -45,6 +49,8 @@ def train(
             history.append(_mean(list(training.epoch(batches))))
         say("  " + ", ".join(f"{key} {value:.4f}" for key, value in history[-1].items()))
         _save(checkpoint, training, settings, history)
+        if isinstance(training, Pictured):
+            say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{epoch + 1:03}.png')}")
     test: dict[str, float] = {}
     if held_out := data.count("test"):
         test_images, test_labels = data.take("test", 0, held_out)
@@ -76,6 +82,11 @@ def _batches(
 
 def _mean(losses: list[dict[str, float]]) -> dict[str, float]:
     return {key: sum(batch[key] for batch in losses) / len(losses) for key in losses[0]}
+
+
+def _picture(training: Pictured, path: Path) -> Path:
+    images = (training.pictures(SHOWN**2).cpu() * 255).round().byte()
+    return save_strips(torch.split(images, SHOWN), path)
 
 
 def _save(checkpoint: Path, training: Training, settings: str, history: list[dict[str, float]]) -> None:

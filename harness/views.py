@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from .files import digest
+from .inversion import invert
 from .progress import track
-from .protocols import Dataset, Encoder, Extractor, Generator, Split, View
+from .protocols import Dataset, Discriminating, Encoder, Encoding, Extractor, Generator, Split, View
 from .registry import EXTRACTORS, unknown
+from .shading import shade
 from .store import Key, Store
+from .surfaces import to_sdf
 
 SHARD = 1000
 BATCH = 250
@@ -22,8 +25,23 @@ SEEDS = 2**32
 """Repeat r generates from the seeds r·2³² on, so two repeats never share a sample."""
 POSTERIOR_SEEDS = 2**80
 """Seeds of posterior samples begin here, far from those of any generated sample."""
+PRIOR_SEEDS = 2**63
+"""Seeds of reference codes drawn from a generator's own prior begin here."""
+PRIOR_CODES = 50_000
+"""Reference codes drawn from a prior, where a view asks for all there are."""
+PIXELS = 2**20
+"""Pixels decoded at a time: large images are decoded in smaller batches."""
 RECENT_BYTES = 4 * 2**30
 """Tensors kept in memory between the cells of one process."""
+
+LENSES = ("images", "labels", "latent", "residual", "recoded", "discriminator")
+"""What a view can be seen through besides extractors."""
+
+INVERTED = 50
+"""Images whose codes are optimised at a time."""
+
+SEEN_FROM, SHADED = [-0.8, 0.55, -0.75], 128
+"""Where pictures of volumes are taken from, and their side in pixels."""
 
 _recent: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -47,6 +65,11 @@ class Views:
         self.data, self.generator, self.features = data, generator, features
         self.store, self.device, self.options = store, device, extractors or {}
         self._extractors: dict[str, Extractor] = {}
+        self._decoded_at_once = 0
+        self._drawn: set[str] = set()
+        self._tried: set[str] = set()
+        if hasattr(generator, "to"):  # models whose latents come out of their networks: they draw where these lie
+            generator.to(device)
 
     def tensor(self, view: View, seed: int, n: int) -> Tensor:
         """The view as one tensor on the device: [N, D] float32, or [N, C, H, W] in [0, 1] for images."""
@@ -68,14 +91,39 @@ class Views:
         if not all(self.store.has(key) for key in self._keys(view, seed, n)):
             self._shards(view, seed, n)
 
+    def preprocessing(self, view: View) -> str:
+        """The extractor of a view by name, and what it does; empty for what no extractor sees."""
+        name = self.features if view.through == "features" else view.through
+        if name.partition(":")[0] in LENSES:
+            return ""
+        return f"{name}: {getattr(self._extractor(name), 'preprocessing', 'not told')}"
+
+    def extractor(self, name: str) -> Extractor:
+        """An extractor, opened; "features" is the one chosen for the run."""
+        return self._extractor(self.features if name == "features" else name)
+
+    def try_out(self, view: View) -> None:
+        """Show one generated image to the extractor of a view. Raises ValueError where it takes no such images."""
+        name = self.features if view.through == "features" else view.through
+        if name.partition(":")[0] not in LENSES and name not in self._tried:
+            space = self.generator.spaces[0]
+            with torch.no_grad():
+                image = self.generator.decode(self._latents(0, 0, 1, space), space).clamp(0, 1)
+                self._extractor(name)(image)
+            self._tried.add(name)
+
     def forget(self) -> None:
         """Drop the tensors kept in memory; they are read from the store again when asked for."""
         _recent.clear()
 
     def images(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
-        """Chosen images out of n, uint8 [len(indices), C, H, W]; for galleries."""
+        """Chosen images out of n, uint8 [len(indices), C, H, W], for galleries; of volumes, their shaded surfaces."""
         shards = self._shards(View(of, "images"), seed, n)
-        return torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
+        chosen = torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
+        if chosen.ndim == 4:
+            return chosen
+        seen_from = torch.nn.functional.normalize(torch.tensor(SEEN_FROM), dim=0)[None]
+        return (shade(to_sdf(chosen.float() / 255), seen_from, SHADED) * 255).round().byte()[:, :1]
 
     def _shards(self, view: View, seed: int, n: int) -> list[np.ndarray[Any, Any]]:
         keys = self._keys(view, seed, n)
@@ -83,7 +131,9 @@ class Views:
         if missing:
             if view.of == "fake" and not missing[0].through.startswith(("latent", "images")):
                 self.complete(View("fake", "images"), seed, n)
-            producer = "generated" if view.of == "fake" else f"{self.data.name} ({view.of})"
+            producer = {"fake": "generated", "real": f"{self.data.name}", "holdout": f"{self.data.name}, held out"}[
+                view.of
+            ]
             what = f"{producer} → {missing[0].through} {missing[0].encode}".rstrip()
             with track(what, sum(key.stop - key.start for key in missing), "samples") as advance:
                 for key in missing:
@@ -94,13 +144,28 @@ class Views:
         through = self.features if view.through == "features" else view.through
         kind, _, space = through.partition(":")
         lens = encode = ""
-        if kind == "latent":
-            through = f"latent:{self._space(space)}"
+        if kind in ("latent", "residual"):
+            if self._space(space) == "sample":
+                raise ValueError(
+                    "replayed samples have no latent codes, or these are in another space: through=latent:z"
+                )
+            through = f"{kind}:{self._space(space)}"
             if view.of != "fake":
-                self._encoder()
+                if view.encode not in ("prior", "inversion"):
+                    self._encoder()
+                    if through != f"{kind}:{self.generator.spaces[0]}":
+                        raise ValueError(
+                            f"the encoder's codes lie in space {self.generator.spaces[0]!r}, not in {space!r}; there, "
+                            "reference codes come from encode=prior or encode=inversion"
+                        )
                 lens, encode = self.generator.fingerprint, view.encode
+            if kind == "residual" and (view.of == "fake" or view.encode in ("prior", "logvar")):
+                raise ValueError("a residual is that of a real image: choose encode=mean, sample or inversion")
         elif kind == "recoded":
             self._encoder()
+            lens = self.generator.fingerprint
+        elif kind == "discriminator":
+            self._discriminator()
             lens = self.generator.fingerprint
         elif kind not in ("images", "labels"):
             lens = self._extractor(through).fingerprint
@@ -108,8 +173,18 @@ class Views:
             if kind == "labels":
                 raise ValueError("generated samples have no labels")
             producer, count = self.generator.fingerprint, n
+        elif encode == "prior":
+            self._require_prior(space)
+            producer, seed = self.generator.fingerprint, 0
+            count = PRIOR_CODES if view.n == "all" else n if view.n == "same" else view.n
         else:
             producer, available, seed = self.data.fingerprint, self.data.count(_split(view)), 0
+            if not available:
+                split = "held-out" if view.of == "holdout" else "real"
+                raise ValueError(
+                    f"data set {self.data.name!r} has no {split} samples, and this metric compares with them; "
+                    "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
+                )
             count = available if view.n == "all" else min(n if view.n == "same" else view.n, available)
         return [
             Key(producer, view.of, through, lens, encode, seed, start, min(start + SHARD, count))
@@ -119,9 +194,10 @@ class Views:
     def _make(self, view: View, key: Key, advance: Callable[[int], None] = lambda amount: None) -> np.ndarray[Any, Any]:
         """One shard, in batches of a fixed size: the same bytes whoever makes it."""
         batches = []
+        size = INVERTED if key.encode == "inversion" else BATCH
         with torch.no_grad():
-            for start in range(key.start, key.stop, BATCH):
-                stop = min(start + BATCH, key.stop)
+            for start in range(key.start, key.stop, size):
+                stop = min(start + size, key.stop)
                 batches.append(self._batch(view, key, start, stop).cpu().numpy())
                 advance(stop - start)
         return np.concatenate(batches)
@@ -132,11 +208,15 @@ class Views:
         if kind == "latent" and view.of == "fake":
             return self._latents(key.seed, start, stop, space)
         if kind == "latent":
-            posterior_seeds = range(POSTERIOR_SEEDS + start, POSTERIOR_SEEDS + stop)
-            return self._encoder().encode(self._images(view, key, start, stop), view.encode, posterior_seeds)
+            return self._codes(view, key, start, stop, space)
+        if kind == "residual":
+            codes, images = self._codes(view, key, start, stop, space), self._images(view, key, start, stop)
+            return (self._decode(codes, space) - images).square().flatten(1).mean(1, keepdim=True)
+        if kind == "discriminator":
+            return self._discriminator().discriminate(self._images(view, key, start, stop))[:, None]
         if kind == "images" and view.of == "fake":
             space = self.generator.spaces[0]
-            decoded = self.generator.decode(self._latents(key.seed, start, stop, space), space)
+            decoded = self._decode(self._latents(key.seed, start, stop, space), space)
             return (decoded.clamp(0, 1) * 255).round().byte()
         if kind in ("images", "labels"):
             samples = self.data.take(_split(view), start, stop)
@@ -159,6 +239,29 @@ class Views:
             images = self.data.take(_split(view), start, stop).images
         return images.to(self.device).float() / 255
 
+    def _codes(self, view: View, key: Key, start: int, stop: int, space: str) -> Tensor:
+        """Reference codes: of the prior, or of real images by the encoder or by optimisation."""
+        if view.encode == "prior":
+            return self.generator.latents(range(PRIOR_SEEDS + start, PRIOR_SEEDS + stop), space).to(self.device)
+        if view.encode == "inversion":
+            if key.through.startswith("residual"):
+                code_key = dataclasses.replace(key, through=f"latent:{space}")
+                codes = self.store.array(
+                    code_key, partial(self._make, View(view.of, "latent", encode="inversion"), code_key)
+                )
+                return torch.from_numpy(codes[start - key.start : stop - key.start].copy()).to(self.device)
+            return invert(self.generator, self._images(view, key, start, stop), space)
+        posterior_seeds = range(POSTERIOR_SEEDS + start, POSTERIOR_SEEDS + stop)
+        encode: Encoding = view.encode
+        return self._encoder().encode(self._images(view, key, start, stop), encode, posterior_seeds)
+
+    def _decode(self, latents: Tensor, space: str) -> Tensor:
+        """Images of latents, as many at a time as PIXELS allow; the first one alone tells how large they are."""
+        if not self._decoded_at_once:
+            pixels = self.generator.decode(latents[:1], space)[0, 0].numel()
+            self._decoded_at_once = max(1, min(BATCH, PIXELS // pixels))
+        return torch.cat([self.generator.decode(part, space) for part in torch.split(latents, self._decoded_at_once)])
+
     def _latents(self, seed: int, start: int, stop: int, space: str) -> Tensor:
         return self.generator.latents(range(seed * SEEDS + start, seed * SEEDS + stop), space).to(self.device)
 
@@ -171,9 +274,23 @@ class Views:
     def _encoder(self) -> Encoder:
         if not isinstance(self.generator, Encoder):
             raise ValueError(
-                "this generator has no encoder, so real samples have no latent codes; choose a generator that "
-                "encodes, or another space with through=..."
+                "this generator has no encoder, so real samples have no such codes; choose encode=prior (fresh draws), "
+                "encode=inversion (optimisation), a generator that encodes, or another space with through=..."
             )
+        return self.generator
+
+    def _require_prior(self, space: str) -> None:
+        """Raises ValueError where the generator has no more than the samples that were made."""
+        if space not in self._drawn:
+            try:
+                self.generator.latents([PRIOR_SEEDS], self._space(space))
+            except ValueError:
+                raise ValueError("this generator makes no fresh draws: there are no codes to compare with") from None
+            self._drawn.add(space)
+
+    def _discriminator(self) -> Discriminating:
+        if not isinstance(self.generator, Discriminating):
+            raise ValueError("this generator comes without a discriminator")
         return self.generator
 
     def _extractor(self, name: str) -> Extractor:

@@ -1,10 +1,11 @@
-"""Cycle consistency: does the encoder find the code back that an image was generated from?"""
+"""Cycles: does the encoder find the code of an image back, and does the code of an image give the image back?"""
 
 import torch
 from torch import Tensor
 
-from ..harness.protocols import View
+from ..harness.protocols import Estimate, View
 from ..harness.registry import metric
+from . import intervals
 from .inputs import Array, row_blocks, samples
 
 
@@ -27,3 +28,20 @@ def cycle_consistency(fake: Array, recoded: Array) -> Tensor:
         raise ValueError(f"fake has {len(z)} rows, recoded has {len(again)}: one code of each generated image")
     parts = zip(row_blocks(z), row_blocks(again), strict=True)
     return -torch.cat([(a.double() - b.double()).norm(dim=1) for a, b in parts])
+
+
+@metric(
+    better="lower",
+    kind="set",
+    source="arXiv:1912.04958 section 5",
+    residual=View("real", "residual", n=200),
+)
+def reconstruction_error(residual: Array) -> Estimate:
+    """Mean squared error, in [0, 1] pixel units, of real images decoded from their own codes; lower is better.
+
+    residual: [N, 1], one error an image. The codes come from the encoder, or with encode=inversion from optimisation:
+    then it tells how well the latent space covers the data at all.
+    Raises ValueError for bad input or fewer than 2 rows.
+    """
+    (errors,) = samples(2, residual=residual)
+    return intervals.mean(errors[:, 0].double())

@@ -22,6 +22,11 @@ CELLS = ("run", "metric=[precision,recall,latent_density]", *TINY)
 SCORES = "scores=[latent_density,rarity,random_score]"
 STUDY = ("run", "task=[correlate,groups]", "task.correlate.resamples=20", SCORES, *TINY)
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
+SMALLER = {
+    "quickstart": ("task.correlate.resamples=5",),
+    "path_energy": ("task.interpolate.pairs=4", "task.interpolate.levels=2", "task.interpolate.iterations=3"),
+}
+"""What keeps an experiment's tasks small in the tests."""
 
 PLUGIN = """
 import os
@@ -120,7 +125,6 @@ WRONG_NAMES: dict[str, tuple[tuple[str, ...], str]] = {
 WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "metric": WRONG_NAMES["metric"],
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
-    "nothing": (("run", "out=nothing", *TINY), "metric="),
     "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
 }
 
@@ -372,12 +376,64 @@ def test_a_score_that_works_again_is_taken_up(assay: Shell, failed: tuple[Finish
     assert has_raw_correlation(assay.files("holes/run")) == {"flaky": True, "random_score": True}
 
 
+# Other people's samples
+
+
+@pytest.fixture(scope="module")
+def pictures(assay: Shell) -> Path:
+    generator = np.random.default_rng(0)
+    path = assay.folder / "pictures.npz"
+    np.savez(path, images=generator.integers(0, 256, (40, 8, 8), np.uint8), latents=generator.normal(size=(40, 3)))
+    return path
+
+
+def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> None:
+    """Without a data set the generator is looked at alone, by every metric that needs no real samples."""
+    finished = assay("run", "generator=replay", f"generator.path={pictures}", "n=40", "features=pixels", "out=alone")
+    assert finished.returncode == 0, finished.stderr
+    assert "dataset=none" in finished.stderr
+    rows = list(csv.DictReader(io.StringIO(assay.files("alone/run")["tables/metrics.csv"].decode())))
+    found = {row["name"] for row in rows}
+    assert {"vendi_score", "ink"} <= found
+    assert not {"latent_density", "negative_norm", "precision", "judge_confidence", "discriminator_logit"} & found
+    assert {row["status"] for row in rows} == {"ok"}
+    assert any(name.startswith("figures/samples-") for name in assay.files("alone/run"))
+
+
+def test_replayed_samples_are_compared_with_a_data_set(assay: Shell, pictures: Path) -> None:
+    file = f"generator.replay.path={pictures}"
+    finished = assay(
+        "run", "generator=replay", file, "metric=precision", "through=pixels", *TINY[:1], "n=40", "out=replayed"
+    )
+    assert finished.returncode == 0, finished.stderr
+    (row,) = csv.DictReader(io.StringIO(assay.files("replayed/run")["tables/metrics.csv"].decode()))
+    assert float(row["value"]) < 0.5, "noise is no digit"
+
+
+def test_a_metric_that_needs_real_samples_says_so(assay: Shell, pictures: Path) -> None:
+    finished = assay(
+        "run", "generator=replay", f"generator.path={pictures}", "metric=precision", "features=pixels", "n=40"
+    )
+    assert finished.returncode == 1
+    assert "data set 'none' has no real samples" in finished.stderr
+
+
+def test_held_out_images_are_a_perfect_generator(assay: Shell) -> None:
+    finished = assay(
+        "run", "generator=held_out", "metric=[precision,nearest_pixel]", "dataset=digits", "n=100", "out=real"
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(assay.files("real/run")["tables/metrics.csv"].decode()))}
+    assert float(rows["precision"]["value"]) > 0.6
+    assert float(rows["nearest_pixel"]["value"]) == 0
+
+
 # Experiments
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_runs_on_a_tiny_setting(assay: Shell, name: str) -> None:
-    finished = assay("run", f"experiment={name}", *TINY, "task.correlate.resamples=5", "out=experiments")
+    finished = assay("run", f"experiment={name}", *TINY, *SMALLER.get(name, ()), "out=experiments")
     assert finished.returncode == 0, finished.stderr
     assert f"page: experiments/{name}/report.html" in finished.stdout
     assert "published tables" in finished.stderr
@@ -395,6 +451,6 @@ def test_training_and_using_what_was_trained(assay: Shell) -> None:
     options = ("dataset=digits", "trainer.vae.epochs=1", "device=cpu")
     trained = assay("train", "generator=vae", *options, "out=weights")
     assert trained.returncode == 0, trained.stderr
-    path = "generator.vae.weights=weights/vae-digits.safetensors"
+    path = "generator.vae.path=weights/vae-digits.safetensors"
     used = assay("run", "metric=negative_norm", path, *TINY, "out=trained")
     assert used.returncode == 0, used.stderr

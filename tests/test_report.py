@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from assay.harness.protocols import Estimate, Record
-from assay.harness.records import write_record
+from assay.harness.records import SCHEMA, write_record
 from assay.harness.registry import discover
 from assay.harness.report import report
 
 EVIL = 'vae(<script>alert(1)</script> & "q")'
 RECORD = Record(
-    schema=1, experiment="study", dataset="digits", generator=EVIL, metric="precision", label="precision", version=1,
-    kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={}, status="ok",
-    error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={"torch": "2"},
+    schema=SCHEMA, experiment="study", dataset="digits", generator=EVIL, metric="precision", label="precision",
+    version=1, kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={},
+    status="ok", error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={"torch": "2"},
 )  # fmt: skip
 FAILED = dataclasses.replace(
     RECORD, metric="recall", label="recall", status="failed", error="k < 5 <b>bad</b>", values={}

@@ -11,12 +11,13 @@ import pytest
 
 from assay.harness import tables as module
 from assay.harness.protocols import Estimate, Record
+from assay.harness.records import SCHEMA
 from assay.harness.tables import compare_with_published, tables, write_tables
 
 RECORD = Record(
-    schema=1, experiment="study", dataset="digits", generator="vae", metric="precision", label="precision", version=1,
-    kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={}, status="ok",
-    error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={},
+    schema=SCHEMA, experiment="study", dataset="digits", generator="vae", metric="precision", label="precision",
+    version=1, kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={},
+    status="ok", error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={},
 )  # fmt: skip
 
 

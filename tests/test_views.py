@@ -7,19 +7,23 @@ from typing import Any
 import pytest
 import torch
 
+from assay.harness.inversion import invert
 from assay.harness.protocols import View
 from assay.harness.views import Views
 
 IMAGES, LATENT, FEATURES = View("fake", "images"), View("fake", "latent"), View("fake", "features")
+SIZE_ASKED = 1
+"""Images decoded once by each Views to learn how large they are."""
 Open = Callable[..., Views]
 
 
 def test_more_samples_are_the_same_samples_and_some(open_views: Open, plain: Any) -> None:
     few = open_views(plain).tensor(IMAGES, 0, 1500)
-    assert sum(plain.decoded) == 1500
+    assert sum(plain.decoded) == 1500 + SIZE_ASKED
     more = open_views(plain).tensor(IMAGES, 0, 2500)
     assert torch.equal(more[:1500], few)
-    assert sum(plain.decoded) == 1500 + 1500, "the first thousand is shared, the half shard is not"
+    again = 1500 + SIZE_ASKED
+    assert sum(plain.decoded) == 1500 + SIZE_ASKED + again, "the first thousand is shared, the half shard is not"
     assert max(plain.decoded) <= 250
 
 
@@ -146,7 +150,7 @@ def test_only_the_bad_shard_is_made_again(open_views: Open, plain: Any, tmp_path
     damage(full[0])
     plain.decoded.clear()
     open_views(plain).complete(IMAGES, 0, 2500)
-    assert sum(plain.decoded) == 1000
+    assert sum(plain.decoded) == 1000 + SIZE_ASKED
     assert {path: path.read_bytes() for path in shards} == shards
     assert {path for path in shards if path.stat().st_mtime_ns != written[path]} == {full[0]}
 
@@ -162,3 +166,93 @@ def test_recoded_samples_are_their_stored_images_through_the_encoder(open_views:
 def test_recoding_needs_an_encoder(open_views: Open, plain: Any) -> None:
     with pytest.raises(ValueError, match="no encoder"):
         open_views(plain).tensor(View("fake", "recoded"), 0, 4)
+
+
+# Reference codes without an encoder
+
+
+def test_codes_of_the_prior_are_fresh_draws(open_views: Open, plain: Any) -> None:
+    views = open_views(plain)
+    prior = views.tensor(View("real", "latent:w", n="all", encode="prior"), 0, 30)
+    fake = views.tensor(View("fake", "latent:w"), 0, 30)
+    assert prior.shape == (50_000, 4)
+    assert not (prior[:1000, None] == fake).all(2).any()
+    assert abs(float(prior.std()) - 2) < 0.02  # w = 2z; 200,000 normals: five standard errors are 0.016
+    same = views.tensor(View("real", "latent:w", encode="prior"), 7, 30)
+    assert torch.equal(same, prior[:30]), "the reference does not change with the repeat"
+
+
+def test_inversion_finds_the_codes_of_images_the_generator_made(open_views: Open, plain: Any) -> None:
+    """`decode` is linear and one to one, so the optimum is the code itself."""
+    wanted = plain.latents(range(8), "w")
+    found = invert(plain, plain.decode(wanted, "w"), "w")
+    assert torch.allclose(found, wanted, atol=0.02)
+    one = invert(plain, plain.decode(wanted[3:4], "w"), "w")
+    assert torch.allclose(one[0], found[3], atol=1e-5), "an image is optimised for itself"
+
+
+def test_inverted_codes_leave_the_residual_they_say(open_views: Open, plain: Any) -> None:
+    views = open_views(plain)
+    codes = views.tensor(View("holdout", "latent:w", encode="inversion"), 0, 60)
+    images = views.tensor(View("holdout", "images"), 0, 60)
+    residual = views.tensor(View("holdout", "residual:w", encode="inversion"), 0, 60)
+    assert len(codes) == 40, "all that are held out"
+    assert torch.allclose(residual[:, 0], (plain.decode(codes, "w") - images).square().mean((1, 2, 3)))
+    assert float(residual.max()) < 1e-3
+
+
+def test_a_generator_of_other_images_cannot_be_inverted(plain: Any) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2, 2\), these are \(3, 2, 2\)"):
+        invert(plain, torch.rand(2, 3, 2, 2), "w")
+
+
+def test_a_residual_is_that_of_a_real_image(open_views: Open, with_encoder: Any) -> None:
+    views = open_views(with_encoder)
+    for view in (View("fake", "residual"), View("real", "residual", encode="prior")):
+        with pytest.raises(ValueError, match="that of a real image"):
+            views.tensor(view, 0, 5)
+    assert float(views.tensor(View("real", "residual"), 0, 5).max()) < 1e-10
+
+
+# What comes with a generator
+
+
+def test_a_discriminator_sees_stored_images(open_views: Open, plain: Any) -> None:
+    with pytest.raises(ValueError, match="without a discriminator"):
+        open_views(plain).tensor(View("fake", "discriminator"), 0, 5)
+    plain.discriminate = lambda images: images.sum((1, 2, 3))
+    views = open_views(plain)
+    logits = views.tensor(View("fake", "discriminator"), 0, 5)
+    assert torch.allclose(logits[:, 0], views.tensor(IMAGES, 0, 5).sum((1, 2, 3)))
+
+
+def test_large_images_are_decoded_a_few_at_a_time(open_views: Open, plain: Any) -> None:
+    asked: list[int] = []
+
+    def decode(latents: torch.Tensor, space: str) -> torch.Tensor:
+        asked.append(len(latents))
+        return latents[:, :1, None, None].expand(-1, 1, 512, 512)
+
+    plain.decode = decode
+    assert open_views(plain).tensor(IMAGES, 0, 10).shape == (10, 1, 512, 512)
+    assert asked == [1, 4, 4, 2]
+
+
+def test_a_view_tells_how_its_extractor_sees(open_views: Open, plain: Any) -> None:
+    views = open_views(plain)
+    assert views.preprocessing(View("real", "pixels")).startswith("pixels: ")
+    assert [views.preprocessing(view) for view in (IMAGES, LATENT)] == ["", ""]
+
+
+def test_pictures_of_volumes_are_their_shaded_surfaces(open_views: Open, plain: Any) -> None:
+    def ball(latents: torch.Tensor, space: str) -> torch.Tensor:
+        axis = torch.linspace(-1, 1, 16)
+        distance = torch.cartesian_prod(axis, axis, axis).norm(dim=1).reshape(1, 1, 16, 16, 16) - 0.6
+        return (0.5 - distance / (8 / 15)).expand(len(latents), -1, -1, -1, -1)
+
+    plain.decode = ball
+    picture = open_views(plain).images("fake", 0, 2, [1])
+    assert picture.shape == (1, 1, 128, 128)
+    assert picture.dtype == torch.uint8
+    assert picture[0, 0, 0, 0] == 255, "white behind"
+    assert picture[0, 0, 64, 64] < 255

@@ -1,0 +1,18 @@
+"""What a generator's own discriminator thinks of its samples."""
+
+from torch import Tensor
+
+from ..harness.protocols import View
+from ..harness.registry import metric
+from .inputs import Array, samples
+
+
+@metric(better="higher", kind="sample", source="arXiv:1810.06758 section 3", fake=View("fake", "discriminator"))
+def discriminator_logit(fake: Array) -> Tensor:
+    """The logit D(x), float64 [N], of the discriminator that the generator was trained against; higher is more real.
+
+    fake: logits [N, 1]. For an optimal discriminator of the logistic loss it is log p_data(x) - log p_model(x).
+    Raises ValueError for bad input.
+    """
+    (logits,) = samples(1, fake=fake)
+    return logits[:, 0].double()
