@@ -32,6 +32,8 @@ def array(view: View, seed: int) -> Tensor:
         return torch.full((N, 6), -2.0)
     if through == "points":
         return torch.rand(N, 16, 3, generator=generator)
+    if through == "shaded":
+        return torch.randn(N, 3, 4, generator=generator)
     return torch.randn(N, 6, generator=generator)
 
 

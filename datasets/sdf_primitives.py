@@ -1,0 +1,75 @@
+"""Shapes of four procedural categories as volumes of signed distances, with known faults where asked for."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..harness.files import digest
+from ..harness.protocols import Dataset, Samples, Split
+from ..harness.registry import dataset
+from ..harness.surfaces import TRUNCATION, to_volume, voxel
+from .sdf_shapes import CATEGORIES, STATES, Dice, Shape, make_shape
+from .splits import check_range
+
+FIRST: dict[Split, int] = {"train": 0, "test": 10**9}
+"""The number of the first shape of a split: splits of any size share none."""
+KEPT = 2**29
+"""Bytes of volumes that are kept in memory."""
+
+
+class SDFPrimitives:
+    """A Dataset made on request; shape i depends on i alone.
+
+    Labels: category + 4 · state, so a label below 4 is a whole shape, and the label modulo 4 is the category.
+    """
+
+    name = "sdf_primitives"
+    classes: Sequence[str] = tuple(
+        name if state == "whole" else f"{name}, {state}" for state in STATES for name in CATEGORIES
+    )
+
+    def __init__(self, counts: dict[Split, int], resolution: int, broken: float):
+        self._counts, self.resolution, self.broken = counts, resolution, broken
+        self.fingerprint = digest("sdf_primitives", 1, resolution, broken)
+        self._volume = lru_cache(KEPT // resolution**3)(self._made)
+
+    def count(self, split: Split) -> int:
+        return self._counts[split]
+
+    def take(self, split: Split, start: int, stop: int) -> Samples:
+        check_range(self.name, split, self.count(split), start, stop)
+        shapes = range(FIRST[split] + start, FIRST[split] + stop)
+        volumes = torch.stack([self._volume(index) for index in shapes])
+        labels = [index % len(CATEGORIES) + len(CATEGORIES) * STATES.index(self._state(index)) for index in shapes]
+        return Samples(volumes, torch.tensor(labels))
+
+    def shape(self, split: Split, index: int) -> Shape:
+        """What sample `index` of a split is: its category, style, state and parts, and its distance at any point."""
+        return make_shape(FIRST[split] + index, self._state(FIRST[split] + index))
+
+    def _state(self, index: int) -> str:
+        dice = Dice(index, len(STATES))
+        return dice.choose(**dict.fromkeys(STATES[1:], 0.25)) if dice.chance(self.broken) else STATES[0]
+
+    def _made(self, index: int) -> Tensor:
+        limit = TRUNCATION * voxel(self.resolution)
+        volume = to_volume(make_shape(index, self._state(index)).on_grid(self.resolution, limit)[None])[0]
+        return (volume.clamp(0, 1) * 255).round().byte()
+
+
+@dataset
+def sdf_primitives(train: int = 4000, test: int = 1000, resolution: int = 32, broken: float = 0.0) -> Dataset:
+    """Shapes in the likeness of airplanes, chairs, tables and rifles, in turn; volumes [1, R, R, R].
+
+    broken: the share of shapes with a fault, of four kinds alike: a part missing, a part floating, a hole, or melted.
+    Raises ValueError for counts below 1, a resolution outside 8..256, or a share outside [0, 1].
+    """
+    if min(train, test) < 1 or max(train, test) > 10**9:
+        raise ValueError(f"dataset.sdf_primitives: train={train} and test={test} must be 1..10^9")
+    if not 8 <= resolution <= 256:
+        raise ValueError(f"dataset.sdf_primitives.resolution={resolution} must be 8..256 points an axis")
+    if not 0 <= broken <= 1:
+        raise ValueError(f"dataset.sdf_primitives.broken={broken} must be a share in [0, 1]")
+    return SDFPrimitives({"train": train, "test": test}, resolution, float(broken))

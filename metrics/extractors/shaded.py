@@ -1,0 +1,34 @@
+"""Shaded pictures of a shape from all round it, seen through an extractor of images."""
+
+import torch
+from torch import Tensor
+
+from ...harness.files import digest
+from ...harness.protocols import Extractor
+from ...harness.registry import EXTRACTORS, extractor
+from ...harness.shading import dodecahedron, shade
+from ...harness.surfaces import to_sdf
+
+
+class Shaded:
+    """Volumes [N, 1, R, R, R] in [0, 1] to features [N, 20, D] of their pictures, one a view."""
+
+    def __init__(self, inner: Extractor, name: str, size: int):
+        self.inner, self.size = inner, size
+        self.fingerprint = digest("shaded", 1, inner.fingerprint, size)
+        self.preprocessing = f"20 shaded views of {size} pixels; {name}: {getattr(inner, 'preprocessing', 'not told')}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        views = dodecahedron().to(images.device)
+        return torch.stack([self.inner(shade(sdf[None], views, self.size)[0, :, None]) for sdf in to_sdf(images)])
+
+
+@extractor
+def shaded(dataset: str, through: str = "pixels", size: int = 64) -> Extractor:
+    """Features of 20 shaded views, from the corners of a dodecahedron; `through` is an extractor of images.
+
+    size: pixels of a picture (299 for Inception in the code of arXiv:2206.12055).
+    """
+    if size < 1:
+        raise ValueError(f"extractor.shaded.size={size} must be at least 1")
+    return Shaded(EXTRACTORS[through].function(dataset), through, size)
