@@ -1,7 +1,7 @@
 """StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): published files, and small ones of our own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from ..harness.protocols import Generator
 from ..harness.registry import generator
 from ..harness.weights import find_weights, read_weights
 from .published import averaged, load_weights, open_published
-from .seeds import upstream_normal
+from .style_space import StyleGAN
 from .stylegan2_networks import Discriminator, StyleGAN2Network
 from .stylegan2_tf import is_tensorflow, tensorflow_network
 
@@ -21,12 +21,10 @@ COMPANIONS = 3
 """Generated images beside which the discriminator sees each image: its group of four, always the same."""
 
 
-class StyleGAN2:
-    """A StyleGAN2 as a Generator. Spaces: "z" normal, "w" [N, w_dim] after mapping and truncation, "w+" one w a layer.
+class StyleGAN2(StyleGAN):
+    """A StyleGAN2, with its discriminator where the file has one."""
 
-    Where classes are drawn (a conditional file without `label`), z alone does not determine an image: "w" comes first
-    and "z" cannot be decoded.
-    """
+    network: StyleGAN2Network
 
     def __init__(
         self,
@@ -39,28 +37,9 @@ class StyleGAN2:
         fingerprint: str,
         card: Mapping[str, Any],
     ):
-        self.network = network.eval().requires_grad_(False)
+        super().__init__("stylegan2", network.eval().requires_grad_(False), truncation, label, fingerprint, card)
         self.discriminator = None if discriminator is None else discriminator.eval().requires_grad_(False)
-        self.classes, self.label = network.mapping.c_dim, label
-        self.spaces: Sequence[str] = ("w", "w+", "z") if self.classes and label is None else ("z", "w", "w+")
-        self.size, self.truncation, self.noise = size, truncation, noise
-        self.fingerprint, self.card = fingerprint, card
-
-    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
-        device = self.network.mapping.w_avg.device
-        z = upstream_normal(seeds, self.network.mapping.z_dim).to(device)
-        if space == "z":
-            return z
-        w = self._mapped(z, None if self.label is not None else [seed % max(self.classes, 1) for seed in seeds])
-        return w if space == "w" else w[:, None].repeat(1, self.network.num_ws, 1)
-
-    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
-        self.network.to(latents.device)
-        if space == "z":
-            latents = self._mapped(latents, None)
-        images = self.network.images(latents, self.noise == "const")
-        start = (images.shape[-1] - self.size) // 2
-        return (images[..., start : start + self.size, start : start + self.size] + 1) / 2
+        self.size, self.noise = size, noise
 
     def discriminate(self, images: Tensor) -> Tensor:
         """Logits [N] of images [N, C, H, W] in [0, 1]: higher looks more real. Raises ValueError without a network.
@@ -75,24 +54,15 @@ class StyleGAN2:
         companions = self.decode(self.latents(range(COMPANIONS), space).to(images.device), space)
         return self.discriminator.beside(self._framed(images), self._framed(companions))
 
+    def _images(self, w: Tensor) -> Tensor:
+        images = self.network.images(w, self.noise == "const")
+        start = (images.shape[-1] - self.size) // 2
+        return images[..., start : start + self.size, start : start + self.size]
+
     def _framed(self, images: Tensor) -> Tensor:
         border = self.network.synthesis.resolution - self.size
         before, after = border // 2, border - border // 2
         return torch.nn.functional.pad(images, (before, after, before, after)) * 2 - 1
-
-    def _mapped(self, z: Tensor, labels: Sequence[int] | None) -> Tensor:
-        """w of z [N, z_dim], truncated; labels: the class of each, where the generator has classes."""
-        mapping = self.network.mapping
-        if not self.classes:
-            return mapping.truncated(mapping(z), self.truncation)
-        if labels is None and self.label is None:
-            raise ValueError(
-                "this generator is conditional: choose generator.stylegan2.label=CLASS, or work in space w, where each "
-                "code holds its class"
-            )
-        chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
-        onehot = torch.nn.functional.one_hot(chosen, self.classes).to(z)
-        return mapping.truncated(mapping(z, onehot), self.truncation)
 
 
 def recognise(content: Any) -> bool:
@@ -115,7 +85,6 @@ def stylegan2(
         return _own(dataset, path, truncation, noise, label)
     found = open_published("stylegan2", path, recognise)
     network, discriminator, card = _published(found, path)
-    _check_label(label, network.mapping.c_dim)
     fingerprint = digest("stylegan2", 1, found.sha256, truncation, noise, label)
     size = network.synthesis.resolution
     return StyleGAN2(network, discriminator, size, truncation, noise, label, fingerprint, card)
@@ -127,7 +96,6 @@ def _own(dataset: str, path: str, truncation: float, noise: str, label: int | No
     network = StyleGAN2Network(**shape)
     discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["most"])
     torch.nn.ModuleDict({"G": network, "D": discriminator}).load_state_dict(tensors)
-    _check_label(label, network.mapping.c_dim)
     fingerprint = digest("stylegan2", 1, sha256, truncation, noise, label)
     card = {"format": "assay", "sha256": sha256, "discriminator": "in the file"}
     return StyleGAN2(network, discriminator, architecture["size"], truncation, noise, label, fingerprint, card)
@@ -191,8 +159,3 @@ def _discriminator(record: Any) -> tuple[Discriminator | None, str]:
     except RuntimeError as error:
         return None, f"in the file, not opened ({' '.join(str(error).split())[:120]})"
     return network, "in the file (not proven equal to the published code)"
-
-
-def _check_label(label: int | None, classes: int) -> None:
-    if label is not None and not 0 <= label < classes:
-        raise ValueError(f"label={label} must be a class 0..{classes - 1}" if classes else "this file has no classes")

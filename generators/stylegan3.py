@@ -13,7 +13,7 @@ from ..harness.files import digest
 from ..harness.protocols import Generator
 from ..harness.registry import generator
 from .published import averaged, load_weights, open_published
-from .seeds import upstream_normal
+from .style_space import StyleGAN
 from .stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .stylegan2_layers import Mapping as MappingNetwork
 
@@ -234,52 +234,14 @@ class StyleGAN3Network(nn.Module):
         self.synthesis = Synthesis(w_dim, sampling, critical, kernel, taps, raised, radial, clamp, scale)
         self.at_once = max(1, MAP // max(level.channels * (level.size * raised) ** 2 for level in sampling))
 
+    @property
+    def num_ws(self) -> int:
+        return self.synthesis.num_ws
+
     def images(self, w: Tensor) -> Tensor:
         """Images of w [N, w_dim], the same at every layer, or [N, num_ws, w_dim]; a bounded number at a time."""
         ws = w[:, None].expand(-1, self.synthesis.num_ws, -1) if w.ndim == 2 else w
         return torch.cat([self.synthesis(part) for part in torch.split(ws, self.at_once)])
-
-
-class StyleGAN3:
-    """A StyleGAN3 as a Generator. Spaces: "z" normal, "w" [N, w_dim] after mapping and truncation, "w+" one w a layer.
-
-    Where classes are drawn (a conditional file without `label`), z alone does not determine an image: "w" comes first
-    and "z" cannot be decoded.
-    """
-
-    def __init__(
-        self, network: StyleGAN3Network, truncation: float, label: int | None, fingerprint: str,
-        card: Mapping[str, Any],
-    ):  # fmt: skip
-        self.network, self.truncation, self.label = network, truncation, label
-        self.classes = network.mapping.c_dim
-        self.spaces: Sequence[str] = ("w", "w+", "z") if self.classes and label is None else ("z", "w", "w+")
-        self.fingerprint, self.card = fingerprint, card
-
-    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
-        z = upstream_normal(seeds, self.network.mapping.z_dim).to(self.network.mapping.w_avg.device)
-        if space == "z":
-            return z
-        w = self._mapped(z, [seed % max(self.classes, 1) for seed in seeds] if self.label is None else None)
-        return w if space == "w" else w[:, None].repeat(1, self.network.synthesis.num_ws, 1)
-
-    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
-        self.network.to(latents.device)
-        w = self._mapped(latents, None) if space == "z" else latents
-        return (self.network.images(w) + 1) / 2
-
-    def _mapped(self, z: Tensor, labels: Sequence[int] | None) -> Tensor:
-        """w of z [N, z_dim], truncated; labels: the class of each, where the generator has classes."""
-        mapping = self.network.mapping
-        if not self.classes:
-            return mapping.truncated(mapping(z), self.truncation)
-        if labels is None and self.label is None:
-            raise ValueError(
-                "this generator is conditional: choose generator.stylegan3.label=CLASS, or work in space w, whose "
-                "codes already hold a class"
-            )
-        chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
-        return mapping.truncated(mapping(z, F.one_hot(chosen, self.classes).to(z)), self.truncation)
 
 
 def recognise(content: Any) -> bool:
@@ -302,15 +264,10 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no StyleGAN3 that assay can open: {type(error).__name__} {error}") from None
     load_weights(network, tensors_of(record), path)
-    classes = shape["c_dim"]
-    if label is not None and not 0 <= label < classes:
-        raise ValueError(
-            f"label={label} must be a class 0..{classes - 1}" if classes else f"label={label}: {path} has no classes"
-        )
     told = "none in the file" if found.content.get("D") is None else "in the file, not opened"
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
     fingerprint = digest("stylegan3", 1, found.sha256, truncation, label)
-    return StyleGAN3(network, truncation, label, fingerprint, card)
+    return StyleGAN("stylegan3", network, truncation, label, fingerprint, card)
 
 
 def _shape(init: Mapping[str, Any]) -> dict[str, Any]:

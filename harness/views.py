@@ -103,13 +103,17 @@ class Views:
         return self._extractor(self.features if name == "features" else name)
 
     def try_out(self, view: View) -> None:
-        """Show one generated image to the extractor of a view. Raises ValueError where it takes no such images."""
+        """Show one generated image to the network of a view. Raises ValueError where it takes no such images."""
         name = self.features if view.through == "features" else view.through
-        if name.partition(":")[0] not in LENSES and name not in self._tried:
+        sees = name == "discriminator" or name.partition(":")[0] not in LENSES
+        if sees and name not in self._tried:
             space = self.generator.spaces[0]
             with torch.no_grad():
                 image = self.generator.decode(self._latents(0, 0, 1, space), space).clamp(0, 1)
-                self._extractor(name)(image)
+                if name == "discriminator":
+                    self._discriminator().discriminate(image)
+                else:
+                    self._extractor(name)(image)
             self._tried.add(name)
 
     def forget(self) -> None:
