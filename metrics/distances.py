@@ -14,18 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .inputs import row_blocks
+from .inputs import CACHED, row_blocks
 from .memo import remember
 
-BLOCK, PANEL = 1024, 4096
+BLOCK, PANEL = 1024, 2048
 """Rows and columns of a tile."""
 
 PANEL_BYTES = 1 << 26
 GROUP = 32
 """Tile sides are multiples of this: minima of groups find the few small entries of a tile without sorting it."""
-
-PAIRED = 1 << 17
-"""Differences taken at once where pairs of rows are compared: what fits the cache."""
 
 SPARE = 3
 """Candidates beyond k that are compared again in float64."""
@@ -60,14 +57,19 @@ def full_precision() -> Iterator[None]:
 def mean_of(x: Tensor) -> Tensor:
     """Mean of the rows, float64 [D]: a float32 mean loses digits when the features share an offset."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    for block in row_blocks(x):
-        total += block.double().sum(0)
+    for block in row_blocks(x, CACHED):
+        total += block.sum(0, dtype=torch.float64)
     return total / len(x)
 
 
 def centred_norms(x: Tensor, centre: Tensor) -> Tensor:
     """|x - centre|^2 of each row, float64 [N]."""
-    return torch.cat([(block.double() - centre).square_().sum(1) for block in row_blocks(x)])
+    norms = torch.empty(len(x), dtype=torch.float64, device=x.device)
+    blocks = row_blocks(x, CACHED)
+    # Results kept apart would each pin freed memory: they go straight to their place.
+    for block, out in zip(blocks, torch.split(norms, len(blocks[0])), strict=True):
+        torch.sum((block.double() - centre).square_(), 1, out=out)
+    return norms
 
 
 def squared_distance_tiles(
@@ -169,12 +171,11 @@ class Smallest:
 
 def paired_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """|a_i - b_j| for index lists i, j [P], from float64 differences, float64 [P]."""
-    size = max(1, PAIRED // a.shape[1])
-    parts = []
-    for p, q in zip(torch.split(i, size), torch.split(j, size), strict=True):
-        difference = a.index_select(0, p).double().sub_(b.index_select(0, q))
-        parts.append(torch.linalg.vector_norm(difference, dim=1))
-    return torch.cat(parts)
+    distances = torch.empty(len(i), dtype=torch.float64, device=a.device)
+    size = max(1, CACHED // a.shape[1])
+    for p, q, out in zip(*(torch.split(t, size) for t in (i, j, distances)), strict=True):
+        torch.linalg.vector_norm(a.index_select(0, p).double().sub_(b.index_select(0, q)), dim=1, out=out)
+    return distances
 
 
 def slack(dtype: torch.dtype, dimension: int, norms: Tensor, reach: Tensor) -> Tensor:
@@ -253,9 +254,15 @@ def search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, cent
 
 
 def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int) -> Neighbours:
-    exact = paired_distances(queries, others, rows.repeat_interleave(index.shape[1]), index.flatten())
-    distances, order = exact.view_as(index).topk(k, dim=1, largest=False)
-    return Neighbours(distances, index.gather(1, order))
+    """The k nearest among the candidates index [R, c] of the given rows [R] of the queries, by float64 differences."""
+    distances = torch.empty(len(rows), k, dtype=torch.float64, device=rows.device)
+    nearest = torch.empty_like(distances, dtype=torch.int64)
+    for start in range(0, len(rows), BLOCK):
+        part, among = rows[start : start + BLOCK], index[start : start + BLOCK]
+        exact = paired_distances(queries, others, part.repeat_interleave(among.shape[1]), among.flatten())
+        distances[start : start + BLOCK], order = exact.view_as(among).topk(k, dim=1, largest=False)
+        nearest[start : start + BLOCK] = among.gather(1, order)
+    return Neighbours(distances, nearest)
 
 
 def _candidates(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Tensor:

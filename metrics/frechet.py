@@ -1,5 +1,6 @@
 """Fréchet distance between Gaussians fitted to two sets of features (FID when the features are Inception's pool3)."""
 
+import functools
 import math
 
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor
 from ..harness.protocols import Estimate, View
 from ..harness.registry import metric
 from . import intervals
-from .distances import full_precision
+from .distances import full_precision, mean_of
 from .inputs import Array, row_blocks, samples
-from .moments import Moments, moments
+from .moments import Moments, add_symmetric, gram, moments, strips
 
 TOLERANCE = 1e-6
 """Rounding can leave equal sets this share of the two traces below 0: such values are reported as 0."""
@@ -58,14 +59,14 @@ def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -
         raise ValueError(f"sizes is {sizes}; a line with an error needs at least 3")
     if m < dimension + 10:
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
-    whole, reference = _frechet(y, x), Factor.of(x)
+    whole, reference = _frechet(y, x), Gaussian.of(x)
     start = max(min(5000, m // 10), min(2 * dimension, m // 2), 2)
     counts = torch.linspace(start, m, sizes, dtype=torch.float64).long()
     generator = torch.Generator().manual_seed(seed)
     values = []
     for count in counts.tolist():
         subset = y[torch.randperm(m, generator=generator)[:count].to(y.device)]
-        values.append(_value(Factor.of(subset), reference))
+        values.append(_value(Gaussian.of(subset), reference))
     inverse, value = 1 / counts.double(), torch.tensor(values, dtype=torch.float64)
     centred = inverse - inverse.mean()
     slope = float(centred @ value / centred.square().sum())
@@ -89,73 +90,96 @@ def frechet_floor(holdout: Array, real: Array) -> Estimate:
     return _frechet(y, x)
 
 
-class Factor:
-    """Moments of a set and F [r, D] with F'F = covariance: its centred rows when fewer than D, else Cholesky's."""
+class Gaussian:
+    """Mean [D] and covariance S of a set, float64.
 
-    def __init__(self, n: int, mean: Tensor, rows: Tensor):
-        self.n, self.mean, self.rows = n, mean, rows
-        self.trace = float(rows.square().sum())
+    `data` is S [D, D]; where samples are fewer than dimensions (`few`), the centred samples / sqrt(n - 1) [n, D], so
+    that data' data = S.
+    """
+
+    def __init__(self, mean: Tensor, data: Tensor, *, few: bool = False):
+        self.mean, self.data, self.few = mean, data, few
+        self.trace = float(data.square().sum() if few else data.trace())
 
     @classmethod
-    def of(cls, x: Tensor) -> "Factor":
-        known = centred_rows(x) if len(x) < x.shape[1] else None
-        return known or cls.from_moments(moments(x))
+    def of(cls, x: Tensor) -> "Gaussian":
+        return centred_rows(x) if len(x) < x.shape[1] else cls.from_moments(moments(x))
 
     @classmethod
-    def from_moments(cls, known: Moments) -> "Factor":
-        covariance = known.covariance
-        lower, failed = torch.linalg.cholesky_ex(covariance)
+    def from_moments(cls, known: Moments) -> "Gaussian":
+        return cls(known.mean, known.covariance)
+
+    @functools.cached_property
+    def root(self) -> tuple[Tensor, bool]:
+        """F [r, D] with F'F = S, and whether it is upper triangular with an inverse to rely on."""
+        if self.few:
+            return self.data, False
+        lower, failed = torch.linalg.cholesky_ex(self.data)
         if not failed:
-            return cls(known.n, known.mean, lower.T)
-        values, vectors = torch.linalg.eigh(covariance)
-        return cls(known.n, known.mean, values.clamp(min=0).sqrt()[:, None] * vectors.T)
+            pivots = lower.diagonal()
+            return lower.T, bool(pivots.min() > TOLERANCE * pivots.max())
+        values, vectors = torch.linalg.eigh(self.data)
+        return values.clamp(min=0).sqrt()[:, None] * vectors.T, False
+
+    def between(self, root: Tensor) -> Tensor:
+        """F S F' [r, r] for the F [r, D] of another Gaussian, its lower triangle."""
+        if self.few:
+            return gram(self.data @ root.T)
+        return add_symmetric(root.new_zeros(len(root), len(root)), root, self.data @ root.T)
+
+    def times(self, columns: Tensor) -> Tensor:
+        """S columns."""
+        return self.data.T @ (self.data @ columns) if self.few else self.data @ columns
 
 
-def centred_rows(x: Tensor) -> Factor:
-    rows = x.double()
-    mean = rows.mean(0)
-    return Factor(len(x), mean, (rows - mean) / math.sqrt(len(x) - 1))
+def centred_rows(x: Tensor) -> Gaussian:
+    mean = mean_of(x)
+    return Gaussian(mean, (x - mean) / math.sqrt(len(x) - 1), few=True)
 
 
 def _frechet(y: Tensor, x: Tensor) -> Estimate:
-    fake, real = Factor.of(y), Factor.of(x)
-    shift = fake.mean - real.mean
-    # tr (S_r S_g)^(1/2) is the nuclear norm of C = F_r F_g', found from C C' = U diag(s^2) U'.
-    product = real.rows @ fake.rows.T
-    tall = len(product) > product.shape[1]
-    roots, vectors = torch.linalg.eigh(product.T @ product if tall else product @ product.T)
-    roots = roots.clamp(min=0).sqrt()
-    value = distance(fake, real, float(roots.sum()))
-    kept = roots > TOLERANCE * roots[-1]
-    roots, vectors = roots[kept], vectors[:, kept]
-    mates = (product @ vectors if tall else product.T @ vectors) / roots
-    left, right = (mates, vectors) if tall else (vectors, mates)
-    # T_g = F_r' U diag(1/s) U' F_r carries the fakes' Gaussian onto the reals'; T_r, with F_g and V, carries back.
-    variance = _influence(y, fake.mean, shift, real.rows.T @ (left / roots.sqrt())) / len(y)
-    variance += _influence(x, real.mean, -shift, fake.rows.T @ (right / roots.sqrt())) / len(x)
-    return non_negative(intervals.normal(value, math.sqrt(variance), len(y)))
+    sides = (Gaussian.of(x), x), (Gaussian.of(y), y)
+    (a, at), (b, bt) = sorted(sides, key=lambda side: len(side[0].data))
+    root, invertible = a.root
+    square = b.between(root)
+    value = _distance(a, b, square)
+    # With F S_b F' = U diag(s^2) U', T_b = F'U diag(1/s) U'F carries b's Gaussian onto a's, T_a = F^-1 U diag(s) U'F^-T
+    # carries back; where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which magnifies rounding: in float64.
+    squares, vectors = torch.linalg.eigh(square)
+    roots = squares.clamp(min=0).sqrt()
+    null = int((roots <= TOLERANCE * roots[-1]).sum())
+    roots, vectors = roots[null:], vectors[:, null:]
+    kind = x.dtype if invertible else torch.float64
+    root, vectors, scale = root.to(kind), vectors.to(kind), roots.sqrt().to(kind)
+    with full_precision():
+        onto = root.T @ (vectors / scale)
+        back = torch.linalg.solve_triangular(root, vectors * scale, upper=True) if invertible else b.times(onto) / roots
+        variance = _influence(bt, b.mean, b.mean - a.mean, onto) / len(bt)
+        variance += _influence(at, a.mean, a.mean - b.mean, back) / len(at)
+    return _non_negative(intervals.normal(value, math.sqrt(variance), len(y)))
 
 
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
     """The distance from moments alone, for sets that were streamed or merged from shards (`metrics.moments`)."""
-    return _value(Factor.from_moments(fake), Factor.from_moments(real))
+    return _value(Gaussian.from_moments(fake), Gaussian.from_moments(real))
 
 
-def _value(fake: Factor, real: Factor) -> float:
-    product = real.rows @ fake.rows.T
-    square = product.T @ product if len(product) > product.shape[1] else product @ product.T
-    return distance(fake, real, float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum()))
+def _value(fake: Gaussian, real: Gaussian) -> float:
+    a, b = sorted((real, fake), key=lambda side: len(side.data))
+    return _distance(a, b, b.between(a.root[0]))
 
 
-def non_negative(estimate: Estimate) -> Estimate:
+def _non_negative(estimate: Estimate) -> Estimate:
     low, high = estimate.interval
     return estimate._replace(interval=(max(0.0, low), high))
 
 
-def distance(fake: Factor, real: Factor, nuclear: float) -> float:
-    """The formula, given tr (S_r S_g)^(1/2); values below 0 by rounding alone become 0."""
-    scale = fake.trace + real.trace
-    raw = float((fake.mean - real.mean).square().sum()) + scale - 2 * nuclear
+def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
+    """The formula, given F S_b F' with F'F = S_a, whose eigenvalues are those of S_a S_b; values below 0 become 0."""
+    # Values alone: eigh, which finds vectors too, drowns the small ones in the rounding of the largest.
+    nuclear = float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum())
+    scale = a.trace + b.trace
+    raw = float((a.mean - b.mean).square().sum()) + scale - 2 * nuclear
     if raw < -TOLERANCE * scale:
         raise ArithmeticError(f"the Fréchet distance came out as {raw:g} against traces {scale:g}: ill-scaled features")
     return max(0.0, raw)
@@ -164,10 +188,14 @@ def distance(fake: Factor, real: Factor, nuclear: float) -> float:
 def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
     """Variance over rows of psi(x) = 2 shift.(x - mean) + (x - mean)'(I - T)(x - mean) with T = root root'."""
     middle, factor, twice = mean.to(x.dtype), root.to(x.dtype), 2 * shift.to(x.dtype)
+    # z'(I - T)z is z'Wz for any W with the same symmetric part: the triangular one takes half the products.
+    weights = add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), factor, factor.T).tril_().mul_(-2)
+    weights.diagonal().mul_(0.5).add_(1)
     terms = []
     for block in row_blocks(x):
         centred = block - middle
-        with full_precision():
-            carried = torch.mm(centred, factor, out=x.new_empty(len(block), factor.shape[1]))
-        terms.append((centred * (centred + twice)).sum(1).double() - carried.square_().sum(1).double())
+        carried = torch.empty_like(centred)
+        for strip in strips(x.shape[1]):
+            torch.mm(centred[:, strip.start :], weights[strip.start :, strip], out=carried[:, strip])
+        terms.append(carried.add_(twice).mul_(centred).sum(1).double())
     return float(torch.cat(terms).var())

@@ -13,7 +13,10 @@ Array = Tensor | npt.NDArray[Any]
 """What metrics accept: a torch tensor or a numpy array; anything after the first axis is flattened."""
 
 BLOCK_ELEMENTS = 1 << 21
-"""Size of the pieces that row-wise work is cut into: 16 MiB in float64."""
+"""Size of the pieces that row-wise products are cut into: 16 MiB in float64."""
+
+CACHED = 1 << 17
+"""Size of the pieces that sums over rows are cut into: what fits the cache."""
 
 
 def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
@@ -57,9 +60,9 @@ def images(name: str, array: Array) -> Tensor:
     return x
 
 
-def row_blocks(x: Tensor) -> tuple[Tensor, ...]:
+def row_blocks(x: Tensor, elements: int = BLOCK_ELEMENTS) -> tuple[Tensor, ...]:
     """x [N, ...] cut along its rows into pieces of bounded size, so that working memory does not grow with N."""
-    return torch.split(x, max(1, BLOCK_ELEMENTS * len(x) // max(1, x.numel())))
+    return torch.split(x, max(1, elements * len(x) // max(1, x.numel())))
 
 
 def require_neighbours(name: str, rows: int, k: int, *, others: bool) -> None:

@@ -11,6 +11,9 @@ from .distances import mean_of
 from .inputs import row_blocks
 from .memo import remember
 
+STRIP = 256
+"""Width of the strips of columns in which symmetric products are computed."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -39,8 +42,9 @@ def moments(x: Tensor) -> Moments:
     mean = mean_of(x)
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for block in row_blocks(x):
-        scatter += gram(block.double() - mean)
-    return Moments(len(x), mean, scatter)
+        centred = block - mean
+        add_symmetric(scatter, centred.T, centred)
+    return Moments(len(x), mean, mirrored(scatter))
 
 
 def streamed(batches: Iterable[Tensor]) -> Moments:
@@ -49,8 +53,26 @@ def streamed(batches: Iterable[Tensor]) -> Moments:
 
 
 def gram(x: Tensor) -> Tensor:
-    """x' x. On the CPU numpy notices the symmetry and computes half (BLAS syrk); torch computes all of it."""
-    if x.device.type == "cpu":
-        rows = x.numpy()
-        return torch.from_numpy(rows.T @ rows)
-    return x.T @ x
+    """x' x."""
+    return mirrored(add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), x.T, x))
+
+
+def strips(dimension: int) -> list[slice]:
+    """Columns of a triangle taken together: what lies on the other side of the diagonal is hardly computed."""
+    return [slice(start, min(start + STRIP, dimension)) for start in range(0, dimension, STRIP)]
+
+
+def add_symmetric(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """total += a b, a product known to be symmetric, on and below the diagonal alone: half the work of a product."""
+    for strip in strips(len(total)):
+        total[strip.start :, strip].addmm_(a[strip.start :], b[:, strip])
+    return total
+
+
+def mirrored(lower: Tensor) -> Tensor:
+    """The symmetric matrix of that lower triangle, in place."""
+    for strip in strips(len(lower)):
+        corner = lower[strip, strip]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
+        lower[strip, strip.stop :] = lower[strip.stop :, strip].T
+    return lower

@@ -16,7 +16,7 @@ def gauss(*shape: int, seed: int = 0) -> Tensor:
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distances, "BLOCK", 64)
     monkeypatch.setattr(distances, "PANEL", 128)
-    monkeypatch.setattr(distances, "PAIRED", 1000)
+    monkeypatch.setattr(distances, "CACHED", 1000)
 
 
 def brute(a: Tensor, b: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def test_fewer_samples_than_dimensions_agree_with_the_full_covariance(
 ) -> None:
     fake, real = gauss(m, 40), 1.2 * gauss(n, 40, seed=1) + 0.1
     few = frechet_distance(fake, real)
-    monkeypatch.setattr(frechet, "centred_rows", lambda x: frechet.Factor.from_moments(frechet.moments(x)))
+    monkeypatch.setattr(frechet, "centred_rows", lambda x: frechet.Gaussian.from_moments(frechet.moments(x)))
     full = frechet_distance(fake, real)
     assert few.value == pytest.approx(full.value, rel=1e-6)
     assert few.interval == pytest.approx(full.interval, rel=1e-4)
@@ -80,6 +80,36 @@ def test_the_interval_covers_its_own_spread() -> None:
     found = [frechet_distance(1.3 * gauss(300, 5, seed=2 * i) + 0.4, gauss(300, 5, seed=2 * i + 1)) for i in range(200)]
     claimed = np.mean([(e.interval[1] - e.interval[0]) / (2 * 1.96) for e in found])
     assert claimed == pytest.approx(np.std([e.value for e in found]), rel=0.15)
+
+
+def power(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > 1e-12 * values[-1]
+    return (vectors[:, kept] * values[kept].pow(exponent)) @ vectors[:, kept].T
+
+
+@pytest.mark.parametrize("case", ["full", "steep", "repeated", "dead", "few", "both few"])
+def test_the_interval_is_the_delta_methods(case: str) -> None:
+    fake, real = 1.1 * gauss(700, 300) + 0.1, gauss(800, 300, seed=1)
+    if case == "steep":
+        mix = torch.arange(1, 301)[:, None] ** -1.5 * gauss(300, 300, seed=2)
+        fake, real = fake @ mix, real @ mix
+    elif case == "repeated":
+        fake, real = (torch.cat([s[:, :280], s[:, :20]], 1) for s in (fake, real))
+    elif case == "dead":
+        fake[:, 7], real[:, 7], real[:, 9] = 0, 0, 0
+    elif case != "full":
+        fake, real = fake[:100], real if case == "few" else real[:120]
+    low, high = frechet_distance(fake, real).interval
+    s, t = torch.cov(fake.double().T), torch.cov(real.double().T)
+    variance = 0.0
+    for rows, own, other, sign in ((fake, s, t, 1), (real, t, s, -1)):
+        root = power(own, 0.5)
+        carry = power(own, -0.5) @ power(root @ other @ root, 0.5) @ power(own, -0.5)  # own's Gaussian onto other's
+        centred = rows.double() - rows.double().mean(0)
+        shift = sign * (fake.double().mean(0) - real.double().mean(0))
+        variance += float((2 * centred @ shift + (centred * (centred - centred @ carry)).sum(1)).var()) / len(rows)
+    assert (high - low) / (2 * 1.959964) == pytest.approx(variance**0.5, rel=1e-4)
 
 
 def test_one_row_is_refused() -> None:

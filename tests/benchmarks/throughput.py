@@ -70,13 +70,13 @@ def progan(resolution: int) -> Made:
     return network(lambda: ProGANNetwork(512, widths, 3), 512)
 
 
-def extractor(name: str, size: int, **options: Any) -> Made:
+def extractor(name: str, side: int, **options: Any) -> Made:
     from assay.harness.registry import EXTRACTORS, discover
 
     discover()
     made = EXTRACTORS[name].function("fashion_mnist", **options)
-    channels = 1 if size == 28 else 3
-    return lambda n: made(torch.rand(n, channels, size, size))
+    channels = 1 if side == 28 else 3
+    return lambda n: made(torch.rand(n, channels, side, side))
 
 
 TASKS: dict[str, tuple[Callable[[], Made], int]] = {
@@ -135,7 +135,7 @@ def main() -> None:
         )
         rows.append({"what": task, "at_once": TASKS[task][1], **found})
         print(rows[-1], flush=True)
-    frame = pd.DataFrame(rows).round(2).fillna("")
+    frame = pd.DataFrame(rows).round(2).astype(object).fillna("")
     chosen.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(chosen.out / "throughput.csv", index=False, lineterminator="\n")
     cells = [
