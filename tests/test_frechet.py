@@ -48,6 +48,18 @@ def test_fewer_samples_than_dimensions_agree_with_the_full_covariance(
     assert few.interval == pytest.approx(full.interval, rel=1e-4)
 
 
+def test_small_directions_keep_their_digits() -> None:
+    # Singular values of the rows' triangular factors square nothing; sqrtm and eigh of a product lose the small ones.
+    mix = torch.arange(1, 301)[:, None] ** -1.5 * gauss(300, 300, seed=2)
+    fake, real = (1.1 * gauss(700, 300) @ mix, gauss(800, 300, seed=1) @ mix)
+    s, t = (x.double() - x.double().mean(0) for x in (fake, real))
+    upper = [torch.linalg.qr(rows / (len(rows) - 1) ** 0.5).R for rows in (s, t)]
+    traces = sum(float(factor.square().sum()) for factor in upper)
+    shift = float((fake.double().mean(0) - real.double().mean(0)).square().sum())
+    exact = shift + traces - 2 * float(torch.linalg.svdvals(upper[0] @ upper[1].T).sum())
+    assert frechet_distance(fake, real).value == pytest.approx(exact, abs=1e-9 * traces)
+
+
 def test_order_does_not_matter_and_sides_can_be_swapped() -> None:
     fake, real = gauss(100, 8), 2 * gauss(120, 8, seed=1)
     value = frechet_distance(fake, real).value
