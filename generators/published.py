@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..harness.checkpoint import Checkpoint, read_checkpoint, tensors_of
+from ..harness.weights import require_same
 from .seeds import upstream_normal
 
 
@@ -35,11 +36,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -
 
     Kernels are laid out channels last: depthwise and transposed convolutions run several times faster so on a CPU.
     """
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} has other weights than its architecture says: {reason}") from None
+    require_same(network, tensors, path)
+    network.load_state_dict(tensors)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
 

@@ -269,10 +269,10 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path, file: str) -> None:
         with pytest.raises(ValueError, match=r"give generator.stylegan3.path=FILE"):
             stylegan3("", path)
     missing = {name: tensor for name, tensor in tensors.items() if name != "synthesis.input.phases"}
-    with pytest.raises(ValueError, match=r"Missing key.*synthesis.input.phases") as error:
+    with pytest.raises(ValueError, match=r"lacks 1 tensors such as synthesis.input.phases") as error:
         stylegan3("", written(tmp_path / "missing.pkl", missing))
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"other weights than its architecture says"):
+    with pytest.raises(ValueError, match=r"holds another network"):
         stylegan3("", written(tmp_path / "wider.pkl", tensors, init={"channel_max": 8}))
     with pytest.raises(ValueError, match=r"no stylegan3 generator"):
         stylegan3(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...harness.checkpoint import read_checkpoint
 from ...harness.files import digest
+from ...harness.weights import require_same
 from .convolution import fold
 
 Tensors = dict[str, Tensor]
@@ -104,14 +105,6 @@ def fill(build: Callable[[], nn.Module], tensors: Tensors, path: Path) -> nn.Mod
     """A network with these tensors. Raises ValueError unless names and shapes are exactly its own."""
     with torch.device("meta"):
         network = build()
-    expected, found = shapes(network.state_dict()), shapes(tensors)
-    differences = {
-        "lacks": expected.keys() - found.keys(),
-        "has to spare": found.keys() - expected.keys(),
-        "has in other shapes": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
-    }
-    notes = [f"{what} {len(names)} tensors such as {min(names)}" for what, names in differences.items() if names]
-    if notes:
-        raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
+    require_same(network, tensors, path)
     network.load_state_dict(tensors, assign=True)
     return network
