@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..harness.files import digest
-from ..harness.protocols import Dataset, Samples, Split
+from ..harness.protocols import Dataset, Samples, Split, Truth
 from ..harness.registry import dataset
 from ..harness.surfaces import TRUNCATION, to_volume, voxel
 from .sdf_shapes import CATEGORIES, STATES, Dice, Shape, make_shape
@@ -26,11 +26,12 @@ class SDFPrimitives:
     """
 
     name = "sdf_primitives"
-    classes: Sequence[str] = tuple(
-        name if state == "whole" else f"{name}, {state}" for state in STATES for name in CATEGORIES
-    )
+    states: Sequence[str] = STATES
+    kinds: Sequence[str] = tuple(CATEGORIES)
 
     def __init__(self, counts: dict[Split, int], resolution: int, broken: float):
+        faults = [f"{name}, {state}" for state in STATES[1:] for name in CATEGORIES]
+        self.classes: Sequence[str] = (*CATEGORIES, *(faults if broken else ()))
         self._counts, self.resolution, self.broken = counts, resolution, broken
         self.fingerprint = digest("sdf_primitives", 1, resolution, broken)
         self._volume = lru_cache(KEPT // resolution**3)(self._made)
@@ -44,6 +45,16 @@ class SDFPrimitives:
         volumes = torch.stack([self._volume(index) for index in shapes])
         labels = [index % len(CATEGORIES) + len(CATEGORIES) * STATES.index(self._state(index)) for index in shapes]
         return Samples(volumes, torch.tensor(labels))
+
+    def truth(self, numbers: Sequence[int]) -> Truth:
+        """What samples of the test split are, and how often the style of each occurs in its category."""
+        indices = [FIRST["test"] + number for number in numbers]
+        typicality = [make_shape(index).typicality for index in indices]  # a fault does not change the style
+        return Truth(
+            torch.tensor([STATES.index(self._state(index)) for index in indices]),
+            torch.tensor([index % len(CATEGORIES) for index in indices]),
+            torch.tensor(typicality, dtype=torch.float64),
+        )
 
     def shape(self, split: Split, index: int) -> Shape:
         """What sample `index` of a split is: its category, style, state and parts, and its distance at any point."""

@@ -12,7 +12,7 @@ from ..harness.files import digest
 from ..harness.protocols import Encoding, Generator
 from ..harness.registry import generator
 from .diffusers_parts import check_images, find_folder, hashes, in_pieces, open_network, read_json
-from .seeds import normal
+from .seeds import gaussian_codes, normal
 
 
 class KLAutoencoder:
@@ -55,11 +55,7 @@ class KLAutoencoder:
 
         mean, logvar = in_pieces(moments, images).unbind(1)
         mean, logvar = (mean - self.shift) * self.scale, logvar + 2 * math.log(self.scale)
-        if how == "mean":
-            return mean
-        if how == "logvar":
-            return logvar
-        return mean + torch.exp(logvar / 2) * normal(seeds, *mean.shape[1:]).to(mean)
+        return gaussian_codes(mean, logvar, how, seeds)
 
 
 def recognise(content: Any) -> bool:

@@ -4,7 +4,7 @@ Latent diffusion (arXiv:2112.10752) with a multilayer perceptron, v-prediction (
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -133,6 +133,7 @@ class LatentDiffusionTraining:
     def __init__(
         self,
         data: Dataset,
+        start: str,
         vae: str,
         width: int,
         depth: int,
@@ -142,25 +143,29 @@ class LatentDiffusionTraining:
         ema: float,
         seed: int,
     ):
-        tensors, architecture, sha256 = read_weights(find_weights("generator", "vae", data.name, vae), "vae")
-        shape = {key: architecture[key] for key in ("channels", "size", "latent_dim")} | {
-            "width": width,
-            "depth": depth,
-        }
-        self.architecture: Mapping[str, Any] = {"family": "latent_diffusion", **shape, "vae_sha256": sha256}
+        family = "latent_diffusion" if start else "vae"
+        known, made, sha256 = read_weights(find_weights("generator", family, data.name, start or vae), family)
+        if not start:
+            made = made | {"width": width, "depth": depth, "vae_sha256": sha256}
+        shape = {key: made[key] for key in ("channels", "size", "latent_dim", "width", "depth")}
+        self.architecture: Mapping[str, Any] = {
+            "family": "latent_diffusion", **shape, "vae_sha256": made["vae_sha256"]
+        }  # fmt: skip
         torch.manual_seed(seed)
         self.network = LatentDiffusionNetwork(**shape)
-        self.network.vae.load_state_dict(tensors)
+        (self.network if start else self.network.vae).load_state_dict(known)
         self.network.requires_grad_(False)
         images = data.take("train", 0, data.count("train")).images
         codes = [self.network.vae.posterior(part.float() / 255) for part in torch.split(images, 1000)]
         self.codes, self.deviation = torch.cat([m for m, _ in codes]), torch.cat([(v / 2).exp() for _, v in codes])
-        self.network.mean.copy_(self.codes.mean(0))
-        self.network.scale.copy_((self.codes.var(0) + self.deviation.square().mean(0)).sqrt())
+        if not start:
+            self.network.mean.copy_(self.codes.mean(0))
+            self.network.scale.copy_((self.codes.var(0) + self.deviation.square().mean(0)).sqrt())
         self.online = copy.deepcopy(self.network.denoiser).requires_grad_(True)
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.epochs, self.batch, self.ema = epochs, batch, ema
+        self.rows: Callable[[], Tensor] = lambda: torch.randperm(len(self.codes))
 
     def state(self) -> dict[str, Any]:
         parts = ("network", "online", "optimiser", "schedule")
@@ -179,7 +184,7 @@ class LatentDiffusionTraining:
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
         self.online.to(self.network.mean.device)
         self.optimiser.load_state_dict(self.optimiser.state_dict())  # a resumed one still lies where it was loaded
-        order = torch.split(torch.randperm(len(self.codes)), self.batch)
+        order = torch.split(self.rows(), self.batch)
         for rows, (images, _) in zip(order, batches, strict=True):
             codes = self.codes[rows] + self.deviation[rows] * torch.randn(len(rows), self.codes.shape[1])
             loss = self._loss(self.online, codes.to(images.device))
@@ -190,6 +195,13 @@ class LatentDiffusionTraining:
                 average.lerp_(value.detach(), 1 - self.ema)
             yield {"denoising": loss.item()}
         self.schedule.step()
+
+    @torch.no_grad()
+    def pictures(self, count: int) -> Tensor:
+        """Images [count, C, H, W] in [0, 1], sampled in 50 steps; the same noise at every call."""
+        x_T = normal(range(count), self.codes.shape[1]).to(self.network.mean)
+        codes = self.network.sample(x_T, ddim.respaced(SIGNAL, 50))
+        return torch.sigmoid(self.network.vae.decoder(codes))
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -224,6 +236,11 @@ def train_latent_diffusion(
     batch: int = 512,
     rate: float = 2e-3,
     ema: float = 0.999,
+    start: str = "",
 ) -> LatentDiffusionTraining:
-    """Train the denoiser on the codes of a trained VAE: "zoo", or a file made by `assay train generator=vae`."""
-    return LatentDiffusionTraining(data, vae, width, depth, epochs, batch, rate, ema, seed)
+    """Train the denoiser on the codes of a trained VAE: "zoo", or a file made by `assay train generator=vae`.
+
+    start: weights to go on from, "zoo" or a file made by this trainer: denoiser, VAE and scale of its codes; the
+    optimiser starts afresh. vae, width and depth are then those of the file.
+    """
+    return LatentDiffusionTraining(data, start, vae, width, depth, epochs, batch, rate, ema, seed)

@@ -6,11 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..harness.protocols import Encoding
+
 
 def normal(seeds: Sequence[int], *shape: int) -> Tensor:
     """Standard normals [N, *shape], float32."""
     draws = [np.random.default_rng(seed).standard_normal(shape) for seed in seeds]
     return torch.from_numpy(np.stack(draws)).float()
+
+
+def gaussian_codes(mean: Tensor, logvar: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+    """What an encoder is asked for, of posteriors N(mean, exp(logvar)) [N, ...]; `seeds` drive "sample" alone."""
+    if how == "sample":
+        return mean + torch.exp(logvar / 2) * normal(seeds, *mean.shape[1:]).to(mean)
+    return mean if how == "mean" else logvar
 
 
 def upstream_normal(seeds: Sequence[int], *shape: int) -> Tensor:

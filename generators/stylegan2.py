@@ -96,6 +96,7 @@ def _own(dataset: str, path: str, truncation: float, noise: str, label: int | No
     network = StyleGAN2Network(**shape)
     discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["most"])
     torch.nn.ModuleDict({"G": network, "D": discriminator}).load_state_dict(tensors)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in `load_weights`: 1.7 times as fast
     fingerprint = digest("stylegan2", 1, sha256, truncation, noise, label)
     card = {"format": "assay", "sha256": sha256, "discriminator": "in the file"}
     return StyleGAN2(network, discriminator, architecture["size"], truncation, noise, label, fingerprint, card)

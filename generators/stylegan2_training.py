@@ -1,7 +1,10 @@
-"""Train a small StyleGAN2 of our own (arXiv:1912.04958): non-saturating loss, lazy R1, average of the weights."""
+"""Train a small StyleGAN2 of our own (arXiv:1912.04958): non-saturating loss, lazy R1, average of the weights.
+
+From random weights, or on from weights of ours; there, by Algorithm 3 of arXiv:2407.08659 where samples are chosen.
+"""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 from ..harness.protocols import Dataset
 from ..harness.registry import trainer
+from ..harness.weights import find_weights, read_weights
 from .seeds import normal
 from .stylegan2_networks import Discriminator, StyleGAN2Network
 
@@ -16,6 +20,10 @@ EVERY = 16
 """R1 is computed at every 16th batch, 16 times as strong."""
 RATE_OF_MEAN = 0.005
 """Share of each batch in the running mean of w."""
+TRIED = 16
+"""Least number of samples tried at a time, where samples are chosen."""
+HOPELESS = 10_000
+"""Samples tried for each one wanted after which a training gives up."""
 
 
 def padded(images: Tensor, resolution: int) -> Tensor:
@@ -26,27 +34,48 @@ def padded(images: Tensor, resolution: int) -> Tensor:
 
 
 class StyleGAN2Training:
-    """Non-saturating logistic losses with Adam; R1 on the real images; the generator kept is an average over time."""
+    """Non-saturating logistic losses with Adam; R1 on the real images; the generator kept is an average over time.
+
+    Where `accept` is given, both losses see accepted samples alone: each image is that of the latent accepted, as this
+    generator has neither fresh noise nor style mixing.
+    """
+
+    accept: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
-        self, data: Dataset, z_dim: int, base: int, most: int, epochs: int, batch: int, rate: float, gamma: float,
-        half_life: float, seed: int,
+        self, data: Dataset, start: str, z_dim: int, base: int, most: int, epochs: int, batch: int, rate: float,
+        gamma: float, half_life: float, seed: int,
     ):  # fmt: skip
         image_channels, size = data.take("train", 0, 1).images.shape[1:3]
         resolution = 2 ** (size - 1).bit_length()
         torch.manual_seed(seed)
-        shape = {"z_dim": z_dim, "c_dim": 0, "w_dim": z_dim, "resolution": resolution, "image_channels": image_channels,
-                 "base": base, "most": most, "mapping_layers": 2}  # fmt: skip
-        self.architecture = {"family": "stylegan2", "size": size, **shape}
+        self.architecture = {
+            "family": "stylegan2", "size": size, "z_dim": z_dim, "c_dim": 0, "w_dim": z_dim, "resolution": resolution,
+            "image_channels": image_channels, "base": base, "most": most, "mapping_layers": 2,
+        }  # fmt: skip
+        known: dict[str, Tensor] = {}
+        if start:
+            file = find_weights("generator", "stylegan2", data.name, start)
+            known, self.architecture, _ = read_weights(file, "stylegan2")
+            made = [self.architecture[key] for key in ("image_channels", "size")]
+            if made != [image_channels, size]:
+                raise ValueError(
+                    f"start={start}: its images have {made[0]} channels and {made[1]} pixels a side, those of "
+                    f"{data.name} {image_channels} and {size}; choose weights or data that fit"
+                )
+        shape = {key: value for key, value in self.architecture.items() if key not in ("family", "size")}
         self.live = StyleGAN2Network(**shape)
         self.average = copy.deepcopy(self.live).requires_grad_(False)
-        self.discriminator = Discriminator(resolution, image_channels, base, most)
+        self.discriminator = Discriminator(resolution, image_channels, shape["base"], shape["most"])
         self.network = nn.ModuleDict({"G": self.average, "D": self.discriminator})
+        if known:
+            self.network.load_state_dict(known)
+            self.live.load_state_dict(self.average.state_dict())
         lazy = EVERY / (EVERY + 1)
         self.optimiser = torch.optim.Adam(self.live.parameters(), lr=rate, betas=(0.0, 0.99))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), lr=rate * lazy, betas=(0.0, 0.99**lazy))
-        self.epochs, self.batch, self.z_dim, self.resolution, self.size = epochs, batch, z_dim, resolution, size
-        self.gamma, self.decay = gamma, 0.5 ** (batch / half_life)
+        self.epochs, self.batch, self.resolution, self.size = epochs, batch, resolution, size
+        self.z_dim, self.gamma, self.decay, self.tried = shape["z_dim"], gamma, 0.5 ** (batch / half_life), 0
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         return {"network": self.network, "live": self.live, "optimiser": self.optimiser, "opponent": self.opponent}
@@ -56,16 +85,33 @@ class StyleGAN2Training:
         for step, (images, _) in enumerate(batches):
             real = padded(images, self.resolution)
             self.live.to(real.device)
+            self.tried = 0
             generator_loss = self._teach_generator(len(real), real.device)
             discriminator_loss = self._teach_discriminator(real)
             if step % EVERY == 0:
                 penalty = self._penalise(real)
             self._average()
-            yield {"generator": generator_loss, "discriminator": discriminator_loss, "gradient_penalty": penalty}
+            losses = {"generator": generator_loss, "discriminator": discriminator_loss, "gradient_penalty": penalty}
+            yield losses if self.accept is None else losses | {"tried_for_one": self.tried / (2 * len(real))}
+
+    @torch.no_grad()
+    def _latents(self, count: int, device: torch.device) -> Tensor:
+        """Latents [count, z_dim] from the prior, of accepted samples of the generator in training."""
+        if self.accept is None:
+            return torch.randn(count, self.z_dim).to(device)
+        kept, tried = torch.empty(0, self.z_dim, device=device), 0
+        while len(kept) < count:
+            if tried > HOPELESS * count:
+                raise ValueError(f"of {tried} generated samples {len(kept)} were accepted: choose milder weights")
+            z = torch.randn(max(count - len(kept), TRIED), self.z_dim).to(device)
+            kept = torch.cat([kept, z[self.accept(self._cropped(self.live(z)))]])
+            tried += len(z)
+        self.tried += tried
+        return kept[:count]
 
     def _teach_generator(self, count: int, device: torch.device) -> float:
         self.discriminator.requires_grad_(False)
-        w = self.live.mapping(torch.randn(count, self.z_dim).to(device))
+        w = self.live.mapping(self._latents(count, device))
         self.live.mapping.w_avg.lerp_(w.detach().mean(0), RATE_OF_MEAN)
         loss = F.softplus(-self.discriminator(self.live.images(w))).mean()
         self._step(self.optimiser, loss)
@@ -74,7 +120,7 @@ class StyleGAN2Training:
 
     def _teach_discriminator(self, real: Tensor) -> float:
         with torch.no_grad():
-            fake = self.live(torch.randn(len(real), self.z_dim).to(real))
+            fake = self.live(self._latents(len(real), real.device))
         loss = F.softplus(self.discriminator(fake)).mean() + F.softplus(-self.discriminator(real)).mean()
         self._step(self.opponent, loss)
         return loss.item()
@@ -104,9 +150,12 @@ class StyleGAN2Training:
     def pictures(self, count: int) -> Tensor:
         """Images [count, C, size, size] in [0, 1] of the averaged generator; the same latents at every call."""
         z = normal(range(count), self.z_dim).to(self.average.mapping.w_avg)
+        return torch.cat([self._cropped(self.average(part)).clamp(0, 1) for part in torch.split(z, 250)])
+
+    def _cropped(self, images: Tensor) -> Tensor:
+        """Without the border, nominally in [0, 1]."""
         start = (self.resolution - self.size) // 2
-        images: Tensor = self.average(z)
-        return images[..., start : start + self.size, start : start + self.size].add(1).div(2).clamp(0, 1)
+        return images[..., start : start + self.size, start : start + self.size].add(1).div(2)
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -129,10 +178,13 @@ def train_stylegan2(
     rate: float = 2.5e-3,
     gamma: float = 0.1,
     half_life: float = 10_000.0,
+    start: str = "",
 ) -> StyleGAN2Training:
     """Train StyleGAN2 on the images of a data set, with a border up to the next power of two.
 
     base, most: channels at resolution r are base / r, at most `most`. gamma: weight of R1. half_life: of the average
-    of the generator's weights, in images.
+    of the generator's weights, in images. start: weights to go on from, "zoo" or a file of this trainer: discriminator
+    and averaged generator, from which the live one starts too, as it is not kept; the optimisers start afresh. z_dim,
+    base and most are then those of the file.
     """
-    return StyleGAN2Training(data, z_dim, base, most, epochs, batch, rate, gamma, half_life, seed)
+    return StyleGAN2Training(data, start, z_dim, base, most, epochs, batch, rate, gamma, half_life, seed)

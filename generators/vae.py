@@ -11,7 +11,7 @@ from ..harness.files import digest
 from ..harness.protocols import Dataset, Encoding, Generator
 from ..harness.registry import generator, trainer
 from ..harness.weights import find_weights, read_weights
-from .seeds import normal
+from .seeds import gaussian_codes, normal
 
 
 def _sizes(size: int) -> list[int]:
@@ -72,12 +72,7 @@ class VAE:
         return torch.sigmoid(self.network.to(latents.device).decoder(latents))
 
     def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
-        mean, logvar = self.network.to(images.device).posterior(images)
-        if how == "mean":
-            return mean
-        if how == "logvar":
-            return logvar
-        return mean + torch.exp(logvar / 2) * normal(seeds, self.latent_dim).to(mean)
+        return gaussian_codes(*self.network.to(images.device).posterior(images), how, seeds)
 
 
 @generator

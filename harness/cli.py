@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ from .scores import write_scores
 from .store import Store, open_store
 from .study import Study, only, open_study
 from .tables import compare_with_published
-from .train import train
+from .tasks.importance import by_pseudo_density
+from .train import Measure, train
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+PRESETS = {"evaluate": "experiment", "train": "tuning"}
+"""The group of ready-made configs of each command."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
-  assay list [KIND]             metrics, generators, datasets, extractors, tasks, trainers, experiments
+  assay list [KIND]             metrics, generators, datasets, extractors, tasks, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
 
@@ -49,6 +53,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 `assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
 
 _folders: dict[Path, Store] = {}
+_left_out: dict[str, None] = {}
 
 
 class Folder(Callback):
@@ -88,7 +93,10 @@ def main() -> None:
 
 def _run(overrides: list[str]) -> int:
     begin = time.time()
-    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), _job)
+    swept = any(override.startswith("metric=glob(") for override in overrides)
+    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), partial(_job, swept=swept))
+    if _left_out:
+        say(f"left out, being of shapes where samples are images, or the reverse: {', '.join(_left_out)}")
     failed = 0
     for folder, store in _folders.items():
         if len(_folders) > 1 and not (folder / "records").is_dir():  # `out` or `name` is swept: hydra told the default
@@ -106,8 +114,11 @@ def _run(overrides: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _job(plain: dict[str, Any]) -> None:
-    """One generator on one data set: every chosen metric, then every chosen task."""
+def _job(plain: dict[str, Any], swept: bool = False) -> None:
+    """One generator on one data set: every chosen metric, then every chosen task.
+
+    swept: the metric is one of many that nobody named: it is left out where it is not made for these samples.
+    """
     discover()
     metrics, tasks = plain.get("metric") or {}, plain.get("task") or {}
     study = _open(plain)
@@ -115,6 +126,9 @@ def _job(plain: dict[str, Any]) -> None:
         metrics, tasks = {name: {} for name in study.answerable()}, {"samples": {}}
         say(f"no metric and no task chosen, so all {len(metrics)} metrics that have what they need, and samples")
     for name, options in metrics.items():
+        if swept and not study.suits(name):
+            _left_out[name] = None
+            continue
         changes = {key: plain[key] for key in ("through", "encode") if plain[key] is not None}
         study.evaluate(study.cell(name, **changes, **(options or {})))
     for name, options in tasks.items():
@@ -140,7 +154,11 @@ def _train_job(plain: dict[str, Any]) -> None:
     data_name, data_options = only(plain["dataset"], "dataset")
     name, options = only(plain["trainer"], "trainer")
     data = DATASETS[data_name].function(**data_options)
-    train(name, options, data, plain["seed"], Path(plain["out"]), pick_device(plain["device"]), data_options)
+    device, out = pick_device(plain["device"]), Path(plain["out"])
+    weigh = partial(by_pseudo_density, data, device, **plain["importance"])
+    more = {"tag": plain["name"], "images": plain["images"], "snapshots": plain["snapshots"]}
+    measure = Measure(**plain["measure"])
+    train(name, options, data, plain["seed"], out, device, data_options, **more, weigh=weigh, measure=measure)
 
 
 def _report(arguments: list[str]) -> int:
@@ -151,7 +169,7 @@ def _report(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    kinds = [f"{group}s" for group in GROUPS] + ["experiments"]
+    kinds = [f"{group}s" for group in [*GROUPS, *PRESETS.values()]]
     for kind in arguments or kinds:
         if kind not in kinds:
             raise LookupError(unknown("kind", kind, kinds))
@@ -167,8 +185,8 @@ def _list(arguments: list[str]) -> int:
 
 
 def _rows(kind: str) -> list[tuple[str, ...]]:
-    if kind == "experiments":
-        files = sorted((CONFIGS / "experiment").glob("*.yaml"))
+    if kind[:-1] in PRESETS.values():
+        files = sorted((CONFIGS / kind[:-1]).glob("*.yaml"))
         return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
     rows: list[tuple[str, ...]] = []
     for name, entry in sorted(GROUPS[kind[:-1]].items()):
@@ -236,7 +254,8 @@ def _without_data(overrides: list[str]) -> list[str]:
 
 def _check_names(overrides: Sequence[str], config_name: str) -> None:
     """Raise LookupError for a name that nothing knows; hydra's own message would not say which are near."""
-    experiments = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml"))
+    preset = PRESETS[config_name]
+    presets = sorted(file.stem for file in (CONFIGS / preset).glob("*.yaml"))
     options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
     for override in overrides:
         if override.startswith(("-", "+", "~", "hydra")):
@@ -245,10 +264,10 @@ def _check_names(overrides: Sequence[str], config_name: str) -> None:
         group, *rest = key.split(".")
         if not equals:
             raise ValueError(f"{override!r} is no override; write option=value")
-        if group == "experiment" and re.fullmatch(r"[\w-]+", value) and value not in [*experiments, "null"]:
-            raise LookupError(unknown("experiment", value, experiments))
-        if group not in [*GROUPS, *options, "experiment"]:
-            raise LookupError(unknown("option", group, [*options, *GROUPS, "experiment"]))
+        if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
+            raise LookupError(unknown(preset, value, presets))
+        if group not in [*GROUPS, *options, preset]:
+            raise LookupError(unknown("option", group, [*options, *GROUPS, preset]))
         if group not in GROUPS:
             continue
         registry: Registry = GROUPS[group]

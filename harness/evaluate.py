@@ -26,7 +26,7 @@ def evaluate(cell: Cell, views: Views, folder: Path) -> Record:
     metric: Metric = METRICS[cell.metric]
     compute = partial(sample_scores if metric.kind == "sample" else set_values, cell, views)
     record = answer(
-        cell, metric, partial(view_digests, cell, views), compute, folder, partial(_preprocessing, cell, views)
+        cell, metric, partial(view_digests, cell, views), compute, folder, partial(view_preprocessing, cell, views)
     )
     if record.status == "ok":
         for view in cell.views.values():
@@ -139,7 +139,8 @@ def view_digests(cell: Cell, views: Views) -> dict[str, str]:
     return {name: views.digest(view, cell.seed, cell.n) for name, view in cell.views.items()}
 
 
-def _preprocessing(cell: Cell, views: Views) -> dict[str, str]:
+def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:
+    """What extractors do to the images of a cell, by view; views that no extractor sees are left out."""
     told = {name: views.preprocessing(view) for name, view in cell.views.items()}
     return {name: text for name, text in told.items() if text}
 

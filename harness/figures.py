@@ -27,6 +27,22 @@ def save(figure: Figure, path: Path) -> Path:
 
 def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2) -> Path:
     """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller."""
+    content = io.BytesIO()
+    _sheet(strips, largest, gap).save(content, format="png", optimize=True)
+    replace(path, content.getvalue())
+    return path
+
+
+def save_turning(frames: Sequence[Sequence[Tensor]], path: Path, milliseconds: int = 120, gap: int = 2) -> Path:
+    """Sheets as in `save_strips`, shown one after the other for ever: an animated PNG, which any browser plays."""
+    first, *others = (_sheet(strips, max(strips[0].shape[-2:]), gap).convert("L") for strips in frames)
+    content = io.BytesIO()
+    first.save(content, format="png", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    replace(path, content.getvalue())
+    return path
+
+
+def _sheet(strips: Sequence[Tensor], largest: int, gap: int) -> Image.Image:
     size = min(strips[0].shape[-1], largest)
     width = max(len(strip) for strip in strips) * (size + gap) - gap
     canvas = Image.new("RGB", (max(width, 1), len(strips) * (size + gap) - gap), "white")
@@ -36,10 +52,7 @@ def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: in
             if picture.width > size:
                 picture = picture.resize((size, size), Image.Resampling.LANCZOS)
             canvas.paste(picture, (column * (size + gap), row * (size + gap)))
-    content = io.BytesIO()
-    canvas.save(content, format="png", optimize=True)
-    replace(path, content.getvalue())
-    return path
+    return canvas
 
 
 def slug(text: str) -> str:

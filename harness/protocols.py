@@ -1,6 +1,6 @@
 """What the parts of assay promise each other: types only, no behaviour."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 Better = Literal["higher", "lower", "neither"]
 """Direction of a score; "neither" marks descriptions and controls, for which no direction is claimed."""
+
+Modality = Literal["image", "shape", "any"]
+"""What samples are: images [N, C, H, W], or shapes as volumes [N, 1, R, R, R]."""
 
 Split = Literal["train", "test"]
 Encoding = Literal["mean", "sample", "logvar"]
@@ -23,6 +26,18 @@ class Samples(NamedTuple):
 
     images: Tensor
     labels: Tensor | None
+
+
+class Truth(NamedTuple):
+    """What samples are known to be.
+
+    state int64 [N]: 0 for a sound sample, else the number of its fault; kind int64 [N]: of its class; typicality
+    float64 [N]: how common a sound sample of its sort is within its class, in (0, 1], NaN where that is not known.
+    """
+
+    state: Tensor
+    kind: Tensor
+    typicality: Tensor
 
 
 class Estimate(NamedTuple):
@@ -49,6 +64,28 @@ class Dataset(Protocol):
 
     def take(self, split: Split, start: int, stop: int) -> Samples:
         """Samples start..stop of a split; the same samples at every call."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """The optional knowledge that a data set has of its classes without looking at an image.
+
+    kinds: of each class, to what group it belongs; attributes [C, S] float32: what is said of each class.
+    """
+
+    kinds: Sequence[str]
+    attributes: Tensor
+
+
+@runtime_checkable
+class Divisible(Dataset, Protocol):
+    """The optional ability of a data set to leave out classes. options: by which its name opens the same again."""
+
+    options: Mapping[str, Any]
+
+    def only(self, classes: Sequence[int]) -> "Divisible":
+        """The data set that has the classes of these numbers alone, numbered in this order."""
         ...
 
 
@@ -84,6 +121,18 @@ class Discriminating(Protocol):
     def discriminate(self, images: Tensor) -> Tensor:
         """Logits [N] of images [N, C, H, W] in [0, 1]; higher looks more real; none depends on the other images."""
         ...
+
+
+@runtime_checkable
+class Known(Protocol):
+    """The optional ability to say what is wrong with samples: of a generator by seed, of a data set's test split by
+    number. `states` names what a sample can be, the first is sound; `kinds` names the classes.
+    """
+
+    states: Sequence[str]
+    kinds: Sequence[str]
+
+    def truth(self, numbers: Sequence[int]) -> Truth: ...
 
 
 @runtime_checkable
@@ -138,13 +187,84 @@ class Pictured(Protocol):
         ...
 
 
+@runtime_checkable
+class Drawing(Protocol):
+    """A training that draws the training images of an epoch itself.
+
+    rows: gives their rows, int64 [M], in a new order at every call; set by whoever weighs the images.
+    """
+
+    rows: Callable[[], Tensor]
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A training that also learns from samples of its own, and can choose among them.
+
+    accept: images [B, C, H, W], nominally in [0, 1], to which of them are learned from, bool [B]; None for all.
+    """
+
+    accept: Callable[[Tensor], Tensor] | None
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of labelled images, the classes told apart as base and novel.
+
+    features [N, D] float32; labels [N] int64, indices into `names`; names: of the C classes; novel: indices of the
+    novel classes, all others are base; semantics [C, S] float32: what is known of each class without seeing its images.
+    """
+
+    name: str
+    features: Tensor
+    labels: Tensor
+    names: Sequence[str]
+    novel: Sequence[int]
+    semantics: Tensor
+    fingerprint: str
+
+
+class FeatureModel(Protocol):
+    """What a `FeatureGenerator` has learned: features x [N, D] and codes z [N, L], given conditions a [N, S].
+
+    state: all that must be kept to have it again.
+    """
+
+    @property
+    def state(self) -> Mapping[str, Tensor]: ...
+
+    def posterior(self, features: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance, each [N, L], of the codes of features."""
+        ...
+
+    def decode(self, latents: Tensor, conditions: Tensor) -> Tensor:
+        """Features [N, D] of codes; none depends on the others."""
+        ...
+
+    def assess(self, features: Tensor, conditions: Tensor) -> dict[str, float]:
+        """Named figures on features; says what is wrong with what was learned."""
+        ...
+
+
+@runtime_checkable
+class FeatureGenerator(Generator, Protocol):
+    """The optional ability of a generator to learn, where it is used, features of a class from what is known of it."""
+
+    def learn(
+        self, features: Tensor, conditions: Tensor, seed: int, state: Mapping[str, Tensor] | None = None
+    ) -> FeatureModel:
+        """Learn from features [N, D], each with the semantics [N, S] of its class; or take over a `state`."""
+        ...
+
+
 @dataclass(frozen=True)
 class View:
     """An array a metric asks for: which samples, seen through what, and how many.
 
     of:      "fake" (generated), "real" (training split) or "holdout" (test split).
     through: "images", "labels", "latent" or "latent:<space>", "recoded" (the encoder's mean codes of the images),
-             "residual" or "residual:<space>" (mean squared error of an image decoded from its code), "discriminator",
+             "residual" or "residual:<space>" (mean squared error of an image decoded from its own code),
+             "discriminator",
              "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default).
     encode:  for real samples in a latent space, where the codes come from: the encoder's "mean", "sample" or "logvar";

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from .checkpoint import Checkpoint
 from .files import digest
-from .protocols import Better, Dataset, Extractor, View
+from .protocols import Better, Dataset, Extractor, Modality, View
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ PLUGINS = "ASSAY_PLUGINS"
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared metric; `views` names what each parameter without default reads."""
+    """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes."""
 
     name: str
     function: Callable[..., Any]
@@ -38,6 +38,7 @@ class Metric:
     version: int
     views: Mapping[str, View]
     options: Mapping[str, Any]
+    modality: Modality = "any"
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,20 @@ def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]
 
 
 def metric(
-    *, better: Better, kind: Literal["set", "sample"], source: str, version: int = 1, **views: View
+    *,
+    better: Better,
+    kind: Literal["set", "sample"],
+    source: str,
+    version: int = 1,
+    modality: Modality = "any",
+    **views: View,
 ) -> Callable[[F], F]:
     """Declare a metric: a pure function of the tensors named in `views`.
 
     kind "set" returns a number, an Estimate, or a mapping of names to either; kind "sample" a tensor [N] with NaN where
     the score is not defined. source is a citation such as "arXiv:2407.15171 eq. 1" or a URL. Raise `version` whenever
-    the definition changes: records of the old version are then computed again.
+    the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
+    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere.
 
     Raises TypeError when the views are not exactly the parameters without default.
     """
@@ -126,9 +134,8 @@ def metric(
             )
         if not source:
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
-        METRICS.add(
-            function.__name__, Metric(function.__name__, function, better, kind, source, version, views, options)
-        )
+        name = function.__name__
+        METRICS.add(name, Metric(name, function, better, kind, source, version, views, options, modality))
         return function
 
     return register

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .evaluate import answer, evaluate, sample_scores, view_digests
+from .evaluate import answer, evaluate, sample_scores, view_digests, view_preprocessing
 from .files import require_writable
-from .protocols import Cell, Dataset, Encoder, Estimate, Generator, Record, View, pick_device
+from .protocols import Cell, Dataset, Encoder, Estimate, FeatureGenerator, Generator, Record, View, pick_device
 from .records import read_record, record_path
 from .registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
 from .store import open_store
@@ -73,7 +73,8 @@ class Study:
         changes = {name: value for name, value in changes.items() if value is not None}
         views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
         shown_changes = changes if views != dict(declared.views) else {}
-        if encode is None and not isinstance(self.views.generator, Encoder) and any(map(_encodes, views.values())):
+        encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
+        if encode is None and not encodes and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
             shown_changes = {**shown_changes, "encode": "prior"}
         if self.reals is not None:
@@ -93,6 +94,8 @@ class Study:
         """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
 
         def can_be_had(name: str) -> bool:
+            if not self.suits(name):
+                return False
             cell = self.cell(name)
             try:
                 for view in cell.views.values():
@@ -103,6 +106,10 @@ class Study:
             return True
 
         return [name for name in METRICS if can_be_had(name)]
+
+    def suits(self, metric: str) -> bool:
+        """Whether the generated samples are what a metric is made for, images or shapes."""
+        return METRICS[metric].modality in ("any", self.views.modality)
 
     def evaluate(self, cell: Cell) -> Record:
         return evaluate(cell, self.views, self.folder)
@@ -126,17 +133,18 @@ class Study:
         cells: Sequence[Cell],
         compute: Callable[[], Mapping[str, Estimate]],
         views: Mapping[str, View] | None = None,
+        read: Mapping[str, str] | None = None,
     ) -> Record:
         """The record of one part of a study that is made from `cells`; computed unless a valid one exists.
 
         params["columns"] names the parts of the keys of what `compute` returns, "score ~ signal" for example.
-        views: what it reads that is no cell's.
+        views: what it reads that is no cell's; read: fingerprints of what it reads that is no view at all.
         """
         shown = label(name, {"columns": params["columns"]}, params)
         cell = replace(self._empty, metric=name, label=shown, params=params, views=views or {})
 
         def inputs() -> dict[str, str]:
-            found = view_digests(cell, self.views)
+            found = view_digests(cell, self.views) | dict(read or {})
             for part in cells:
                 record = read_record(record_path(self.folder, part))
                 state = f"{METRICS[part.metric].version} {record.status if record else 'not a cell of its own'}"
@@ -144,9 +152,15 @@ class Study:
                     found[f"{part.label} {view}"] = f"{state} {digest}"
             return found
 
-        return answer(
-            cell, Metric(name, compute, "neither", "study", "", version, {}, {}), inputs, compute, self.folder
-        )
+        def preprocessing() -> dict[str, str]:
+            told = view_preprocessing(cell, self.views)
+            for part in cells:
+                found = view_preprocessing(part, self.views)
+                told |= {f"{part.label} {view}": text for view, text in found.items()}
+            return told
+
+        declared = Metric(name, compute, "neither", "study", "", version, {}, {})
+        return answer(cell, declared, inputs, compute, self.folder, preprocessing)
 
     @property
     def _empty(self) -> Cell:
@@ -155,7 +169,8 @@ class Study:
 
 def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
-    differing = [f"{key}={value}" for key, value in options.items() if key not in defaults or defaults[key] != value]
+    usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    differing = [f"{key}={value}" for key, value in options.items() if key not in usual or usual[key] != value]
     return f"{name}({', '.join(differing)})" if differing else name
 
 

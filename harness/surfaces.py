@@ -7,6 +7,7 @@ near the surface to 1/127 of a voxel, the background is 0 as in an image, and al
 """
 
 import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,8 +184,38 @@ def fitted(vertices: Tensor, radius: float) -> Tensor:
     return centred * (radius / farthest.clamp(min=1e-12))
 
 
-def write_obj(mesh: Mesh, path: Path) -> None:
-    """Write a mesh as Wavefront OBJ, atomically."""
+def write_mesh(mesh: Mesh, path: Path) -> None:
+    """Write a mesh atomically, in the format of the suffix: Wavefront .obj, or .ply or .stl, both binary.
+
+    Raises ValueError for another suffix.
+    """
+    if path.suffix not in WRITERS:
+        raise ValueError(f"{path} cannot be written as a mesh: its name must end in {', '.join(WRITERS)}")
+    replace(path, WRITERS[path.suffix](mesh._replace(vertices=mesh.vertices.cpu(), faces=mesh.faces.cpu())))
+
+
+def _obj(mesh: Mesh) -> bytes:
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    replace(path, ("\n".join(lines) + "\n").encode())
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _ply(mesh: Mesh) -> bytes:
+    faces = np.empty(len(mesh.faces), np.dtype([("corners", "u1"), ("vertices", "<i4", 3)]))
+    faces["corners"], faces["vertices"] = 3, mesh.faces.numpy()
+    header = [
+        "ply", "format binary_little_endian 1.0", f"element vertex {len(mesh.vertices)}",
+        *(f"property float {axis}" for axis in "xyz"), f"element face {len(mesh.faces)}",
+        "property list uchar int vertex_indices", "end_header", "",
+    ]  # fmt: skip
+    return "\n".join(header).encode() + mesh.vertices.numpy().astype("<f4").tobytes() + faces.tobytes()
+
+
+def _stl(mesh: Mesh) -> bytes:
+    facets = np.zeros(len(mesh.faces), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("kind", "<u2")]))
+    facets["normal"] = torch.nn.functional.normalize(_cross(mesh)).numpy()
+    facets["corners"] = mesh.vertices[mesh.faces].numpy()
+    return bytes(80) + len(facets).to_bytes(4, "little") + facets.tobytes()
+
+
+WRITERS: Mapping[str, Callable[[Mesh], bytes]] = {".obj": _obj, ".ply": _ply, ".stl": _stl}

@@ -34,6 +34,15 @@ def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
         replace(path.with_suffix(".tex"), _latex(text).encode())
 
 
+def from_papers(experiment: str) -> pd.DataFrame:
+    """What papers print on the subject of an experiment, as text: shown beside our numbers, never among them.
+
+    Rows of results/papers/<subject>.csv, for the subjects that the experiment's name begins with; no rows otherwise.
+    """
+    files = [path for path in sorted((PUBLISHED / "papers").glob("*.csv")) if experiment.startswith(path.stem)]
+    return pd.concat([_read(path) for path in files], ignore_index=True) if files else pd.DataFrame()
+
+
 def compare_with_published(folder: Path) -> str:
     """Whether the tables of a run agree with those published under the same name; names every row that does not."""
     published = PUBLISHED / folder.name / "tables"

@@ -2,22 +2,57 @@
 
 import io
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .evaluate import estimates
 from .figures import save_strips
-from .files import digest, replace
+from .files import digest, replace, sha256_of
 from .progress import Advance, say, track
-from .protocols import Dataset, Pictured, Training
-from .registry import TRAINERS
-from .weights import write_weights
+from .protocols import Dataset, Drawing, Pictured, Selective, Training
+from .registry import EXTRACTORS, METRICS, TRAINERS
+from .weights import find_weights, write_weights
 
 SHOWN = 10
 """Rows and columns of the sample grid after each epoch."""
+BATCH = 250
+"""Images seen at a time by the networks that measure."""
+
+Figures = Mapping[str, float]
+History = list[dict[str, Figures]]
+"""Of each epoch done, its "losses" and what was "measured" after it."""
+Rows = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a training sees more often than it would: its real images by weights [N], and which samples of its own.
+
+    given: the options it was made by, as the command line takes them; found: what came of them, for the card.
+    """
+
+    weights: Tensor
+    accept: Callable[[Tensor], Tensor] | None
+    given: Sequence[str]
+    found: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Set metrics of n samples of a network in training against the first n training images, in feature spaces."""
+
+    metrics: Sequence[str] = ()
+    through: Sequence[str] = ("pixels",)
+    n: int = 2000
+
+
+NOTHING = Measure()
 
 
 def train(
@@ -28,59 +63,140 @@ def train(
     out: Path,
     device: torch.device,
     data_options: Mapping[str, Any] | None = None,
+    tag: str | None = None,
+    images: int | None = None,
+    snapshots: bool = False,
+    weigh: Callable[[bool], Importance | None] = lambda selective: None,
+    measure: Measure = NOTHING,
 ) -> Path:
     """Train `name` on a data set, or go on where a killed training stopped. Returns the path of the weights.
 
     Every epoch draws from its own seed, so a resumed training ends with the same weights as an undisturbed one.
+
+    tag:       added to the names of all files. images: training images an epoch, by default all there are.
+    snapshots: keep the weights of every epoch, each with its card.
+    weigh:     what is seen more often, given whether the training can choose among samples of its own. Real images are
+               then drawn by weight with replacement; without it an epoch takes them in a new order, each once.
+    measure:   what the card tells of the samples before the first epoch and after each.
+    Raises ValueError for options out of range, and for a checkpoint that is damaged or of another training.
     """
-    path = out / f"{name}-{data.name}.safetensors"
+    available = data.count("train")
+    if images is not None and not 1 <= images <= available:
+        raise ValueError(f"images={images} must be between 1 and {available}, the training images of {data.name}")
+    count = images or available
+    stem = "-".join(part for part in (name, data.name, tag) if part)
+    path = out / f"{stem}.safetensors"
     checkpoint = path.with_suffix(".checkpoint.pt")
-    chosen = [f"dataset={data.name}", *(f"dataset.{data.name}.{k}={v}" for k, v in (data_options or {}).items() if v)]
-    overrides = [f"trainer.{name}.{key}={value}" for key, value in options.items()]
-    settings = digest(name, sorted(overrides), data.fingerprint, seed)
     training: Training = TRAINERS[name].function(data, seed, **options)
     training.network.to(device)
+    importance = weigh(isinstance(training, Selective))
+    rows = _rows(available, count, importance)
+    if isinstance(training, Drawing):
+        training.rows = rows
+    if isinstance(training, Selective) and importance:
+        training.accept = importance.accept
+    chosen = [f"dataset={data.name}", *(f"dataset.{data.name}.{k}={v}" for k, v in (data_options or {}).items() if v)]
+    overrides = [f"trainer.{name}.{key}={value}" for key, value in options.items() if value != ""]
+    overrides += [f"images={images}"] if images else []
+    overrides += importance.given if importance else []
+    start = _start(name, options, data)
+    settings = digest(name, sorted(overrides), data.fingerprint, seed, *start.values())
+    card = {
+        "command": " ".join(["assay train", f"trainer={name}", *chosen, f"seed={seed}", *overrides]),
+        "architecture": dict(training.architecture),
+        "parameters": sum(p.numel() for p in training.network.parameters()),
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "images": available},
+        "seed": seed,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "device": device.type},
+        **({"start": start} if start else {}),
+        **({"importance": dict(importance.found)} if importance else {}),
+    }
+    before = _measured(training, data, device, measure)
     history = _resume(checkpoint, training, settings)
-    images, labels = data.take("train", 0, data.count("train"))
+    content, labels = data.take("train", 0, available)
     for epoch in range(len(history), training.epochs):
         torch.manual_seed(int(digest(seed, epoch)[:12], 16))
-        with track(f"{name} on {data.name}, epoch {epoch + 1}/{training.epochs}", len(images), "images") as advance:
-            batches = _batches(images, labels, training.batch, device, advance)
-            history.append(_mean(list(training.epoch(batches))))
-        say("  " + ", ".join(f"{key} {value:.4f}" for key, value in history[-1].items()))
+        with track(f"{name} on {data.name}, epoch {epoch + 1}/{training.epochs}", count, "images") as advance:
+            batches = _batches(content, labels, rows, training.batch, device, advance)
+            losses = _mean(list(training.epoch(batches)))
+        history.append({"losses": losses, "measured": _measured(training, data, device, measure)})
+        say("  " + ", ".join(f"{key} {value:.4f}" for part in history[-1].values() for key, value in part.items()))
         _save(checkpoint, training, settings, history)
+        done = epoch + 1
+        if snapshots:
+            file = path.with_suffix(".snapshots") / f"{stem}-{done * count:07}.safetensors"
+            told = card | _told(history, before, count)
+            write_weights(file, training.network.state_dict(), training.architecture, told)
         if isinstance(training, Pictured):
-            say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{epoch + 1:03}.png')}")
+            say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{done:03}.png')}")
     test: dict[str, float] = {}
     if held_out := data.count("test"):
         test_images, test_labels = data.take("test", 0, held_out)
         labels_there = None if test_labels is None else test_labels.to(device)
         test = training.assess(test_images.to(device).float() / 255, labels_there)
-    card = {
-        "command": " ".join(["assay train", f"trainer={name}", *chosen, f"seed={seed}", *overrides]),
-        "architecture": dict(training.architecture),
-        "parameters": sum(p.numel() for p in training.network.parameters()),
-        "data": {"name": data.name, "fingerprint": data.fingerprint, "images": len(images)},
-        "seed": seed,
-        "losses": [{key: round(value, 5) for key, value in losses.items()} for losses in history],
-        "test": {key: round(value, 5) for key, value in test.items()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "device": device.type},
-    }
-    write_weights(path, training.network.state_dict(), training.architecture, card)
+    told = card | _told(history, before, count) | {"test": _rounded(test)}
+    write_weights(path, training.network.state_dict(), training.architecture, told)
     checkpoint.unlink(missing_ok=True)
     say(f"{path}: " + ", ".join(f"test {key} {value:.4f}" for key, value in test.items()))
     return path
 
 
+def _rows(available: int, count: int, importance: Importance | None) -> Rows:
+    """Draws the rows of an epoch: each once in a new order, or by weight with replacement."""
+    if importance is None:
+        return lambda: torch.randperm(available)[:count]
+    return partial(torch.multinomial, importance.weights, count, replacement=True)
+
+
 def _batches(
-    images: Tensor, labels: Tensor | None, batch: int, device: torch.device, advance: Advance
+    images: Tensor, labels: Tensor | None, rows: Rows, batch: int, device: torch.device, advance: Advance
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for rows in torch.split(torch.randperm(len(images)), batch):
-        yield images[rows].to(device).float() / 255, None if labels is None else labels[rows].to(device)
-        advance(len(rows))
+    for part in torch.split(rows(), batch):
+        yield images[part].to(device).float() / 255, None if labels is None else labels[part].to(device)
+        advance(len(part))
 
 
-def _mean(losses: list[dict[str, float]]) -> dict[str, float]:
+def _start(name: str, options: Mapping[str, Any], data: Dataset) -> dict[str, str]:
+    """The weights that a training goes on from, by name and content; empty where it starts from nothing."""
+    if not options.get("start"):
+        return {}
+    file = find_weights("generator", name, data.name, options["start"])
+    return {"file": file.name, "sha256": sha256_of(file)}
+
+
+@torch.no_grad()
+def _measured(training: Training, data: Dataset, device: torch.device, measure: Measure) -> Figures:
+    """Figures by metric and feature space, of samples in 8 bits as they would be stored."""
+    if not measure.metrics:
+        return {}
+    if not isinstance(training, Pictured):
+        raise ValueError("measure.metrics: this training makes no samples to measure; leave them out")
+    samples = (training.pictures(measure.n) * 255).round() / 255
+    real = data.take("train", 0, measure.n).images.to(device).float() / 255
+    found: dict[str, float] = {}
+    for space in measure.through:
+        extract = EXTRACTORS[space].function(data.name)
+        seen = [torch.cat([extract(part) for part in torch.split(images, BATCH)]) for images in (samples, real)]
+        for metric in measure.metrics:
+            answer = estimates(metric, METRICS[metric].function(*seen), measure.n)
+            found |= {f"{key} through {space}": estimate.value for key, estimate in answer.items()}
+    return found
+
+
+def _told(history: History, before: Figures, count: int) -> dict[str, Any]:
+    """What a card tells of the epochs; what was measured, by the images learned from until then."""
+    told: dict[str, Any] = {"losses": [_rounded(epoch["losses"]) for epoch in history]}
+    if before:
+        every = [before, *(epoch["measured"] for epoch in history)]
+        told["measured"] = [{"images": i * count, **_rounded(figures)} for i, figures in enumerate(every)]
+    return told
+
+
+def _rounded(figures: Figures) -> dict[str, float]:
+    return {key: round(value, 5) for key, value in figures.items()}
+
+
+def _mean(losses: list[dict[str, float]]) -> Figures:
     return {key: sum(batch[key] for batch in losses) / len(losses) for key in losses[0]}
 
 
@@ -89,15 +205,15 @@ def _picture(training: Pictured, path: Path) -> Path:
     return save_strips(torch.split(images, SHOWN), path)
 
 
-def _save(checkpoint: Path, training: Training, settings: str, history: list[dict[str, float]]) -> None:
+def _save(checkpoint: Path, training: Training, settings: str, history: History) -> None:
     content = io.BytesIO()
     state = {key: part.state_dict() for key, part in training.state().items()}
     torch.save({"settings": settings, "history": history, "state": state}, content)
     replace(checkpoint, content.getvalue())
 
 
-def _resume(checkpoint: Path, training: Training, settings: str) -> list[dict[str, float]]:
-    """The losses of the epochs already done; loads them into `training`. Empty when there is nothing to resume."""
+def _resume(checkpoint: Path, training: Training, settings: str) -> History:
+    """What is known of the epochs already done; loads them into `training`. Empty when there is nothing to resume."""
     if not checkpoint.is_file():
         return []
     try:
@@ -111,6 +227,6 @@ def _resume(checkpoint: Path, training: Training, settings: str) -> list[dict[st
         )
     for key, part in training.state().items():
         part.load_state_dict(saved["state"][key])
-    history: list[dict[str, float]] = saved["history"]
+    history: History = saved["history"]
     say(f"resuming after epoch {len(history)} of {training.epochs} ({checkpoint})")
     return history

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor
 from .files import digest
 from .inversion import invert
 from .progress import track
-from .protocols import Dataset, Discriminating, Encoder, Encoding, Extractor, Generator, Split, View
+from .protocols import Dataset, Discriminating, Encoder, Encoding, Extractor, Generator, Modality, Split, View
 from .registry import EXTRACTORS, unknown
-from .shading import shade
+from .shading import shade, turntable
 from .store import Key, Store
 from .surfaces import to_sdf
 
@@ -37,11 +37,19 @@ RECENT_BYTES = 4 * 2**30
 LENSES = ("images", "labels", "latent", "residual", "recoded", "discriminator")
 """What a view can be seen through besides extractors."""
 
+NO_IMAGE = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real", "holdout"), ("prior", "logvar"))
+"""Codes of which an image has no residual; that of generated images by inversion is left out as too slow."""
+
+REPLAYED = "sample"
+"""The latent space of samples that are shown again: their numbers, which are no codes."""
+
 INVERTED = 50
 """Images whose codes are optimised at a time."""
 
 SEEN_FROM, SHADED = [-0.8, 0.55, -0.75], 128
 """Where pictures of volumes are taken from, and their side in pixels."""
+FRAMES, TURNING = 12, 72
+"""Pictures of a volume that is turned round once, and their side in pixels."""
 
 _recent: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -107,14 +115,24 @@ class Views:
         name = self.features if view.through == "features" else view.through
         sees = name == "discriminator" or name.partition(":")[0] not in LENSES
         if sees and name not in self._tried:
-            space = self.generator.spaces[0]
             with torch.no_grad():
-                image = self.generator.decode(self._latents(0, 0, 1, space), space).clamp(0, 1)
                 if name == "discriminator":
-                    self._discriminator().discriminate(image)
+                    self._discriminator().discriminate(self._one)
                 else:
-                    self._extractor(name)(image)
+                    self._extractor(name)(self._one)
             self._tried.add(name)
+
+    @property
+    def modality(self) -> Modality:
+        """What the generated samples are."""
+        return "shape" if self._one.ndim == 5 else "image"
+
+    @cached_property
+    def _one(self) -> Tensor:
+        """A generated sample, [1, C, H, W] or [1, 1, R, R, R]."""
+        space = self.generator.spaces[0]
+        with torch.no_grad():
+            return self.generator.decode(self._latents(0, 0, 1, space), space).clamp(0, 1)
 
     def forget(self) -> None:
         """Drop the tensors kept in memory; they are read from the store again when asked for."""
@@ -122,12 +140,44 @@ class Views:
 
     def images(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
         """Chosen images out of n, uint8 [len(indices), C, H, W], for galleries; of volumes, their shaded surfaces."""
-        shards = self._shards(View(of, "images"), seed, n)
-        chosen = torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
+        chosen = self._stored(of, seed, n, indices)
         if chosen.ndim == 4:
             return chosen
         seen_from = torch.nn.functional.normalize(torch.tensor(SEEN_FROM), dim=0)[None]
-        return (shade(to_sdf(chosen.float() / 255), seen_from, SHADED) * 255).round().byte()[:, :1]
+        return _shaded(chosen, seen_from, SHADED)
+
+    def turned(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+        """Chosen volumes out of n from all round, uint8 [len(indices), FRAMES, size, size]."""
+        return _shaded(self._stored(of, seed, n, indices), turntable(FRAMES), TURNING)
+
+    def distances(self, seed: int, n: int, indices: Sequence[int]) -> Tensor:
+        """Signed distances [len(indices), R, R, R] of chosen generated volumes out of n, as they are stored."""
+        return to_sdf(self._stored("fake", seed, n, indices).float() / 255)
+
+    def _stored(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+        shards = self._shards(View(of, "images"), seed, n)
+        return torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
+
+    @torch.no_grad()
+    def seen(self, latents: Tensor, space: str, through: str) -> Tensor:
+        """What a view of generated samples would hold if these were their latents [N, ...]: the same, 8 bits deep."""
+        through = self.features if through == "features" else through
+        if through.partition(":")[0] == "latent":
+            if self._space(through.partition(":")[2]) != space:
+                raise ValueError(f"these samples have codes in {space!r} alone; {through!r} asks for others")
+            return latents.to(self.device)
+        parts = []
+        for part in torch.split(latents.to(self.device), BATCH):
+            images = (self._decode(part, space).clamp(0, 1) * 255).round() / 255
+            if through == "images":
+                parts.append(images)
+            elif through == "recoded":
+                parts.append(self._encoder().encode(images, "mean", ()))
+            elif through == "discriminator":
+                parts.append(self._discriminator().discriminate(images)[:, None])
+            else:
+                parts.append(self._extractor(through)(images))
+        return torch.cat(parts)
 
     def _shards(self, view: View, seed: int, n: int) -> list[np.ndarray[Any, Any]]:
         keys = self._keys(view, seed, n)
@@ -149,22 +199,24 @@ class Views:
         kind, _, space = through.partition(":")
         lens = encode = ""
         if kind in ("latent", "residual"):
-            if self._space(space) == "sample":
+            if self._space(space) == REPLAYED:
                 raise ValueError(
                     "replayed samples have no latent codes, or these are in another space: through=latent:z"
                 )
             through = f"{kind}:{self._space(space)}"
-            if view.of != "fake":
+            if kind == "residual" and view.encode in NO_IMAGE[view.of]:
+                raise ValueError(
+                    "a residual is that of an image: choose encode=mean, sample, or for a real one inversion"
+                )
+            if view.of != "fake" or kind == "residual":
                 if view.encode not in ("prior", "inversion"):
                     self._encoder()
-                    if through != f"{kind}:{self.generator.spaces[0]}":
+                    if through != f"{kind}:{self._space('')}":
                         raise ValueError(
-                            f"the encoder's codes lie in space {self.generator.spaces[0]!r}, not in {space!r}; there, "
+                            f"the encoder's codes lie in space {self._space('')!r}, not in {space!r}; there, "
                             "reference codes come from encode=prior or encode=inversion"
                         )
                 lens, encode = self.generator.fingerprint, view.encode
-            if kind == "residual" and (view.of == "fake" or view.encode in ("prior", "logvar")):
-                raise ValueError("a residual is that of a real image: choose encode=mean, sample or inversion")
         elif kind == "recoded":
             self._encoder()
             lens = self.generator.fingerprint
@@ -236,7 +288,7 @@ class Views:
     def _images(self, view: View, key: Key, start: int, stop: int) -> Tensor:
         """Images in [0, 1] on the device: real ones from the data set, generated ones as stored, both 8 bits deep."""
         if view.of == "fake":
-            shard_key = dataclasses.replace(key, through="images", lens="")
+            shard_key = dataclasses.replace(key, through="images", lens="", encode="")
             shard = self.store.array(shard_key, partial(self._make, View("fake", "images"), shard_key))
             images = torch.from_numpy(shard[start - key.start : stop - key.start].copy())
         else:
@@ -270,7 +322,8 @@ class Views:
         return self.generator.latents(range(seed * SEEDS + start, seed * SEEDS + stop), space).to(self.device)
 
     def _space(self, name: str) -> str:
-        name = name or self.generator.spaces[0]
+        """The latent space of that name; without one the first that has codes."""
+        name = name or next((space for space in self.generator.spaces if space != REPLAYED), REPLAYED)
         if name not in self.generator.spaces:
             raise ValueError(unknown("latent space", name, list(self.generator.spaces)))
         return name
@@ -301,6 +354,11 @@ class Views:
         if name not in self._extractors:
             self._extractors[name] = EXTRACTORS[name].function(self.data.name, **self.options.get(name, {}))
         return self._extractors[name]
+
+
+def _shaded(volumes: Tensor, directions: Tensor, size: int) -> Tensor:
+    """Pictures of stored volumes [N, 1, R, R, R], uint8 [N, V, size, size], seen from directions [V, 3]."""
+    return (shade(to_sdf(volumes.float() / 255), directions, size) * 255).round().byte()
 
 
 def _split(view: View) -> Split:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..harness.protocols import View
 from ..harness.registry import metric
-from .inputs import Array, images, row_blocks
+from .inputs import Array, images, row_blocks, samples
 
 CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
 
@@ -21,11 +21,12 @@ CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
     fake=View("fake", "images"),
 )
 def random_score(fake: Array, seed: int = 0) -> Tensor:
-    """Uniform numbers in [0, 1) that know nothing of the images, float64 [N], drawn with `seed`."""
-    return torch.rand(len(images("fake", fake)), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    """Uniform numbers in [0, 1) that know nothing of the samples, float64 [N], drawn with `seed`."""
+    (x,) = samples(fake=fake)
+    return torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@metric(better="neither", kind="sample", source="arXiv:2406.03537", fake=View("fake", "images"))
+@metric(better="neither", kind="sample", modality="image", source="arXiv:2406.03537", fake=View("fake", "images"))
 def png_bytes(fake: Array) -> Tensor:
     """Size in bytes of each image [N, C, H, W] in [0, 1] as an 8-bit PNG file, float64 [N]: how complex it is."""
     x = images("fake", fake)
@@ -38,7 +39,13 @@ def png_bytes(fake: Array) -> Tensor:
     return torch.tensor(sizes, dtype=torch.float64, device=x.device)
 
 
-@metric(better="neither", kind="sample", source="https://doi.org/10.1109/ICPR.2000.903548", fake=View("fake", "images"))
+@metric(
+    better="neither",
+    kind="sample",
+    modality="image",
+    source="https://doi.org/10.1109/ICPR.2000.903548",
+    fake=View("fake", "images"),
+)
 def laplacian_variance(fake: Array) -> Tensor:
     """Variance over pixels of the 4-neighbour Laplacian of the mean channel, float64 [N]: sharpness, and noise."""
     x = images("fake", fake)
@@ -49,7 +56,7 @@ def laplacian_variance(fake: Array) -> Tensor:
     return torch.cat(parts)
 
 
-@metric(better="neither", kind="sample", source=f"{CONTROL}.mean.html", fake=View("fake", "images"))
+@metric(better="neither", kind="sample", modality="image", source=f"{CONTROL}.mean.html", fake=View("fake", "images"))
 def ink(fake: Array) -> Tensor:
     """Mean intensity of each image [N, C, H, W] in [0, 1], float64 [N]."""
     return images("fake", fake).double().flatten(1).mean(1)

@@ -30,6 +30,17 @@ def cycle_consistency(fake: Array, recoded: Array) -> Tensor:
     return -torch.cat([(a.double() - b.double()).norm(dim=1) for a, b in parts])
 
 
+@metric(better="lower", kind="sample", source="arXiv:1812.05069", residual=View("fake", "residual"))
+def reconstruction_residual(residual: Array) -> Tensor:
+    """Mean squared error of each generated sample decoded from its own code, float64 [N], at least 0; lower is better.
+
+    residual: [N, 1], in [0, 1] pixel units. What an autoencoder of sound samples has never seen, it cannot give back: a
+    common sign of anomalies. Raises ValueError for bad input.
+    """
+    (errors,) = samples(residual=residual)
+    return errors[:, 0].double()
+
+
 @metric(
     better="lower",
     kind="set",

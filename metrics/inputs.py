@@ -60,6 +60,14 @@ def images(name: str, array: Array) -> Tensor:
     return x
 
 
+def latents(codes: Array) -> Tensor:
+    """Latent codes as a tensor [N, ...] in the shape and type given; ValueError unless they are finite and floating."""
+    z = torch.as_tensor(codes).detach()
+    if z.ndim < 2 or not len(z) or not z.is_floating_point() or not bool(z.isfinite().all()):
+        raise ValueError(f"latents are {z.dtype} of shape {list(z.shape)}; give finite floating [N, ...]")
+    return z
+
+
 def row_blocks(x: Tensor, elements: int = BLOCK_ELEMENTS) -> tuple[Tensor, ...]:
     """x [N, ...] cut along its rows into pieces of bounded size, so that working memory does not grow with N."""
     return torch.split(x, max(1, elements * len(x) // max(1, x.numel())))

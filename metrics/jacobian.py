@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from . import inputs
 from .inputs import Array
 
 
@@ -45,11 +46,9 @@ def singular_values(
 
     decode maps [N, ...] to [N, ...], each output depending on its own code alone; so one backward pass serves a batch.
     """
-    given = torch.as_tensor(latents)
-    if given.ndim < 2 or not given.is_floating_point() or not bool(torch.isfinite(given).all()):
-        raise ValueError(f"latents are {given.dtype} of shape {list(given.shape)}; give finite floating [N, ...]")
+    given = inputs.latents(latents)
     with torch.enable_grad():
-        z = given.detach().clone().requires_grad_()
+        z = given.clone().requires_grad_()
         output = decode(z).flatten(1)
         if len(output) != len(z):
             raise ValueError(f"decode maps {len(z)} codes to {len(output)} outputs; it must keep the first axis")

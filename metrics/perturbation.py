@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import inputs
 from .inputs import Array
 
 SIGNS = 0x516125
@@ -46,7 +47,7 @@ def perturb(
     Raises ValueError for latents that are not finite floating numbers, for options out of range, and where the score or
     its gradient is not finite, naming the first such row.
     """
-    given = _latents(latents)
+    given = inputs.latents(latents)
     if not 0 < epsilon < float("inf") or steps < 1 or chunk < 1:
         raise ValueError(f"epsilon={epsilon}, steps={steps}, chunk={chunk}: all must be positive and finite")
     if direction not in ("higher", "lower"):
@@ -77,7 +78,7 @@ def random_signs(latents: Array, moved: Array, epsilon: float, seed: int = 0) ->
     released control draws new signs at each step, and so ends nearer to its start than the steps it stands beside.
     Raises ValueError when the two differ in shape.
     """
-    z, other = _latents(latents), _latents(moved)
+    z, other = inputs.latents(latents), inputs.latents(moved)
     if z.shape != other.shape:
         raise ValueError(f"latents are {list(z.shape)}, moved {list(other.shape)}: give the same latents, moved")
     coins = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
@@ -114,10 +115,3 @@ def _scores(score: Callable[[Tensor], Tensor], z: Tensor, first: int) -> Tensor:
 def _require_finite(what: str, finite: Tensor, first: int) -> None:
     if not bool(finite.all()):
         raise ValueError(f"the {what} is not finite at latent {first + int((~finite).nonzero()[0])}")
-
-
-def _latents(latents: Array) -> Tensor:
-    z = torch.as_tensor(latents).detach()
-    if z.ndim < 2 or not len(z) or not z.is_floating_point() or not bool(z.isfinite().all()):
-        raise ValueError(f"latents are {z.dtype} of shape {list(z.shape)}; give finite floating [N, ...]")
-    return z

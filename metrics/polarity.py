@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from . import inputs
 from .inputs import Array
 from .jacobian import _directions, log_volume
 
@@ -35,13 +36,11 @@ def log_volumes(
     The published recipe: k = 30 of 128 projections, by reverse mode.
     Raises ValueError when k exceeds the number of singular values, or latents are not finite floating [N, ...].
     """
-    z = torch.as_tensor(latents)
-    if z.ndim < 2 or not len(z) or not z.is_floating_point() or not bool(torch.isfinite(z).all()):
-        raise ValueError(f"latents are {z.dtype} of shape {list(z.shape)}; give finite floating [N, ...]")
+    z = inputs.latents(latents)
     if chunk < 1:
         raise ValueError(f"chunk={chunk} must be 1 or more")
     volume = _forward_log_volume if forward else log_volume
-    return torch.cat([volume(decode, part, k, projections, seed) for part in torch.split(z.detach(), chunk)])
+    return torch.cat([volume(decode, part, k, projections, seed) for part in torch.split(z, chunk)])
 
 
 def _forward_log_volume(decode: Callable[[Tensor], Tensor], z: Tensor, k: int, projections: int, seed: int) -> Tensor:

@@ -128,6 +128,80 @@ def _log_scale(log_r: Tensor, rate: float) -> Tensor:
     return torch.maximum(found, -log_r[0])
 
 
+def metropolis_hastings(log_ratio: Array, luck: Array, length: int, start: Array | None = None) -> Tensor:
+    """Positions [N // length] of the samples at the ends of Metropolis-Hastings chains (arXiv:1811.11357).
+
+        accept y after x with probability min(1, (1/D(x) - 1) / (1/D(y) - 1)) = min(1, r(y) / r(x)),    r = D / (1 - D)
+
+    log_ratio [N] is log r: a calibrated discriminator's logit; luck [N] uniform draws in [0, 1). Proposals do not
+    depend on x, so chain i takes samples i * length to (i + 1) * length - 1, and costs `length` generator calls.
+    start [N // length]: log ratios of real images that the chains begin at, which spares the burn-in; a chain that
+    never leaves its real image begins again at its own first proposal, as all chains do without start.
+    Raises ValueError for log ratios that are not finite, unless 1 <= length <= N, or when counts differ.
+    """
+    log_r, draws = _scores("log_ratio", log_ratio), _scores("luck", luck)
+    if bool(log_r.isnan().any()):
+        raise ValueError(f"log_ratio: number {int(log_r.isnan().nonzero()[0])} is NaN; a chain needs all of them")
+    if not 1 <= length <= len(log_r):
+        raise ValueError(f"length={length} must be 1 to {len(log_r)}, the number of proposals")
+    chains = len(log_r) // length
+    if len(draws) != len(log_r) or (start is not None and len(start) != chains):
+        raise ValueError(
+            f"{len(log_r)} log ratios, {len(draws)} draws of luck and {chains if start is None else len(start)} starts "
+            f"for {chains} chains: give a draw for each proposal, and a start for each chain"
+        )
+    proposed, log_luck = (x[: chains * length].view(chains, length) for x in (log_r, draws.log()))
+
+    def walk(state: Tensor) -> Tensor:
+        at = torch.full((chains,), -1, device=log_r.device)
+        for step in range(length):
+            accepted = log_luck[:, step] < proposed[:, step] - state
+            state, at = torch.where(accepted, proposed[:, step], state), torch.where(accepted, step, at)
+        return at
+
+    alone = walk(log_r.new_full((chains,), -torch.inf))
+    at = alone if start is None else walk(_scores("start", start))
+    return torch.arange(chains, device=at.device) * length + torch.where(at < 0, alone, at)
+
+
+def calibrated(logits: Array, real: Array, fake: Array) -> Tensor:
+    """Logits [N] of a discriminator as log p_data / p_model, float64 [N]: a L + b, Platt's scaling (Platt 1999).
+
+    a and b are fitted by logistic regression to the logits of held-out real images [R] and of generated ones [F], with
+    Platt's smoothed targets and the same weight for both sets, so that the odds are a ratio of densities.
+    Raises ValueError when either set is empty or not finite.
+    """
+    given, known = _scores("logits", logits), (_scores("real", real), _scores("fake", fake))
+    for name, values in zip(("real", "fake"), known, strict=True):
+        if not len(values) or bool(values.isnan().any()):
+            raise ValueError(
+                f"{name} has {len(values)} logits, {int(values.isnan().sum())} of them NaN; give finite ones"
+            )
+    every = torch.cat(known)
+    middle, scale = every.mean(), every.std(correction=0).clamp(min=1e-12)
+    x = [(values - middle) / scale for values in known]
+    targets = (len(x[0]) + 1) / (len(x[0]) + 2), 1 / (len(x[1]) + 2)
+    line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([line], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        log_odds = [line[0] * values + line[1] for values in x]
+        entropy = [
+            torch.nn.functional.binary_cross_entropy_with_logits(odds, torch.full_like(odds, target))
+            for odds, target in zip(log_odds, targets, strict=True)
+        ]
+        total = torch.stack(entropy).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    slope, offset = line.detach().tolist()
+    ratio: Tensor = slope * (given - middle) / scale + offset
+    return ratio
+
+
 class Selected(NamedTuple):
     """What `select` kept, in the order of the seeds, and what it cost.
 

@@ -59,37 +59,37 @@ def eikonal(sdf: Tensor) -> float:
     return float(residual.mean()) if len(residual) else 0.0
 
 
-@metric(better="lower", kind="sample", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
+@metric(better="lower", kind="sample", modality="shape", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
 def components(fake: Array) -> Tensor:
     """Connected parts of each solid, float64 [N]: 1 where nothing floats, 0 without a surface."""
     return _column(fake, "components")
 
 
-@metric(better="higher", kind="sample", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
+@metric(better="higher", kind="sample", modality="shape", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
 def largest_component(fake: Array) -> Tensor:
     """Share of the solid that is in its largest connected part, float64 [N] in [0, 1]."""
     return _column(fake, "largest_component")
 
 
-@metric(better="higher", kind="sample", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
+@metric(better="higher", kind="sample", modality="shape", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
 def watertight(fake: Array) -> Tensor:
     """1 where the surface is closed within the grid, 0 where the shape runs out of it, float64 [N]."""
     return _column(fake, "watertight")
 
 
-@metric(better="lower", kind="sample", source="arXiv:2002.10099", fake=FAKE)
+@metric(better="lower", kind="sample", modality="shape", source="arXiv:2002.10099", fake=FAKE)
 def eikonal_residual(fake: Array) -> Tensor:
     """Mean of (|grad f| - 1)² near the surface, float64 [N], at least 0: how far from a true distance the volume is."""
     return _column(fake, "eikonal_residual")
 
 
-@metric(better="neither", kind="sample", source="https://doi.org/10.1109/ICIP.2001.958278", fake=FAKE)
+@metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1109/ICIP.2001.958278", fake=FAKE)
 def solid_volume(fake: Array) -> Tensor:
     """Volume of each solid, float64 [N] in [0, 8]: a confound to hold fixed."""
     return _column(fake, "solid_volume")
 
 
-@metric(better="neither", kind="sample", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
+@metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
 def surface_area(fake: Array) -> Tensor:
     """Area of each surface, float64 [N], at least 0: a confound to hold fixed."""
     return _column(fake, "surface_area")

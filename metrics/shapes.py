@@ -48,7 +48,7 @@ def earth_mover(fake: Array, real: Array) -> Tensor:
     return _pairs(*_clouds(fake, real), "earth_mover")
 
 
-@metric(better="lower", kind="set", source="arXiv:1707.02392", fake=FAKE, real=REAL)
+@metric(better="lower", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
 def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
     """MMD: mean over real shapes of the distance to the nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
 
@@ -58,7 +58,7 @@ def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer
     return intervals.mean(_pairs(*_clouds(fake, real), distance).amin(0))
 
 
-@metric(better="higher", kind="set", source="arXiv:1707.02392", fake=FAKE, real=REAL)
+@metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
 def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
     """COV: share of real shapes that are the nearest one of some generated shape, in [0, 1]; Wilson's interval.
 
@@ -75,7 +75,7 @@ coverage = shape_coverage
 """The name in the literature; as a metric of the registry, `coverage` is that of metrics/neighbours.py."""
 
 
-@metric(better="lower", kind="set", source="arXiv:1610.06545", fake=FAKE, real=REAL)
+@metric(better="lower", kind="set", modality="shape", source="arXiv:1610.06545", fake=FAKE, real=REAL)
 def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
     """1-NNA: share of shapes of both sets whose nearest other shape is of their own set, in [0, 1].
 
@@ -100,7 +100,7 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Esti
     return Estimate(value, (max(0.0, low), min(1.0, high)), 2 * n)
 
 
-@metric(better="lower", kind="sample", source="arXiv:1612.00603", fake=FAKE, real=REAL)
+@metric(better="lower", kind="sample", modality="shape", source="arXiv:1612.00603", fake=FAKE, real=REAL)
 def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor:
     """Distance of each generated shape to the nearest real one, float64 [N], at least 0; clouds [N, P, 3], [M, P, 3].
 
@@ -112,6 +112,7 @@ def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor
 @metric(
     better="lower",
     kind="set",
+    modality="shape",
     source="arXiv:2206.12055",
     fake=View("fake", "shaded"),
     real=View("real", "shaded", n="all"),

@@ -272,6 +272,7 @@ def nearest(y: Tensor, x: Tensor) -> Tensor:
 FORMULAS: dict[str, Callable[..., Any]] = {
     "discriminator_logit": lambda y: y[:, 0],
     "reconstruction_error": lambda residual: residual[:, 0].mean(),
+    "reconstruction_residual": lambda residual: residual[:, 0],
     "precision": lambda y, x: share(held(x, y).any(0)),
     "recall": lambda y, x: share(held(y, x).any(0)),
     "density": lambda y, x: float(held(x, y).sum()) / (5 * len(y)),

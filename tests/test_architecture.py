@@ -39,10 +39,13 @@ ORDER = (
         "store",
         "records",
         "stats",
+        "auroc",
+        "sentences",
+        "feature_files",
         "tables",
         "scores",
     ),
-    *("html", "figures", "report", "inversion", "views", "evaluate", "study", "train", "tasks", "cli"),
+    *("html", "figures", "report", "inversion", "views", "evaluate", "study", "train", "feature_sets", "tasks", "cli"),
 )
 """The harness from the bottom up: a file imports only from those before it."""
 

@@ -23,8 +23,43 @@ SCORES = "scores=[latent_density,rarity,random_score]"
 STUDY = ("run", "task=[correlate,groups]", "task.correlate.resamples=20", SCORES, *TINY)
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
 SMALLER = {
+    "few_shot": (
+        *("dataset=none", "task.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
+        *(f"task.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
+        *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
+    ),
+    "fine_tuning": ("reals=100", "extractor.efficientnet_lite.size=32"),
     "quickstart": ("task.correlate.resamples=5",),
-    "path_energy": ("task.interpolate.pairs=4", "task.interpolate.levels=2", "task.interpolate.iterations=3"),
+    "shapes": (
+        *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),
+        *("generator=sdf_vae,faulty", "extractor.points.count=32", "extractor.shaded.size=8"),
+        *("task.correlate.resamples=5", "task.detect.resamples=5", "task.gallery.shown=1"),
+        *(f"task.samples.{option}" for option in ("rows=1", "columns=3", "turning=1", "meshes=1")),
+    ),
+    "path_energy": (
+        "reals=500",
+        *(f"task.interpolate.{option}" for option in ("pairs=4", "levels=2", "iterations=3", "starts=1")),
+    ),
+    "pseudo_density": (
+        "n=200",
+        "reals=200",
+        "extractor.efficientnet_lite.size=32",
+        *(f"task.perturb.{option}" for option in ("count=20", "epochs=1", "epsilons=[0.1]", "gradients=[sign]")),
+        *(f"task.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
+        *(f"task.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
+        *(f"task.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
+    ),
+    **{
+        f"pseudo_density_{name}": (
+            "generator=vae",
+            "features=classifier",
+            "through=pixels",
+            "task.tradeoff.through=pixels",
+            *(f"task.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
+        )
+        for name in ("stylegan3", "adm")
+    },
+    "path_energy_faces": ("generator=vae", "reals=500", "task.interpolate.pairs=2", "task.interpolate.iterations=1"),
 }
 """What keeps an experiment's tasks small in the tests."""
 
@@ -66,6 +101,11 @@ class Shell:
             "ASSAY_STORE": str(folder / "store"), "ASSAY_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"
         }  # fmt: skip
         (folder / "plugin.py").write_text(PLUGIN)
+        dice, classes = np.random.default_rng(0), np.arange(10)
+        np.savez(
+            folder / "features.npz", features=dice.random((250, 6)), labels=np.arange(250) % 10,
+            split=np.where(classes < 5, "base", "novel"), semantics=dice.random((10, 3)),
+        )  # fmt: skip
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -394,8 +434,8 @@ def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> Non
     assert "dataset=none" in finished.stderr
     rows = list(csv.DictReader(io.StringIO(assay.files("alone/run")["tables/metrics.csv"].decode())))
     found = {row["name"] for row in rows}
-    assert {"vendi_score", "ink"} <= found
-    assert not {"latent_density", "negative_norm", "precision", "judge_confidence", "discriminator_logit"} & found
+    assert {"vendi_score", "ink", "negative_norm"} <= found
+    assert not {"latent_density", "precision", "judge_confidence", "discriminator_logit"} & found
     assert {row["status"] for row in rows} == {"ok"}
     assert any(name.startswith("figures/samples-") for name in assay.files("alone/run"))
 
@@ -437,6 +477,17 @@ def test_every_experiment_composes_and_runs_on_a_tiny_setting(assay: Shell, name
     assert finished.returncode == 0, finished.stderr
     assert f"page: experiments/{name}/report.html" in finished.stdout
     assert "published tables" in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["stylegan3", "adm"])
+def test_what_published_checkpoints_are_for_says_which_file_it_needs(assay: Shell, name: str) -> None:
+    without = assay("run", f"experiment=pseudo_density_{name}", "out=checkpoints")
+    assert without.returncode == 2
+    assert "give dataset.folder.root=DIRECTORY" in without.stderr
+    assert is_one_line(without.stderr)
+    alone = assay("run", f"experiment=pseudo_density_{name}", "dataset=digits", "out=checkpoints")
+    assert f"give generator.{name}.path=FILE" in alone.stderr
+    assert is_one_line(alone.stderr)
 
 
 def test_a_report_can_be_made_again_from_the_records(assay: Shell, study: Finished) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay.metrics.inputs import images, require_neighbours, samples
+from assay.metrics.inputs import images, latents, require_neighbours, samples
 
 
 def test_a_clean_float32_matrix_is_used_as_it_is() -> None:
@@ -77,3 +77,14 @@ def test_images_outside_their_range_are_named() -> None:
         images("fake", x)
     with pytest.raises(ValueError, match="images are"):
         images("fake", torch.rand(4, 12))
+
+
+def test_latents_keep_their_shape_and_type() -> None:
+    z = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(latents(z), z.detach())
+    assert latents(z).dtype == torch.float64
+    assert not latents(z).requires_grad
+    assert latents(np.zeros((2, 5), np.float32)).shape == (2, 5)
+    for bad in (torch.ones(3), torch.ones(3, 2, dtype=torch.long), torch.empty(0, 2), torch.tensor([[1.0, torch.nan]])):
+        with pytest.raises(ValueError, match=r"latents are torch\..* of shape .*; give finite floating \[N, \.\.\.\]"):
+            latents(bad)

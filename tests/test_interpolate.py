@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,18 @@ import torch
 from torch import Tensor
 
 from assay.harness import registry
+from assay.harness.protocols import View
 from assay.harness.records import read_records
 from assay.harness.report import report
 from assay.harness.study import Study
+from assay.harness.tasks import interpolate_paths
 from assay.harness.tasks.interpolate import interpolate
 from assay.harness.tasks.interpolate_page import Numbers, observations
 from assay.harness.tasks.interpolate_paths import Paths
 from assay.harness.views import Views
+from assay.metrics.frechet import frechet_distance
+from assay.metrics.neighbours import precision
+from assay.metrics.path_energy import optimise_path
 
 TINY = {"pairs": 4, "levels": 2, "iterations": 3, "starts": 2, "shown": 1}
 EXCESS = "largest excess over the least"
@@ -64,6 +70,14 @@ class Bent(Flat):
         return (0.5 + 0.3 * torch.sin(latents @ self.mix / 2)).view(-1, 1, self.size, self.size)
 
 
+class Grey(Flat):
+    """Images of nearly one grey value, as the real ones are of one."""
+
+    def decode(self, latents: Tensor, space: str) -> Tensor:
+        grey = latents.mean(1, keepdim=True) / 2 + 0.01 * latents
+        return (grey + 0.2).reshape(-1, 1, 2, 2)
+
+
 class Layers:
     """Twice the pixels, and waves over their intensity."""
 
@@ -85,12 +99,14 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Stu
 
     registry.extractor(layers)
 
-    def build(generator: Flat | None = None, folder: str = "paths", scores: tuple[str, ...] = ()) -> Study:
+    def build(
+        generator: Flat | None = None, folder: str = "paths", scores: tuple[str, ...] = (), sets: tuple[str, ...] = ()
+    ) -> Study:
         views = open_views(generator)
         views.features = "layers"
         return Study(
             experiment="paths", generator="plain", dataset="squares", views=views, folder=tmp_path / folder, seed=0,
-            n=50, reals=100, scores=scores, signals=(), classes="predicted_class", given={}, sets=(),
+            n=50, reals=100, scores=scores, signals=(), classes="predicted_class", given={}, sets=sets,
         )  # fmt: skip
 
     return build
@@ -239,6 +255,79 @@ def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(st
     assert sum(name.startswith("figures/strip") for name in after) == 1
 
 
+def test_frames_between_the_ends_are_compared_with_as_many_real_samples(study: Callable[..., Study]) -> None:
+    grey = study(Grey(), sets=("precision", "frechet_distance"))
+    interpolate(grey, levels=3, iterations=1, pairs=6, starts=1)
+    found, views = numbers(grey), grey.views
+    ends = views.generator.latents(range(12), "z")
+    t = torch.linspace(0, 1, 9)[1:-1, None]
+    codes = ends[:6, None] * (1 - t) + ends[6:, None] * t
+    frames = (views.generator.decode(codes.flatten(0, 1), "z").clamp(0, 1) * 255).round() / 255
+    fake = Layers()(frames).view(6, 7, -1)
+    real = views.tensor(View("real", "layers", n=42), 0, 50)
+    inside = [precision(path, real).value for path in fake]
+    mean, low, high = found["linear", "frames", "precision in layers", "nothing"]
+    assert mean == pytest.approx(sum(inside) / 6)
+    half = 1.959964 * np.std(inside, ddof=1) / math.sqrt(6)
+    assert half > 0
+    assert (low, high) == pytest.approx((mean - half, mean + half), rel=1e-5), "paths are independent, frames are not"
+    whole = frechet_distance(fake.flatten(0, 1), real).value
+    without = [frechet_distance(fake[torch.arange(6) != i].flatten(0, 1), real).value for i in range(6)]
+    mean, low, high = found["linear", "frames", "frechet_distance in layers", "nothing"]
+    assert mean == pytest.approx(whole - 5 * (np.mean(without) - whole), rel=1e-6)
+    deviation = math.sqrt(5 / 6 * sum((value - np.mean(without)) ** 2 for value in without))
+    assert high - mean == pytest.approx(1.959964 * deviation, rel=1e-5)
+    slerp, difference = (found["slerp", "frames", "frechet_distance in layers", of][0] for of in ("nothing", "linear"))
+    assert difference == pytest.approx(slerp - mean, abs=1e-9)
+
+
+def test_records_say_what_was_done_to_the_images(study: Callable[..., Study]) -> None:
+    flat = study(scores=("pseudo_density",))
+    interpolate(flat, judges=["pixels"], **TINY)
+    for record in read_records(flat.folder):
+        assert record.preprocessing["features"] == "layers: none"
+        assert record.preprocessing["pixels"].startswith("pixels: ")
+        if record.params.get("part") == "score pseudo_density":
+            assert record.preprocessing["pseudo_density fake"] == "layers: none"
+
+
+def test_a_stopped_run_loses_the_last_few_paths_only(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"levels": 2, "iterations": 3, "pairs": 6, "starts": 2, "shown": 0}
+    whole, stopped = study(Bent(), "whole"), study(Bent())
+    interpolate(whole, **sizes)
+    monkeypatch.setattr(interpolate_paths, "TOGETHER", 2)
+    asked = 0
+
+    def until_the_third(*given: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise KeyboardInterrupt
+        return optimise_path(*given, **options)
+
+    monkeypatch.setattr(interpolate_paths, "optimise_path", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        interpolate(stopped, **sizes)
+    interpolate(stopped, **sizes)
+    schemes, starts, parts = 4, 2, 3
+    assert asked == 1 + schemes * starts * parts, "only the part that was under way is made again"
+    found = numbers(stopped)
+    for key, expected in numbers(whole).items():
+        assert found[key] == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True), key
+
+
+def test_paths_are_kept_under_what_they_depend_on(study: Callable[..., Study]) -> None:
+    generator = Bent()
+    interpolate(study(generator), **TINY)
+    again = study(generator, "again")
+    interpolate(again, judges=["pixels"], **TINY)
+    assert again.views.store.made == 0, "judges change no path"
+    interpolate(again, typical=[0.45, 0.23], **TINY)
+    assert again.views.store.made == 2, "of `typical`, equalised features alone depend, from both starts"
+
+
 def test_what_cannot_be_done_is_told(study: Callable[..., Study]) -> None:
     with pytest.raises(ValueError, match="pairs=1 must be 2 or more"):
         interpolate(study(), pairs=1)
@@ -294,22 +383,26 @@ def test_the_experiment_makes_table_strips_and_page(tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ASSAY_")}
     folders = {"ASSAY_STORE": str(tmp_path / "store"), "ASSAY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     options = [f"task.interpolate.{name}={value}" for name, value in {**TINY, "shown": 2}.items()]
-    command = [Path(sys.executable).with_name("assay"), "run", "experiment=path_energy", "dataset=digits", "n=200"]
+    tiny = ["dataset=digits", "n=200", "reals=500", "device=cpu"]
+    command = [Path(sys.executable).with_name("assay"), "run", "experiment=path_energy", "generator=stylegan2", *tiny]
     finished = subprocess.run(
-        [*command, "device=cpu", *options, "out=made"], cwd=tmp_path, env=kept | folders, text=True,
-        capture_output=True, check=False,
+        [*command, *options, "out=made"], cwd=tmp_path, env=kept | folders,
+        text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     for claim in ("Energy in pixels flattens the contrast mid-path: ", "Energy in features darkens the path: "):
         assert claim in finished.stdout
     made = tmp_path / "made" / "path_energy"
     page = (made / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3, "two strips and the curves of energy"
+    assert page.count("data:image/png;base64,") == 6, "in z and in w: two strips and the curves of energy"
     assert "Equalisation stops the darkening" in page
     with (made / "tables" / "interpolate.csv").open() as file:
         table = list(csv.DictReader(file))
     rows = {"linear", "slerp", "pixel", "feature", "~pixel", "~feature"}
-    assert {line["row"] for line in table} == rows
+    for space in ("z", "w"):
+        assert {line["row"] for line in table if line["space"] == space} == rows
+    frames = {line["of"] for line in table if line["quantity"] == "frames"}
+    assert frames == {"precision in classifier", "frechet_distance in classifier"}
     in_all = {line["of"] for line in table if line["quantity"] == "energy ratio"}
     assert in_all == {"latent", "pixel", "feature", "~pixel", "~feature", "judge"}
     for line in table:

@@ -13,7 +13,7 @@ import torch
 from assay.datasets import meshes, pybullet_shapes
 from assay.datasets.mesh_folder import mesh_folder
 from assay.datasets.meshes import Meshes, mesh_sdf, read_mesh
-from assay.harness.surfaces import Mesh, enclosed_volume, grid, isosurface, to_sdf, voxel, write_obj
+from assay.harness.surfaces import Mesh, enclosed_volume, grid, isosurface, to_sdf, voxel, write_mesh
 
 CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 1)]
 FACES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -207,7 +207,7 @@ def test_needles_do_not_leak(tmp_path: Path) -> None:
         ]
     )
     mesh = Mesh(torch.from_numpy(vertices).float(), torch.from_numpy(faces))
-    write_obj(mesh, tmp_path / "cylinder.obj")
+    write_mesh(mesh, tmp_path / "cylinder.obj")
     found, closed = mesh_sdf(read_mesh(tmp_path / "cylinder.obj"), points, 0.05)
     assert closed
     inside = (torch.hypot(points[:, 0], points[:, 2]) < 0.699) & (points[:, 1].abs() < 0.599)

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from assay.metrics.selection import (
     acceptance_rate,
+    calibrated,
     coins,
     discriminator_rejection,
     high_share,
     importance,
+    metropolis_hastings,
     optimal_budgeted_rejection,
     select,
     top,
@@ -247,3 +249,64 @@ def test_bad_arguments() -> None:
     for empty in (discriminator_rejection, lambda nothing: optimal_budgeted_rejection(nothing, 0.5)):
         with pytest.raises(ValueError, match="to begin with"):
             empty(torch.full((3,), torch.nan))
+
+
+# Chains, and what they need: log ratios of densities
+
+
+def test_the_ends_of_long_chains_follow_the_data() -> None:
+    """Proposals uniform over three kinds, of which the data have 1, 3 and 6 tenths."""
+    kinds = torch.from_numpy(np.random.default_rng(0).integers(0, 3, 60_000))
+    log_ratio = torch.tensor([0.1, 0.3, 0.6]).double().log()[kinds]
+    luck = torch.from_numpy(np.random.default_rng(1).random(60_000))
+    ends = kinds[metropolis_hastings(log_ratio, luck, length=30)]
+    assert len(ends) == 2000
+    for kind, share in enumerate((0.1, 0.3, 0.6)):
+        low, high = binom.interval(1 - RARE, 2000, share)
+        assert low <= int((ends == kind).sum()) <= high
+
+
+def test_a_chain_step_by_step() -> None:
+    ratio = torch.tensor([1.0, 4.0, 2.0, 8.0, 3.0, 1.0])
+    luck = torch.tensor([0.9, 0.9, 0.6, 0.9, 0.374, 0.13])
+    # 1, then 4 surely, then not 2 (2/4 < 0.6); 8, then 3 (3/8 > 0.374), then 1 (1/3 > 0.13).
+    assert metropolis_hastings(ratio.log(), luck, 3).tolist() == [1, 5]
+    assert metropolis_hastings(ratio.log(), luck, 1).tolist() == list(range(6)), "one proposal is plain sampling"
+    # From a real image of ratio 6: 4 not (4/6 < 0.9), nothing else, so the chain begins again without it.
+    assert metropolis_hastings(ratio.log(), luck, 3, start=torch.tensor([6.0, 1.0]).log()).tolist() == [1, 5]
+    # From one of ratio 4.2: 1 not, but 4 (4/4.2 > 0.9), then not 2.
+    assert metropolis_hastings(ratio.log(), luck, 3, start=torch.tensor([4.2, 99.0]).log()).tolist() == [1, 5]
+    assert metropolis_hastings((100 + ratio.log()), luck, 3).tolist() == [1, 5], "a constant cancels"
+    assert metropolis_hastings(ratio.log()[:5], luck[:5], 2).tolist() == [1, 3], "the last proposal makes no chain"
+
+
+def test_calibration_finds_the_ratio_of_two_normals() -> None:
+    """log N(x; 1, 1) / N(x; -1, 1) = 2 x, whatever scale and offset the logits come in, and whatever the counts."""
+    real, fake = gauss(20_000, seed=1) + 1, gauss(5_000, seed=2) - 1
+    x = torch.linspace(-2, 2, 9).double()
+    found = calibrated(0.3 * x + 7, 0.3 * real + 7, 0.3 * fake + 7)
+    # Standard errors of slope and offset are below 0.04 and 0.03: 5 of them, false alarm below 1 in 10^5.
+    slope, offset = (found[-1] - found[0]) / 4, found[4]
+    assert slope.item() == pytest.approx(2, abs=0.2)
+    assert offset.item() == pytest.approx(0, abs=0.15)
+    torch.testing.assert_close(found, slope * x + offset)
+
+
+def test_calibration_of_sets_that_a_line_tells_apart_is_finite() -> None:
+    found = calibrated(torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1.0, 2.0]), torch.tensor([-2.0, -1.0]))
+    assert found.isfinite().all()
+    assert found[1].item() == pytest.approx(0, abs=1e-6)
+    # Platt's targets: 3/4 and 1/4, so log odds of about log 3 where the sets lie.
+    assert found[2].item() == pytest.approx(math.log(3), abs=0.5)
+
+
+def test_chains_and_calibration_refuse_what_has_no_value() -> None:
+    nan = torch.tensor([0.0, torch.nan, 1.0])
+    with pytest.raises(ValueError, match="log_ratio: number 1 is NaN"):
+        metropolis_hastings(nan, torch.rand(3), 1)
+    with pytest.raises(ValueError, match="length=4 must be 1 to 3"):
+        metropolis_hastings(torch.zeros(3), torch.rand(3), 4)
+    with pytest.raises(ValueError, match="3 log ratios, 3 draws of luck and 2 starts for 3 chains"):
+        metropolis_hastings(torch.zeros(3), torch.rand(3), 1, torch.zeros(2))
+    with pytest.raises(ValueError, match="fake has 3 logits, 1 of them NaN"):
+        calibrated(torch.zeros(2), torch.zeros(2), nan)

@@ -1,6 +1,7 @@
 """Shapes as volumes: isosurfaces, what is measured of them, points on them and pictures, against closed forms."""
 
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from assay.datasets.meshes import read_mesh
 from assay.harness.shading import DISTANCE, FIELD, dodecahedron, shade, turntable
 from assay.harness.surfaces import (
     Mesh,
@@ -25,7 +27,7 @@ from assay.harness.surfaces import (
     to_sdf,
     to_volume,
     voxel,
-    write_obj,
+    write_mesh,
 )
 
 
@@ -154,12 +156,55 @@ def test_fitted() -> None:
 
 def test_obj_file(tmp_path: Path) -> None:
     mesh = isosurface(on_grid(ball, 8))
-    write_obj(mesh, tmp_path / "ball.obj")
+    write_mesh(mesh, tmp_path / "ball.obj")
     rows = [line.split() for line in (tmp_path / "ball.obj").read_text().splitlines()]
     vertices = torch.tensor([[float(x) for x in row[1:]] for row in rows if row[0] == "v"])
     faces = torch.tensor([[int(x) - 1 for x in row[1:]] for row in rows if row[0] == "f"])
     torch.testing.assert_close(vertices, mesh.vertices, atol=1e-6, rtol=0)
     assert torch.equal(faces, mesh.faces)
+
+
+def test_ply_file(tmp_path: Path) -> None:
+    """Byte by byte, and as another reader has it."""
+    mesh = isosurface(on_grid(brick, 8))
+    write_mesh(mesh, tmp_path / "brick.ply")
+    head, _, body = (tmp_path / "brick.ply").read_bytes().partition(b"end_header\n")
+    assert f"element vertex {len(mesh.vertices)}\n".encode() in head
+    assert f"element face {len(mesh.faces)}\n".encode() in head
+    cut = 12 * len(mesh.vertices)
+    vertices = [struct.unpack_from("<3f", body, 12 * i) for i in range(len(mesh.vertices))]
+    faces = [struct.unpack_from("<B3i", body, cut + 13 * i) for i in range(len(mesh.faces))]
+    assert torch.equal(torch.tensor(vertices), mesh.vertices)
+    assert {face[0] for face in faces} == {3}
+    assert torch.equal(torch.tensor([face[1:] for face in faces]), mesh.faces)
+    assert len(body) == cut + 13 * len(mesh.faces)
+    again = read_mesh(tmp_path / "brick.ply")
+    assert len(again.faces) == len(mesh.faces)
+    assert enclosed_volume(again) == pytest.approx(enclosed_volume(mesh), rel=1e-6)
+
+
+def test_stl_file(tmp_path: Path) -> None:
+    mesh = isosurface(on_grid(ball, 8))
+    write_mesh(mesh, tmp_path / "ball.stl")
+    content = (tmp_path / "ball.stl").read_bytes()
+    (count,) = struct.unpack_from("<I", content, 80)
+    assert len(content) == 84 + 50 * count
+    assert count == len(mesh.faces)
+    for i, face in enumerate(mesh.faces):
+        normal, *corners = torch.tensor(struct.unpack_from("<12f", content, 84 + 50 * i)).view(4, 3)
+        assert torch.equal(torch.stack(corners), mesh.vertices[face])
+        a, b, c = corners
+        torch.testing.assert_close(normal, torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=0))
+        assert normal @ a > 0, "normals of a ball point outwards"
+
+
+def test_other_mesh_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in \.obj, \.ply, \.stl"):
+        write_mesh(isosurface(on_grid(ball, 8)), tmp_path / "ball.glb")
+    nothing = isosurface(torch.ones(8, 8, 8))
+    for suffix in (".obj", ".ply", ".stl"):
+        write_mesh(nothing, tmp_path / f"nothing{suffix}")
+    assert len((tmp_path / "nothing.stl").read_bytes()) == 84
 
 
 def test_directions() -> None:

@@ -198,3 +198,25 @@ def test_nothing_published_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_published_copy_is_not_compared_with_itself(tmp_path: Path, published: Path) -> None:
     assert "itself" in compare_with_published(published.parent.parent)
+
+
+def test_what_papers_print_belongs_to_the_experiments_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PUBLISHED", tmp_path)
+    assert len(module.from_papers("control")) == 0
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "control.csv").write_text("source,precision\narXiv:2407.08659,0.658\narXiv:2407.08659,\n")
+    assert module.from_papers("control_stylegan3").to_numpy().tolist() == [
+        ["arXiv:2407.08659", "0.658"], ["arXiv:2407.08659", ""],
+    ]  # fmt: skip
+    assert len(module.from_papers("quickstart")) == 0
+
+
+def test_what_the_paper_on_pseudo_density_prints_is_kept_as_printed() -> None:
+    found = module.from_papers("pseudo_density")
+    assert set(found.source) == {"arXiv:2407.08659"}
+    assert found["read"].str.startswith(("as printed", "digitised")).all()
+    assert found[["precision", "recall"]].astype(float).stack().between(0, 1).all()
+    tuned = found[(found.model == "StyleGAN3-T") & (found.setting == "w = 1.5")]
+    assert tuned[["precision", "recall", "fid"]].to_numpy().tolist() == [["0.657", "0.535", "2.73"]]

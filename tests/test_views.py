@@ -206,12 +206,19 @@ def test_a_generator_of_other_images_cannot_be_inverted(plain: Any) -> None:
         invert(plain, torch.rand(2, 3, 2, 2), "w")
 
 
-def test_a_residual_is_that_of_a_real_image(open_views: Open, with_encoder: Any) -> None:
+def test_a_residual_is_that_of_an_image(open_views: Open, with_encoder: Any, plain: Any) -> None:
     views = open_views(with_encoder)
-    for view in (View("fake", "residual"), View("real", "residual", encode="prior")):
-        with pytest.raises(ValueError, match="that of a real image"):
+    for view in (View("fake", "residual", encode="inversion"), View("real", "residual", encode="prior")):
+        with pytest.raises(ValueError, match="that of an image"):
             views.tensor(view, 0, 5)
+    with pytest.raises(ValueError, match="no encoder"):
+        open_views(plain).tensor(View("fake", "residual"), 0, 5)
     assert float(views.tensor(View("real", "residual"), 0, 5).max()) < 1e-10
+    assert float(views.tensor(View("fake", "residual"), 0, 5).max()) < 1e-10
+    with_encoder.encode = lambda images, how, seeds: 0 * images.flatten(1)  # then all become grey
+    found = open_views(with_encoder).tensor(View("fake", "residual"), 0, 7)
+    expected = (open_views(with_encoder).tensor(View("fake", "images"), 0, 7) - 0.5).square().mean((1, 2, 3))
+    assert torch.allclose(found[:, 0], expected)
 
 
 # What comes with a generator
@@ -256,3 +263,15 @@ def test_pictures_of_volumes_are_their_shaded_surfaces(open_views: Open, plain: 
     assert picture.dtype == torch.uint8
     assert picture[0, 0, 0, 0] == 255, "white behind"
     assert picture[0, 0, 64, 64] < 255
+
+
+def test_other_latents_are_seen_as_views_see_their_own(open_views: Open, with_encoder: Any) -> None:
+    views = open_views(with_encoder)
+    z = views.tensor(LATENT, 0, 300)
+    for through in ("images", "features", "recoded", "latent", "latent:z", "pixels"):
+        torch.testing.assert_close(views.seen(z, "z", through), views.tensor(View("fake", through), 0, 300))
+    torch.testing.assert_close(views.seen(z[7:9], "z", "features"), views.tensor(FEATURES, 0, 300)[7:9])
+    with pytest.raises(ValueError, match="these samples have codes in 'z' alone; 'latent:w' asks for others"):
+        views.seen(z, "z", "latent:w")
+    with pytest.raises(ValueError, match="without a discriminator"):
+        views.seen(z, "z", "discriminator")

@@ -81,6 +81,7 @@ def _verdict(partial: pd.DataFrame, shared: set[tuple[str, str]], held: str) -> 
     every, some, mixed, falling, nothing, undefined = answers.values()
     for score, part in partial.groupby("score"):
         own = part[[(score, signal) not in shared for signal in part.signal]]
+        own = own[own.value.notna()]
         rises = own.assign(up=own.low > 0).groupby("signal").up.all()
         up, down = bool((own.low > 0).any()), bool((own.high < 0).any())
         if own.value.isna().all():

@@ -1,6 +1,5 @@
 """How do paths of least energy differ from straight ones? The schemes of Laine 2018 between pairs of latents."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -49,7 +48,8 @@ def interpolate(
     its interval, also as paired difference to the straight path and, for equalised schemes, to the plain one. Rows are
     measured in the latent space, in all four distances and in those of `judges`, which no path was optimised for.
     Energies are those of images as decoded, neither clamped nor rounded; contrast and brightness those of clamped
-    images; `study.scores` see the frames between the ends as samples are stored, 8 bits deep.
+    images. `study.scores` and `study.sets` see the frames between the ends as samples are stored, 8 bits deep: the
+    scores each frame, the sets all frames of a row against as many real samples.
 
     spaces:    latent spaces, of those that the generator has; by default its first.
     features:  an extractor that shows its layers; "features" is the one of the run. judges: any extractors.
@@ -87,19 +87,21 @@ def _chosen(spaces: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 def _record_row(paths: Paths, row: str) -> None:
     """All records of one row."""
-    record = partial(_record, paths, row)
+    study, record = paths.study, partial(_record, paths, row)
+    scores = [paths.read_by(cell) for cell in study.cells(study.scores)]
+    sets = [paths.read_by(cell, as_many=True) for cell in study.cells(study.sets)]
     record("energy", "as decoded", lambda: _estimates(_energies(paths, row)))
     for part, (quantities, images) in PARTS.items():
         record(part, images, partial(_compared, row, partial(_some, paths, quantities)))
-    for cell in paths.study.cells(paths.study.scores):
-        here = dataclasses.replace(cell, views={name: paths.in_space(view) for name, view in cell.views.items()})
-        views = {f"{cell.label} {name}": view for name, view in here.views.items()}
-        scores = partial(_compared, row, partial(paths.scores, here))
-        record(f"score {cell.label}", "8 bits", scores, views, METRICS[cell.metric].version)
+    for part, cells, measure in (("score", scores, paths.scores), ("frames", sets, paths.frame_set)):
+        for cell in cells:
+            views = {f"{cell.label} {name}": view for name, view in cell.views.items()}
+            compute = partial(_compared, row, partial(measure, cell))
+            record(f"{part} {cell.label}", "8 bits", compute, views, METRICS[cell.metric].version)
     if row in SCHEMES:
         record("optimisation", "as decoded", partial(_optimisation, paths, row))
         params = {"columns": "iteration", "row": row, **paths.setting}
-        paths.study.record("energy_curve", VERSION, params, [], partial(_curve, paths, row), paths.views)
+        study.record("energy_curve", VERSION, params, [], partial(_curve, paths, row), paths.views)
 
 
 def _record(

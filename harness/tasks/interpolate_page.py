@@ -49,7 +49,7 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
     for (run, *values), part in add_run(found["interpolate"]).groupby(["run", *SETTING]):
         setting = dict(zip(SETTING, values, strict=True))
         numbers = {(r.row, r.quantity, r.of, r.against): r for _, r in part.iterrows() if r.value == r.value}
-        title, words = f"{run}, space {setting['space']}", observations(numbers)
+        title, words = f"{run}, space {setting['space']}, features {setting['features']}", observations(numbers)
         printed += [f"Paths of least energy, {title}:", *words]
         options = "; ".join(f"{name.replace('_', ' ')} {value or 'none'}" for name, value in setting.items())
         body += [html.heading(title, 3), html.items(words), html.paragraph(options, "note"), *_tables(numbers)]
@@ -139,6 +139,7 @@ def _tables(numbers: Numbers) -> list[str]:
     spaces.sort(key=[*("latent", *SCHEMES), *sorted(spaces)].index)
     starts = sorted({quantity for _, quantity, _, _ in numbers if quantity.startswith("energy ratio from")})
     scores = sorted({of for _, quantity, of, _ in numbers if quantity == "mean score"})
+    sets = sorted({of for _, quantity, of, _ in numbers if quantity == "frames"})
     own = ("improvement", "gradient", "least of all rows", "largest excess over the least", *starts, "calls")
     shape = ("jensen gap", "speed variation", "straightness", "turning", "departure")
     look = [(quantity, of) for quantity in ("contrast", "brightness") for of in ("middle", "mean", "least")]
@@ -156,6 +157,8 @@ def _tables(numbers: Numbers) -> list[str]:
         _grid(numbers, look),
         html.paragraph("Scores of the frames between the ends, 8 bits deep: mean over a path and worst frame"),
         _grid(numbers, [(quantity, of) for of in scores for quantity in ("mean score", "worst score")]),
+        html.paragraph("All frames between the ends of a row, 8 bits deep, against as many real samples (jackknife)"),
+        _grid(numbers, [("frames", of) for of in sets]),
     ]
 
 

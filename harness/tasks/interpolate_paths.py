@@ -31,17 +31,20 @@ from ...metrics.path_shape import (
     straightness,
     turning,
 )
+from ..evaluate import estimates
 from ..files import canonical
 from ..progress import track
-from ..protocols import Cell, Discriminating, Encoder, Extractor, Layered, View
+from ..protocols import Cell, Estimate, Extractor, Layered, View
 from ..registry import METRICS
 from ..store import ScoreKey
 from ..study import Study
 from .interpolate_page import FRAMES, LINEAR, SCHEMES, SETTING, SLERP
 
+TOGETHER = 16
+"""Pairs that are optimised together, and kept when they are found: a run that is stopped loses no more."""
 DETOURED = 16
 """Pairs that are optimised again from other starts."""
-VERSION = 1
+VERSION = 2
 
 Measured = Mapping[tuple[str, str], Tensor]
 """A number [P] for each pair, by the quantity and what it is measured in."""
@@ -128,9 +131,19 @@ class Paths:
         views = {"ends": View("fake", f"latent:{self.space}"), "features": View("fake", self.features)}
         return views | {name: View("fake", name) for name in self.judges}
 
-    def in_space(self, view: View) -> View:
-        """A metric's latent space is the one that the path runs through."""
-        return dataclasses.replace(view, through=f"latent:{self.space}") if view.through == "latent" else view
+    def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
+        """A cell whose latent space is the one that the path runs through; `as_many` reals as there are frames."""
+        here = {"latent": f"latent:{self.space}", "features": self.study.views.features}
+        frames = self.pairs * (self.segments - 1)
+        views = {
+            name: dataclasses.replace(
+                view,
+                through=here.get(view.through, view.through),
+                n=frames if as_many and view.of != "fake" else view.n,
+            )
+            for name, view in cell.views.items()
+        }
+        return dataclasses.replace(cell, views=views)
 
     @property
     def setting(self) -> dict[str, str | int | float]:
@@ -158,20 +171,32 @@ class Paths:
         return self.optimised(row).path
 
     def optimised(self, row: str, start: int = 0) -> OptimisedPath:
-        """The path of a scheme, kept in the store; those of other starts for the first pairs only."""
-        few = self.pairs if start == 0 else DETOURED
-        a, b = self.ends[0][:few], self.ends[1][:few]
-        params = {**self.setting, "row": row, "start": start}
-        digests = {name: self.study.views.digest(view, self.study.seed, len(a)) for name, view in self.views.items()}
-        key = ScoreKey("optimise_path", VERSION, canonical(params), tuple(sorted(digests.items())))
+        """The paths of a scheme; those of other starts for the first DETOURED pairs only."""
+        few = self.pairs if start == 0 else min(self.pairs, DETOURED)
+        parts = [self._optimised(row, start, slice(i, min(i + TOGETHER, few))) for i in range(0, few, TOGETHER)]
+        paths, histories, gradients, calls = zip(*parts, strict=True)
+        return OptimisedPath(torch.cat(paths), torch.cat(histories), torch.cat(gradients), sum(calls))
+
+    def _optimised(self, row: str, start: int, pairs: slice) -> OptimisedPath:
+        """The paths of some pairs, kept in the store under all that they depend on, and nothing else."""
+        a, b = self.ends[0][pairs], self.ends[1][pairs]
+        names = ["space", "power", "segments", "iterations", "rate", "sphere", "pairs"]
+        if row.startswith("~"):
+            names += ["equalised_per", "equalised_to"] if row.endswith("feature") else ["equalised_per"]
+        params = {name: self.setting[name] for name in names} | {"row": row, "start": start, "first": pairs.start}
+        views = [("ends", 2 * self.pairs)] + ([("features", len(a))] if row.endswith("feature") else [])
+        digests = [(name, self.study.views.digest(self.views[name], self.study.seed, n)) for name, n in views]
+        key = ScoreKey("optimise_path", VERSION, canonical(params), tuple(digests))
 
         def make() -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-            what = f"{row} paths, space {self.space}" + (f", start {start}" if start else "")
-            with track(what, self.levels * self.iterations, "iterations") as advance:
+            which = f"{pairs.start + 1} to {pairs.stop} of {self.pairs}" + (f", start {start}" if start else "")
+            with track(
+                f"{row} paths, space {self.space}, {which}", self.levels * self.iterations, "iterations"
+            ) as advance:
                 found = optimise_path(
                     self._decode, a, b, self.distances[row], power=self.power, levels=self.levels,
                     iterations=self.iterations, rate=self.rate, radius=self.radius, chunk=self.chunk,
-                    middle=None if start == 0 else self._detour(a, b, start), advance=advance,
+                    middle=None if start == 0 else self._detour(start)[pairs], advance=advance,
                 )  # fmt: skip
             calls = torch.full((len(a), 1), found.calls)
             columns = (found.path.flatten(1), found.energy, found.gradient[:, None], calls)
@@ -184,8 +209,9 @@ class Paths:
             path.to(a.dtype).view(len(a), -1, *a.shape[1:]), history, gradient.squeeze(1), int(calls[0, 0])
         )
 
-    def _detour(self, a: Tensor, b: Tensor, start: int) -> Tensor:
-        """A middle that lies half the distance of the ends away from their mean, in a random direction."""
+    def _detour(self, start: int) -> Tensor:
+        """Middles of all pairs that lie half the distance of the ends away from their mean, in a random direction."""
+        a, b = self.ends
         noise = np.random.default_rng([self.study.seed, start]).standard_normal(a.shape)
         direction = torch.from_numpy(noise).to(a).flatten(1)
         reach: Tensor = (b - a).flatten(1).norm(dim=1, keepdim=True) / 2
@@ -236,14 +262,8 @@ class Paths:
     def scores(self, cell: Cell, row: str) -> Measured:
         """A score of the frames between the ends: its mean over a path, and its worst value there."""
         if (cell.label, row) not in self._scores:
-            whole = {name: view for name, view in cell.views.items() if view.of != "fake"}
-            inputs = {
-                name: self.study.views.tensor(view, self.study.seed, self.study.n) for name, view in whole.items()
-            }
-            fake = {name: self._frames_through(row, view) for name, view in cell.views.items() if name not in whole}
             metric = METRICS[cell.metric]
-            scores = metric.function(**{name: (inputs | fake)[name] for name in cell.views}, **cell.params)
-            on_path = scores.view(self.pairs, -1)
+            on_path = metric.function(**self._inputs(cell, row), **cell.params).view(self.pairs, -1)
             found = {("mean score", cell.label): on_path.nanmean(1)}
             if metric.better != "neither":
                 sign = 1 if metric.better == "higher" else -1
@@ -252,29 +272,50 @@ class Paths:
             self._scores[cell.label, row] = found
         return self._scores[cell.label, row]
 
+    def frame_set(self, cell: Cell, row: str) -> Measured:
+        """A set metric T of the frames between the ends of all pairs, as a number for each pair.
+
+        These are the pseudo-values P T - (P - 1) T_i of the jackknife (Tukey 1958), T_i without the frames of pair i:
+        their mean is T less its bias of order 1 / P, their spread that over pairs, since frames of one path are alike.
+        Of a share, such as precision, they are the shares of each path.
+        """
+        if (cell.label, row) not in self._scores:
+            metric, inputs = METRICS[cell.metric], self._inputs(cell, row)
+
+            def of(kept: Tensor) -> Mapping[str, Estimate]:
+                frames = kept.repeat_interleave(self.segments - 1)
+                parts = {name: x[frames] if cell.views[name].of == "fake" else x for name, x in inputs.items()}
+                return estimates(cell.metric, metric.function(**parts, **cell.params), self.pairs)
+
+            whole = of(torch.ones(self.pairs, dtype=torch.bool))
+            without = [of(torch.arange(self.pairs) != pair) for pair in range(self.pairs)]
+            spaces = ", ".join(dict.fromkeys(view.through for view in cell.views.values()))
+            self._scores[cell.label, row] = {
+                ("frames", f"{cell.label.replace(cell.metric, name, 1)} in {spaces}"): torch.tensor(
+                    [self.pairs * value.value - (self.pairs - 1) * part[name].value for part in without],
+                    dtype=torch.float64,
+                )
+                for name, value in whole.items()
+            }
+        return self._scores[cell.label, row]
+
+    def _inputs(self, cell: Cell, row: str) -> dict[str, Tensor]:
+        """What a metric reads, the frames between the ends of all pairs being the generated samples."""
+        study = self.study
+        return {
+            name: self._frames_through(row, view)
+            if view.of == "fake"
+            else study.views.tensor(view, study.seed, study.n)
+            for name, view in cell.views.items()
+        }
+
     @torch.no_grad()
     def _frames_through(self, row: str, view: View) -> Tensor:
         """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
-        generator, through = self.study.views.generator, view.through.partition(":")[0]
-        codes = self.path(row)[:, 1:-1].flatten(0, 1)
-        if through == "latent":
-            if view.through != f"latent:{self.space}":
-                raise ValueError(f"this path runs through {self.space}; of {view.through} it has no codes")
-            return codes
-        if (row, through) not in self._seen:
-            parts = []
-            for part in torch.split(codes, self.chunk):
-                images = _stored(self._decode(part)).float() / 255
-                if through == "images":
-                    parts.append(images)
-                elif through == "recoded" and isinstance(generator, Encoder):
-                    parts.append(generator.encode(images, "mean", ()))
-                elif through == "discriminator" and isinstance(generator, Discriminating):
-                    parts.append(generator.discriminate(images)[:, None])
-                else:
-                    parts.append(self.study.views.extractor(through)(images))
-            self._seen[row, through] = torch.cat(parts)
-        return self._seen[row, through]
+        if (row, view.through) not in self._seen:
+            codes = self.path(row)[:, 1:-1].flatten(0, 1)
+            self._seen[row, view.through] = self.study.views.seen(codes, self.space, view.through)
+        return self._seen[row, view.through]
 
 
 def _stored(images: Tensor) -> Tensor:

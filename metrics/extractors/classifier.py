@@ -1,7 +1,8 @@
-"""Two small classifiers trained on a data set's own labels.
+"""Classifiers trained on a data set's own labels.
 
-`classifier` gives features (the layer before the last). `judge` has another architecture and another seed and is used
-only to judge quality: nothing that produces a score may see it.
+`classifier` gives features (the layer before the last), and so does `resnet12`, larger and for few-shot studies.
+`judge` has another architecture and another seed and is used only to judge quality: nothing that produces a score may
+see it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,22 +15,34 @@ from ...harness.files import digest
 from ...harness.protocols import Dataset, Extractor
 from ...harness.registry import extractor, trainer
 from ...harness.weights import find_weights, read_weights
+from .resnet12 import Block, ResNet12
 
 FEATURES = 64
+SKETCH = 8
+"""Points an axis of the coarse image that the features are asked for in training."""
+AT_ONCE = 250
+"""Images assessed at a time."""
+
+LAYERS = {
+    2: (nn.Conv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
+    3: (nn.Conv3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d, nn.BatchNorm3d),
+}
+"""Of images, and of volumes; those of volumes start with 8 features a point, not 32: there are so many points."""
 
 
 class PlainNetwork(nn.Module):
     """Convolutions and max pools to at most 7 pixels, a hidden layer of 64 features, logits."""
 
-    def __init__(self, channels: int, size: int, classes: int):
+    def __init__(self, channels: int, size: int, classes: int, dimensions: int = 2):
         super().__init__()
+        convolution, pool, average, _ = LAYERS[dimensions]
         layers: list[nn.Module] = []
-        width = 32
+        width = 32 if dimensions == 2 else 8
         while size > 7:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += [convolution(channels, width, 3, padding=1), nn.ReLU(), pool(2, ceil_mode=True)]
             channels, width, size = width, min(2 * width, 64), (size + 1) // 2
-        layers += [nn.Conv2d(channels, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten()]
-        self.features = nn.Sequential(*layers, nn.Dropout(0.25), nn.Linear(64 * 9, FEATURES), nn.ReLU())
+        layers += [convolution(channels, 64, 3, padding=1), nn.ReLU(), average(3), nn.Flatten()]
+        self.features = nn.Sequential(*layers, nn.Dropout(0.25), nn.Linear(64 * 3**dimensions, FEATURES), nn.ReLU())
         self.last = nn.Linear(FEATURES, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -38,13 +51,14 @@ class PlainNetwork(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + two normalised 3×3 convolutions of x."""
+    """x + two normalised convolutions of x, 3 points an axis."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dimensions: int = 2):
         super().__init__()
+        convolution, _, _, norm = LAYERS[dimensions]
         self.body = nn.Sequential(
-            nn.BatchNorm2d(width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, bias=False),
+            norm(width), nn.SiLU(), convolution(width, width, 3, padding=1, bias=False),
+            norm(width), nn.SiLU(), convolution(width, width, 3, padding=1, bias=False),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,25 +68,30 @@ class Residual(nn.Module):
 class ResidualNetwork(nn.Module):
     """A narrow residual network with global average pooling; logits."""
 
-    def __init__(self, channels: int, size: int, classes: int):
+    def __init__(self, channels: int, size: int, classes: int, dimensions: int = 2):
         super().__init__()
+        convolution, _, average, norm = LAYERS[dimensions]
         layers: list[nn.Module] = []
-        width = 32
+        width = 32 if dimensions == 2 else 8
         while size > 7:
-            layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), Residual(width)]
+            layers += [convolution(channels, width, 3, stride=2, padding=1), Residual(width, dimensions)]
             channels, width, size = width, min(2 * width, 96), (size + 1) // 2
-        layers += [nn.Conv2d(channels, width, 3, padding=1), Residual(width)]
-        layers += [nn.BatchNorm2d(width), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+        layers += [convolution(channels, width, 3, padding=1), Residual(width, dimensions)]
+        layers += [norm(width), nn.SiLU(), average(1), nn.Flatten(), nn.Linear(width, classes)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)  # type: ignore[no-any-return]
 
 
-NETWORKS: dict[str, type[PlainNetwork] | type[ResidualNetwork]] = {"classifier": PlainNetwork, "judge": ResidualNetwork}
+NETWORKS: dict[str, type[PlainNetwork] | type[ResidualNetwork] | type[ResNet12]] = {
+    "classifier": PlainNetwork,
+    "judge": ResidualNetwork,
+    "resnet12": ResNet12,
+}
 
-STAGE_ENDS = (nn.ReLU, Residual)
-"""What a stage of convolutions ends with in the one network and in the other."""
+STAGE_ENDS = (nn.ReLU, Residual, Block)
+"""What a stage of convolutions ends with in each of the networks."""
 
 
 class Classifier:
@@ -80,35 +99,36 @@ class Classifier:
 
     def __init__(self, family: str, dataset: str, path: str):
         tensors, architecture, sha256 = read_weights(find_weights("extractor", family, dataset, path), family)
-        self.channels, self.size = architecture["channels"], architecture["size"]
-        self.network = NETWORKS[family](self.channels, self.size, architecture["classes"])
+        self.taken = (architecture["channels"], *(architecture["size"],) * architecture.get("dimensions", 2))
+        self.network = NETWORKS[family](**{key: value for key, value in architecture.items() if key != "family"})
         self.network.load_state_dict(tensors)
         self.network.eval().requires_grad_(False)
-        if isinstance(self.network, PlainNetwork):
-            self.layer, shown = self.network.features, "last hidden layer"
-        else:
+        if isinstance(self.network, ResidualNetwork):
             self.layer, shown = self.network.layers, "logits"
+        else:
+            self.layer, shown = self.network.features, "last hidden layer"
         self.family, self.fingerprint = family, digest(family, 1, sha256)
-        self.preprocessing = f"none, {family} at {self.size}x{self.size}, {shown}; weights of sha256 {sha256}"
+        size = "x".join(map(str, self.taken[1:]))
+        self.preprocessing = f"none, {family} at {size}, {shown}; weights of sha256 {sha256}"
 
     def __call__(self, images: Tensor) -> Tensor:
         features: Tensor = self._placed(images)(images)
         return features
 
     def layers(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What each stage of convolutions puts out, [N, width, h, w], by name: stage1, stage2, and so on."""
+        """What each stage of convolutions puts out, [N, width, ...], by name: stage1, stage2, and so on."""
         found: dict[str, Tensor] = {}
         for module in self._placed(images):
             images = module(images)
-            if isinstance(module, STAGE_ENDS) and images.ndim == 4:
+            if isinstance(module, STAGE_ENDS) and images.ndim > 2:
                 found[f"stage{len(found) + 1}"] = images
         return found
 
     def _placed(self, images: Tensor) -> nn.Sequential:
         """The layers on the device of the images, which must have the size of those of the training."""
-        expected, got = (self.channels, self.size, self.size), tuple(images.shape[1:])
-        if got != expected:
-            raise ValueError(f"{self.family} was trained on images {expected}, these are {got}")
+        got = tuple(images.shape[1:])
+        if got != self.taken:
+            raise ValueError(f"{self.family} was trained on images {self.taken}, these are {got}")
         return self.layer.to(images.device)
 
 
@@ -124,56 +144,110 @@ def judge(dataset: str, path: str = "zoo") -> Extractor:
     return Classifier("judge", dataset, path)
 
 
-class ClassifierTraining:
-    """Cross-entropy with Adam; the rate falls to 0 along a cosine; images shifted by up to 1 pixel in 14."""
+@extractor
+def resnet12(dataset: str, path: str = "zoo") -> Extractor:
+    """Features [N, 8 · width] of ResNet-12: the mean over space of its last block."""
+    return Classifier("resnet12", dataset, path)
 
-    def __init__(self, family: str, data: Dataset, epochs: int, batch: int, rate: float, seed: int):
+
+class ClassifierTraining:
+    """Cross-entropy with Adam; the rate falls to 0 along a cosine; images shifted by up to 1 pixel in 14.
+
+    sketch: weight of a second task, to tell the image from the features, linearly, on SKETCH points an axis; its error
+    is the share of the variance that is left. What the labels do not tell then stays in the features.
+    shape: what a network is made of besides its channels, size and number of classes.
+    """
+
+    def __init__(
+        self, family: str, data: Dataset, epochs: int, batch: int, rate: float, seed: int, sketch: float = 0.0,
+        **shape: int,
+    ):  # fmt: skip
         sample = data.take("train", 0, 1)
         if sample.labels is None:
             raise ValueError(f"data set {data.name!r} has no labels: a classifier cannot be trained on it")
         channels, size = sample.images.shape[1:3]
+        if sample.images.ndim == 5:
+            if family not in ("classifier", "judge"):
+                raise ValueError(f"{family} takes images, and {data.name!r} holds volumes: train extractor=classifier")
+            shape = {**shape, "dimensions": 3}
         torch.manual_seed(seed)
-        self.architecture = {"family": family, "channels": channels, "size": size, "classes": len(data.classes)}
-        self.network = NETWORKS[family](channels, size, len(data.classes))
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-3)
+        self.architecture = {
+            "family": family,
+            "channels": channels,
+            "size": size,
+            "classes": len(data.classes),
+            **shape,
+        }
+        self.network = NETWORKS[family](channels, size, len(data.classes), **shape)
+        if sample.images.ndim == 5:
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.sketch, self.draw = sketch, nn.Linear(FEATURES, channels * SKETCH ** (sample.images.ndim - 2))
+        learned = [*self.network.parameters(), *(self.draw.parameters() if sketch else ())]
+        self.optimiser = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-3)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.epochs, self.batch, self.shift = epochs, batch, size // 14
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler]:
-        return {"network": self.network, "optimiser": self.optimiser, "schedule": self.schedule}
+        drawing = {"draw": self.draw} if self.sketch else {}
+        return {"network": self.network, "optimiser": self.optimiser, "schedule": self.schedule, **drawing}
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
         self.network.train()
+        self.draw.to(next(self.network.parameters()).device)
         for images, labels in batches:
             assert labels is not None
-            down, right = (int(torch.randint(-self.shift, self.shift + 1, ())) for _ in range(2))
-            logits = self.network(images.roll((down, right), dims=(2, 3)))
-            loss = F.cross_entropy(logits, labels)
+            axes = tuple(range(2, images.ndim))
+            shift = tuple(int(torch.randint(-self.shift, self.shift + 1, ())) for _ in axes)
+            losses = self._losses(images.roll(shift, axes), labels)
             self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            (losses["cross_entropy"] + self.sketch * losses.get("left", 0)).backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            yield {"cross_entropy": loss.item(), "accuracy": (logits.argmax(1) == labels).float().mean().item()}
+            yield {key: loss.item() for key, loss in losses.items()}
         self.schedule.step()
+
+    def _losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        left: dict[str, Tensor] = {}
+        if self.sketch and isinstance(self.network, PlainNetwork):
+            features = self.network.features(images)
+            logits, left = self.network.last(features), {"left": self._left(features, images)}
+        else:
+            logits = self.network(images)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return {"cross_entropy": F.cross_entropy(logits, labels), **left, "accuracy": accuracy}
+
+    def _left(self, features: Tensor, images: Tensor) -> Tensor:
+        """The share of the variance of coarse images that the features do not tell, 0 at best."""
+        coarse = F.interpolate(images, size=(SKETCH,) * (images.ndim - 2), mode="area").flatten(1)
+        left: Tensor = (self.draw(features) - coarse).square().sum() / (coarse - coarse.mean(0)).square().sum()
+        return left
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
         """Accuracy and cross-entropy on the test split."""
         assert labels is not None
         self.network.eval()
-        logits = self.network(images)
+        logits = torch.cat([self.network(part) for part in torch.split(images, AT_ONCE)])
         accuracy = (logits.argmax(1) == labels).float().mean()
         return {"accuracy": float(accuracy), "cross_entropy": float(F.cross_entropy(logits, labels))}
 
 
 @trainer("classifier")
 def train_classifier(
-    data: Dataset, seed: int, epochs: int = 12, batch: int = 128, rate: float = 1e-3
+    data: Dataset, seed: int, epochs: int = 12, batch: int = 128, rate: float = 1e-3, sketch: float = 0.0
 ) -> ClassifierTraining:
-    """Train the feature network on the labels of a data set."""
-    return ClassifierTraining("classifier", data, epochs, batch, rate, seed)
+    """Train the feature network on the labels of a data set; sketch: weight of telling the image coarsely as well."""
+    return ClassifierTraining("classifier", data, epochs, batch, rate, seed, sketch)
 
 
 @trainer("judge")
 def train_judge(data: Dataset, seed: int, epochs: int = 12, batch: int = 128, rate: float = 2e-3) -> ClassifierTraining:
     """Train the independent judge on the labels of a data set; it never shares a seed with the classifier."""
     return ClassifierTraining("judge", data, epochs, batch, rate, seed + 1000)
+
+
+@trainer("resnet12")
+def train_resnet12(
+    data: Dataset, seed: int, epochs: int = 4, batch: int = 128, rate: float = 2e-3, width: int = 16
+) -> ClassifierTraining:
+    """Train ResNet-12 on the labels of a data set. Published ones have width 64 and see images of 80 pixels."""
+    return ClassifierTraining("resnet12", data, epochs, batch, rate, seed, width=width)

@@ -1,0 +1,114 @@
+"""Held-out samples, some with a known fault, in a generator's place: which scores find those?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..harness.files import digest
+from ..harness.protocols import Dataset, Generator, Known, Samples, Split, Truth
+from ..harness.registry import DATASETS, GENERATORS, generator
+from .held_out import Encoded, HeldOut, open_held_out
+
+
+class Spoiled:
+    """The held-out images of a data set, a share of them blurred, noisy or covered in part; image i depends on i alone.
+
+    Blurred by a Gaussian of a 14th of the side; noisy by 0.25 of the range; covered by a grey square of a third of the
+    side at a random place. How typical an image is, is not known.
+    """
+
+    states: Sequence[str] = ("sound", "blurred", "noisy", "covered")
+
+    def __init__(self, data: Dataset, share: float):
+        self.data, self.share = data, share
+        self.name, self.classes = data.name, data.classes
+        self.kinds: Sequence[str] = tuple(data.classes) or ("",)
+        self.fingerprint = digest("spoiled", 1, data.fingerprint, share)
+
+    def count(self, split: Split) -> int:
+        return self.data.count(split)
+
+    def take(self, split: Split, start: int, stop: int) -> Samples:
+        images, labels = self.data.take(split, start, stop)
+        found = [self._spoiled(image, start + i) for i, image in enumerate(images)]
+        return Samples(torch.stack(found), labels)
+
+    def truth(self, numbers: Sequence[int]) -> Truth:
+        states = [self._drawn(number)[0] for number in numbers]
+        labels = [self.data.take("test", number, number + 1).labels for number in numbers]
+        kinds = [0 if label is None else int(label) for label in labels]
+        return Truth(torch.tensor(states), torch.tensor(kinds), torch.full((len(states),), torch.nan).double())
+
+    def _drawn(self, number: int) -> tuple[int, np.random.Generator]:
+        rng = np.random.default_rng((number, len(self.states)))
+        chosen = int(rng.integers(1, len(self.states)))
+        return (chosen if rng.random() < self.share else 0), rng
+
+    def _spoiled(self, image: Tensor, number: int) -> Tensor:
+        state, rng = self._drawn(number)
+        spoil = {"blurred": _blurred, "noisy": _noisy, "covered": _covered}.get(self.states[state])
+        if spoil is None:
+            return image
+        return (spoil(image.float() / 255, rng).clamp(0, 1) * 255).round().byte()
+
+
+def _blurred(image: Tensor, rng: np.random.Generator) -> Tensor:
+    std = image.shape[-1] / 14
+    reach = min(int(3 * std), image.shape[-1] - 1)
+    kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * std**2))
+    kernel = (kernel / kernel.sum())[None, None, None]
+    rows = F.conv2d(F.pad(image[:, None], (reach, reach, 0, 0), "reflect"), kernel)
+    both = F.conv2d(F.pad(rows, (0, 0, reach, reach), "reflect"), kernel.transpose(2, 3))
+    return both[:, 0]
+
+
+def _noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
+    return image + 0.25 * torch.from_numpy(rng.standard_normal(image.shape, np.float32))
+
+
+def _covered(image: Tensor, rng: np.random.Generator) -> Tensor:
+    side = max(1, image.shape[-1] // 3)
+    top, left = (int(rng.integers(0, size - side + 1)) for size in image.shape[1:])
+    covered = image.clone()
+    covered[:, top : top + side, left : left + side] = 0.5
+    return covered
+
+
+class Faulty(Encoded):
+    """Samples that are shown with their codes, and what is wrong with each."""
+
+    def __init__(self, samples: HeldOut, known: Known, model: Generator):
+        super().__init__(samples.shown("faulty"), model)
+        self.states, self.kinds, self.first, self.known = known.states, known.kinds, samples.first, known
+
+    def truth(self, numbers: Sequence[int]) -> Truth:
+        return self.known.truth([self.first + number for number in numbers])
+
+
+@generator
+def faulty(dataset: str, share: float = 0.5, encoder: str = "auto") -> Generator:
+    """Held-out samples, a share of them with a fault, shown as generated ones with their codes; n is at most all.
+
+    A data set that breaks its samples itself (option `broken`) does so; images are blurred, noisy or covered in part.
+    Sound images are those of the held-out split: leave metrics out that compare with it.
+
+    encoder: the generator of the zoo that finds their latent codes; "auto" is `sdf_vae` for shapes, `vae` for images.
+
+    Raises ValueError for a share outside [0, 1], and as `held_out` does.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"generator.faulty.share={share} must be in [0, 1]")
+    options: Mapping[str, float] = {"broken": share} if "broken" in DATASETS[dataset].options else {}
+    samples = open_held_out(dataset, **options)
+    shapes = samples.load([0]).ndim == 5
+    model = GENERATORS[("sdf_vae" if shapes else "vae") if encoder == "auto" else encoder].function(dataset)
+    if isinstance(samples.data, Known):
+        return Faulty(samples, samples.data, model)
+    if shapes:
+        raise ValueError(f"data set {dataset!r} does not know what is wrong with its shapes; use sdf_primitives")
+    spoiled = Spoiled(samples.data, share)
+    return Faulty(replace(samples, data=spoiled), spoiled, model)
