@@ -207,6 +207,7 @@ def open_study(
         features = "classifier" if (ZOO / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
     require_writable(folder)
+    torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
     return Study(
         experiment=folder.name,
         generator=label(generator_name, GENERATORS[generator_name].options, _named(generator_options, model)),
