@@ -71,7 +71,8 @@ def main() -> None:
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "report": _report, "list": _list, "train": _train
     }  # fmt: skip
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    asked = {"-h", "--help"} & set(arguments)
+    if not arguments or arguments[0] == "help" or (asked and arguments[0] not in ("run", "train")):  # those are Hydra's
         print(HELP)
         sys.exit(0)
     if arguments[0] == "--version":

@@ -427,6 +427,13 @@ def pictures(assay: Shell) -> Path:
     return path
 
 
+def test_every_command_answers_help(assay: Shell) -> None:
+    for arguments in (["--help"], ["report", "--help"], ["list", "-h"]):
+        finished = assay(*arguments)
+        assert finished.returncode == 0
+        assert "assay report [DIR]" in finished.stdout
+
+
 def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> None:
     """Without a data set the generator is looked at alone, by every metric that needs no real samples."""
     finished = assay("run", "generator=replay", f"generator.path={pictures}", "n=40", "features=pixels", "out=alone")
