@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .episodes import Episodes
@@ -118,7 +119,8 @@ def logistic_regression(
             y += [torch.full((len(part),), way) for way, part in enumerate(of_way)]
             weight += [torch.full((len(part),), 1 / len(part)) for part in of_way]
         model = LogisticRegression(C=regularisation, max_iter=1000)
-        model.fit(torch.cat(x).numpy(), torch.cat(y).numpy(), torch.cat(weight).numpy())
+        with threadpool_limits(1):  # a fit takes milliseconds: threads would wait for each other longer than that
+            model.fit(torch.cat(x).numpy(), torch.cat(y).numpy(), torch.cat(weight).numpy())
         answers = model.predict(unit[query.flatten()].numpy())
         accuracy[e] = float(np.mean(answers == np.arange(ways).repeat(query.shape[1])))
     return accuracy
