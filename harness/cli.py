@@ -121,7 +121,7 @@ def _job(plain: dict[str, Any], swept: bool = False) -> None:
     swept: the metric is one of many that nobody named: it is left out where it is not made for these samples.
     """
     discover()
-    metrics, tasks = plain.get("metric") or {}, plain.get("task") or {}
+    metrics, tasks = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "task"))
     study = _open(plain)
     if not metrics and not tasks:
         metrics, tasks = {name: {} for name in study.answerable()}, {"samples": {}}
@@ -134,6 +134,11 @@ def _job(plain: dict[str, Any], swept: bool = False) -> None:
         study.evaluate(study.cell(name, **changes, **(options or {})))
     for name, options in tasks.items():
         TASKS[name].function(study, **(options or {}))
+
+
+def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Those of {name: options} that were chosen: an experiment also sets options of tasks that the user left out."""
+    return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
 
 
 def _open(config: dict[str, Any]) -> Study:

@@ -1,6 +1,7 @@
 """Train what a trainer declares: progress, checkpoint and samples after every epoch, weights and a card at the end."""
 
 import io
+import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def train(
 ) -> Path:
     """Train `name` on a data set, or go on where a killed training stopped. Returns the path of the weights.
 
-    Every epoch draws from its own seed, so a resumed training ends with the same weights as an undisturbed one.
+    Every epoch draws from its own seed, so a resumed training ends with the same weights as an undisturbed one. Weights
+    that the same training has made already are left as they are.
 
     tag:       added to the names of all files. images: training images an epoch, by default all there are.
     snapshots: keep the weights of every epoch, each with its card.
@@ -101,12 +103,16 @@ def train(
     overrides += importance.given if importance else []
     start = _start(name, options, data)
     settings = digest(name, sorted(overrides), data.fingerprint, seed, *start.values())
+    if _made_by(path, settings):
+        say(f"{path} is there already, made by the same training; to make it again, delete it")
+        return path
     card = {
         "command": " ".join(["assay train", f"trainer={name}", *chosen, f"seed={seed}", *overrides]),
         "architecture": dict(training.architecture),
         "parameters": sum(p.numel() for p in training.network.parameters()),
         "data": {"name": data.name, "fingerprint": data.fingerprint, "images": available},
         "seed": seed,
+        "settings": settings,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "device": device.type},
         **({"start": start} if start else {}),
         **({"importance": dict(importance.found)} if importance else {}),
@@ -139,6 +145,12 @@ def train(
     checkpoint.unlink(missing_ok=True)
     say(f"{path}: " + ", ".join(f"test {key} {value:.4f}" for key, value in test.items()))
     return path
+
+
+def _made_by(path: Path, settings: str) -> bool:
+    """Whether finished weights are there, and by their card from a training with these settings."""
+    card = path.with_suffix(".json")
+    return path.is_file() and card.is_file() and json.loads(card.read_text()).get("settings") == settings
 
 
 def _rows(available: int, count: int, importance: Importance | None) -> Rows:

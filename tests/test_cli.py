@@ -9,14 +9,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from assay.harness import cli
 from assay.harness.cli import main
-from assay.harness.registry import PLUGINS
+from assay.harness.registry import PLUGINS, TASKS, discover
 
 ASSAY = Path(sys.executable).with_name("assay")
+discover()
 TINY = ("dataset=digits", "n=60", "device=cpu")
 CELLS = ("run", "metric=[precision,recall,latent_density]", *TINY)
 SCORES = "scores=[latent_density,rarity,random_score]"
@@ -48,6 +51,9 @@ SMALLER = {
         *(f"task.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
         *(f"task.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
         *(f"task.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
+        *(f"task.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "groups=3", "curve=20")),
+        *("task.fine_tune.trainers.stylegan2.epochs=1", "task.fine_tune.trainers.stylegan2.images=64"),
+        *("task.fine_tune.trainers.latent_diffusion.epochs=1", "task.fine_tune.trainers.latent_diffusion.images=64"),
     ),
     **{
         f"pseudo_density_{name}": (
@@ -484,6 +490,17 @@ def test_every_experiment_composes_and_runs_on_a_tiny_setting(assay: Shell, name
     assert finished.returncode == 0, finished.stderr
     assert f"page: experiments/{name}/report.html" in finished.stdout
     assert "published tables" in finished.stderr
+
+
+def test_of_an_experiment_only_the_tasks_that_are_chosen_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An experiment sets options of all its tasks; those that the user leaves out stay out."""
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.chdir(tmp_path)
+    for overrides, tasks in ((["task=[tradeoff]"], ["tradeoff"]), ([], ["fine_tune", "perturb", "tradeoff"])):
+        found: list[dict[str, Any]] = []
+        cli._hydra("evaluate", ["experiment=pseudo_density", *overrides], found.append)
+        assert len(found) == 3, "one for each generator"
+        assert all(sorted(cli._chosen(config["task"], TASKS)) == tasks for config in found)
 
 
 @pytest.mark.parametrize("name", ["stylegan3", "adm"])

@@ -164,6 +164,23 @@ def test_without_a_start_or_weights_the_epoch_is_that_of_all_images(digits: Data
     assert named.read_bytes() == whole.read_bytes()
 
 
+def test_a_finished_training_is_not_done_again(
+    digits: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100)
+    content, card = path.read_bytes(), path.with_suffix(".json")
+    made = path.stat().st_mtime_ns
+    assert train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100) == path
+    assert "is there already, made by the same training; to make it again, delete it" in capfd.readouterr().err
+    assert path.stat().st_mtime_ns == made
+    train("latent_diffusion", START["latent_diffusion"], digits, 1, tmp_path, CPU, images=100)
+    assert path.read_bytes() != content, "another seed is another training"
+    card.unlink()
+    train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100)
+    assert path.read_bytes() == content
+    assert card.is_file()
+
+
 class Killed(BaseException):
     pass
 

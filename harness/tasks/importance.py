@@ -27,6 +27,7 @@ def by_pseudo_density(
     through: str,
     k: int,
     network: int,
+    known: tuple[Extractor, Tensor] | None = None,
 ) -> Importance | None:
     """Weights of the training images and the choice among generated ones; None where nothing is weighed.
 
@@ -35,7 +36,8 @@ def by_pseudo_density(
     `DensityNetwork` of so many epochs predicts, or by the exact one for network=0.
 
     selective:   whether the training learns from samples of its own. weight_fake: None is 1 / weight_real for such a
-    training, as in the paper, and 1 for others. through: the feature space.
+    training, as in the paper, and 1 for others. through: the feature space; known: its extractor, and the features of
+    all training images in it, where they are at hand.
     Raises ValueError for weights that are not positive, a tau outside (0, 1), or a weight_fake that has no use.
     """
     if weight_fake is None:
@@ -51,14 +53,14 @@ def by_pseudo_density(
         )
     if weight_real == weight_fake == 1:
         return None
-    extract = EXTRACTORS[through].function(data.name)
-    features = _features(data, extract, device)
-    known = reference_density(features, k)
-    threshold = float(known.density.quantile(tau))
-    high = known.density > threshold
+    extract = known[0] if known else EXTRACTORS[through].function(data.name)
+    features = known[1] if known else _features(data, extract, device)
+    reference = reference_density(features, k)
+    threshold = float(reference.density.quantile(tau))
+    high = reference.density > threshold
     given = {"weight_real": weight_real, "weight_fake": weight_fake, "tau": tau, "through": through, "k": k,
              "network": network}  # fmt: skip
-    found = given | {"threshold": threshold, "share_above": float(high.double().mean()), "clipped": known.clipped}
+    found = given | {"threshold": threshold, "share_above": float(high.double().mean()), "clipped": reference.clipped}
     accept = None
     if weight_fake != 1:
         predict: Callable[[Tensor], Tensor] = partial(pseudo_density, reference=features, k=k)
