@@ -11,6 +11,7 @@ from .protocols import Record
 from .records import read_records
 from .registry import TASKS
 from .tables import add_run, number_name, tables, write_tables
+from .typeset import with_interval
 
 FEW = 24
 """Scores that are still printed one by one."""
@@ -50,16 +51,6 @@ def _about(records: Sequence[Record]) -> list[str]:
     for record in failed:
         lines.append(html.paragraph(f"failed: {record.generator} {record.label}: {record.error}", "failed"))
     return lines
-
-
-def number(value: float) -> str:
-    return "-" if value != value else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def with_interval(row: "pd.Series[float]") -> str:
-    """0.71 (0.69 to 0.73)."""
-    low, high = number(row.low), number(row.high)
-    return number(row.value) + (f" ({low} to {high})" if row.low == row.low else "")
 
 
 def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -1,4 +1,4 @@
-"""Records to tables: long ones, a row per number, as csv, md and tex; and the comparison with those published."""
+"""Records to tables: long ones, a row per number; and the comparison with those published."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import pandas as pd
 
 from .files import replace
 from .protocols import Record
+from .typeset import NUMBERS, latex, markdown
 
 PUBLISHED = Path(__file__).parent.parent / "results"
-NUMBERS = ["value", "low", "high"]
 TOLERANCE = 0.01, 0.1
 """What another processor's rounding may change: a share of the number, or of the interval's half-width."""
 
@@ -25,13 +25,13 @@ def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
-    """<folder>/tables/<name>.csv, .md and .tex."""
+    """<folder>/tables/<name>.csv, every digit in a row of its own; .md and .tex, as people read them."""
     for name, frame in found.items():
         text = frame.map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value)).replace("nan", "")
         path = folder / "tables" / f"{name}.csv"
         replace(path, text.to_csv(index=False, lineterminator="\n").encode())
-        replace(path.with_suffix(".md"), _markdown(text).encode())
-        replace(path.with_suffix(".tex"), _latex(text).encode())
+        replace(path.with_suffix(".md"), markdown(frame).encode())
+        replace(path.with_suffix(".tex"), latex(frame).encode())
 
 
 def from_papers(experiment: str) -> pd.DataFrame:
@@ -169,23 +169,3 @@ def _about(record: Record) -> dict[str, object]:
 
 def _numbers(numbers: tuple[float, float, float] | None) -> dict[str, object]:
     return dict(zip(NUMBERS, numbers or (float("nan"),) * 3, strict=True))
-
-
-def _markdown(text: pd.DataFrame) -> str:
-    rows = [list(text.columns), ["---"] * len(text.columns), *text.values.tolist()]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
-
-
-def _latex(text: pd.DataFrame) -> str:
-    def line(row: Sequence[str]) -> str:
-        return " & ".join("".join(LATEX.get(letter, letter) for letter in cell) for cell in row) + r" \\" + "\n"
-
-    head = "\\begin{tabular}{" + "l" * len(text.columns) + "}\n\\toprule\n" + line(list(text.columns)) + "\\midrule\n"
-    return head + "".join(line(row) for row in text.values.tolist()) + "\\bottomrule\n\\end{tabular}\n"
-
-
-LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-}

@@ -42,6 +42,7 @@ ORDER = (
         "auroc",
         "sentences",
         "feature_files",
+        "typeset",
         "tables",
         "scores",
     ),

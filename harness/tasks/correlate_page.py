@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from .. import html
 from ..figures import BLUE, GREY, save, slug
 from ..protocols import Record
-from ..report import number, with_interval
 from ..tables import add_run
+from ..typeset import number, with_interval
 
 RAW = "nothing"
 

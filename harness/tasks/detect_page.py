@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from .. import html
 from ..figures import BLUE, GREY, ORANGE, save, slug
 from ..protocols import Record
-from ..report import with_interval
 from ..tables import add_run
+from ..typeset import with_interval
 
 RAW, BY_CLASS, BY_SORT = "nothing", "class", "class + typicality"
 """What is held fixed: pairs of samples are compared within strata of it."""

@@ -11,7 +11,7 @@ from .. import html
 from ..figures import save, slug
 from ..files import digest
 from ..protocols import Record
-from ..report import number
+from ..typeset import number
 
 NONE, ALL, RANDOM, NORM = "none", "all", "random", "top negative_norm"
 """Selections by name; those by a score are "top SCORE" and "bottom SCORE"."""

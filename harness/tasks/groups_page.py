@@ -9,9 +9,9 @@ from torch import Tensor
 from .. import html
 from ..figures import save_strips, slug
 from ..protocols import Record
-from ..report import number
 from ..study import Study
 from ..tables import add_run, run_name
+from ..typeset import number
 
 SHOWN = ("top", "middle", "bottom")
 

@@ -12,9 +12,9 @@ from .. import html
 from ..figures import BLUE, GREY, ORANGE, save, save_strips, slug
 from ..files import digest
 from ..protocols import Record
-from ..report import with_interval
 from ..study import Study
 from ..tables import add_run, run_name
+from ..typeset import with_interval
 
 LINEAR, SLERP = "linear", "slerp"
 SCHEMES = {"pixel": GREY, "feature": BLUE, "~pixel": ORANGE, "~feature": "#1a7f37"}

@@ -10,9 +10,9 @@ from .. import html
 from ..figures import save_strips, slug
 from ..files import digest
 from ..protocols import Record
-from ..report import number, with_interval
 from ..study import Study
 from ..tables import add_run, run_name
+from ..typeset import number, with_interval
 
 DIRECTIONS = ("lower", "higher")
 BEFORE, MOVED, RANDOM = "before", "moved", "random"

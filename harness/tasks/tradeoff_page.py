@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from .. import html
 from ..figures import save, slug
 from ..protocols import Record
-from ..report import number, with_interval
 from ..tables import add_run, from_papers
+from ..typeset import number, with_interval
 
 PLAIN, ALL, ABOVE, BELOW = "plain", "all", "all w > 1", "all w < 1"
 """Names in place of a setting: the samples as they come, and what belongs to all settings of a method, or to a side."""
