@@ -23,7 +23,7 @@ from ..store import ScoreKey
 from ..study import Study
 from .judged import Judged, bootstrapped, judge, resampled, scores_of
 from .perturb_page import BEFORE, DIRECTIONS, MOVED, OVER_BEFORE, OVER_RANDOM, RANDOM, SETTING, draw_grid, page
-from .tradeoff import prior_space
+from .spaces import chosen_space, prior_space
 
 VERSION = 1
 EXACT, PREDICTED = "exact density", "predicted density"
@@ -72,9 +72,7 @@ def perturb(
     ):
         if not given or not set(given) <= set(known):
             raise ValueError(f"{name}={list(given)} must be some of {', '.join(known)}")
-    if space != "auto" and space not in study.views.generator.spaces:
-        raise ValueError(f"space={space!r} is not one of this generator's: {', '.join(study.views.generator.spaces)}")
-    chosen = prior_space(study) if space == "auto" else space
+    chosen = chosen_space(study, space, auto=prior_space(study))
     through = study.views.features if through == "features" else through
     moves = Moves(study, chosen, through, steps, alpha, k, epochs, count, neighbours, resamples, chunk)
     moves.record("network", "none", 0.0, "none", moves.network_numbers)
