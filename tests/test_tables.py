@@ -11,7 +11,7 @@ import pytest
 
 from assay.harness import tables as module
 from assay.harness.protocols import Estimate, Record
-from assay.harness.records import SCHEMA
+from assay.harness.records import SCHEMA, write_record
 from assay.harness.tables import compare_with_published, tables, write_tables
 
 RECORD = Record(
@@ -152,6 +152,18 @@ def test_one_altered_number_is_found_and_named(tmp_path: Path, published: Path) 
     assert line.strip().startswith("metrics.csv: digits, b, ")
     assert "precision" in line
     assert line.endswith("value is 120, published 122")
+
+
+def test_records_that_read_something_else_are_counted(tmp_path: Path, published: Path) -> None:
+    """Two of three: another trained network is no fault of the numbers, but the reason why they differ."""
+    for folder, inputs in (
+        (published.parent.parent, ("x", "x", "x")),
+        (tmp_path / "outputs" / "study", ("x", "y", "z")),
+    ):
+        for name, read in zip("abc", inputs, strict=True):
+            write_record(folder / "records" / f"{name}.json", dataclasses.replace(RECORD, inputs={"fake": read}))
+    said = compare_with_published(study(tmp_path, record("a", 0.28, 0.2, 0.3), B))
+    assert said.endswith("\n2 records read other data or networks than the published ones: theirs cannot agree")
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
