@@ -28,7 +28,10 @@ PLUGINS = "ASSAY_PLUGINS"
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes."""
+    """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
+
+    pinned: its views are part of what it is.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -39,6 +42,7 @@ class Metric:
     views: Mapping[str, View]
     options: Mapping[str, Any]
     modality: Modality = "any"
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def metric(
     source: str,
     version: int = 1,
     modality: Modality = "any",
+    pinned: bool = False,
     **views: View,
 ) -> Callable[[F], F]:
     """Declare a metric: a pure function of the tensors named in `views`.
@@ -120,7 +125,8 @@ def metric(
     kind "set" returns a number, an Estimate, or a mapping of names to either; kind "sample" a tensor [N] with NaN where
     the score is not defined. source is a citation such as "arXiv:2407.15171 eq. 1" or a URL. Raise `version` whenever
     the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
-    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere.
+    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. pinned: seen through anything
+    else it would be another metric, which may not bear its name: `through` and `encode` are refused.
 
     Raises TypeError when the views are not exactly the parameters without default.
     """
@@ -135,7 +141,7 @@ def metric(
         if not source:
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
         name = function.__name__
-        METRICS.add(name, Metric(name, function, better, kind, source, version, views, options, modality))
+        METRICS.add(name, Metric(name, function, better, kind, source, version, views, options, modality, pinned))
         return function
 
     return register

@@ -71,6 +71,12 @@ class Study:
                 raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
         changes = {"through": through, "encode": encode}
         changes = {name: value for name, value in changes.items() if value is not None}
+        if changes and declared.pinned:
+            spaces = ", ".join(dict.fromkeys(view.through for view in declared.views.values()))
+            raise ValueError(
+                f"{metric} is defined through {spaces} alone ({declared.source}), so leave out {', '.join(changes)}; "
+                "in any other space it bears another name, such as frechet_distance"
+            )
         views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
         shown_changes = changes if views != dict(declared.views) else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))

@@ -31,10 +31,26 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
 
     S divides by n - 1. Accurate to about 1e-8 of the traces. Biased upward by about 1/M + 1/N: compare at equal sizes,
     see `frechet_infinity`. The interval (delta method, closed form) covers the spread of this estimate, not that bias.
-    FID only with the original Inception features. Raises ValueError for bad input or fewer than 2 rows.
+    FID, in the features of the original Inception, is `fid`. Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     return _frechet(y, x)
+
+
+@metric(
+    better="lower",
+    kind="set",
+    source="arXiv:1706.08500 eq. 6",
+    pinned=True,
+    fake=View("fake", "inception"),
+    real=View("real", "inception", n="all"),
+)
+def fid(fake: Array, real: Array) -> Estimate:
+    """FID: `frechet_distance` of the pool3 features of the Inception that all published values are of; lower is better.
+
+    Features [M, 2048] and [N, 2048]. Papers take 50,000 generated samples (n=50000) and all training images.
+    """
+    return frechet_distance(fake, real)
 
 
 @metric(

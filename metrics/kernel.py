@@ -28,7 +28,7 @@ LINEAR = 0.1
     real=View("real", "features"),
 )
 def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
-    """KID: unbiased squared MMD with kernel (a.b / D + 1)^3, lower is better; sets [M, D] and [N, D].
+    """Unbiased squared MMD with kernel (a.b / D + 1)^3, lower is better; sets [M, D] and [N, D].
 
     Mean 0 for equal distributions, so it may be negative. Published tables often print it times 1000. Both sets are
     shuffled with `seed` and cut into disjoint blocks of `block` rows; the value is the mean over pairs of blocks, the
@@ -49,6 +49,19 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     ]
     values = [_squared_mmd(y[j], x[i], cubic).value for j, i in zip(*parts, strict=True)]
     return intervals.mean(torch.tensor(values, dtype=torch.float64))
+
+
+@metric(
+    better="lower",
+    kind="set",
+    source="arXiv:1801.01401",
+    pinned=True,
+    fake=View("fake", "inception"),
+    real=View("real", "inception"),
+)
+def kid(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
+    """KID: `kernel_distance` of the pool3 features of FID's Inception, [M, 2048] and [N, 2048]; lower is better."""
+    return kernel_distance(fake, real, block, seed)
 
 
 @metric(

@@ -293,6 +293,8 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "frechet_distance": frechet,
     "frechet_floor": frechet,
     "frechet_infinity": frechet_infinity,
+    "fid": frechet,
+    "kid": kernel_distance,
     "kernel_distance": kernel_distance,
     "cmmd": cmmd,
     "sliced_distance": sliced_distance,

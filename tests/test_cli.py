@@ -171,6 +171,8 @@ WRONG_NAMES: dict[str, tuple[tuple[str, ...], str]] = {
 WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "metric": WRONG_NAMES["metric"],
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
+    "pinned": (("run", "metric=fid", "through=pixels", *TINY), "fid is defined through inception alone"),
+    "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
     "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
 }
 
