@@ -97,7 +97,7 @@ def slerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
 
 
 class OptimisedPath(NamedTuple):
-    """path: vertices [P, n + 1, ...]; energy [P, levels * iterations + 1]: before every step, and of `path` itself.
+    """path: vertices [P, n + 1, ...]; energy [P, steps + 1]: before every step, and of `path` itself.
 
     gradient [P]: norm of dE/dz of `path`, along the sphere where there is one: 0 at an optimum.
     calls: images that went through the generator and the distance's network.
@@ -146,18 +146,9 @@ def optimise_path(
     if radius is not None:
         _require_on_sphere(start, end, radius)
     _require_power(power)
-    if min(levels, iterations, chunk) < 1 or rate <= 0:
-        raise ValueError(f"levels={levels}, iterations={iterations}, chunk={chunk}, rate={rate} must be positive")
-    calls = 0
-
-    def embed(codes: Tensor) -> Tensor:
-        nonlocal calls
-        calls += len(codes)
-        return distance(decode(codes))
-
-    ends = torch.stack([start, end], 1).detach()
-    with torch.no_grad():
-        fixed = torch.cat([embed(part) for part in torch.split(ends.flatten(0, 1), chunk)]).view(len(ends), 2, -1)
+    _require_positive(levels=levels, iterations=iterations, chunk=chunk, rate=rate)
+    ends, embed = torch.stack([start, end], 1).detach(), _Seen(decode, distance)
+    fixed = embed.of_ends(ends, chunk)
     path, energies = ends, []
     for level in range(levels):
         path = subdivide(path, radius)
@@ -175,7 +166,71 @@ def optimise_path(
     value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
     energy_history = torch.stack([*energies, value], 1)
     _refuse(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower rate")
-    return OptimisedPath(path, energy_history, gradient.flatten(1).norm(dim=1), calls)
+    return OptimisedPath(path, energy_history, gradient.flatten(1).norm(dim=1), embed.calls)
+
+
+def refine_path(
+    decode: Decode,
+    path: Tensor,
+    distance: Embedding,
+    *,
+    power: int = 1,
+    iterations: int = 50,
+    rate: float = 0.001,
+    radius: float | None = None,
+    chunk: int = 64,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> OptimisedPath:
+    """Paths [P, n + 1, ...] moved on from where they are, all vertices but the ends; not part of the paper.
+
+    Of the given path and those after each of `iterations` steps of Adam, each pair keeps the one of least energy: no
+    path gets worse. `energy` [P, iterations + 1] is that of the best so far. Adam's first steps move every component
+    of the latent by `rate`, however small its gradient: near an optimum, a rate that found the path throws it off.
+
+    Options and errors as in `optimise_path`, whose ends are those of `path`; ValueError for fewer than 3 vertices.
+    """
+    if path.ndim < 3 or path.shape[1] < 3:
+        raise ValueError(f"path has shape {list(path.shape)}; give [P, n + 1, ...], at least one vertex between ends")
+    ends, embed = path[:, [0, -1]].detach(), _Seen(decode, distance)
+    _require_pairs(ends[:, 0], ends[:, 1])
+    if radius is not None:
+        _require_on_sphere(ends[:, 0], ends[:, 1], radius)
+    _require_power(power)
+    _require_positive(iterations=iterations, chunk=chunk, rate=rate)
+    fixed = embed.of_ends(ends, chunk)
+    free = path[:, 1:-1].detach().clone()
+    least, slope = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+    _refuse(~least.isfinite(), "has an energy that is not finite")
+    best, energies, gradient = free.clone(), [least], slope
+    adam = torch.optim.Adam([free], lr=rate)
+    for _ in range(iterations):
+        free.grad = gradient
+        adam.step()
+        free.copy_(onto_sphere(free, radius))
+        value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+        better = value < least
+        least = torch.where(better, value, least)
+        best[better], slope[better] = free[better], gradient[better]
+        energies.append(least)
+        advance(1)
+    found = torch.cat([ends[:, :1], best, ends[:, 1:]], 1)
+    return OptimisedPath(found, torch.stack(energies, 1), slope.flatten(1).norm(dim=1), embed.calls)
+
+
+class _Seen:
+    """Latents [N, ...] to points [N, F]; `calls` counts them."""
+
+    def __init__(self, decode: Decode, distance: Embedding):
+        self.decode, self.distance, self.calls = decode, distance, 0
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        self.calls += len(codes)
+        return self.distance(self.decode(codes))
+
+    @torch.no_grad()
+    def of_ends(self, ends: Tensor, chunk: int) -> Tensor:
+        """Points [P, 2, F] of ends [P, 2, ...]."""
+        return torch.cat([self(part) for part in torch.split(ends.flatten(0, 1), chunk)]).view(len(ends), 2, -1)
 
 
 def subdivide(path: Tensor, radius: float | None = None) -> Tensor:
@@ -249,6 +304,11 @@ def _fixed_ends(path: Tensor, start: Tensor, end: Tensor) -> Tensor:
 def _require_power(power: int) -> None:
     if power not in (1, 2):
         raise ValueError(f"power is {power}; it must be 1 (squared distances) or 2 (their squares)")
+
+
+def _require_positive(**options: float) -> None:
+    if any(value <= 0 for value in options.values()):
+        raise ValueError(f"{', '.join(f'{name}={value}' for name, value in options.items())} must be positive")
 
 
 def _require_pairs(start: Tensor, end: Tensor) -> None:

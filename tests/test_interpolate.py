@@ -31,7 +31,7 @@ from assay.metrics.neighbours import precision
 from assay.metrics.path_energy import optimise_path
 
 TINY = {"pairs": 4, "levels": 2, "iterations": 3, "starts": 2, "shown": 1}
-EXCESS = "largest excess over the least"
+LEAST, EXCESS = "least of all rows", "largest excess over the least"
 Rows = Mapping[tuple[str, str, str, str], tuple[float, float, float]]
 
 
@@ -152,13 +152,16 @@ def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(
 
 def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(study: Callable[..., Study]) -> None:
     bent = study(Bent())
-    interpolate(bent, judges=["pixels"], levels=2, iterations=40, pairs=6, starts=2)
+    interpolate(bent, judges=["pixels"], levels=2, iterations=40, pairs=6, starts=2, rounds=0)
     found = numbers(bent)
     for row in ("pixel", "feature", "~pixel", "~feature"):
-        share, excess = (found[row, name, row, "nothing"][0] for name in ("least of all rows", EXCESS))
+        share, excess = (found[row, name, row, "nothing"][0] for name in (LEAST, EXCESS))
         assert (share == 1) == (excess == 0)
         assert share > 0.8, "one path of equalised features is held up in another minimum"
+        assert (share, excess) == tuple(found[row, f"{name} at first", row, "nothing"][0] for name in (LEAST, EXCESS))
+        assert found[row, "went on", row, "nothing"][0] == 0
         gain = found[row, "improvement", row, "nothing"][0]
+        assert gain == found[row, "improvement at first", row, "nothing"][0]
         assert gain > 0.003
         assert found[row, "energy ratio", row, "nothing"][0] == pytest.approx(1 - gain)
         assert found[row, "energy ratio from start 1", row, "nothing"][0] > 0.5
@@ -172,6 +175,35 @@ def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(study: Calla
     assert plain[0] - straight[0] == pytest.approx(-found["pixel", "contrast", "middle", "linear"][0], abs=1e-6)
 
 
+def test_pairs_that_another_row_undercuts_go_on_from_its_path(study: Callable[..., Study]) -> None:
+    generator, sizes = Bent(), {"levels": 2, "iterations": 40, "pairs": 6, "starts": 1}
+    alone, bent = study(generator, "alone"), study(generator)
+    interpolate(alone, **sizes, rounds=0)
+    interpolate(bent, **sizes, rounds=4)
+    plain, found = numbers(alone), numbers(bent)
+    schemes, images = ("pixel", "feature", "~pixel", "~feature"), 2 + 3 * (40 + 1)
+    for row in schemes:
+        for name in (LEAST, EXCESS, "improvement"):
+            assert found[row, f"{name} at first", row, "nothing"][:1] == plain[row, name, row, "nothing"][:1]
+        assert found[row, LEAST, row, "nothing"][0] == 1
+        assert found[row, EXCESS, row, "nothing"][0] == 0
+        went_on = found[row, "went on", row, "nothing"][0]
+        assert went_on >= 1 - plain[row, LEAST, row, "nothing"][0] - 1e-9, "and those that a path that went on undercut"
+        times = 6 * (found[row, "calls", row, "nothing"][0] - plain[row, "calls", row, "nothing"][0]) / images
+        assert times == pytest.approx(round(times))
+        assert round(6 * went_on) <= round(times) <= 4 * round(6 * went_on), "none but them"
+        gain = found[row, "improvement", row, "nothing"][0] - plain[row, "improvement", row, "nothing"][0]
+        assert (gain > 0) == (went_on > 0)
+        assert found[row, "energy ratio", row, "nothing"][0] == pytest.approx(
+            1 - found[row, "improvement", row, "nothing"][0], rel=1e-6
+        )
+    assert plain["~feature", LEAST, "~feature", "nothing"][0] == pytest.approx(5 / 6)
+    printed = report(bent.folder)
+    assert "by the paper's procedure alone: pixel in 100% of pairs" in printed
+    assert "~feature 17% of pairs), so by construction up to what is left: pixel in 100%" in printed
+    assert "went on" not in report(alone.folder)
+
+
 def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(study: Callable[..., Study]) -> None:
     options = {
         "features": "layers",
@@ -181,6 +213,7 @@ def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(study: Callab
         "typical": (),
         "rate": 0.01,
         "starts": 1,
+        "rounds": 0,
     }
     sizes = {"levels": 2, "iterations": 5, "pairs": 4, "chunk": 8}
 
@@ -320,17 +353,20 @@ def test_a_stopped_run_loses_the_last_few_paths_only(
 
 def test_paths_are_kept_under_what_they_depend_on(study: Callable[..., Study]) -> None:
     generator = Bent()
-    interpolate(study(generator), **TINY)
+    interpolate(study(generator), **TINY, rounds=0)
     again = study(generator, "again")
-    interpolate(again, judges=["pixels"], **TINY)
+    interpolate(again, judges=["pixels"], **TINY, rounds=0)
     assert again.views.store.made == 0, "judges change no path"
-    interpolate(again, typical=[0.45, 0.23], **TINY)
-    assert again.views.store.made == 2, "of `typical`, equalised features alone depend, from both starts"
+    interpolate(again, typical=[0.45, 0.23], **TINY, rounds=0)
+    energies = 6
+    assert again.views.store.made == 2 + energies, "of `typical`, equalised features alone depend, from both starts"
 
 
 def test_what_cannot_be_done_is_told(study: Callable[..., Study]) -> None:
     with pytest.raises(ValueError, match="pairs=1 must be 2 or more"):
         interpolate(study(), pairs=1)
+    with pytest.raises(ValueError, match="rounds=-1 must be 0 or more"):
+        interpolate(study(), rounds=-1)
     with pytest.raises(ValueError, match="levels=0 must be 1 or more"):
         interpolate(study(), levels=0)
     with pytest.raises(ValueError, match="must be a mean and a standard deviation"):
@@ -406,6 +442,6 @@ def test_the_experiment_makes_table_strips_and_page(tmp_path: Path) -> None:
     in_all = {line["of"] for line in table if line["quantity"] == "energy ratio"}
     assert in_all == {"latent", "pixel", "feature", "~pixel", "~feature", "judge"}
     for line in table:
-        if line["quantity"] not in ("calls", EXCESS):
+        if line["quantity"] not in ("calls", EXCESS, f"{EXCESS} at first"):
             assert all(math.isfinite(float(line[bound])) for bound in ("low", "high")), line
             assert line["n"] == "4"

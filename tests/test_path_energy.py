@@ -19,6 +19,7 @@ from assay.metrics.path_energy import (
     optimise_path,
     path_energy,
     pixel_distance,
+    refine_path,
     slerp,
     step_lengths,
     subdivide,
@@ -187,6 +188,73 @@ def test_every_optimised_path_has_the_least_energy_in_its_own_distance() -> None
         energies = {row: path_energy(frames, distance) for row, frames in images.items()}
         others = torch.stack([value for row, value in energies.items() if row != name])
         assert (energies[name] < others.amin(0)).all(), name
+
+
+# Going on from a path
+
+
+def two_valleys(z: Tensor) -> Tensor:
+    """A surface [N, 2] -> [N, 3] with a hill a little above the straight way: below it is near, but twice as wide."""
+    x, y = z.unbind(1)
+    hill = 3 * torch.exp(-(x.square() + (y - 0.1).square()) / 0.08)
+    return torch.stack([x, torch.where(y < 0, 2 * y, y), hill], 1)
+
+
+def test_from_the_path_of_a_rival_the_better_of_two_valleys_is_found() -> None:
+    start, end = torch.tensor([[-1.0, 0.0]]).double(), torch.tensor([[1.0, 0.0]]).double()
+    first = optimise_path(two_valleys, start, end, itself, levels=3, iterations=200)
+    assert first.path[:, 4, 1] < 0, "the first vertex slides down the near side of the hill"
+    t = torch.linspace(0, 1, 9).double()
+    above = torch.stack([2 * t - 1, 0.9 * (math.pi * t).sin()], 1)[None]
+    assert path_energy(two_valleys(above[0])[None], itself) > 1.2 * first.energy[:, -1], "the rival is no better itself"
+    own = refine_path(two_valleys, first.path, itself, iterations=300, rate=0.01)
+    torch.testing.assert_close(own.energy[:, -1], first.energy[:, -1], rtol=1e-3, atol=0)
+    other = refine_path(two_valleys, above, itself, iterations=300, rate=0.01)
+    assert (other.path[:, 1:-1, 1] > 0).all()
+    assert other.energy[:, -1] < 0.9 * own.energy[:, -1]
+    assert other.gradient < 1e-3 * other.energy[:, -1]
+    detour = optimise_path(two_valleys, start, end, itself, levels=3, iterations=200, middle=above[:, 4])
+    torch.testing.assert_close(other.energy[:, -1], detour.energy[:, -1], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("radius", [None, 1.5])
+@pytest.mark.parametrize("rate", [0.003, 1.0])
+def test_no_path_is_worse_than_what_it_went_on_from(rate: float, radius: float | None) -> None:
+    distance = equalised(feature_distance(bent_layers))
+    start, end = sphere(6, 3, radius=1.5, seed=1), sphere(6, 3, radius=1.5, seed=2)
+    path = optimise_path(bent, start, end, distance, levels=3, iterations=20, radius=radius).path
+    before = path.clone()
+    found = refine_path(bent, path, distance, iterations=30, rate=rate, radius=radius, chunk=9)
+    assert torch.equal(path, before)
+    energies = [
+        path_energy(bent(each.flatten(0, 1)).unflatten(0, each.shape[:2]), distance) for each in (path, found.path)
+    ]
+    torch.testing.assert_close(found.energy[:, 0], energies[0])
+    torch.testing.assert_close(found.energy[:, -1], energies[1])
+    assert found.energy.shape == (6, 31)
+    assert (found.energy.diff(dim=1) <= 0).all()
+    assert torch.equal(found.path[:, [0, -1]], path[:, [0, -1]])
+    stayed = (found.path == path).flatten(1).all(1)
+    assert torch.equal(stayed, found.energy[:, -1] == found.energy[:, 0])
+    assert stayed.any() == (rate == 1), "steps as large as the path throw some pairs off for good"
+    if radius is not None:
+        torch.testing.assert_close(found.path.norm(dim=2), torch.full((6, 9), radius, dtype=torch.float64))
+    embedded = distance(bent(found.path[:, [0, -1]].flatten(0, 1))).view(6, 2, -1)
+    _, gradient = energy_and_gradient(lambda z: distance(bent(z)), found.path[:, 1:-1], embedded, radius=radius)
+    torch.testing.assert_close(found.gradient, gradient.flatten(1).norm(dim=1))
+    assert found.calls == 6 * (2 + 31 * 7)
+
+
+def test_straight_lines_of_a_flat_generator_stay_and_bent_ones_become_straight() -> None:
+    start, end = gauss(3, 5, seed=1), gauss(3, 5, seed=2)
+    line, squared = lerp(start, end, 4), (end - start).square().sum(1)
+    still = refine_path(itself, line, itself, iterations=20)
+    torch.testing.assert_close(still.path, line, rtol=0, atol=1e-8)
+    torch.testing.assert_close(still.energy[:, -1], squared)
+    bow = line + 0.05 * torch.tensor([0.0, 1.0, -1.0, 1.0, 0.0]).double()[:, None]
+    found = refine_path(itself, bow, itself, iterations=300)
+    assert (found.energy[:, 0] > 1.01 * squared).all()
+    torch.testing.assert_close(found.energy[:, -1], squared, rtol=1e-4, atol=0)
 
 
 # Gradient, chunks, pairs
@@ -473,6 +541,14 @@ def test_bad_input_is_refused() -> None:
         optimise_path(itself, start, end, itself, levels=0)
     with pytest.raises(ValueError, match="power is 3"):
         optimise_path(itself, start, end, itself, power=3)
+    with pytest.raises(ValueError, match="at least one vertex between"):
+        refine_path(itself, torch.stack([start, end], 1), itself)
+    with pytest.raises(ValueError, match="iterations=0"):
+        refine_path(itself, lerp(start, end, 2), itself, iterations=0)
+    with pytest.raises(ValueError, match="pair 0 has an end that is not on the sphere of radius 9"):
+        refine_path(itself, lerp(start, end, 2), itself, radius=9)
+    with pytest.raises(ValueError, match="3 of 3 pairs are refused: pair 0 has an energy that is not finite"):
+        refine_path(lambda z: z / 0 * 0, lerp(start, end, 2), itself)
     with pytest.raises(ValueError, match="pair 0 has an energy that is not finite"):
         optimise_path(lambda z: z / 0 * 0, start, end, itself, levels=1, iterations=1)
     with pytest.raises(ValueError, match="give floating"):

@@ -1,6 +1,7 @@
-"""Paths between pairs of latents by every scheme, found once and kept in the store, and what is measured on them."""
+"""Paths between pairs of latents by every scheme, found once and kept in the store."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -18,41 +19,37 @@ from ...metrics.path_energy import (
     nlerp,
     optimise_path,
     pixel_distance,
+    refine_path,
     slerp,
     step_lengths,
 )
-from ...metrics.path_shape import (
-    brightness,
-    contrast,
-    departure,
-    jensen_gap,
-    path_ppl,
-    speed_variation,
-    straightness,
-    turning,
-)
-from ..evaluate import estimates
 from ..files import canonical
 from ..progress import track
-from ..protocols import Cell, Estimate, Extractor, Layered, View
-from ..registry import METRICS
+from ..protocols import Extractor, Layered, View
 from ..store import ScoreKey
 from ..study import Study
-from .interpolate_page import FRAMES, LINEAR, SCHEMES, SETTING, SLERP
+from .interpolate_page import FRAMES, LINEAR, ROWS, SCHEMES, SETTING, SLERP
 
 TOGETHER = 16
 """Pairs that are optimised together, and kept when they are found: a run that is stopped loses no more."""
 DETOURED = 16
 """Pairs that are optimised again from other starts."""
-VERSION = 2
-
-Measured = Mapping[tuple[str, str], Tensor]
-"""A number [P] for each pair, by the quantity and what it is measured in."""
+FINER = 0.1
+"""Rate of the rounds over that of the paper's procedure: at the full rate Adam's first steps throw a good path off."""
+OPTIMISED, REFINED = 2, 1
+"""Versions of the paths that are kept: by the paper's procedure, and of the rounds."""
+Advance = Callable[[int], None]
 
 
 @dataclasses.dataclass
 class Paths:
-    """The paths of all rows between the same ends, and what is measured on them: each found once, when needed."""
+    """The paths of all rows between the same ends, each found once, when needed.
+
+    First as in the paper, each scheme for itself. Where its 50 iterations do not get Adam to an optimum, or the first
+    few vertices lead into the worse of two valleys, the path of another row can have less of the energy that a scheme
+    minimises. So then, not in the paper, up to `rounds` times: each pair of each scheme goes on from the path of that
+    row, until there is none. What the last round leaves undercut stays so.
+    """
 
     study: Study
     space: str
@@ -66,14 +63,12 @@ class Paths:
     rate: float
     constrain: str
     starts: int
+    rounds: int
     pairs: int
     chunk: int
 
     def __post_init__(self) -> None:
         self.segments = 2**self.levels
-        self._measured: dict[str, Measured] = {}
-        self._scores: dict[tuple[str, str], Measured] = {}
-        self._seen: dict[tuple[str, str], Tensor] = {}
 
     # What the paths are made of
 
@@ -89,7 +84,7 @@ class Paths:
 
     def _same_images(self, one: Tensor, other: Tensor) -> bool:
         with torch.no_grad():
-            return bool((self._decode(one) - self._decode(other)).abs().max() < 1e-3)
+            return bool((self.decode(one) - self.decode(other)).abs().max() < 1e-3)
 
     @property
     def _latents(self) -> Tensor:
@@ -110,7 +105,7 @@ class Paths:
         if self.typical:
             return self.typical[0], self.typical[1]
         with torch.no_grad():
-            parts = [self._decode(part).clamp(0, 1) for part in torch.split(torch.cat(self.ends), self.chunk)]
+            parts = [self.decode(part).clamp(0, 1) for part in torch.split(torch.cat(self.ends), self.chunk)]
         std, mean = torch.std_mean(torch.cat(parts), (1, 2, 3), correction=0)
         return round(float(mean.mean()), 3), round(float(std.mean()), 3)
 
@@ -131,20 +126,6 @@ class Paths:
         views = {"ends": View("fake", f"latent:{self.space}"), "features": View("fake", self.features)}
         return views | {name: View("fake", name) for name in self.judges}
 
-    def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
-        """A cell whose latent space is the one that the path runs through; `as_many` reals as there are frames."""
-        here = {"latent": f"latent:{self.space}", "features": self.study.views.features}
-        frames = self.pairs * (self.segments - 1)
-        views = {
-            name: dataclasses.replace(
-                view,
-                through=here.get(view.through, view.through),
-                n=frames if as_many and view.of != "fake" else view.n,
-            )
-            for name, view in cell.views.items()
-        }
-        return dataclasses.replace(cell, views=views)
-
     @property
     def setting(self) -> dict[str, str | int | float]:
         """What all records of these paths have in common, by the names in SETTING."""
@@ -152,16 +133,20 @@ class Paths:
         equalised_per = "channel" if self.per_channel else "image"
         names = (self.space, self.features, judges)
         equalised = (equalised_per, " ".join(f"{number:.6g}" for number in self.range))
-        numbers = (self.segments, self.iterations, self.rate, sphere, self.starts, self.pairs)
+        numbers = (self.segments, self.iterations, self.rate, sphere, self.starts, self.rounds, self.pairs)
         return dict(zip(SETTING, (*names, self.power, *equalised, *numbers), strict=True))
 
-    def _decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor) -> Tensor:
         return self.study.views.generator.decode(codes, self.space)
 
     # Paths
 
     def path(self, row: str) -> Tensor:
-        """Vertices [P, segments + 1, ...]."""
+        """Vertices [P, segments + 1, ...], after the rounds."""
+        return self.refined(row).path if row in SCHEMES else self.at_first(row)
+
+    def at_first(self, row: str) -> Tensor:
+        """The same before the rounds."""
         if row == SLERP:
             return slerp(*self.ends, self.segments)
         if row == LINEAR:
@@ -169,6 +154,45 @@ class Paths:
                 return lerp(*self.ends, self.segments)
             return nlerp(*self.ends, self.segments, self.radius)
         return self.optimised(row).path
+
+    def refined(self, row: str) -> OptimisedPath:
+        """The paths of a scheme after the rounds; `energy` ends with theirs, `calls` counts those of the rounds too."""
+        return self._refined[row]
+
+    @cached_property
+    def _refined(self) -> Mapping[str, OptimisedPath]:
+        found = {row: self.optimised(row) for row in SCHEMES}
+        for turn in range(self.rounds):
+            undercut = 0
+            for row in SCHEMES:
+                paths = torch.stack([found[other].path if other in found else self.at_first(other) for other in ROWS])
+                energies = torch.stack([self.energies(path)[row] for path in paths])
+                least, best = energies.min(0)
+                pairs = (energies[ROWS.index(row)] > least).nonzero().squeeze(1)
+                for i in range(0, len(pairs), TOGETHER):
+                    part = pairs[i : i + TOGETHER]
+                    moved = self._go_on(row, paths[best[part], part], f"round {turn + 1}")
+                    found[row] = _exchange(found[row], part, moved)
+                undercut += len(pairs)
+            if not undercut:
+                break
+        return found
+
+    def energies(self, path: Tensor) -> Mapping[str, Tensor]:
+        """Energy [P] of paths [P, segments + 1, ...] of all pairs in the distance of each scheme."""
+        key = self._key("path_energy", REFINED, list(SCHEMES), self.pairs, path)
+
+        @torch.no_grad()
+        def make() -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+            found = []
+            for part in self.parts(path):
+                images = self.images(part)
+                points = (self.points(row, images).view(*part.shape[:2], -1) for row in SCHEMES)
+                found.append(torch.stack([energy(step_lengths(each), self.power) for each in points]))
+            return torch.cat(found, 1).double().cpu().numpy()
+
+        found = torch.from_numpy(self.study.views.store.array(key, make).copy()).to(path.device)
+        return dict(zip(SCHEMES, found, strict=True))
 
     def optimised(self, row: str, start: int = 0) -> OptimisedPath:
         """The paths of a scheme; those of other starts for the first DETOURED pairs only."""
@@ -178,35 +202,64 @@ class Paths:
         return OptimisedPath(torch.cat(paths), torch.cat(histories), torch.cat(gradients), sum(calls))
 
     def _optimised(self, row: str, start: int, pairs: slice) -> OptimisedPath:
-        """The paths of some pairs, kept in the store under all that they depend on, and nothing else."""
+        """The paths of some pairs by the paper's procedure."""
         a, b = self.ends[0][pairs], self.ends[1][pairs]
+        which = f"{pairs.start + 1} to {pairs.stop} of {self.pairs}" + (f", start {start}" if start else "")
+
+        def find(advance: Advance) -> OptimisedPath:
+            return optimise_path(
+                self.decode, a, b, self.distances[row], power=self.power, levels=self.levels,
+                iterations=self.iterations, rate=self.rate, radius=self.radius, chunk=self.chunk,
+                middle=None if start == 0 else self._detour(start)[pairs], advance=advance,
+            )  # fmt: skip
+
+        key = self._key("optimise_path", OPTIMISED, [row], len(a), row=row, start=start, first=pairs.start)
+        return self._kept(key, a, f"{row} paths, space {self.space}, {which}", self.levels * self.iterations, find)
+
+    def _go_on(self, row: str, path: Tensor, which: str) -> OptimisedPath:
+        """Paths [few, segments + 1, ...] moved on in the distance of a scheme."""
+
+        def find(advance: Advance) -> OptimisedPath:
+            return refine_path(
+                self.decode, path, self.distances[row], power=self.power, iterations=self.iterations,
+                rate=FINER * self.rate, radius=self.radius, chunk=self.chunk, advance=advance,
+            )  # fmt: skip
+
+        key = self._key("refine_path", REFINED, [row], len(path), path, row=row, finer=FINER)
+        what = f"{row} paths, space {self.space}, {which}: {len(path)} go on"
+        return self._kept(key, path[:, 0], what, self.iterations, find)
+
+    def _key(
+        self, name: str, version: int, rows: Sequence[str], n: int, path: Tensor | None = None, **more: str | float
+    ) -> ScoreKey:
+        """What n paths of these schemes depend on; `path`: where they start, or they themselves."""
         names = ["space", "power", "segments", "iterations", "rate", "sphere", "pairs"]
-        if row.startswith("~"):
-            names += ["equalised_per", "equalised_to"] if row.endswith("feature") else ["equalised_per"]
-        params = {name: self.setting[name] for name in names} | {"row": row, "start": start, "first": pairs.start}
-        views = [("ends", 2 * self.pairs)] + ([("features", len(a))] if row.endswith("feature") else [])
-        digests = [(name, self.study.views.digest(self.views[name], self.study.seed, n)) for name, n in views]
-        key = ScoreKey("optimise_path", VERSION, canonical(params), tuple(digests))
+        names += ["equalised_per"] if any(row.startswith("~") for row in rows) else []
+        names += ["equalised_to"] if "~feature" in rows else []
+        params = {name: self.setting[name] for name in names} | more
+        views = [("ends", 2 * self.pairs)] + ([("features", n)] if any(row.endswith("feature") for row in rows) else [])
+        digests = [(view, self.study.views.digest(self.views[view], self.study.seed, count)) for view, count in views]
+        if path is not None:
+            digests.append(("path", hashlib.sha256(path.cpu().numpy().tobytes()).hexdigest()))
+        return ScoreKey(name, version, canonical(params), tuple(digests))
+
+    def _kept(
+        self, key: ScoreKey, start: Tensor, what: str, steps: int, find: Callable[[Advance], OptimisedPath]
+    ) -> OptimisedPath:
+        """Paths that begin at start [few, ...], from the store or found now."""
 
         def make() -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-            which = f"{pairs.start + 1} to {pairs.stop} of {self.pairs}" + (f", start {start}" if start else "")
-            with track(
-                f"{row} paths, space {self.space}, {which}", self.levels * self.iterations, "iterations"
-            ) as advance:
-                found = optimise_path(
-                    self._decode, a, b, self.distances[row], power=self.power, levels=self.levels,
-                    iterations=self.iterations, rate=self.rate, radius=self.radius, chunk=self.chunk,
-                    middle=None if start == 0 else self._detour(start)[pairs], advance=advance,
-                )  # fmt: skip
-            calls = torch.full((len(a), 1), found.calls)
+            with track(what, steps, "iterations") as advance:
+                found = find(advance)
+            calls = torch.full((len(start), 1), found.calls)
             columns = (found.path.flatten(1), found.energy, found.gradient[:, None], calls)
             return torch.cat([column.double().cpu() for column in columns], 1).numpy()
 
-        packed = torch.from_numpy(self.study.views.store.array(key, make).copy()).to(a.device)
-        size = (self.segments + 1) * a[0].numel()
+        packed = torch.from_numpy(self.study.views.store.array(key, make).copy()).to(start.device)
+        size = (self.segments + 1) * start[0].numel()
         path, history, gradient, calls = torch.split(packed, [size, packed.shape[1] - size - 2, 1, 1], 1)
         return OptimisedPath(
-            path.to(a.dtype).view(len(a), -1, *a.shape[1:]), history, gradient.squeeze(1), int(calls[0, 0])
+            path.to(start.dtype).view(len(start), -1, *start.shape[1:]), history, gradient.squeeze(1), int(calls[0, 0])
         )
 
     def _detour(self, start: int) -> Tensor:
@@ -222,100 +275,29 @@ class Paths:
         """Images of some vertices of a path, uint8 [FRAMES or fewer, C, H, W]."""
         at = torch.linspace(0, self.segments, min(FRAMES, self.segments + 1)).round().long()
         with torch.no_grad():
-            return _stored(self._decode(self.path(row)[pair][at.to(self.ends[0].device)])).cpu()
+            return _stored(self.decode(self.path(row)[pair][at.to(self.ends[0].device)])).cpu()
 
-    # What is measured
+    def parts(self, path: Tensor) -> Sequence[Tensor]:
+        """Paths of as many pairs as are looked at together."""
+        return torch.split(path, max(1, self.chunk // (self.segments + 1)))
 
-    def measured(self, row: str) -> Measured:
-        """All that is measured on the path itself."""
-        if row not in self._measured:
-            together = max(1, self.chunk // (self.segments + 1))
-            parts = [self._measure(part) for part in torch.split(self.path(row), together)]
-            self._measured[row] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        return self._measured[row]
+    def images(self, path: Tensor) -> Tensor:
+        """Images [P (segments + 1), C, H, W] of the vertices of paths."""
+        return torch.cat([self.decode(codes) for codes in torch.split(path.flatten(0, 1), self.chunk)])
 
-    @torch.no_grad()
-    def _measure(self, path: Tensor) -> Measured:
-        images = torch.cat([self._decode(codes) for codes in torch.split(path.flatten(0, 1), self.chunk)])
-        found: dict[tuple[str, str], Tensor] = {}
-        for name in ("latent", *self.distances):
-            points = path.flatten(2) if name == "latent" else self._points(name, images).view(*path.shape[:2], -1)
-            lengths = step_lengths(points)
-            found["energy", name] = energy(lengths, self.power)
-            found["jensen gap", name] = jensen_gap(lengths)
-            found["speed variation", name] = speed_variation(lengths)
-            found["straightness", name] = straightness(points)
-            found["turning", name] = turning(points)
-            found["departure", name] = departure(points)
-        for name in ("feature", *self.judges):
-            found["path PPL", name] = path_ppl(self._decode, path, self.distances[name], self.radius)
-        seen = images.clamp(0, 1).view(*path.shape[:2], *images.shape[1:])
-        for name, values in {"contrast": contrast(seen), "brightness": brightness(seen)}.items():
-            between = values[:, 1:-1]
-            found[name, "middle"] = values[:, values.shape[1] // 2]
-            found[name, "mean"], found[name, "least"] = between.mean(1), between.amin(1)
-        return found
-
-    def _points(self, name: str, images: Tensor) -> Tensor:
+    def points(self, name: str, images: Tensor) -> Tensor:
+        """The images in the embedding of a distance, [N, F]."""
         return torch.cat([self.distances[name](part) for part in torch.split(images, self.chunk)])
 
-    def scores(self, cell: Cell, row: str) -> Measured:
-        """A score of the frames between the ends: its mean over a path, and its worst value there."""
-        if (cell.label, row) not in self._scores:
-            metric = METRICS[cell.metric]
-            on_path = metric.function(**self._inputs(cell, row), **cell.params).view(self.pairs, -1)
-            found = {("mean score", cell.label): on_path.nanmean(1)}
-            if metric.better != "neither":
-                sign = 1 if metric.better == "higher" else -1
-                worst = (sign * on_path).nan_to_num(nan=torch.inf).amin(1)
-                found["worst score", cell.label] = sign * torch.where(worst.isinf(), torch.nan, worst)
-            self._scores[cell.label, row] = found
-        return self._scores[cell.label, row]
 
-    def frame_set(self, cell: Cell, row: str) -> Measured:
-        """A set metric T of the frames between the ends of all pairs, as a number for each pair.
-
-        These are the pseudo-values P T - (P - 1) T_i of the jackknife (Tukey 1958), T_i without the frames of pair i:
-        their mean is T less its bias of order 1 / P, their spread that over pairs, since frames of one path are alike.
-        Of a share, such as precision, they are the shares of each path.
-        """
-        if (cell.label, row) not in self._scores:
-            metric, inputs = METRICS[cell.metric], self._inputs(cell, row)
-
-            def of(kept: Tensor) -> Mapping[str, Estimate]:
-                frames = kept.repeat_interleave(self.segments - 1)
-                parts = {name: x[frames] if cell.views[name].of == "fake" else x for name, x in inputs.items()}
-                return estimates(cell.metric, metric.function(**parts, **cell.params), self.pairs)
-
-            whole = of(torch.ones(self.pairs, dtype=torch.bool))
-            without = [of(torch.arange(self.pairs) != pair) for pair in range(self.pairs)]
-            spaces = ", ".join(dict.fromkeys(view.through for view in cell.views.values()))
-            self._scores[cell.label, row] = {
-                ("frames", f"{cell.label.replace(cell.metric, name, 1)} in {spaces}"): torch.tensor(
-                    [self.pairs * value.value - (self.pairs - 1) * part[name].value for part in without],
-                    dtype=torch.float64,
-                )
-                for name, value in whole.items()
-            }
-        return self._scores[cell.label, row]
-
-    def _inputs(self, cell: Cell, row: str) -> dict[str, Tensor]:
-        """What a metric reads, the frames between the ends of all pairs being the generated samples."""
-        study = self.study
-        return {
-            name: self._frames_through(row, view)
-            if view.of == "fake"
-            else study.views.tensor(view, study.seed, study.n)
-            for name, view in cell.views.items()
-        }
-
-    @torch.no_grad()
-    def _frames_through(self, row: str, view: View) -> Tensor:
-        """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
-        if (row, view.through) not in self._seen:
-            codes = self.path(row)[:, 1:-1].flatten(0, 1)
-            self._seen[row, view.through] = self.study.views.seen(codes, self.space, view.through)
-        return self._seen[row, view.through]
+def _exchange(found: OptimisedPath, pairs: Tensor, by: OptimisedPath) -> OptimisedPath:
+    """The same with the paths of some pairs replaced."""
+    return OptimisedPath(
+        found.path.index_copy(0, pairs, by.path),
+        found.energy[:, -1:].index_copy(0, pairs, by.energy[:, -1:]),
+        found.gradient.index_copy(0, pairs, by.gradient),
+        found.calls + by.calls,
+    )
 
 
 def _stored(images: Tensor) -> Tensor:
