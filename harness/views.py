@@ -12,12 +12,11 @@ from torch import Tensor
 
 from .files import digest
 from .inversion import invert
+from .pictures import pictures
 from .progress import track
 from .protocols import Dataset, Discriminating, Encoder, Encoding, Extractor, Generator, Modality, Split, View
 from .registry import EXTRACTORS, unknown
-from .shading import shade, turntable
 from .store import Key, Store
-from .surfaces import to_sdf
 
 SHARD = 1000
 BATCH = 250
@@ -45,11 +44,6 @@ REPLAYED = "sample"
 
 INVERTED = 50
 """Images whose codes are optimised at a time."""
-
-SEEN_FROM, SHADED = [-0.8, 0.55, -0.75], 128
-"""Where pictures of volumes are taken from, and their side in pixels."""
-FRAMES, TURNING = 12, 72
-"""Pictures of a volume that is turned round once, and their side in pixels."""
 
 _recent: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -101,18 +95,18 @@ class Views:
 
     def preprocessing(self, view: View) -> str:
         """The extractor of a view by name, and what it does; empty for what no extractor sees."""
-        name = self.features if view.through == "features" else view.through
+        name = self._named(view.through)
         if name.partition(":")[0] in LENSES:
             return ""
         return f"{name}: {getattr(self._extractor(name), 'preprocessing', 'not told')}"
 
     def extractor(self, name: str) -> Extractor:
         """An extractor, opened; "features" is the one chosen for the run."""
-        return self._extractor(self.features if name == "features" else name)
+        return self._extractor(self._named(name))
 
     def try_out(self, view: View) -> None:
         """Show one generated image to the network of a view. Raises ValueError where it takes no such images."""
-        name = self.features if view.through == "features" else view.through
+        name = self._named(view.through)
         sees = name == "discriminator" or name.partition(":")[0] not in LENSES
         if sees and name not in self._tried:
             with torch.no_grad():
@@ -140,28 +134,17 @@ class Views:
 
     def images(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
         """Chosen images out of n, uint8 [len(indices), C, H, W], for galleries; of volumes, their shaded surfaces."""
-        chosen = self._stored(of, seed, n, indices)
-        if chosen.ndim == 4:
-            return chosen
-        seen_from = torch.nn.functional.normalize(torch.tensor(SEEN_FROM), dim=0)[None]
-        return _shaded(chosen, seen_from, SHADED)
+        return pictures(self.stored(of, seed, n, indices))
 
-    def turned(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
-        """Chosen volumes out of n from all round, uint8 [len(indices), FRAMES, size, size]."""
-        return _shaded(self._stored(of, seed, n, indices), turntable(FRAMES), TURNING)
-
-    def distances(self, seed: int, n: int, indices: Sequence[int]) -> Tensor:
-        """Signed distances [len(indices), R, R, R] of chosen generated volumes out of n, as they are stored."""
-        return to_sdf(self._stored("fake", seed, n, indices).float() / 255)
-
-    def _stored(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+    def stored(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+        """Chosen images or volumes out of n as they are stored, uint8."""
         shards = self._shards(View(of, "images"), seed, n)
         return torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
 
     @torch.no_grad()
     def seen(self, latents: Tensor, space: str, through: str) -> Tensor:
         """What a view of generated samples would hold if these were their latents [N, ...]: the same, 8 bits deep."""
-        through = self.features if through == "features" else through
+        through = self._named(through)
         if through.partition(":")[0] == "latent":
             if self._space(through.partition(":")[2]) != space:
                 raise ValueError(f"these samples have codes in {space!r} alone; {through!r} asks for others")
@@ -195,57 +178,68 @@ class Views:
         return [self.store.array(key, partial(self._make, view, key)) for key in keys]
 
     def _keys(self, view: View, seed: int, n: int) -> list[Key]:
-        through = self.features if view.through == "features" else view.through
-        kind, _, space = through.partition(":")
-        lens = encode = ""
-        if kind in ("latent", "residual"):
-            if self._space(space) == REPLAYED:
-                raise ValueError(
-                    "replayed samples have no latent codes, or these are in another space: through=latent:z"
-                )
-            through = f"{kind}:{self._space(space)}"
-            if kind == "residual" and view.encode in NO_IMAGE[view.of]:
-                raise ValueError(
-                    "a residual is that of an image: choose encode=mean, sample, or for a real one inversion"
-                )
-            if view.of != "fake" or kind == "residual":
-                if view.encode not in ("prior", "inversion"):
-                    self._encoder()
-                    if through != f"{kind}:{self._space('')}":
-                        raise ValueError(
-                            f"the encoder's codes lie in space {self._space('')!r}, not in {space!r}; there, "
-                            "reference codes come from encode=prior or encode=inversion"
-                        )
-                lens, encode = self.generator.fingerprint, view.encode
-        elif kind == "recoded":
-            self._encoder()
-            lens = self.generator.fingerprint
-        elif kind == "discriminator":
-            self._discriminator()
-            lens = self.generator.fingerprint
-        elif kind not in ("images", "labels"):
-            lens = self._extractor(through).fingerprint
-        if view.of == "fake":
-            if kind == "labels":
-                raise ValueError("generated samples have no labels")
-            producer, count = self.generator.fingerprint, n
-        elif encode == "prior":
-            self._require_prior(space)
-            producer, seed = self.generator.fingerprint, 0
-            count = PRIOR_CODES if view.n == "all" else n if view.n == "same" else view.n
-        else:
-            producer, available, seed = self.data.fingerprint, self.data.count(_split(view)), 0
-            if not available:
-                split = "held-out" if view.of == "holdout" else "real"
-                raise ValueError(
-                    f"data set {self.data.name!r} has no {split} samples, and this metric compares with them; "
-                    "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
-                )
-            count = available if view.n == "all" else min(n if view.n == "same" else view.n, available)
+        """Of all shards of a view. Raises ValueError where there is no such view."""
+        through, lens, encode = self._lens(view)
+        producer, seed, count = self._source(view, through, encode, seed, n)
         return [
             Key(producer, view.of, through, lens, encode, seed, start, min(start + SHARD, count))
             for start in range(0, count, SHARD)
         ]
+
+    def _lens(self, view: View) -> tuple[str, str, str]:
+        """What samples are seen through by its full name, the network's fingerprint, and how they are encoded."""
+        through = self._named(view.through)
+        kind, _, space = through.partition(":")
+        if kind in ("latent", "residual"):
+            space = self._space(space)
+            if space == REPLAYED:
+                raise ValueError(
+                    "replayed samples have no latent codes, or these are in another space: through=latent:z"
+                )
+            if kind == "latent" and view.of == "fake":
+                return f"{kind}:{space}", "", ""
+            self._require_codes(view, kind, space)
+            return f"{kind}:{space}", self.generator.fingerprint, view.encode
+        if kind == "recoded":
+            self._encoder()
+            return through, self.generator.fingerprint, ""
+        if kind == "discriminator":
+            self._discriminator()
+            return through, self.generator.fingerprint, ""
+        return through, "" if kind in ("images", "labels") else self._extractor(through).fingerprint, ""
+
+    def _require_codes(self, view: View, kind: str, space: str) -> None:
+        """Raises ValueError where images have no such codes, or no residual of them."""
+        if kind == "residual" and view.encode in NO_IMAGE[view.of]:
+            raise ValueError("a residual is that of an image: choose encode=mean, sample, or for a real one inversion")
+        if view.encode not in ("prior", "inversion"):
+            self._encoder()
+            if space != self._space(""):
+                raise ValueError(
+                    f"the encoder's codes lie in space {self._space('')!r}, not in {space!r}; there, "
+                    "reference codes come from encode=prior or encode=inversion"
+                )
+
+    def _source(self, view: View, through: str, encode: str, seed: int, n: int) -> tuple[str, int, int]:
+        """Fingerprint of what makes the samples, their seed, 0 where there is none, and how many there are."""
+        kind, _, space = through.partition(":")
+        if view.of == "fake":
+            if kind == "labels":
+                raise ValueError("generated samples have no labels")
+            return self.generator.fingerprint, seed, n
+        if encode == "prior":
+            self._require_prior(space)
+            count = PRIOR_CODES if view.n == "all" else n if view.n == "same" else view.n
+            return self.generator.fingerprint, 0, count
+        available = self.data.count(_split(view))
+        if not available:
+            split = "held-out" if view.of == "holdout" else "real"
+            raise ValueError(
+                f"data set {self.data.name!r} has no {split} samples, and this metric compares with them; "
+                "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
+            )
+        count = available if view.n == "all" else min(n if view.n == "same" else view.n, available)
+        return self.data.fingerprint, 0, count
 
     def _make(self, view: View, key: Key, advance: Callable[[int], None] = lambda amount: None) -> np.ndarray[Any, Any]:
         """One shard, in batches of a fixed size: the same bytes whoever makes it."""
@@ -321,6 +315,10 @@ class Views:
     def _latents(self, seed: int, start: int, stop: int, space: str) -> Tensor:
         return self.generator.latents(range(seed * SEEDS + start, seed * SEEDS + stop), space).to(self.device)
 
+    def _named(self, through: str) -> str:
+        """With the extractor of the run for "features"."""
+        return self.features if through == "features" else through
+
     def _space(self, name: str) -> str:
         """The latent space of that name; without one the first that has codes."""
         name = name or next((space for space in self.generator.spaces if space != REPLAYED), REPLAYED)
@@ -354,11 +352,6 @@ class Views:
         if name not in self._extractors:
             self._extractors[name] = EXTRACTORS[name].function(self.data.name, **self.options.get(name, {}))
         return self._extractors[name]
-
-
-def _shaded(volumes: Tensor, directions: Tensor, size: int) -> Tensor:
-    """Pictures of stored volumes [N, 1, R, R, R], uint8 [N, V, size, size], seen from directions [V, 3]."""
-    return (shade(to_sdf(volumes.float() / 255), directions, size) * 255).round().byte()
 
 
 def _split(view: View) -> Split:

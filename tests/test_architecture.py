@@ -29,6 +29,7 @@ ORDER = (
         "images",
         "surfaces",
         "shading",
+        "pictures",
         "progress",
         "weights",
         "pickles",

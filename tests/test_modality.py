@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from assay.datasets.meshes import read_mesh
+from assay.harness.pictures import FRAMES, TURNING
 from assay.harness.records import read_records
 from assay.harness.registry import METRICS, discover
 from assay.harness.report import report
 from assay.harness.study import Study
 from assay.harness.surfaces import enclosed_volume, grid, is_closed, to_volume
 from assay.harness.tasks.samples import samples
-from assay.harness.views import FRAMES, TURNING, Views
+from assay.harness.views import Views
 
 discover()
 ASSAY = Path(sys.executable).with_name("assay")

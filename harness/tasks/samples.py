@@ -8,6 +8,7 @@ import torch
 
 from .. import html
 from ..figures import save_strips, save_turning, slug
+from ..pictures import distances, turned
 from ..protocols import Cell, Estimate, Record
 from ..registry import task
 from ..stats import mean_with_interval
@@ -64,11 +65,12 @@ def samples(
 
 def _show_shapes(study: Study, run: str, turning: int, meshes: int, suffix: str) -> None:
     if turning:
-        turned = study.views.turned("fake", study.seed, study.n, range(turning))
-        frames = [list(torch.split(frame[:, None], 6)) for frame in turned.unbind(1)]
+        around = turned(study.views.stored("fake", study.seed, study.n, range(turning)))
+        frames = [list(torch.split(frame[:, None], 6)) for frame in around.unbind(1)]
         save_turning(frames, _picture(study.folder, run, "turning"))
-    for i, sdf in enumerate(study.views.distances(study.seed, study.n, range(meshes)) if meshes else ()):
-        write_mesh(isosurface(sdf), _meshes(study.folder, run) / f"{i:04}{suffix}")
+    if meshes:
+        for i, sdf in enumerate(distances(study.views.stored("fake", study.seed, study.n, range(meshes)))):
+            write_mesh(isosurface(sdf), _meshes(study.folder, run) / f"{i:04}{suffix}")
 
 
 def _mean(study: Study, cell: Cell) -> Estimate:
