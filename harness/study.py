@@ -206,9 +206,8 @@ def open_study(
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
     data_name, data_options = only(dataset, "dataset")
-    generator_name, generator_options = only(generator, "generator")
     data = DATASETS[data_name].function(**data_options)
-    model = GENERATORS[generator_name].function(data.name, **generator_options)
+    named, model = open_generator(data.name, generator)
     if features == "auto":
         features = "classifier" if (ZOO / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
@@ -216,7 +215,7 @@ def open_study(
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
     return Study(
         experiment=folder.name,
-        generator=label(generator_name, GENERATORS[generator_name].options, _named(generator_options, model)),
+        generator=named,
         dataset=label(data_name, DATASETS[data_name].options, _named(data_options, data)),
         views=Views(data, model, features, open_store(store), pick_device(device), extractors),
         folder=folder,
@@ -229,6 +228,13 @@ def open_study(
         given=given or {},
         sets=sets,
     )
+
+
+def open_generator(data: str, node: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Generator]:
+    """The generator {name: options} of a data set's name, with how records name it."""
+    name, options = only(node, "generator")
+    model: Generator = GENERATORS[name].function(data, **options)
+    return label(name, GENERATORS[name].options, _named(options, model)), model
 
 
 def _encodes(view: View) -> bool:

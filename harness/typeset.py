@@ -50,7 +50,7 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     if across not in needed or not down or long.duplicated(needed).any():
         return caption, long
     rows, columns = text[down].drop_duplicates(), text[across].drop_duplicates()
-    if len(long) < FULL * len(rows) * len(columns):
+    if len(long) < FULL * len(rows) * len(columns) or set(columns) & set(down):
         return caption, long
     if columns.str.fullmatch(r"\d+").all():
         columns = columns.sort_values(key=lambda texts: texts.astype(int))

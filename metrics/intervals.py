@@ -37,18 +37,18 @@ def proportion(hits: Tensor) -> Estimate:
     return Estimate(p, (max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))), n)
 
 
-def jackknife(whole: float, without: Tensor, n: int) -> Estimate:
-    """A statistic of n samples with Student's t interval from its values [g] without each of g disjoint blocks.
+def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
+    """A statistic of n samples with Student's t interval from its values [B] of random halves of them.
 
-    Tukey 1958; by blocks, as one sample in turn would not do for what is no smooth function of the samples. It errs on
-    the wide side (Efron and Stein 1981): for means hardly, for precision 1.4 and for recall 2 times in simulations of
-    400 samples in 3 dimensions. NaN where no block makes a difference and all together do: too few samples count.
+    The spread over halves without replacement is the standard error of the whole (the delete-half jackknife, Shao and
+    Wu 1989, which also serves statistics that are no smooth function of the samples). It errs on the wide side: for
+    means not at all, in simulations of 400 samples for precision 1.5 times and for recall 1.7. NaN where no half
+    differs from another but all do from the whole: too few samples count.
     """
-    blocks = len(without)
-    spread = without.double() - without.double().mean()
-    if not spread.any() and float(without[0]) != whole:
+    spread = float(halves.double().std())
+    if spread == 0 and float(halves[0]) != whole:
         return Estimate(whole, (math.nan, math.nan), n)
-    half = float(stdtrit(blocks - 1, 0.975)) * math.sqrt(float(spread.square().sum()) * (blocks - 1) / blocks)
+    half = float(stdtrit(len(halves) - 1, 0.975)) * spread
     return Estimate(whole, (whole - half, whole + half), n)
 
 

@@ -51,7 +51,7 @@ SMALLER = {
         *(f"task.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
         *(f"task.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
         *(f"task.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
-        *(f"task.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "groups=3", "curve=20")),
+        *(f"task.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "halves=3", "curve=20")),
         *("task.fine_tune.trainers.stylegan2.epochs=1", "task.fine_tune.trainers.stylegan2.images=64"),
         *("task.fine_tune.trainers.latent_diffusion.epochs=1", "task.fine_tune.trainers.latent_diffusion.images=64"),
     ),

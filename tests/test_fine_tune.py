@@ -23,7 +23,7 @@ PLAIN_TOO = {"tuning": "control", "tau": 0.3}
 FEW = {
     "trainers": {"stylegan2": {"epochs": 1, "images": 64}, "latent_diffusion": {"epochs": 1, "images": 300}},
     "spaces": ["classifier", "pixels"],
-    "count": 100, "groups": 4, "curve": 20, "shown": 3,
+    "count": 100, "halves": 4, "curve": 20, "shown": 3,
 }  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def test_wrong_calls(study: Study) -> None:
         (study, {"tunings": [{"tuning": "control", "weight": 3}]}, "unknown option of a tuning: 'weight'; did you"),
         (study, {"tunings": ["control", "control"]}, "must be different ones, the control first"),
         (study, {"tunings": []}, "must be different ones, the control first"),
-        (study, {"count": 101}, r"count=101 must be 8 or more \(2 a group\), and at most n=100"),
-        (study, {"groups": 60}, "count=100 must be 120 or more"),
+        (study, {"count": 101}, "count=101 must be 4 or more, and at most n=100"),
+        (study, {"halves": 1}, "halves=1 2 or more"),
         (other, {}, r"start=zoo holds another generator than the one that is judged: give the file of"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):

@@ -63,6 +63,11 @@ def test_a_table_with_few_cells_filled_stays_long() -> None:
     assert list(compact(long)[1].columns)[-1] == "value"
 
 
+def test_a_name_is_that_of_one_column_alone() -> None:
+    long = table(model=["a", "a", "b", "b"], of=["model", "data"] * 2)
+    assert list(compact(long)[1].columns) == ["model", "of", "value"]
+
+
 def test_numbers_across_are_in_their_order() -> None:
     long = table(model=["a"] * 3 + ["b"] * 3, iteration=["0", "10", "5"] * 2)
     assert list(compact(long)[1].columns) == ["model", "0", "5", "10"]

@@ -8,24 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ...metrics.intervals import jackknife
-from ..evaluate import estimates
 from ..figures import slug
 from ..files import digest
-from ..progress import say, track
-from ..protocols import Cell, Estimate, View
-from ..registry import GENERATORS, METRICS, TRAINERS, task, unknown
+from ..progress import say
+from ..protocols import Estimate, View
+from ..registry import GENERATORS, TRAINERS, task, unknown
 from ..study import Entry, Study, label
 from ..train import Importance, Measure, train
 from ..views import Views
 from .fine_tune_page import NOTHING, SETTING, UNTUNED, draw_samples, page
 from .importance import by_pseudo_density
+from .same_seeds import SameSeeds
 
-VERSION = 1
+VERSION = 2
 PRESETS = Path(__file__).parent.parent.parent / "configs" / "tuning"
 PLAIN = {"weight_real": 1, "weight_fake": None, "tau": 0.5, "through": "classifier", "k": 10, "network": 20}
 
@@ -38,7 +36,7 @@ def fine_tune(
     start: str = "zoo",
     spaces: Sequence[str] = ("features", "pixels"),
     count: int = 5000,
-    groups: int = 20,
+    halves: int = 20,
     curve: int = 1000,
     shown: int = 12,
 ) -> None:
@@ -54,15 +52,14 @@ def fine_tune(
     trainers: options of trainers by name, and `images` an epoch.
     start:    weights to go on from, those of the generator.
     spaces:   feature spaces that judge; the densities are those of one of them, by default the classifier's.
-    groups:   blocks left out in turn for the intervals of differences (jackknife).
+    halves:   random halves of samples and reals, by which the intervals of differences are found.
     curve:    samples by which the first space tells of every epoch. shown: samples in the picture.
     """
     family = study.generator.partition("(")[0]
     if "start" not in (TRAINERS[family].options if family in TRAINERS else ()):
         say(f"fine_tune: {family} has no trainer that goes on from weights, so it is left out")
         return
-    if not 2 * groups <= count <= study.n or groups < 2:
-        raise ValueError(f"count={count} must be {max(4, 2 * groups)} or more (2 a group), and at most n={study.n}")
+    same = SameSeeds(study, spaces, count, halves)
     if GENERATORS[family].function(study.views.data.name, path=start).fingerprint != study.views.generator.fingerprint:
         raise ValueError(
             f"start={start} holds another generator than the one that is judged: give the file of "
@@ -73,15 +70,14 @@ def fine_tune(
     arms = [Arm.of(entry, study.seed, images) for entry in tunings]
     if len({arm.label for arm in arms}) < len(arms) or not arms:
         raise ValueError(f"tunings={[arm.label for arm in arms]} must be different ones, the control first")
-    named = [study.views.features if space == "features" else space for space in spaces]
     untuned, control = Arm(UNTUNED, 0, study.seed, PLAIN), arms[0]
-    tuned = Tuned(study, family, control, options, named, count, groups, curve)
+    tuned = Tuned(study, family, control, options, same, curve)
     for arm in (untuned, *arms):
         others = [] if arm is untuned else [untuned] if arm is control else [untuned, control]
         tuned.record("fine_tune", "metric ~ through ~ against", arm, partial(tuned.compared, arm, others))
     for arm in arms:
         tuned.record("fine_tune_course", "quantity ~ images", arm, partial(tuned.course, arm))
-    draw_samples(study, tuned.setting, [tuned.images(arm, shown) for arm in (untuned, *arms)])
+    draw_samples(study, tuned.setting, lambda: [tuned.images(arm, shown) for arm in (untuned, *arms)], tuned.changed)
 
 
 class Arm(NamedTuple):
@@ -115,11 +111,8 @@ class Tuned:
     family: str
     control: Arm
     options: Mapping[str, Any]
-    spaces: Sequence[str]
-    count: int
-    groups: int
+    same: SameSeeds
     curve: int
-    _judged: dict[str, Mapping[str, tuple[Estimate, Tensor]]] = field(default_factory=dict)
     _paths: dict[str, Path] = field(default_factory=dict)
     _opened: dict[str, Views] = field(default_factory=dict)
 
@@ -127,7 +120,9 @@ class Tuned:
     def setting(self) -> dict[str, str | int]:
         """What all records of a call have in common, by the names in SETTING."""
         trained = ", ".join(f"{key} {value}" for key, value in sorted(self._options.items()) if value != "")
-        return dict(zip(SETTING, (trained, self.control.label, self.count, self.groups, self.curve), strict=True))
+        return dict(
+            zip(SETTING, (trained, self.control.label, self.same.count, self.same.halves, self.curve), strict=True)
+        )
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -141,13 +136,12 @@ class Tuned:
         params = {"columns": columns, "tuning": arm.label, "images_an_epoch": arm.images, "trainer_seed": arm.seed}
         views = self.study.views
         read = {"start": views.generator.fingerprint, "data": views.data.fingerprint, "control": digest(self.control)}
-        self.study.record(table, VERSION, {**params, **weights, **self.setting}, self.cells, compute, read=read)
+        self.study.record(table, VERSION, {**params, **weights, **self.setting}, self.same.cells, compute, read=read)
 
     @property
-    def cells(self) -> list[Cell]:
-        """Every set metric in every space."""
-        entries = [{"metric": entry} if isinstance(entry, str) else dict(entry) for entry in self.study.sets]
-        return self.study.cells([{**entry, "through": space} for space in self.spaces for entry in entries])
+    def changed(self) -> bool:
+        """Whether any tuning was opened since, so that pictures of them may be others."""
+        return bool(self._opened)
 
     # The generators
 
@@ -166,10 +160,12 @@ class Tuned:
             known = views.extractor(through), features
             return by_pseudo_density(views.data, views.device, selective, **arm.importance, known=known)
 
-        metrics = list(dict.fromkeys(cell.metric for cell in self.cells))
+        measure = Measure(
+            list(dict.fromkeys(cell.metric for cell in self.same.cells)), self.same.spaces[:1], self.curve
+        )
         return train(
             self.family, self._options, views.data, arm.seed, self.study.folder / "tuned", views.device,
-            tag=slug(arm.label), images=arm.images, weigh=weigh, measure=Measure(metrics, self.spaces[:1], self.curve),
+            tag=slug(arm.label), images=arm.images, weigh=weigh, measure=measure,
         )  # fmt: skip
 
     def views(self, arm: Arm) -> Views:
@@ -185,52 +181,17 @@ class Tuned:
 
     def images(self, arm: Arm, shown: int) -> Tensor:
         """The first samples, uint8 [shown, C, H, W]."""
-        return self.views(arm).images("fake", self.study.seed, self.count, range(min(shown, self.count)))
+        return self.views(arm).images("fake", self.study.seed, self.same.count, range(min(shown, self.same.count)))
 
     # What is told of them
 
     def compared(self, arm: Arm, others: Sequence[Arm]) -> dict[str, Estimate]:
         """Every metric with its own interval, and its differences to other generators with theirs."""
-        own = self.judged(arm)
-        found = {f"{key} ~ {NOTHING}": estimate for key, (estimate, _) in own.items()}
-        for other in others:
-            theirs = self.judged(other)
-            for key, (estimate, without) in own.items():
-                difference = estimate.value - theirs[key][0].value
-                found[f"{key} ~ {other.label}"] = jackknife(difference, without - theirs[key][1], self.count)
-        return found
-
-    def judged(self, arm: Arm) -> Mapping[str, tuple[Estimate, Tensor]]:
-        """By metric and space: its estimate, and its values [groups] without each block of all samples and reals."""
-        if arm.label not in self._judged:
-            whole = self._evaluate(arm, None)
-            parts = []
-            with track(f"{self.family} {arm.label}, judged without each block", self.groups, "blocks") as advance:
-                for block in range(self.groups):
-                    parts.append(self._evaluate(arm, block))
-                    advance(1)
-            self._judged[arm.label] = {
-                key: (estimate, torch.tensor([part[key].value for part in parts], dtype=torch.float64))
-                for key, estimate in whole.items()
-            }
-        return self._judged[arm.label]
-
-    def _evaluate(self, arm: Arm, block: int | None) -> dict[str, Estimate]:
-        """Every metric, without every groups-th row of each of its inputs from `block` on."""
         views = self.views(arm)
-        found: dict[str, Estimate] = {}
-        tensors: dict[View, Tensor] = {}
-        for cell in self.cells:
-            for view in cell.views.values():
-                if view not in tensors:
-                    rows = views.tensor(view, self.study.seed, self.count)
-                    kept = torch.arange(len(rows), device=rows.device) % self.groups != block
-                    tensors[view] = rows if block is None else rows[kept]
-            inputs = {role: tensors[view] for role, view in cell.views.items()}
-            result = METRICS[cell.metric].function(**inputs, **cell.params)
-            space = next(view.through for view in cell.views.values() if view.of == "fake")
-            named = estimates(cell.metric, result, self.count)
-            found |= {f"{key} ~ {space}": estimate for key, estimate in named.items()}
+        found = {f"{key} ~ {NOTHING}": estimate for key, estimate in self.same.values(views).items()}
+        for other in others:
+            differences = self.same.differences(views, self.views(other))
+            found |= {f"{key} ~ {other.label}": estimate for key, estimate in differences.items()}
         return found
 
     def course(self, arm: Arm) -> dict[str, Estimate]:

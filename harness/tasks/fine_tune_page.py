@@ -1,7 +1,7 @@
 """What `fine_tune` found: which of the paper's claims hold, tables of differences, the course of training, samples."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,15 +18,15 @@ from ..typeset import with_interval
 
 UNTUNED, NOTHING = "untuned", "nothing"
 """The generator before; and what a number that is no difference is compared with."""
-SETTING = ("trainer", "control", "samples_judged", "groups", "curve")
+SETTING = ("trainer", "control", "samples_judged", "halves", "curve")
 """What all records of one call of the task have in common, by name."""
 STRONG = 10
 """Weights from which on, or below the inverse of which, a tuning is for precision or recall; milder ones for FID."""
 COLOURS = (GREY, BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989")
 NOTE = (
     "Each generator goes on from the same weights for as many images; the control does so without weights. All are "
-    "judged by the same seeds and the same reals. Intervals of differences hold for other samples and reals (jackknife "
-    "over blocks, rather wide than narrow), not for another training: how far two controls of different seeds lie "
+    "judged by the same seeds and the same reals. Intervals of differences hold for other samples and reals (by "
+    "random halves, rather wide than narrow), not for another training: how far two controls of different seeds lie "
     "apart tells of that. Spaces other than the one whose density steers judge what did not steer."
 )
 
@@ -34,10 +34,16 @@ Numbers = Mapping[tuple[str, str, str, str], "pd.Series[float]"]
 """Rows of the table by tuning, metric, space, and what the number is compared with."""
 
 
-def draw_samples(study: Study, setting: Mapping[str, object], strips: Sequence[Tensor]) -> None:
-    """A row of samples, uint8 [N, C, H, W], for the untuned generator and each tuning: the same seeds."""
-    run = run_name(study.generator, study.dataset, study.seed, study.n)
-    save_strips(strips, _picture(study.folder, "tuned", run, setting))
+def draw_samples(
+    study: Study, setting: Mapping[str, object], strips: Callable[[], Sequence[Tensor]], again: bool
+) -> None:
+    """A row of samples, uint8 [N, C, H, W], for the untuned generator and each tuning: the same seeds.
+
+    Drawn where it is missing, or `again`: opening every tuning takes a while.
+    """
+    path = _picture(study.folder, "tuned", run_name(study.generator, study.dataset, study.seed, study.n), setting)
+    if again or not path.is_file():
+        save_strips(strips(), path)
 
 
 def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: Path) -> tuple[list[str], list[str]]:
