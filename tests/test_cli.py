@@ -26,6 +26,7 @@ SCORES = "scores=[latent_density,rarity,random_score]"
 STUDY = ("run", "task=[correlate,groups]", "task.correlate.resamples=20", SCORES, *TINY)
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
 SMALLER = {
+    "edit": ("task.edit.count=20", "task.edit.steps=5", "scores=[latent_density,negative_norm]"),
     "few_shot": (
         *("dataset=none", "task.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
         *(f"task.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
