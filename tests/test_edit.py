@@ -78,8 +78,9 @@ def test_quality_itself_knows_where_to_stop_and_chance_does_not(study: Study) ->
     assert values["nearest_feature ~ agreement ~ nearest_feature"].value == pytest.approx(1)
     assert values["nearest_feature ~ gain of stopping ~ nearest_feature"].interval[0] > 0
     assert values["nearest_feature ~ gain of stopping over the norm ~ nearest_feature"].interval[0] > 0
-    low, high = values["random_score ~ agreement ~ nearest_feature"].interval
-    assert low < 0 < high
+    for quantity in ("agreement", "gain of stopping"):  # each a false alarm once in 20 seeds; this is one of the others
+        low, high = values[f"random_score ~ {quantity} ~ nearest_feature"].interval
+        assert low < 0 < high
     assert not any(key.startswith("minus the way walked ~ gain") for key in values)
     assert not any(key.startswith("negative_norm ~ gain of stopping over") for key in values)
     assert [key for key, value in values.items() if math.isnan(value.value)] == []

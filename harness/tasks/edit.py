@@ -1,5 +1,6 @@
 """Does a score tell how far an edit may go? Samples moved along directions of attributes, and scores along the way."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from ..protocols import Cell, Estimate, View
 from ..registry import METRICS, task
 from ..stats import mean_with_interval
 from ..study import Entry, Study
-from .edit_page import AGREEMENT, BEYOND, GAIN, ITSELF, NORM, OVER_NORM, SETTING, WALKED, draw_frames, page
+from .edit_page import AGREEMENT, BEYOND, CHANGE, GAIN, ITSELF, NORM, OVER_NORM, SETTING, WALKED, draw_frames, page
 from .spaces import chosen_space
 
 VERSION = 1
@@ -35,10 +36,11 @@ def edit(
     The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways, by
     `reach` standard deviations of the latents along it. Of every score in `study.scores` it is told whether it has one
     maximum on the way, where, how far it falls, whether it goes with the signals of quality in `study.signals` along
-    each edit (rank correlation, the mean over edits), and what it is good for: walks that stop before the score falls
-    too far, against walks that all go half the way, with the same mean change of the attribute: which end with better
-    samples? Baselines are the way walked from the sample itself, which knows nothing of samples, and the norm of the
-    latent, where negative_norm is among the scores.
+    each edit (rank correlation, the mean over edits), and what it is good for: of walks that stop before the score has
+    fallen by some amount, the same for all, and such that they change the attribute by as much on average as walks that
+    go half the way: are the samples better where they stop than if they stopped in the order of chance? Baselines are
+    the way walked from the sample itself, which knows nothing of samples, and the norm of the latent, where
+    negative_norm is among the scores.
 
     attributes: sample metrics. spaces: latent spaces, of those that the generator has; by default its first.
     steps:      points along an edit, the sample itself in the middle. shown: edits in the picture.
@@ -128,66 +130,74 @@ class Edits:
     # What is told of them
 
     def told(self, scores: Sequence[Cell], signals: Sequence[Cell]) -> dict[str, Estimate]:
-        attribute = self.curves(self.attribute)
-        found = {
-            f"{self.attribute.label} ~ goes with the edit ~ {ITSELF}": mean_with_interval(
-                agreement(attribute, self.at.expand_as(attribute))
-            ),
-            f"{self.attribute.label} ~ linear fit ~ {ITSELF}": Estimate(
-                self.direction.fit, (float("nan"), float("nan")), self.study.n
-            ),
-        }
+        attribute, named = self.curves(self.attribute), {cell.label: self.curves(cell) for cell in scores}
         walked = -self.at.abs().expand_as(attribute)
-        named = {cell.label: self.curves(cell) for cell in scores}
+        along = mean_with_interval(agreement(attribute, self.at.expand_as(attribute)))
+        fit = Estimate(self.direction.fit, (math.nan, math.nan), self.study.n)
+        found = {("goes with the edit", ITSELF): {self.attribute.label: along}}
+        found["linear fit", ITSELF] = {self.attribute.label: fit}
         for name, curves in {**named, WALKED: walked}.items():
-            found |= {f"{name} ~ {quantity} ~ {ITSELF}": value for quantity, value in self._shape(curves).items()}
-            for signal in signals:
-                quality = self.curves(signal)
-                numbers = {AGREEMENT: agreement(curves, quality)}
-                if name != WALKED:
-                    numbers[BEYOND] = numbers[AGREEMENT] - agreement(walked, quality)
-                    numbers[GAIN] = self._gain(curves, quality)
-                    if NORM in named and name != NORM:
-                        numbers[OVER_NORM] = numbers[GAIN] - self._gain(named[NORM], quality)
-                for quantity, each in numbers.items():
-                    found[f"{name} ~ {quantity} ~ {signal.label}"] = mean_with_interval(each)
-        return found
+            for quantity, estimate in self._shape(curves).items():
+                found.setdefault((quantity, ITSELF), {})[name] = estimate
+        change = self._in_deviations(attribute)
+        change = (change - change[:, self._middle, None]).abs()
+        gains = {name: self._gains(curves, change, change) for name, curves in named.items()}
+        found[CHANGE, ITSELF] = _means(gains)
+        for signal in signals:
+            quality = self._in_deviations(self.curves(signal))
+            near = agreement(walked, quality)
+            agreeing = {name: agreement(curves, quality) for name, curves in named.items()}
+            gains = {name: self._gains(curves, change, quality) for name, curves in named.items()}
+            found[AGREEMENT, signal.label] = _means({**agreeing, WALKED: near})
+            found[BEYOND, signal.label] = _means({name: each - near for name, each in agreeing.items()})
+            found[GAIN, signal.label] = _means(gains)
+            if NORM in gains:
+                norm = gains.pop(NORM)
+                found[OVER_NORM, signal.label] = _means({name: each - norm for name, each in gains.items()})
+        return {
+            f"{name} ~ {quantity} ~ {of}": estimate
+            for (quantity, of), each in found.items()
+            for name, estimate in each.items()
+        }
+
+    @property
+    def _middle(self) -> int:
+        return self.steps // 2
+
+    def _in_deviations(self, curves: Tensor) -> Tensor:
+        return curves / curves[:, self._middle].std()
 
     def _shape(self, curves: Tensor) -> Mapping[str, Estimate]:
         """One maximum, where, and how far the score falls to the ends in standard deviations of samples."""
         whole = curves[curves.isfinite().all(1)]
         if len(whole) < 2:
             return {}
-        middle = self.steps // 2
-        fall = whole[:, middle] - (whole[:, 0] + whole[:, -1]) / 2
+        fall = whole[:, self._middle] - (whole[:, 0] + whole[:, -1]) / 2
         found = {
             "one maximum": proportion(one_maximum(whole)),
             "maximum away by": mean_with_interval(self.at[whole.argmax(1)].abs()),
         }
-        if spread := float(whole[:, middle].std()):
+        if spread := float(whole[:, self._middle].std()):
             found["fall to the ends"] = mean_with_interval(fall / spread)
         return found
 
-    def _gain(self, curves: Tensor, quality: Tensor) -> Tensor:
-        """Quality where walks stop by a score less that half the way, in deviations: [P], the mean of both ways."""
-        middle, attribute = self.steps // 2, self.curves(self.attribute)
-        score, good, value = (
-            torch.cat([x[:, middle:], x[:, : middle + 1].flip(1)]) for x in (curves, quality, attribute)
+    def _gains(self, curves: Tensor, change: Tensor, what: Tensor) -> Tensor:
+        """`what` where walks stop by a score, less that in the order of chance: [P], the mean of both ways."""
+        score, changed, value = (
+            torch.cat([x[:, self._middle :], x[:, : self._middle + 1].flip(1)]) for x in (curves, change, what)
         )
-        change, half = (value - value[:, :1]).abs(), middle // 2
-        stopped = stops(score, change, float(change[:, half].mean()))
-        gain = good.gather(1, stopped[:, None])[:, 0] - good[:, half]
-        return gain.view(2, -1).mean(0) / good[:, 0].std()
+        stopped = stops(score, changed, float(changed[:, self._middle // 2].mean()))
+        by_chance = torch.bincount(stopped, minlength=self._middle + 1).double() / len(stopped)
+        gain = value.gather(1, stopped[:, None])[:, 0] - value @ by_chance
+        return gain.view(2, -1).mean(0)
 
     def course(self, cells: Sequence[Cell]) -> dict[str, Estimate]:
         """Every score along the edits, less that of the sample itself, in standard deviations of samples."""
         found: dict[str, Estimate] = {}
         for cell in cells:
-            curves, middle = self.curves(cell), self.steps // 2
-            moved = (curves - curves[:, middle : middle + 1]) / curves[:, middle].std()
-            found |= {
-                f"{cell.label} ~ {at:g}": mean_with_interval(moved[:, i]) for i, at in enumerate(self.at.tolist())
-            }
+            curves = self._in_deviations(self.curves(cell))
+            for at, moved in zip(self.at.tolist(), (curves - curves[:, self._middle, None]).T, strict=True):
+                found[f"{cell.label} ~ {at:g}"] = mean_with_interval(moved)
         return found
 
     # The picture
@@ -205,3 +215,7 @@ class Edits:
         cell = self.study.cells(self.study.scores)[0]
         sign = -1 if METRICS[cell.metric].better == "lower" else 1
         return cell.label, sign * self.curves(cell)[:shown]
+
+
+def _means(each: Mapping[str, Tensor]) -> dict[str, Estimate]:
+    return {name: mean_with_interval(values) for name, values in each.items()}

@@ -23,13 +23,16 @@ WALKED = "minus the way walked"
 """The baseline among the scores: how near an edit still is to the sample that it began with."""
 SHAPE = ("one maximum", "maximum away by", "fall to the ends")
 AGREEMENT, BEYOND = "agreement", "agreement beyond the way walked"
+CHANGE = "change where it stops"
 GAIN, OVER_NORM = "gain of stopping", "gain of stopping over the norm"
 NORM = "negative_norm"
 NOTE = (
     "Samples moved both ways along the direction in which a linear model of the attribute rises; distances in standard "
     "deviations of the latents along it, falls and gains in those of samples. Agreement: rank correlation of a score "
-    "with a signal of quality along an edit, mean over edits. Gain of stopping: quality where walks stop before the "
-    "score falls too far, less that of walks that all go half the way; the mean change of the attribute is the same. "
+    "with a signal of quality along an edit, mean over edits. Walks stop before the score has fallen too far, so that "
+    "the mean change of the attribute is that of half the way. Gain of stopping, change where it stops: quality of the "
+    "samples, and change of the attribute, less what they would be if as many walks stopped as early in the order of "
+    "chance. A gain is one where the change is not less. "
     "The paper (arXiv:2407.15171) prints scores above a few edited faces; its directions are not published."
 )
 
@@ -103,6 +106,8 @@ def verdicts(part: pd.DataFrame, numbers: Numbers, attribute: str) -> list[str]:
             ]
             if gains:
                 told += f"; {words}: {', '.join(decided) or 'not decided'}"
+        if (change := numbers.get((score, CHANGE, ITSELF))) is not None:
+            told += f"; change there, over that by chance, {with_interval(change)}"
         lines.append(told)
     return lines
 
@@ -121,7 +126,7 @@ def _signals(part: pd.DataFrame) -> list[str]:
 
 def _tables(part: pd.DataFrame, numbers: Numbers) -> list[str]:
     scores, signals = list(part.score.unique()), _signals(part)
-    columns = [(quantity, ITSELF) for quantity in SHAPE]
+    columns = [(quantity, ITSELF) for quantity in (*SHAPE, CHANGE)]
     columns += [(quantity, signal) for quantity in (AGREEMENT, BEYOND, GAIN, OVER_NORM) for signal in signals]
     rows = [[score, *(_cell(numbers.get((score, *column))) for column in columns)] for score in scores]
     titles = [quantity if of == ITSELF else f"{quantity}, {of}" for quantity, of in columns]
