@@ -9,6 +9,7 @@ BESIDE = [*NUMBERS, "n", "missing"]
 """Columns of a long table that tell of the number in a row; all others tell what it is."""
 KEPT = ("better", "error")
 """Columns that are shown although others determine them."""
+NUMERIC = r"[-+.e\d]*"
 FULL = 0.5
 """A table becomes wide where at least this share of its cells holds a number."""
 
@@ -31,15 +32,17 @@ def with_interval(row: "pd.Series[float]") -> str:
 def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """A caption of all that is the same in every row, and the rest of the table as text.
 
-    Of the columns that tell what a number is, those that others determine are left out. The last of them stands
-    across, above columns of its own, where most of the cells that this makes are filled.
+    Of the columns that tell what a number is, those that others determine are left out, numbers before names. The last
+    of them stands across, above columns of its own, where most of the cells that this makes are filled.
     """
     keys = [column for column in table.columns if column not in BESIDE]
     text = table[keys].map(str).replace("nan", "")
     same = [column for column in keys if text[column].nunique() == 1 and len(table) > 1]
     caption = "; ".join(f"{column} {text[column].iloc[0]}" for column in same if text[column].iloc[0])
     needed = [column for column in keys if column not in same and text[column].any()]
-    for column in [column for column in reversed(needed) if column not in KEPT and len(table) > 1]:
+    numeric = [column for column in needed if text[column].str.fullmatch(NUMERIC).all()]
+    order = [*reversed(numeric), *(column for column in reversed(needed) if column not in numeric)]
+    for column in [column for column in order if column not in KEPT and len(table) > 1]:
         rest = [other for other in needed if other not in (column, *KEPT)]
         if rest and not text.duplicated(rest).any():
             needed.remove(column)

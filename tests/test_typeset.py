@@ -38,6 +38,13 @@ def test_a_column_that_others_determine_is_left_out_unless_it_tells_what_happene
     assert list(compact(long.drop(columns=["better", "error"]))[1].columns) == ["model", "metric", "value"]
 
 
+def test_a_name_is_kept_before_the_numbers_that_it_stands_for() -> None:
+    long = table(
+        epochs=["1", "1", "5"], rate=["0.1", "1e-3", "0.1"], tuning=["mild", "slow", "long"], of=["x", "x", "x"]
+    )
+    assert list(compact(long)[1].columns) == ["tuning", "value"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_two_numbers_come_to_stand_in_one_place(seed: int) -> None:
     """Random tables: as many filled cells as numbers, each once, and every row told apart by its keys."""
