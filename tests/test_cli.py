@@ -32,7 +32,6 @@ SMALLER = {
         *(f"task.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
         *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
     ),
-    "fine_tuning": ("reals=100", "extractor.efficientnet_lite.size=32"),
     "quickstart": ("task.correlate.resamples=5",),
     "shapes": (
         *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),
