@@ -19,7 +19,7 @@ from ..registry import GENERATORS, TRAINERS, task, unknown
 from ..study import Entry, Study, label
 from ..train import Importance, Measure, train
 from ..views import Views
-from .fine_tune_page import NOTHING, SETTING, UNTUNED, draw_samples, page
+from .fine_tune_page import NOTHING, SETTING, UNTUNED, draw_samples, in_order, page
 from .importance import by_pseudo_density
 from .same_seeds import SameSeeds
 
@@ -77,7 +77,9 @@ def fine_tune(
         tuned.record("fine_tune", "metric ~ through ~ against", arm, partial(tuned.compared, arm, others))
     for arm in arms:
         tuned.record("fine_tune_course", "quantity ~ images", arm, partial(tuned.course, arm))
-    draw_samples(study, tuned.setting, lambda: [tuned.images(arm, shown) for arm in (untuned, *arms)], tuned.changed)
+    by_label = {arm.label: arm for arm in (untuned, *arms)}
+    rows = [by_label[name] for name in in_order(by_label, control.label)]
+    draw_samples(study, tuned.setting, lambda: [tuned.images(arm, shown) for arm in rows], tuned.changed)
 
 
 class Arm(NamedTuple):

@@ -1,7 +1,7 @@
 """What `fine_tune` found: which of the paper's claims hold, tables of differences, the course of training, samples."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -97,9 +97,12 @@ def _verdict(difference: "pd.Series[float]", sign: int) -> str:
 
 
 def _tunings(part: pd.DataFrame) -> list[str]:
-    """The untuned generator, the control, the others."""
-    rest = [name for name in part.tuning.unique() if name not in (UNTUNED, part.control.iloc[0])]
-    return [UNTUNED, part.control.iloc[0], *rest]
+    return in_order(part.tuning.unique(), part.control.iloc[0])
+
+
+def in_order(tunings: Iterable[str], control: str) -> list[str]:
+    """The untuned generator, the control, the others by name."""
+    return [UNTUNED, control, *sorted(set(tunings) - {UNTUNED, control})]
 
 
 def _table(part: pd.DataFrame, numbers: Numbers, against: str) -> str:
