@@ -148,9 +148,12 @@ def train(
 
 
 def _made_by(path: Path, settings: str) -> bool:
-    """Whether finished weights are there, and by their card from a training with these settings."""
+    """Whether finished weights are there, whole, and by their card from a training with these settings."""
     card = path.with_suffix(".json")
-    return path.is_file() and card.is_file() and json.loads(card.read_text()).get("settings") == settings
+    if not path.is_file() or not card.is_file():
+        return False
+    told = json.loads(card.read_text())
+    return (told.get("settings"), told.get("sha256")) == (settings, sha256_of(path))
 
 
 def _rows(available: int, count: int, importance: Importance | None) -> Rows:

@@ -72,8 +72,9 @@ def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | 
 def write_weights(
     path: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
-    """Write weights and card (the same name with .json), each atomically."""
+    """Write weights and card (the same name with .json, and the sha256 of the weights in it), each atomically."""
     metadata = {"assay": json.dumps(architecture, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     replace(path, save(contiguous, metadata))
-    replace(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    told = {**card, "sha256": sha256_of(path)}
+    replace(path.with_suffix(".json"), (json.dumps(told, indent=2, sort_keys=True) + "\n").encode())

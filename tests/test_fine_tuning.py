@@ -173,6 +173,9 @@ def test_a_finished_training_is_not_done_again(
     assert train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100) == path
     assert "is there already, made by the same training; to make it again, delete it" in capfd.readouterr().err
     assert path.stat().st_mtime_ns == made
+    path.write_bytes(content[:-1])
+    train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100)
+    assert path.read_bytes() == content, "damaged weights are made again"
     train("latent_diffusion", START["latent_diffusion"], digits, 1, tmp_path, CPU, images=100)
     assert path.read_bytes() != content, "another seed is another training"
     card.unlink()
