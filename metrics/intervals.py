@@ -41,9 +41,9 @@ def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
     """A statistic of n samples with Student's t interval from its values [B] of random halves of them.
 
     The spread over halves without replacement is the standard error of the whole (the delete-half jackknife, Shao and
-    Wu 1989, which also serves statistics that are no smooth function of the samples). It errs on the wide side: for
-    means not at all, in simulations of 400 samples for precision 1.5 times and for recall 1.7. NaN where no half
-    differs from another but all do from the whole: too few samples count.
+    Wu 1989, which also serves statistics that are no smooth function of the samples). For means it is exact; where
+    balls reach to neighbours, as in precision and recall, it errs on the wide side. NaN where no half differs from
+    another but all do from the whole: too few samples count.
     """
     spread = float(halves.double().std())
     if spread == 0 and float(halves[0]) != whole:

@@ -8,6 +8,7 @@ import pytest
 
 from assay.harness.records import read_records
 from assay.harness.tables import tables, write_tables
+from assay.harness.tasks.edit_page import counts
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted(folder.parent for folder in (ROOT / "results").glob("*/records"))
@@ -43,3 +44,13 @@ def test_the_readme_quotes_the_published_correlations() -> None:
             value, low, high = (f"{x:.2f}".replace("0.", ".") for x in (row.value, row.low, row.high))
             assert f"({low} to {high})" in line, (score, given)
             assert value in line, (score, given)
+
+
+def test_the_readme_quotes_the_published_edits() -> None:
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "`edit` |" in line]
+    found = {row[0]: row[1:4] for row in counts(pd.read_csv(ROOT / "results/edit/tables/edit.csv"))}
+    assert found["latent_density"] == ["32", "20", "0"]
+    assert (found["negative_norm"][1:], found["pseudo_density"][1:]) == (["16", "2"], ["30", "0"])
+    assert found["random_score"][1:] == ["0", "0"]
+    assert "in 20 of 32 cases" in line
+    assert "worse in none; the norm in 16 and 2, pseudo density in 30 and 0, a random score in none" in line

@@ -62,6 +62,10 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
     """HTML blocks, and the lines to print."""
     body: list[str] = [html.heading("How far may an edit go?"), html.paragraph(NOTE, "note")]
     printed: list[str] = []
+    body.append(html.paragraph("In how many cases (generator, space, attribute and signal) stopping by a score gains"))
+    body.append(html.table(COUNTED, counts(found["edit"])))
+    printed += [f"{score}: stopping by it is better in {b} of {n} cases, worse in {w}; over the norm {c} and {v}"
+                for score, n, b, w, c, v in counts(found["edit"])]  # fmt: skip
     courses = add_run(found["edit_course"]) if "edit_course" in found else None
     for (run, *values), part in add_run(found["edit"]).groupby(["run", *SETTING], sort=False):
         setting = dict(zip(SETTING, values, strict=True))
@@ -79,6 +83,21 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
             body.append(html.figure(path, "Edits of the first samples, the sample itself in the middle"))
             printed.append(f"  picture: {path}")
     return body, printed
+
+
+COUNTED = ("score", "cases", "better", "worse", "better than by the norm", "worse than by the norm")
+
+
+def counts(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of COUNTED: how many gains of stopping are clear of 0. Where codes come from the prior is no other score."""
+    names = table.score.str.replace(r"(, )?encode=prior", "", regex=True).str.removesuffix("()")
+    rows = []
+    for score, one in table.groupby(names):
+        gains, over = (one[one.quantity == quantity] for quantity in (GAIN, OVER_NORM))
+        if len(gains):
+            clear = [int(sum(each)) for part in (gains, over) for each in (part.low > 0, part.high < 0)]
+            rows.append([str(score), str(len(gains)), *map(str, clear)])
+    return rows
 
 
 def verdicts(part: pd.DataFrame, numbers: Numbers, attribute: str) -> list[str]:
