@@ -131,6 +131,13 @@ class Study:
             return torch.full((self.n,), torch.nan, dtype=torch.float64)
         return sample_scores(cell, self.views)
 
+    def inputs(self, cell: Cell, seen: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        """What a metric reads where `seen(through)` stands for the generated samples, and all else is as ever."""
+        return {
+            name: seen(view.through) if view.of == "fake" else self.views.tensor(view, self.seed, self.n)
+            for name, view in cell.views.items()
+        }
+
     def record(
         self,
         name: str,

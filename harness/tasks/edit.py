@@ -112,16 +112,19 @@ class Edits:
         """A score along every edit, higher is better where it has a direction: [P, T] float64."""
         if cell.label not in self._curves:
             metric = METRICS[cell.metric]
-            inputs = {name: self._input(view) for name, view in cell.views.items()}
+            inputs = self.study.inputs(self._here(cell), self._through)
             found = metric.function(**inputs, **cell.params).double().cpu()
             self._curves[cell.label] = (-1 if metric.better == "lower" else 1) * found.view(self.count, self.steps)
         return self._curves[cell.label]
 
-    def _input(self, view: View) -> Tensor:
-        """What a metric reads, the edited samples being the generated ones."""
-        through = f"latent:{self.space}" if view.through == "latent" else view.through
-        if view.of != "fake":
-            return self.study.views.tensor(replace(view, through=through), self.study.seed, self.study.n)
+    def _here(self, cell: Cell) -> Cell:
+        """The cell with the latent space in which edits are made."""
+        here = {"latent": f"latent:{self.space}"}
+        views = {name: replace(view, through=here.get(view.through, view.through)) for name, view in cell.views.items()}
+        return replace(cell, views=views)
+
+    def _through(self, through: str) -> Tensor:
+        """The edited samples, seen through something."""
         if through not in self._seen:
             codes = self.latents(self.count).flatten(0, 1)
             self._seen[through] = self.study.views.seen(codes, self.space, through)

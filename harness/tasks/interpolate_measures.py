@@ -18,7 +18,7 @@ from ...metrics.path_shape import (
     turning,
 )
 from ..evaluate import estimates
-from ..protocols import Cell, Estimate, View
+from ..protocols import Cell, Estimate
 from ..registry import METRICS
 from .interpolate_paths import Paths
 
@@ -120,18 +120,12 @@ class Measures:
 
     def _inputs(self, cell: Cell, row: str) -> dict[str, Tensor]:
         """What a metric reads, the frames between the ends of all pairs being the generated samples."""
-        study = self.study
-        return {
-            name: self._frames_through(row, view)
-            if view.of == "fake"
-            else study.views.tensor(view, study.seed, study.n)
-            for name, view in cell.views.items()
-        }
+        return self.study.inputs(cell, lambda through: self._frames_through(row, through))
 
     @torch.no_grad()
-    def _frames_through(self, row: str, view: View) -> Tensor:
+    def _frames_through(self, row: str, through: str) -> Tensor:
         """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
-        if (row, view.through) not in self._seen:
+        if (row, through) not in self._seen:
             codes = self.paths.path(row)[:, 1:-1].flatten(0, 1)
-            self._seen[row, view.through] = self.study.views.seen(codes, self.paths.space, view.through)
-        return self._seen[row, view.through]
+            self._seen[row, through] = self.study.views.seen(codes, self.paths.space, through)
+        return self._seen[row, through]

@@ -65,11 +65,6 @@ def bootstrapped(values: Tensor, n: int) -> Estimate:
 
 def scores_of(study: Study, cell: Cell, latents: Tensor, space: str) -> Tensor:
     """Scores [N] float64 of a sample metric for the samples of these latents, stored 8 bits deep."""
-    tensors = {
-        name: study.views.seen(latents, space, view.through)
-        if view.of == "fake"
-        else study.views.tensor(view, study.seed, study.n)
-        for name, view in cell.views.items()
-    }
-    scores: Tensor = METRICS[cell.metric].function(**tensors, **cell.params)
+    inputs = study.inputs(cell, lambda through: study.views.seen(latents, space, through))
+    scores: Tensor = METRICS[cell.metric].function(**inputs, **cell.params)
     return scores.double().cpu()
