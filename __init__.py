@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .harness.protocols import Generator, Record
+    from .harness.core.protocols import Generator, Record
 
+from .harness.core import moved
+
+moved.install()
 __version__ = "0.1.0"
 
 
 def score(metric: str, *arrays: Any, **options: Any) -> Any:
     """A metric by name on your own arrays, generated samples first: score("precision", fake, real, k=3)."""
-    from .harness.registry import METRICS, discover
+    from .harness.core.registry import METRICS, discover
 
     discover()
     return METRICS[metric].function(*arrays, **options)
@@ -24,8 +27,8 @@ def score(metric: str, *arrays: Any, **options: Any) -> Any:
 
 def evaluate(metric: str, generator: str, dataset: str, out: str | Path = "outputs/run", **setting: Any) -> Record:
     """One cell, as `assay run` does it: evaluate("precision", "vae", "digits", n=1000, seed=0, through="pixels")."""
-    from .harness.registry import discover
-    from .harness.study import open_study
+    from .harness.core.registry import discover
+    from .harness.run import open_study
 
     discover()
     cell = {key: setting.pop(key) for key in ("through", "encode") if key in setting}
@@ -35,8 +38,9 @@ def evaluate(metric: str, generator: str, dataset: str, out: str | Path = "outpu
 
 def load(path: str | Path, **options: Any) -> Generator:
     """The generator in a checkpoint file or folder; its family is recognised from the content."""
-    from .harness.checkpoint import read_checkpoint
-    from .harness.registry import discover, opener
+    from .harness.core.registry import discover
+    from .harness.formats.checkpoint import read_checkpoint
+    from .harness.formats.recognise import opener
 
     discover()
     generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)

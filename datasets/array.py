@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..harness.files import digest, sha256_of
-from ..harness.images import image_array, read_arrays
-from ..harness.protocols import Dataset, Split
-from ..harness.registry import dataset
-from .splits import Arrays, Part, check_holdout
+from ..harness.core.files import digest, sha256_of
+from ..harness.core.protocols import Dataset, Split
+from ..harness.core.registry import dataset
+from ..harness.formats.images import image_array, read_arrays
+from .parts.splits import Arrays, Part, check_holdout
 
 MOST_CLASSES = 1_000_000
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Split
-from ..harness.registry import dataset
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Split
+from ..harness.core.registry import dataset
 from .fashion_mnist import CLASSES as CLOTHES
 from .fashion_mnist import fashion_mnist
 from .mnist import mnist
-from .splits import Arrays, Part
+from .parts.splits import Arrays, Part
 
 DIGITS = (
     "digit zero",

@@ -4,10 +4,10 @@ import hashlib
 
 import numpy as np
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Split
-from ..harness.registry import dataset
-from .splits import Arrays, Part
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Split
+from ..harness.core.registry import dataset
+from .parts.splits import Arrays, Part
 
 
 @dataset

@@ -1,9 +1,9 @@
 """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747): 70,000 grey images 28×28 of clothes, ten classes."""
 
-from ..harness.protocols import Dataset
-from ..harness.registry import dataset
-from .idx import idx_dataset
-from .sources import debian_package, download, system_folder
+from ..harness.core.protocols import Dataset
+from ..harness.core.registry import dataset
+from .parts.idx import idx_dataset
+from .parts.sources import debian_package, download, system_folder
 
 CLASSES = (
     "T-shirt/top",

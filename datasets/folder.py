@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from ..harness.files import digest, sha256_of
-from ..harness.images import MODES, check_sizes, decode, image_names
-from ..harness.protocols import Dataset, Samples, Split
-from ..harness.registry import dataset
-from .splits import check_holdout, check_range
+from ..harness.core.files import digest, sha256_of
+from ..harness.core.protocols import Dataset, Samples, Split
+from ..harness.core.registry import dataset
+from ..harness.formats.images import MODES, check_sizes, decode, image_names
+from .parts.splits import check_holdout, check_range
 
 
 class Folder:

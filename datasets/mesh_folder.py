@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ..harness.protocols import Dataset, Split
-from ..harness.registry import dataset
-from .meshes import SUFFIXES, Meshes, held_out
+from ..harness.core.protocols import Dataset, Split
+from ..harness.core.registry import dataset
+from .parts.meshes import SUFFIXES, Meshes, held_out
 
 SHAPENET = "models/model_normalized.obj"
 """Where a model lies in its folder in ShapeNetCore."""

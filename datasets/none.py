@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..harness.protocols import Dataset, Samples, Split
-from ..harness.registry import dataset
+from ..harness.core.protocols import Dataset, Samples, Split
+from ..harness.core.registry import dataset
 
 
 class Nothing:

@@ -3,9 +3,9 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..harness.protocols import Dataset
-from ..harness.registry import dataset
-from .meshes import Meshes, held_out
+from ..harness.core.protocols import Dataset
+from ..harness.core.registry import dataset
+from .parts.meshes import Meshes, held_out
 
 
 @dataset

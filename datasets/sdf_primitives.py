@@ -6,12 +6,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Samples, Split, Truth
-from ..harness.registry import dataset
-from ..harness.surfaces import TRUNCATION, to_volume, voxel
-from .sdf_shapes import CATEGORIES, STATES, Dice, Shape, make_shape
-from .splits import check_range
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Samples, Split, Truth
+from ..harness.core.registry import dataset
+from ..harness.shapes.surfaces import TRUNCATION, to_volume, voxel
+from .parts.sdf_shapes import CATEGORIES, STATES, Dice, Shape, make_shape
+from .parts.splits import check_range
 
 FIRST: dict[Split, int] = {"train": 0, "test": 10**9}
 """The number of the first shape of a split: splits of any size share none."""

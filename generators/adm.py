@@ -8,13 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from . import ddim
-from .openai_unet import UNet, flag, heads_of, read_flags
-from .published import open_published
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks import ddim
+from .networks.openai_unet import UNet, flag, heads_of, read_flags
+from .networks.published import open_published
+from .networks.seeds import normal
 
 SCHEDULES = {"linear": ddim.linear, "cosine": ddim.cosine}
 

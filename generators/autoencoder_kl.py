@@ -1,61 +1,12 @@
 """AutoencoderKL of a diffusers folder, by itself: the first stage of latent diffusion (arXiv:2112.10752, 3.1)."""
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..harness.files import digest
-from ..harness.protocols import Encoding, Generator
-from ..harness.registry import generator
-from .diffusers_parts import check_images, find_folder, hashes, in_pieces, open_network, read_json
-from .seeds import gaussian_codes, normal
-
-
-class KLAutoencoder:
-    """q(z|x) = N(mean(x), exp(logvar(x))) and a decoder, both in the scaled latent space of latent diffusion models.
-
-    Scaled codes are (z - shift_factor) · scale; scale is the folder's scaling_factor where it is not given. The prior
-    of space "z", [N, C, h, w], is the N(0, I) of the KL term. It is no model of where codes of images lie: images
-    decoded from it are not expected to look like data.
-    """
-
-    spaces: Sequence[str] = ("z",)
-
-    def __init__(self, folder: Path, scale: float | None = None):
-        self.vae = open_network(folder, "AutoencoderKL")
-        config = self.vae.config
-        self.scale = float(config.scaling_factor if scale is None else scale)
-        self.shift = float(config.get("shift_factor") or 0)
-        self.channels, self.factor = int(config.in_channels), 2 ** (len(config.block_out_channels) - 1)
-        self.shape = (int(config.latent_channels), *2 * (int(config.sample_size) // self.factor,))
-        files = hashes(folder, ".")
-        self.fingerprint = digest("autoencoder_kl", 1, files)
-        self.card = {"format": "diffusers AutoencoderKL", "files": files, "scaling_factor": self.scale} | {
-            "prior": "N(0, I) in the scaled latent space; it was not trained, so images of it need not look like data"
-        }
-
-    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
-        return normal(seeds, *self.shape)
-
-    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
-        vae = self.vae.to(latents.device)
-        return in_pieces(lambda z: vae.decode(z / self.scale + self.shift).sample / 2 + 0.5, latents)
-
-    def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
-        check_images(images, self.channels, self.factor)
-        vae = self.vae.to(images.device)
-
-        def moments(x: Tensor) -> Tensor:
-            posterior = vae.encode(2 * x - 1).latent_dist
-            return torch.stack([posterior.mean, posterior.logvar], 1)
-
-        mean, logvar = in_pieces(moments, images).unbind(1)
-        mean, logvar = (mean - self.shift) * self.scale, logvar + 2 * math.log(self.scale)
-        return gaussian_codes(mean, logvar, how, seeds)
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.diffusers_kl import KLAutoencoder
+from .networks.diffusers_parts import find_folder, read_json
 
 
 def recognise(content: Any) -> bool:

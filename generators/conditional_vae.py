@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.progress import say
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.progress import say
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.seeds import normal
 
 VARIANTS = ("repaired", "published")
 DECODERS = ("mini", "tiered")

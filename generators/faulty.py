@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Generator, Known, Samples, Split, Truth
-from ..harness.registry import DATASETS, GENERATORS, generator
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Generator, Known, Samples, Split, Truth
+from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .held_out import Encoded, HeldOut, open_held_out
 
 

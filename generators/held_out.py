@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Encoder, Encoding, Generator
-from ..harness.registry import DATASETS, GENERATORS, generator
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Encoder, Encoding, Generator
+from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .replay import Replay, Stored
 
 FIRST, LAST = 5 * 10**8, 10**9

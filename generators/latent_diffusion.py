@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Encoding, Generator
-from ..harness.registry import generator, trainer
-from ..harness.weights import find_weights, read_weights
-from . import ddim
-from .openai_unet import time_embedding
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Encoding, Generator
+from ..harness.core.registry import generator, trainer
+from ..harness.formats.weights import find_weights, read_weights
+from .networks import ddim
+from .networks.openai_unet import time_embedding
+from .networks.seeds import normal
 from .vae import VAE, VAENetwork
 
 SIGNAL = ddim.cosine(1000)

@@ -9,16 +9,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..harness.files import digest
-from ..harness.protocols import Encoding, Generator
-from ..harness.registry import generator
-from . import ddim
-from .diffusers_ldm import PIPELINES, unconditional
-from .diffusers_parts import check_images, is_pipeline
-from .first_stage import FirstStage
-from .openai_unet import UNet, flag, heads_of, read_flags
-from .published import open_published
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Encoding, Generator
+from ..harness.core.registry import generator
+from .networks import ddim
+from .networks.diffusers_ldm import PIPELINES, unconditional
+from .networks.diffusers_parts import check_images, is_pipeline
+from .networks.first_stage import FirstStage
+from .networks.openai_unet import UNet, flag, heads_of, read_flags
+from .networks.published import open_published
+from .networks.seeds import normal
 
 PIXELS = 2**16
 """Pixels of images that pass through the networks together."""

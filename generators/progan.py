@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .published import DirectGAN, load_weights, open_published
-from .stylegan2_layers import normalised
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.published import DirectGAN, load_weights, open_published
+from .networks.stylegan2_layers import normalised
 
 
 def doubling_kernel(weight: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..harness.files import digest, sha256_of
-from ..harness.images import check_sizes, decode, eight_bits, image_array, image_names, opened, read_arrays
-from ..harness.protocols import Generator
-from ..harness.registry import generator
+from ..harness.core.files import digest, sha256_of
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.images import check_sizes, decode, eight_bits, image_array, image_names, opened, read_arrays
 
 NAMES = ("images", "arr_0")
 """What the images are called in a .npz file: ours, and that of `numpy.savez` and of published sample batches."""

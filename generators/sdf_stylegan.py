@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.checkpoint import read_checkpoint
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from ..harness.surfaces import grid, to_volume
-from .seeds import normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.checkpoint import read_checkpoint
+from ..harness.shapes.surfaces import grid, to_volume
+from .networks.seeds import normal
 
 SLOPE = 0.2
 EXTENT = 1.01

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Encoding, Generator
-from ..harness.registry import generator, trainer
-from ..harness.surfaces import TRUNCATION, grid, to_volume, voxel
-from ..harness.weights import find_weights, read_weights
-from .seeds import gaussian_codes, normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Encoding, Generator
+from ..harness.core.registry import generator, trainer
+from ..harness.formats.weights import find_weights, read_weights
+from ..harness.shapes.surfaces import TRUNCATION, grid, to_volume, voxel
+from .networks.seeds import gaussian_codes, normal
 
 COARSE = 4
 """Points an axis of the coarsest features, where the encoder ends and the decoder begins."""

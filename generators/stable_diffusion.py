@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .autoencoder_kl import KLAutoencoder
-from .diffusers_ldm import LatentDiffusion, latent_shape
-from .diffusers_parts import (
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from .networks.diffusers_kl import KLAutoencoder
+from .networks.diffusers_ldm import LatentDiffusion, latent_shape
+from .networks.diffusers_parts import (
     class_of,
     ddim_scheduler,
     find_folder,

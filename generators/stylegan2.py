@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..harness.checkpoint import Checkpoint, tensors_of
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from ..harness.weights import find_weights, read_weights
-from .published import averaged, load_weights, open_published
-from .style_space import StyleGAN
-from .stylegan2_networks import Discriminator, StyleGAN2Network
-from .stylegan2_tf import is_tensorflow, tensorflow_network
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.checkpoint import Checkpoint, tensors_of
+from ..harness.formats.weights import find_weights, read_weights
+from .networks.published import averaged, load_weights, open_published
+from .networks.style_space import StyleGAN
+from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
+from .networks.stylegan2_tf import is_tensorflow, tensorflow_network
 
 COMPANIONS = 3
 """Generated images beside which the discriminator sees each image: its group of four, always the same."""

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.protocols import Dataset
-from ..harness.registry import trainer
-from ..harness.weights import find_weights, read_weights
-from .seeds import normal
-from .stylegan2_networks import Discriminator, StyleGAN2Network
+from ..harness.core.protocols import Dataset
+from ..harness.core.registry import trainer
+from ..harness.formats.weights import find_weights, read_weights
+from .networks.seeds import normal
+from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
 
 EVERY = 16
 """R1 is computed at every 16th batch, 16 times as strong."""

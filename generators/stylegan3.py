@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.checkpoint import tensors_of
-from ..harness.files import digest
-from ..harness.protocols import Generator
-from ..harness.registry import generator
-from .published import averaged, load_weights, open_published
-from .style_space import StyleGAN
-from .stylegan2_layers import EPSILON, GAIN, Dense, smoothed
-from .stylegan2_layers import Mapping as MappingNetwork
+from ..harness.core.files import digest
+from ..harness.core.protocols import Generator
+from ..harness.core.registry import generator
+from ..harness.formats.checkpoint import tensors_of
+from .networks.published import averaged, load_weights, open_published
+from .networks.style_space import StyleGAN
+from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
+from .networks.stylegan2_layers import Mapping as MappingNetwork
 
 MAP = 2**27
 """Numbers in the largest feature map held at once."""

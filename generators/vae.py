@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.files import digest
-from ..harness.protocols import Dataset, Encoding, Generator
-from ..harness.registry import generator, trainer
-from ..harness.weights import find_weights, read_weights
-from .seeds import gaussian_codes, normal
+from ..harness.core.files import digest
+from ..harness.core.protocols import Dataset, Encoding, Generator
+from ..harness.core.registry import generator, trainer
+from ..harness.formats.weights import find_weights, read_weights
+from .networks.seeds import gaussian_codes, normal
 
 
 def _sizes(size: int) -> list[int]:

@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
+from .arrays.records import read_records
+from .arrays.scores import write_scores
+from .arrays.store import Store, open_store
+from .core.progress import say
+from .core.protocols import pick_device
+from .core.registry import DATASETS, GROUPS, PLUGINS, TASKS, Registry, discover, unknown
 from .evaluate import reason
-from .progress import say
-from .protocols import pick_device
-from .records import read_records
-from .registry import DATASETS, GROUPS, PLUGINS, TASKS, Registry, discover, unknown
-from .report import report
-from .scores import write_scores
-from .store import Store, open_store
-from .study import Study, only, open_study
-from .tables import compare_with_published
-from .tasks.importance import by_pseudo_density
+from .report.report import report
+from .report.tables import compare_with_published
+from .run import Study, only, open_study
+from .studies.fine_tune.importance import by_pseudo_density
 from .train import Measure, train
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .costs import Cost
-from .files import canonical
-from .progress import say
-from .protocols import Cell, Estimate, Record
-from .records import SCHEMA, read_record, record_path, write_record
-from .registry import METRICS, Metric
-from .stats import mean_with_interval
-from .store import ScoreKey
-from .views import Views
+from .arrays.costs import Cost
+from .arrays.records import SCHEMA, read_record, record_path, write_record
+from .arrays.store import ScoreKey
+from .arrays.views import Views
+from .core.files import canonical
+from .core.progress import say
+from .core.protocols import Cell, Estimate, Record
+from .core.registry import METRICS, Metric
+from .stats.ranks import mean_with_interval
 
 
 def evaluate(cell: Cell, views: Views, folder: Path) -> Record:

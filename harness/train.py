@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .core.files import digest, replace, sha256_of
+from .core.progress import Advance, say, track
+from .core.protocols import Dataset, Drawing, Pictured, Selective, Training
+from .core.registry import EXTRACTORS, METRICS, TRAINERS
 from .evaluate import estimates
-from .figures import save_strips
-from .files import digest, replace, sha256_of
-from .progress import Advance, say, track
-from .protocols import Dataset, Drawing, Pictured, Selective, Training
-from .registry import EXTRACTORS, METRICS, TRAINERS
-from .weights import find_weights, write_weights
+from .formats.weights import find_weights, write_weights
+from .report.figures import save_strips
 
 SHOWN = 10
 """Rows and columns of the sample grid after each epoch."""

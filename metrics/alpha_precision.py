@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import mean_of, nearest, nearest_others
-from .inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import mean_of, nearest, nearest_others
 
 FAKE = View("fake", "features")
 REAL = View("real", "features")

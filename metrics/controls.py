@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..harness.protocols import View
-from ..harness.registry import metric
-from .inputs import Array, images, row_blocks, samples
+from ..harness.core.inputs import Array, images, row_blocks, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
 
 CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
 

@@ -7,11 +7,11 @@ from scipy.stats import rankdata
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import nearest
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import nearest
 
 DIMENSION = 64
 """Features of more dimensions are projected to this many principal components of the reals."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .inputs import Array, row_blocks, samples
+from ..harness.core.inputs import Array, row_blocks, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
 
 
 @metric(

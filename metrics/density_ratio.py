@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.protocols import View
-from ..harness.registry import metric
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
 
 WIDTH, STEPS, RATE, DECAY = 64, 100, 1e-2, 1.0
 

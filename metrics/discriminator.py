@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from ..harness.protocols import View
-from ..harness.registry import metric
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
 
 
 @metric(better="higher", kind="sample", source="arXiv:1810.06758 section 3", fake=View("fake", "discriminator"))

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import centred_norms, mean_of, squared_distance_tiles
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
+from .kernels.memo import remember
 from .latent_density import LogSum
-from .memo import remember
 
 CENTRES = 5000
 """Most reals used as centres, and as many again to fit their widths."""

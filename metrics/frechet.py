@@ -6,12 +6,12 @@ import math
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import full_precision, mean_of
-from .inputs import Array, row_blocks, samples
-from .moments import Moments, add_symmetric, gram, moments, strips
+from ..harness.core.inputs import Array, row_blocks, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import full_precision, mean_of
+from .kernels.moments import Moments, add_symmetric, gram, moments, strips
 
 TOLERANCE = 1e-6
 """Rounding can leave equal sets this share of the two traces below 0: such values are reported as 0."""
@@ -176,7 +176,7 @@ def _frechet(y: Tensor, x: Tensor) -> Estimate:
 
 
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
-    """The distance from moments alone, for sets that were streamed or merged from shards (`metrics.moments`)."""
+    """The distance from moments alone, for sets that were streamed or merged from shards: `kernels.moments`."""
     return _value(Gaussian.from_moments(fake), Gaussian.from_moments(real))
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
 
 BLOCK = 1024
 """Rows of a kernel matrix that lie in memory at once."""

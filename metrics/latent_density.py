@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..harness.protocols import View
-from ..harness.registry import metric
+from ..harness.core.inputs import BLOCK_ELEMENTS, Array, require_neighbours, row_blocks, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
 from .density_ratio import density_ratio as density_ratio
-from .distances import BLOCK, PANEL, mean_of, nearest, nearest_others, squared_distance_tiles
-from .inputs import BLOCK_ELEMENTS, Array, require_neighbours, row_blocks, samples
-from .memo import remember
-from .moments import moments
+from .kernels.distances import BLOCK, PANEL, mean_of, nearest, nearest_others, squared_distance_tiles
+from .kernels.memo import remember
+from .kernels.moments import moments
 
 SUBSET = 2000
 """Reference rows behind the median pairwise distance."""

@@ -13,14 +13,14 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .approximate import approximate_nearest, check
-from .balls import neighbour_pass as neighbour_pass
-from .balls import real_balls_clipped
-from .distances import nearest_others
-from .inputs import Array, require_neighbours, samples
+from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.approximate import approximate_nearest, check
+from .kernels.balls import neighbour_pass as neighbour_pass
+from .kernels.balls import real_balls_clipped
+from .kernels.distances import nearest_others
 
 FAKE = View("fake", "features")
 REAL = View("real", "features")

@@ -3,12 +3,20 @@
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import below, centred_norms, mean_of, nearest_others, paired_distances, slack, squared_distance_tiles
-from .inputs import Array, require_neighbours, samples
-from .memo import remember
+from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import (
+    below,
+    centred_norms,
+    mean_of,
+    nearest_others,
+    paired_distances,
+    slack,
+    squared_distance_tiles,
+)
+from .kernels.memo import remember
 
 
 @metric(

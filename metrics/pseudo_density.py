@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.protocols import View
-from ..harness.registry import metric
-from .distances import nearest, nearest_others
-from .inputs import Array, require_neighbours, samples
-from .memo import remember
+from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
+from .kernels.distances import nearest, nearest_others
+from .kernels.memo import remember
 
 FLOOR = 1e-3
 """Least mean neighbour distance, as a share of the reference's median one: exact copies get a finite density."""

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from ..harness.protocols import View
-from ..harness.registry import metric
-from .distances import nearest
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
+from .kernels.distances import nearest
 
 
 @metric(better="higher", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))

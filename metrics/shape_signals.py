@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Extractor, View
-from ..harness.registry import extractor, metric
-from ..harness.surfaces import area, component_sizes, enclosed_volume, isosurface, to_sdf, voxel
-from .inputs import Array, samples
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Extractor, View
+from ..harness.core.registry import extractor, metric
+from ..harness.shapes.surfaces import area, component_sizes, enclosed_volume, isosurface, to_sdf, voxel
 
 COLUMNS = ("components", "largest_component", "watertight", "eikonal_residual", "solid_volume", "surface_area")
 FAKE = View("fake", "signals")

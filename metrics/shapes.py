@@ -11,13 +11,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import full_precision
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
 from .frechet import frechet_distance
-from .inputs import Array, samples
-from .memo import remember
+from .kernels.distances import full_precision
+from .kernels.memo import remember
 
 FAKE = View("fake", "points")
 REAL = View("holdout", "points")

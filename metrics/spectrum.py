@@ -4,11 +4,11 @@ import math
 
 import torch
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .inputs import Array, samples
-from .moments import gram
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.moments import gram
 
 DROP = 1e-12
 """Eigenvalues below this share of the trace are rounding."""

@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from ..harness.protocols import Estimate, View
-from ..harness.registry import metric
-from . import intervals
-from .distances import mean_of, nearest_others, squared_distance_tiles
-from .inputs import Array, require_neighbours, row_blocks, samples
-from .memo import remember
+from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.protocols import Estimate, View
+from ..harness.core.registry import metric
+from ..harness.stats import intervals
+from .kernels.distances import mean_of, nearest_others, squared_distance_tiles
+from .kernels.memo import remember
 
 DIMENSION = 32
 """Features of more dimensions are projected to this many."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.harness import registry
-from assay.harness.protocols import Encoding, Samples, Split
-from assay.harness.store import Store
-from assay.harness.views import Views
+from assay.harness.arrays.store import Store
+from assay.harness.arrays.views import Views
+from assay.harness.core import registry
+from assay.harness.core.protocols import Encoding, Samples, Split
 
 TRAIN, TEST = 2600, 40
 

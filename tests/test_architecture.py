@@ -1,4 +1,4 @@
-"""The shape of the house: which part may import which, and that packaging knows every folder."""
+"""The shape of the house: the order of its folders, what lies at their tops, and that packaging knows all of them."""
 
 import ast
 import tomllib
@@ -9,47 +9,24 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("harness", "metrics", "generators", "datasets", "configs")
-SHARED = {
-    "protocols",
-    "registry",
-    "files",
-    "progress",
-    "images",
-    "surfaces",
-    "shading",
-    "weights",
-    "checkpoint",
-    "download",
-}
-"""What metrics, generators and data sets may know of the harness."""
-ORDER = (
-    *(
-        "protocols",
-        "files",
-        "images",
-        "surfaces",
-        "shading",
-        "pictures",
-        "progress",
-        "weights",
-        "pickles",
-        "checkpoint",
-        "download",
-        "registry",
-        "costs",
-        "store",
-        "records",
-        "stats",
-        "auroc",
-        "sentences",
-        "feature_files",
-        "typeset",
-        "tables",
-        "scores",
-    ),
-    *("html", "figures", "report", "inversion", "views", "evaluate", "study", "train", "feature_sets", "tasks", "cli"),
+FLOORS = (
+    ("core",),
+    ("stats", "shapes", "formats"),
+    ("arrays",),
+    ("evaluate", "report"),
+    ("run", "train"),
+    ("studies",),
+    ("cli",),
 )
-"""The harness from the bottom up: a file imports only from those before it."""
+"""The harness from the bottom up: a file imports from its own room and from the floors below."""
+SHARED = {"core", "stats", "shapes", "formats"}
+"""Rooms of the harness that metrics, generators and data sets may use."""
+DECORATORS = {
+    "metrics": {"metric", "extractor", "trainer"},
+    "generators": {"generator", "trainer"},
+    "datasets": {"dataset"},
+}
+"""What declares something, by folder."""
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
@@ -61,7 +38,9 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
         elif isinstance(node, ast.ImportFrom) and node.level:
             base = here[: len(here) - node.level + 1]
             module = tuple((node.module or "").split(".")) if node.module else ()
-            yield from ([base + module] if module else [(*base, alias.name) for alias in node.names])
+            for alias in node.names:
+                inner = base + module
+                yield (*inner, alias.name) if (ROOT.joinpath(*inner)).is_dir() else inner
         elif isinstance(node, ast.ImportFrom):
             yield ((node.module or "").split(".")[0],)
 
@@ -70,26 +49,62 @@ def sources(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-@pytest.mark.parametrize("path", sources("metrics", "generators", "datasets"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_families_know_only_themselves_and_the_declarations(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0]
+def floor(room: str) -> int:
+    (found,) = [i for i, rooms in enumerate(FLOORS) if room in rooms]
+    return found
+
+
+def each(*folders: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", sources(*folders), ids=lambda p: str(p.relative_to(ROOT)))
+
+
+@each("metrics", "generators", "datasets")
+def test_families_know_only_themselves_and_the_ground_floors(path: Path) -> None:
+    own, *inner = path.relative_to(ROOT).parts[:-1]
     for parts in imports(path):
         if parts[0] == "harness":
             assert parts[1] in SHARED, f"{path} imports harness.{parts[1]}"
         assert parts[0] not in set(FOLDERS) - {own, "harness"}, f"{path} imports {parts[0]}"
+        if parts[0] == own and inner and (ROOT / own).joinpath(*parts[1:2]).with_suffix(".py").is_file():
+            raise AssertionError(f"{path} imports {'.'.join(parts)}, which stands above it")
 
 
-@pytest.mark.parametrize("path", sources("harness"), ids=lambda p: str(p.relative_to(ROOT)))
+@each("harness")
 def test_the_harness_imports_downwards(path: Path) -> None:
-    own = ORDER.index(path.relative_to(ROOT).parts[1].removesuffix(".py"))
-    families = {"metrics", "generators", "datasets"} - ({"metrics"} if path.parent.name == "tasks" else set())
+    own = path.relative_to(ROOT).parts[1].removesuffix(".py")
+    families = set() if own == "studies" else {"metrics", "generators", "datasets"}
     for parts in imports(path):
         assert parts[0] not in families, f"{path} knows {'.'.join(parts)} by name"
         if parts[0] == "harness":
-            other = ORDER.index(parts[1])
-            assert other <= own, f"{path} imports harness.{parts[1]}, which stands above it"
+            below = floor(parts[1]) < floor(own) or parts[1] == own
+            assert below, f"{path} imports harness.{parts[1]}, which does not stand below it"
         if parts[0] == "hydra":
             assert path.name == "cli.py", f"{path} imports hydra"
+
+
+@each("harness/studies")
+def test_studies_know_no_other_study(path: Path) -> None:
+    """What several of them need lies beside their folders."""
+    own = path.relative_to(ROOT / "harness" / "studies").parts[:-1]
+    for parts in imports(path):
+        if parts[:2] == ("harness", "studies") and (ROOT / "harness" / "studies" / parts[2]).is_dir():
+            assert own == parts[2:3], f"{path} imports {'.'.join(parts)}"
+
+
+def test_the_harness_has_at_most_twelve_rooms() -> None:
+    assert len([folder for folder in (ROOT / "harness").iterdir() if list(folder.glob("**/*.py"))]) <= 12
+    assert {path.stem for path in (ROOT / "harness").glob("*.py")} == {"cli", "evaluate", "run", "train"}
+
+
+@pytest.mark.parametrize("folder", DECORATORS)
+def test_files_at_the_top_of_a_family_declare_something(folder: str) -> None:
+    for path in (ROOT / folder).glob("*.py"):
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            for decorator in getattr(node, "decorator_list", []):
+                called = decorator.func if isinstance(decorator, ast.Call) else decorator
+                found.add(getattr(called, "id", ""))
+        assert found & DECORATORS[folder], f"{path} declares nothing; parts live in a folder below"
 
 
 def test_nothing_needs_torchvision() -> None:
@@ -100,7 +115,7 @@ def test_nothing_needs_torchvision() -> None:
 def test_packaging_lists_every_folder() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     code = {path.parent for path in sources(*FOLDERS)}
-    data = {path.parent for pattern in ("configs/**/*.yaml", "generators/**/*.json") for path in ROOT.glob(pattern)}
+    data = {path.parent for pattern in ("configs/**/*.yaml", "*/**/zoo/*.json") for path in ROOT.glob(pattern)}
     found = {".".join(("assay", *folder.relative_to(ROOT).parts)) for folder in code | data}
     assert found | {"assay"} == listed
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...harness.files import digest
-from ...harness.protocols import Dataset, Extractor
-from ...harness.registry import extractor, trainer
-from ...harness.weights import find_weights, read_weights
+from ...harness.core.files import digest
+from ...harness.core.protocols import Dataset, Extractor
+from ...harness.core.registry import extractor, trainer
+from ...harness.formats.weights import find_weights, read_weights
 from .resnet12 import Block, ResNet12
 
 FEATURES = 64

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...harness.download import Published, find_published
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
+from ...harness.formats.download import Published, find_published
 from .frozen import Frozen, Tensors, fill, layout_of, read_tensors, rename, shapes
 from .resize import bicubic, rgb, shorter_side, standardise
 from .vit import VisionTransformer

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...harness.download import Published, find_published
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
+from ...harness.formats.download import Published, find_published
 from .frozen import Frozen, Tensors, fill, layout_of, read_tensors, rename, shapes
 from .resize import IMAGENET, bicubic, resize, rgb, standardise
 from .vit import VisionTransformer

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...harness.download import Found, Published, given, held_to
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
+from ...harness.formats.download import Found, Published, given, held_to
 from .convolution import ConvUnit
 from .frozen import Frozen, fill, read_tensors, rename
 from .resize import bicubic, resize, rgb

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...harness.checkpoint import read_checkpoint
-from ...harness.files import digest
-from ...harness.weights import require_same
+from ...harness.core.files import digest
+from ...harness.formats.checkpoint import read_checkpoint
+from ...harness.formats.weights import require_same
 from .convolution import fold
 
 Tensors = dict[str, Tensor]

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...harness.download import Published, find_published
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
+from ...harness.formats.download import Published, find_published
 from .convolution import ConvUnit, Pair
 from .frozen import Frozen, fill, read_tensors
 from .resize import resize, rgb, tf1_bilinear

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
 
 
 class Pixels:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ...harness.files import digest
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
-from ...harness.surfaces import fitted, isosurface, surface_points, to_sdf
+from ...harness.core.files import digest
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
+from ...harness.shapes.surfaces import fitted, isosurface, surface_points, to_sdf
 
 
 class Points:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...harness.protocols import Extractor
-from ...harness.registry import extractor
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import extractor
 from .frozen import Frozen
 from .resize import rgb
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ...harness.files import digest
-from ...harness.protocols import Extractor
-from ...harness.registry import EXTRACTORS, extractor
-from ...harness.shading import dodecahedron, shade
-from ...harness.surfaces import to_sdf
+from ...harness.core.files import digest
+from ...harness.core.protocols import Extractor
+from ...harness.core.registry import EXTRACTORS, extractor
+from ...harness.shapes.shading import dodecahedron, shade
+from ...harness.shapes.surfaces import to_sdf
 
 
 class Shaded:

@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from assay.harness.protocols import Layered
-from assay.harness.registry import EXTRACTORS, GENERATORS, discover
-from assay.metrics.path_distances import Embedding
-from assay.metrics.path_energy import energy, feature_distance, optimise_path, pixel_distance, step_lengths, subdivide
+from assay.harness.core.protocols import Layered
+from assay.harness.core.registry import EXTRACTORS, GENERATORS, discover
+from assay.metrics.paths.distances import Embedding
+from assay.metrics.paths.energy import energy, feature_distance, optimise_path, pixel_distance, step_lengths, subdivide
 
 RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
 LEVELS, CHUNK = 5, 64

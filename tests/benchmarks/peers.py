@@ -129,7 +129,7 @@ def frechet_assay(n: int, d: int) -> Work:
 def frechet_value(n: int, d: int) -> Work:
     """assay's value without the interval: what frechet_sqrtm computes."""
     from assay.metrics.frechet import frechet_of_moments
-    from assay.metrics.moments import moments
+    from assay.metrics.kernels.moments import moments
 
     fake, real = pair(n, d)
     return lambda: ({"distance": frechet_of_moments(moments(fake), moments(real))}, 1.0)

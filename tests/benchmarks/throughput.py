@@ -29,7 +29,7 @@ Made = Callable[[int], Tensor]
 
 def registered(name: str, **options: Any) -> Made:
     """A registered generator, from seeds to images."""
-    from assay.harness.registry import GENERATORS, discover
+    from assay.harness.core.registry import GENERATORS, discover
 
     discover()
     generator = GENERATORS[name].function("fashion_mnist", **options)
@@ -44,7 +44,7 @@ def network(build: Callable[[], torch.nn.Module], *shape: int) -> Made:
 
 
 def stylegan2(resolution: int) -> Made:
-    from assay.generators.stylegan2_networks import StyleGAN2Network
+    from assay.generators.networks.stylegan2_networks import StyleGAN2Network
 
     return network(lambda: StyleGAN2Network(512, 0, 512, resolution, 3), 512)
 
@@ -71,7 +71,7 @@ def progan(resolution: int) -> Made:
 
 
 def extractor(name: str, side: int, **options: Any) -> Made:
-    from assay.harness.registry import EXTRACTORS, discover
+    from assay.harness.core.registry import EXTRACTORS, discover
 
     discover()
     made = EXTRACTORS[name].function("fashion_mnist", **options)

@@ -1,0 +1,141 @@
+"""Parts of a diffusers folder, opened by class and from local files alone, and DDIM over their networks."""
+
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...harness.core.files import sha256_of
+from .ddim import batches
+
+AT_ONCE = 8
+"""Items that pass through an encoder or decoder together, so that memory does not grow with the batch."""
+
+
+def class_of(library: Literal["diffusers", "transformers"], name: str) -> Any:
+    """A class of a library, imported when first needed. Raises ImportError with the command that installs it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return getattr(importlib.import_module(library), name)
+    except ImportError as error:
+        raise ImportError(
+            f"diffusers folders need diffusers and transformers: pip install 'assay[diffusers]' ({error})"
+        ) from None
+
+
+@contextmanager
+def opening(folder: Path, what: str) -> Iterator[None]:
+    """Silences a library's warnings; whatever it raises becomes one ValueError that names the folder."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} does not exist; a complete diffusers folder holds {what} there")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{folder} cannot be opened as {what} ({why}); is the folder complete?") from None
+
+
+def open_network(folder: Path, name: str, library: Literal["diffusers", "transformers"] = "diffusers") -> Any:
+    """The network of class `name` in a folder: float32, frozen, with all its weights.
+
+    Weights are read from safetensors where the folder has them, otherwise from .bin files without unpickling objects.
+    """
+    network_class = class_of(library, name)
+    memory = {"low_cpu_mem_usage": False} if library == "diffusers" else {}
+    with opening(folder, name):
+        network, info = network_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **memory)
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
+    return network.float().eval().requires_grad_(False)
+
+
+def find_folder(family: str, path: str) -> Path:
+    """The folder that option `path` of a generator names. Raises ValueError, FileNotFoundError."""
+    if not path:
+        raise ValueError(f"generator {family} needs a diffusers folder: give generator.{family}.path=FOLDER")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path} is not a folder; give generator.{family}.path=FOLDER")
+    return folder
+
+
+def require_pipeline(folder: Path, *names: str) -> None:
+    """Raises ValueError unless the folder's model_index.json says that it is a pipeline of one of these classes."""
+    found = read_json(folder / "model_index.json").get("_class_name")
+    if found not in names:
+        raise ValueError(f"{folder} holds a {found}, not a {' or '.join(names)}")
+
+
+def is_pipeline(content: Any, *names: str) -> bool:
+    """Whether a folder, as `read_checkpoint` returns it, is a pipeline of one of these classes."""
+    index = content.get("model_index.json") if isinstance(content, Mapping) else None
+    return isinstance(index, Mapping) and index.get("_class_name") in names
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises ValueError naming the file."""
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{file} does not exist; give a complete diffusers folder") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is not a readable JSON file ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no JSON object")
+    return content
+
+
+def hashes(folder: Path, *parts: str) -> dict[str, str]:
+    """sha256 of every file in the named parts of a folder, by relative path."""
+    files = sorted(file for part in parts for file in (folder / part).glob("[!.]*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+
+
+def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
+    """A DDIMScheduler over `steps` timesteps with the noise schedule of any scheduler's configuration.
+
+    Raises ValueError when that scheduler has no such noise schedule, or fewer timesteps.
+    """
+    if "beta_start" not in config:
+        raise ValueError(
+            f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
+        )
+    scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise ValueError(f"steps={steps} must be from 1 to {most}, the timesteps that the network was trained on")
+    scheduler.set_timesteps(steps)
+    if int(scheduler.timesteps[0]) >= most:
+        raise ValueError(f"steps={steps} begins at timestep {int(scheduler.timesteps[0])} of {most}; give fewer steps")
+    return scheduler
+
+
+def ddim(network: Callable[[Tensor, Tensor], Tensor], scheduler: Any, x: Tensor) -> Tensor:
+    """x_0 [N, ...] of x_T, without noise on the way (arXiv:2010.02502 eq. 12 with σ = 0); differentiable."""
+    finished = []
+    for batch in batches(x):
+        for t in scheduler.timesteps:
+            batch = scheduler.step(network(batch, t), t, batch).prev_sample
+        finished.append(batch)
+    return torch.cat(finished)[: len(x)]
+
+
+def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), a bounded number of items at a time."""
+    return torch.cat([function(piece) for piece in torch.split(x, AT_ONCE)])
+
+
+def check_images(images: Tensor, channels: int, factor: int) -> None:
+    """Raises ValueError unless images are [N, channels, H, W] with H and W divisible by `factor`."""
+    if images.ndim != 4 or images.shape[1] != channels or any(side % factor for side in images.shape[2:]):
+        raise ValueError(
+            f"images have shape {list(images.shape)}; this encoder takes [N, {channels}, H, W] with H and W divisible "
+            f"by {factor}: choose the mode and size of the data set accordingly"
+        )

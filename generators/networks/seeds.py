@@ -1,0 +1,32 @@
+"""Normal draws of which item i depends on seeds[i] alone, whatever is drawn beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...harness.core.protocols import Encoding
+
+
+def normal(seeds: Sequence[int], *shape: int) -> Tensor:
+    """Standard normals [N, *shape], float32."""
+    draws = [np.random.default_rng(seed).standard_normal(shape) for seed in seeds]
+    return torch.from_numpy(np.stack(draws)).float()
+
+
+def gaussian_codes(mean: Tensor, logvar: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+    """What an encoder is asked for, of posteriors N(mean, exp(logvar)) [N, ...]; `seeds` drive "sample" alone."""
+    if how == "sample":
+        return mean + torch.exp(logvar / 2) * normal(seeds, *mean.shape[1:]).to(mean)
+    return mean if how == "mean" else logvar
+
+
+def upstream_normal(seeds: Sequence[int], *shape: int) -> Tensor:
+    """Standard normals [N, *shape] as the public StyleGAN tools draw them: seed 7 here is their seed 7.
+
+    Their generator of numbers takes 32 bits; a larger seed is given to it as two words.
+    """
+    words = [seed if seed < 2**32 else [seed % 2**32, seed // 2**32] for seed in seeds]
+    draws = [np.random.RandomState(word).standard_normal(shape) for word in words]
+    return torch.from_numpy(np.stack(draws)).float()

@@ -1,0 +1,69 @@
+"""How a decoder stretches its latent space round a code: log-volume and effective rank of its Jacobian."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...harness.core import inputs
+from ...harness.core.inputs import Array
+
+
+def log_volume(
+    decode: Callable[[Tensor], Tensor], latents: Array, k: int = 30, projections: int = 128, seed: int = 0
+) -> Tensor:
+    """sum_{i <= k} log s_i of the Jacobian of P decode(z) at each code of latents [N, ...], float64 [N].
+
+    Polarity sampling's volume (arXiv:2203.01993), in logs: s_1 >= s_2 ... singular values, P `projections` random
+    orthonormal rows over the flattened output, drawn with `seed`; P is left out where the output is no larger. Whether
+    a high volume is good differs between generators: no direction is claimed. -inf where the rank is below k.
+    Raises ValueError when k exceeds the number of singular values. Costs one backward pass a projection.
+    """
+    values = singular_values(decode, latents, projections, seed)
+    if not 1 <= k <= values.shape[1]:
+        raise ValueError(
+            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose 1 to that many"
+        )
+    volume: Tensor = values[:, :k].log().sum(1)
+    return volume
+
+
+def effective_rank(decode: Callable[[Tensor], Tensor], latents: Array, projections: int = 128, seed: int = 0) -> Tensor:
+    """exp(-sum_i a_i log a_i), a_i = s_i / sum_j s_j, of the same Jacobian, float64 [N]; 1 to its number of values.
+
+    Roy and Vetterli 2007; "local rank" in arXiv:2408.08307. NaN where the decoder is constant.
+    """
+    values = singular_values(decode, latents, projections, seed)
+    shares = values / values.sum(1, keepdim=True)
+    entropy: Tensor = torch.special.entr(shares).sum(1)
+    return entropy.exp()
+
+
+def singular_values(
+    decode: Callable[[Tensor], Tensor], latents: Array, projections: int = 128, seed: int = 0
+) -> Tensor:
+    """Singular values of d(P decode(z)) / dz of each code, descending, float64 [N, min(D, rows of P)].
+
+    decode maps [N, ...] to [N, ...], each output depending on its own code alone; so one backward pass serves a batch.
+    """
+    given = inputs.latents(latents)
+    with torch.enable_grad():
+        z = given.clone().requires_grad_()
+        output = decode(z).flatten(1)
+        if len(output) != len(z):
+            raise ValueError(f"decode maps {len(z)} codes to {len(output)} outputs; it must keep the first axis")
+        rows = []
+        for direction in _directions(output.shape[1], projections, seed).to(output):
+            (gradient,) = torch.autograd.grad((output @ direction).sum(), z, retain_graph=True)
+            rows.append(gradient.flatten(1).double())
+    values: Tensor = torch.linalg.svdvals(torch.stack(rows, 1))
+    return values
+
+
+def _directions(size: int, count: int, seed: int) -> Tensor:
+    """Random orthonormal rows [count, size], or the identity [size, size] where that is no larger."""
+    if size <= count:
+        return torch.eye(size)
+    columns = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
+    orthonormal: Tensor = torch.linalg.qr(columns).Q
+    return orthonormal.T

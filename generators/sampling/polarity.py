@@ -1,0 +1,112 @@
+"""Polarity sampling (Humayun et al. 2022, arXiv:2203.01993): samples drawn anew by how a decoder stretches its latents.
+
+The volume is `jacobian.log_volume`; here it is found in pieces, by either mode of differentiation, and drawn by.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ...harness.core import inputs
+from ...harness.core.inputs import Array
+from .jacobian import _directions, log_volume
+
+NOISE = 0x907A41
+"""Told to the random generator beside a seed: a pool drawn with the same seed has nothing to do with the noise."""
+
+
+def log_volumes(
+    decode: Callable[[Tensor], Tensor],
+    latents: Array,
+    k: int = 30,
+    projections: int = 128,
+    seed: int = 0,
+    forward: bool = False,
+    chunk: int = 64,
+) -> Tensor:
+    """`jacobian.log_volume` of each code of latents [N, ...], float64 [N], `chunk` codes in memory at a time.
+
+    Reverse mode takes a backward pass a projection; forward mode a forward pass a latent dimension, and keeps no graph,
+    which is for codes of few numbers and large images. Both give the same volume, that of the projected output.
+    The published recipe: k = 30 of 128 projections, by reverse mode.
+    Raises ValueError when k exceeds the number of singular values, or latents are not finite floating [N, ...].
+    """
+    z = inputs.latents(latents)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} must be 1 or more")
+    volume = _forward_log_volume if forward else log_volume
+    return torch.cat([volume(decode, part, k, projections, seed) for part in torch.split(z, chunk)])
+
+
+def _forward_log_volume(decode: Callable[[Tensor], Tensor], z: Tensor, k: int, projections: int, seed: int) -> Tensor:
+    with torch.no_grad():
+        size = decode(z[:1]).flatten(1).shape[1]
+    directions = _directions(size, projections, seed)
+    # P is a fixed matrix, so P J is the Jacobian of P decode; its columns are derivatives along the axes of the latent.
+    columns = []
+    with warnings.catch_warnings():  # torch's forward mode loads parts of torch that torch itself calls deprecated
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=DeprecationWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(z, torch.ones_like(z))  # type: ignore[no-untyped-call]
+    # Not torch.func.jvp: a decode that moves its network to the device of its input would keep what jvp wraps it in.
+    for axis in torch.eye(z[0].numel()).to(z):
+        with forward_ad.dual_level():
+            tangent = axis.view(z[0].shape).expand_as(z).contiguous()
+            dual = forward_ad.make_dual(z, tangent)  # type: ignore[no-untyped-call]
+            along = forward_ad.unpack_dual(decode(dual)).tangent  # type: ignore[no-untyped-call]
+        along = torch.zeros(len(z), size).to(z) if along is None else along
+        columns.append(along.flatten(1).double() @ directions.to(along).double().T)
+    values = torch.linalg.svdvals(torch.stack(columns, 2))
+    if not 1 <= k <= values.shape[1]:
+        raise ValueError(
+            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose 1 to that many"
+        )
+    volume: Tensor = values[:, :k].log().sum(1)
+    return volume
+
+
+def polarity_weights(log_volume: Array, rho: float) -> Tensor:
+    """Probabilities [N], float64, proportional to volume^rho, from logs [N]: softmax(rho log v), which never overflows.
+
+    rho < 0 prefers modes (precision), rho > 0 anti-modes (diversity), 0 changes nothing. rho = 1 makes samples uniform
+    on the generated manifold where latents are uniform (MaGNET); where they are normal, it is their density that
+    remains. The paper clips volumes^rho to [1e-200, 1e200]; nothing is clipped here.
+    Raises ValueError for volumes that are not finite, naming the first: k was above the rank there.
+    """
+    return torch.softmax(_powers(log_volume, rho), 0)
+
+
+def polarity_sample(log_volume: Array, rho: float, count: int, seed: int = 0) -> Tensor:
+    """Positions [count] drawn from a pool without replacement, in the order drawn, by `polarity_weights` of logs [N].
+
+    One after the other, each with a probability proportional to its weight among those left: the greatest of
+    log weight + Gumbel noise (arXiv:1903.06059). The more of the pool is taken, the less the weights matter; the paper
+    takes pools of 200,000. Costs N generator calls and N Jacobians, however few are drawn.
+    Raises ValueError for what `polarity_weights` refuses, or unless 1 <= count <= N.
+    """
+    logs = _powers(log_volume, rho)
+    if not 1 <= count <= len(logs):
+        raise ValueError(f"count={count} must be 1 to {len(logs)}, the size of the pool")
+    noise = torch.from_numpy(np.random.default_rng([seed, NOISE]).gumbel(size=len(logs))).to(logs)
+    return torch.topk(logs + noise, count).indices
+
+
+def _powers(log_volume: Array, rho: float) -> Tensor:
+    """rho log v, checked."""
+    logs = torch.as_tensor(log_volume).detach().double()
+    if logs.ndim != 1 or not len(logs):
+        raise ValueError(f"log_volume has shape {list(logs.shape)}; give one number a sample, [N]")
+    bad = ~logs.isfinite()
+    if bool(bad.any()):
+        raise ValueError(
+            f"log_volume: {int(bad.sum())} of {len(logs)} are not finite, the first is number {int(bad.nonzero()[0])}: "
+            "the decoder's rank is below k there; choose a smaller k"
+        )
+    if not math.isfinite(rho):
+        raise ValueError(f"rho={rho} must be finite")
+    return rho * logs

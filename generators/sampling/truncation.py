@@ -1,0 +1,32 @@
+"""Truncation of normal latents coordinate by coordinate (Brock et al. 2019, arXiv:1809.11096)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from ...harness.core import inputs
+from ...harness.core.inputs import Array
+
+REDRAWN = 0x7A9C47
+"""Told to the random generator beside a seed: what is drawn again has nothing to do with the latent."""
+
+
+def redrawn(latents: Array, threshold: float, seeds: Sequence[int]) -> Tensor:
+    """Standard normal latents [N, ...] with the coordinates beyond the threshold drawn again until within it.
+
+    So each coordinate follows the normal distribution truncated to [-threshold, threshold]; those within stay as they
+    are. Item i is drawn from seeds[i] alone. Raises ValueError for bad latents, a threshold that is not positive, or
+    other than one seed a latent.
+    """
+    z = inputs.latents(latents)
+    if not threshold > 0 or len(seeds) != len(z):
+        raise ValueError(
+            f"threshold={threshold} must be positive, and {len(z)} latents need as many seeds, not {len(seeds)}"
+        )
+    low, high = ndtr(-threshold), ndtr(threshold)
+    fresh = [ndtri(np.random.default_rng([seed, REDRAWN]).uniform(low, high, z.shape[1:])) for seed in seeds]
+    inside = torch.from_numpy(np.stack(fresh)).to(z).clamp(-threshold, threshold)
+    return torch.where(z.abs() > threshold, inside, z)

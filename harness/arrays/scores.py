@@ -1,0 +1,44 @@
+"""Per-sample scores of a run as one table: a row for each generated sample, a column for each score."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.files import canonical, replace
+from ..core.progress import say
+from ..core.protocols import Record
+from .records import read_records
+from .store import ScoreKey, Store
+
+
+def score_key(record: Record) -> ScoreKey:
+    """Where the store keeps the scores behind a record of a sample metric."""
+    return ScoreKey(record.metric, record.version, canonical(record.params), tuple(sorted(record.inputs.items())))
+
+
+def write_scores(folder: Path, store: Store) -> None:
+    """<folder>/scores.parquet, from the store. Columns: dataset, generator, seed, sample, then a score each.
+
+    Where the store no longer has all scores of the records, the file is left as it is.
+    """
+    records = [record for record in read_records(folder) if record.kind == "sample" and record.status == "ok"]
+    lacking = [record.label for record in records if not store.has(score_key(record))]
+    if lacking:
+        say(
+            f"{folder / 'scores.parquet'} not written: the store lacks {len(lacking)} scores, the first is {lacking[0]}"
+        )
+        return
+    runs: dict[tuple[str, str, int, int], dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]] = {}
+    for record in sorted(records, key=lambda record: record.label):
+        scores = runs.setdefault((record.dataset, record.generator, record.seed, record.n), {})
+        scores[record.label] = store.read(score_key(record))
+    frames = []
+    for (dataset, generator, seed, n), columns in sorted(runs.items()):
+        about = {"dataset": dataset, "generator": generator, "seed": seed, "sample": np.arange(n)}
+        frames.append(pd.DataFrame(about | columns, index=range(n)))
+    if frames:
+        content = io.BytesIO()
+        pd.concat(frames, ignore_index=True).to_parquet(content, index=False)
+        replace(folder / "scores.parquet", content.getvalue())

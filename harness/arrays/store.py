@@ -1,0 +1,112 @@
+"""Arrays kept by content of their key: made once, written atomically, checked when read, never pickled."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.files import cache_folder, digest, replace
+from ..core.progress import say
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What a shard of a view is: all fields count, none is left out of the digest.
+
+    producer: fingerprint of the generator or data set that the samples come from; of: "fake" or a split.
+    through:  what they are seen through; lens: fingerprint of that extractor or encoder, "" without one.
+    encode:   which code of the posterior, "" outside latent spaces of real samples.
+    seed:     the repeat that generated samples belong to, 0 for real ones; start, stop: positions within it.
+    """
+
+    producer: str
+    of: str
+    through: str
+    lens: str
+    encode: str
+    seed: int
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreKey:
+    """Per-sample scores of a metric; inputs are pairs of a view's name and its digest."""
+
+    metric: str
+    version: int
+    params: str
+    inputs: tuple[tuple[str, str], ...]
+
+
+class Store:
+    """`<digest>.npy` beside `<digest>.json`, which holds the readable key and the checksum of the array file.
+
+    made: how many entries this process has made.
+    """
+
+    def __init__(self, root: Path):
+        self.root, self.made = root, 0
+        self._sound: set[str] = set()
+        self._damaged: set[str] = set()
+
+    def array(self, key: Key | ScoreKey, make: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one."""
+        path = self._path(key)
+        if not self.has(key):
+            content = io.BytesIO()
+            np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
+            raw = content.getvalue()
+            card = {"key": dataclasses.asdict(key), "sha256": hashlib.sha256(raw).hexdigest()}
+            replace(path, raw)
+            replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
+            self._sound.add(path.name)
+            self._damaged.discard(path.name)
+            self.made += 1
+        return self.read(key)
+
+    def read(self, key: Key | ScoreKey) -> np.ndarray[Any, Any]:
+        """The array of a key that the store has, memory-mapped."""
+        array: np.ndarray[Any, Any] = np.load(self._path(key), mmap_mode="r", allow_pickle=False)
+        return array
+
+    def has(self, key: Key | ScoreKey) -> bool:
+        """Whether a sound entry exists. The checksum is compared once a process; a damaged entry is announced."""
+        path = self._path(key)
+        if path.name in self._sound:
+            return True
+        if not path.is_file() or not path.with_suffix(".json").is_file():
+            return False
+        try:
+            expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
+        except (ValueError, KeyError, TypeError):
+            expected = None
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            if path.name not in self._damaged:
+                say(f"store: entry {path} is damaged ({_readable(key)}); it is made again")
+            self._damaged.add(path.name)
+            return False
+        self._sound.add(path.name)
+        return True
+
+    def _path(self, key: Key | ScoreKey) -> Path:
+        name = digest(type(key).__name__, dataclasses.asdict(key))
+        return self.root / name[:2] / f"{name}.npy"
+
+
+@cache
+def open_store(root: str | Path | None = None) -> Store:
+    """The store in a folder; without one, in the cache folder. The same object at every call of a process."""
+    return Store(Path(root).expanduser() if root else cache_folder() / "store")
+
+
+def _readable(key: Key | ScoreKey) -> str:
+    if isinstance(key, Key):
+        return f"{key.of} {key.through} {key.start}..{key.stop}"
+    return f"scores of {key.metric}"

@@ -1,0 +1,241 @@
+"""Names to functions: metrics, generators, data sets, extractors and tasks register here; `discover` finds them.
+
+A decorator stores a declaration and returns the function untouched, so a test or a notebook calls it directly.
+Parameters without default are what the harness supplies (views, a data set name); parameters with default are options.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+from .files import digest
+from .protocols import Better, Dataset, Extractor, Modality, View
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PLUGINS = "ASSAY_PLUGINS"
+"""Environment variable: plugin files, separated as in PATH. Worker processes inherit it."""
+DECLARING = (
+    "metrics/*.py",
+    "metrics/extractors/*.py",
+    "generators/*.py",
+    "datasets/*.py",
+    "harness/studies/*/measure.py",
+)
+"""Files that declare metrics, feature spaces, generators, data sets and studies."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
+
+    pinned: its views are part of what it is.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    better: Better
+    kind: Literal["set", "sample", "study"]
+    source: str
+    version: int
+    views: Mapping[str, View]
+    options: Mapping[str, Any]
+    modality: Modality = "any"
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A declared generator, data set, extractor, trainer or task: a function with options.
+
+    page: for a task, what makes its part of the report from its records.
+    recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any]
+    page: Callable[..., Any] | None = None
+    recognise: Callable[[Any], bool] | None = None
+
+
+class Registry(dict[str, Any]):
+    """A dictionary whose missing keys explain themselves."""
+
+    def __init__(self, noun: str):
+        super().__init__()
+        self.noun = noun
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(unknown(self.noun, name, sorted(self)))
+
+    def add(self, name: str, entry: Any) -> None:
+        old = self.get(name)
+        if old is not None and old.function.__code__.co_filename != entry.function.__code__.co_filename:
+            raise ValueError(
+                f"{self.noun} {name!r} is declared twice: in {old.function.__code__.co_filename} "
+                f"and in {entry.function.__code__.co_filename}; rename one"
+            )
+        self[name] = entry
+
+
+METRICS = Registry("metric")
+GENERATORS = Registry("generator")
+DATASETS = Registry("dataset")
+EXTRACTORS = Registry("extractor")
+TASKS = Registry("task")
+TRAINERS = Registry("trainer")
+GROUPS: Mapping[str, Registry] = {
+    "metric": METRICS,
+    "generator": GENERATORS,
+    "dataset": DATASETS,
+    "extractor": EXTRACTORS,
+    "task": TASKS,
+    "trainer": TRAINERS,
+}
+
+
+def unknown(noun: str, name: str, known: list[str]) -> str:
+    """One line about an unknown name: the nearest known names first, then all of them."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"unknown {noun} {name!r}{hint} Known: {', '.join(known) or 'none'}"
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
+    """Names without default, and options with theirs."""
+    parameters = inspect.signature(function).parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty]
+    return required, {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def metric(
+    *,
+    better: Better,
+    kind: Literal["set", "sample"],
+    source: str,
+    version: int = 1,
+    modality: Modality = "any",
+    pinned: bool = False,
+    **views: View,
+) -> Callable[[F], F]:
+    """Declare a metric: a pure function of the tensors named in `views`.
+
+    kind "set" returns a number, an Estimate, or a mapping of names to either; kind "sample" a tensor [N] with NaN where
+    the score is not defined. source is a citation such as "arXiv:2407.15171 eq. 1" or a URL. Raise `version` whenever
+    the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
+    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. pinned: seen through anything
+    else it would be another metric, which may not bear its name: `through` and `encode` are refused.
+
+    Raises TypeError when the views are not exactly the parameters without default.
+    """
+
+    def register(function: F) -> F:
+        required, options = _parameters(function)
+        if required != list(views):
+            raise TypeError(
+                f"metric {function.__name__!r}: parameters without default are {required}, declared views are "
+                f"{list(views)}; they must be the same, in the same order"
+            )
+        if not source:
+            raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
+        name = function.__name__
+        METRICS.add(name, Metric(name, function, better, kind, source, version, views, options, modality, pinned))
+        return function
+
+    return register
+
+
+def _factory(
+    registry: Registry,
+    given: list[str],
+    page: Callable[..., Any] | None = None,
+    recognise: Callable[[Any], bool] | None = None,
+) -> Callable[[F], F]:
+    def register(function: F) -> F:
+        required, options = _parameters(function)
+        if required != given:
+            raise TypeError(
+                f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {given}"
+            )
+        registry.add(function.__name__, Factory(function.__name__, function, options, page, recognise))
+        return function
+
+    return register
+
+
+def dataset(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Declare a data set: `function(**options)` returns a Dataset."""
+    return _factory(DATASETS, [])(function)
+
+
+@overload
+def generator(function: F) -> F: ...
+@overload
+def generator(*, recognise: Callable[[Any], bool]) -> Callable[[F], F]: ...
+def generator(function: Any = None, *, recognise: Callable[[Any], bool] | None = None) -> Any:
+    """Declare a generator: `function(dataset, **options)` returns a Generator; `dataset` is a data set's name.
+
+    A family that opens files takes their path as option `path`, and `recognise` says of the content of a file, as
+    `harness.formats.checkpoint.read_checkpoint` returns it, whether the family can open it.
+    """
+    declare = _factory(GENERATORS, ["dataset"], recognise=recognise)
+    return declare if function is None else declare(function)
+
+
+def extractor(function: Callable[..., Extractor]) -> Callable[..., Extractor]:
+    """Declare a feature space: `function(dataset, **options)` returns an Extractor; `dataset` is a data set's name."""
+    return _factory(EXTRACTORS, ["dataset"])(function)
+
+
+def task(page: Callable[..., Any]) -> Callable[[F], F]:
+    """Declare a study over cells: `function(study, **options)` writes records, `page(records, folder)` shows them."""
+    return _factory(TASKS, ["study"], page)
+
+
+def trainer(name: str) -> Callable[[F], F]:
+    """Declare how generator or extractor `name` is trained: `function(data, seed, **options)` returns a Training."""
+
+    def register(function: F) -> F:
+        required, options = _parameters(function)
+        if required != ["data", "seed"]:
+            raise TypeError(f"trainer {name!r}: parameters without default are {required}, must be ['data', 'seed']")
+        TRAINERS.add(name, Factory(name, function, options))
+        return function
+
+    return register
+
+
+def discover() -> None:
+    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files."""
+    root = Path(__file__).parents[2]
+    package = __package__.removesuffix(".harness.core")
+    for pattern in DECLARING:
+        for file in sorted(root.glob(pattern)):
+            importlib.import_module(".".join([package, *file.relative_to(root).with_suffix("").parts]))
+    for entry in entry_points(group="assay.plugins"):
+        entry.load()
+    for plugin in filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)):
+        _import_file(Path(plugin))
+
+
+def _import_file(file: Path) -> None:
+    name = f"assay_plugin_{digest(str(file.absolute()))[:12]}_{file.stem}"
+    if name in sys.modules:
+        return
+    if not file.is_file():
+        raise FileNotFoundError(f"plugin {file} does not exist; give the path of a Python file that declares something")
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"plugin {file} is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

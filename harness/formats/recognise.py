@@ -1,0 +1,28 @@
+"""Which generator opens a checkpoint, told by the content of the file."""
+
+from pathlib import Path
+
+from ..core.registry import GENERATORS, Factory
+from .checkpoint import Checkpoint
+
+
+def opener(path: str | Path, checkpoint: Checkpoint) -> Factory:
+    """The generator that opens a checkpoint read from `path`.
+
+    Raises ValueError when none does or several do, KeyError when the file says that it belongs to an unknown one.
+    """
+    if "family" in checkpoint.card:
+        named: Factory = GENERATORS[checkpoint.card["family"]]
+        return named
+    openers = {name: factory for name, factory in sorted(GENERATORS.items()) if factory.recognise}
+    fitting: list[str] = [name for name, factory in openers.items() if factory.recognise(checkpoint.content)]
+    if len(fitting) == 1:
+        found: Factory = openers[fitting[0]]
+        return found
+    keys = checkpoint.card["keys"] or sorted(checkpoint.card.get("names", ()))
+    top = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+    what = f"{path} ({checkpoint.card['format']} with {top or 'no names at its top'})"
+    if fitting:
+        choice = " or ".join(f"generator={name} generator.{name}.path={path}" for name in fitting)
+        raise ValueError(f"{what} can be opened by {' and '.join(fitting)}; choose with {choice}")
+    raise ValueError(f"no generator opens {what}; those that open files: {', '.join(openers) or 'none'}")

@@ -1,0 +1,82 @@
+"""Trained weights on disk: a safetensors file that knows its own family and architecture, and a card beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..core.files import replace, sha256_of
+
+ROOT = Path(__file__).parents[2]
+ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
+"""Weights that come with assay: those of generators, and those of classifiers and judges."""
+
+
+class Weights(NamedTuple):
+    """tensors by name; architecture as written by the training; sha256 of the whole file."""
+
+    tensors: dict[str, Tensor]
+    architecture: dict[str, Any]
+    sha256: str
+
+
+def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, path: str = "zoo") -> Path:
+    """The weights file of a family for a data set: a path as given, or "zoo" for those that come with assay.
+
+    Raises LookupError with the command that trains them.
+    """
+    file = ZOO[kind] / f"{family}-{dataset}.safetensors" if path == "zoo" else Path(path).expanduser()
+    if file.is_file():
+        return file
+    where = "the zoo has none" if path == "zoo" else f"{file} does not exist"
+    raise LookupError(
+        f"no weights of {family!r} for data set {dataset!r}: {where}. Train them with `assay train {kind}={family} "
+        f"dataset={dataset}` and give the path it prints as {kind}.{family}.path=PATH"
+    )
+
+
+def read_weights(path: Path, family: str) -> Weights:
+    """Read a file written by `write_weights`. Raises ValueError when it is not one, or of another family."""
+    try:
+        tensors, metadata = read_safetensors(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error})") from None
+    architecture = json.loads(metadata.get("assay", "{}"))
+    if architecture.get("family") != family:
+        raise ValueError(f"{path} holds weights of {architecture.get('family')!r}, not of {family!r}")
+    return Weights(tensors, architecture, sha256_of(path))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the file's metadata. Raises SafetensorError when it is no such file, or damaged."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        return tensors, file.metadata() or {}
+
+
+def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises ValueError unless names and shapes of the tensors from `path` are exactly those of the network."""
+    expected, found = ({name: t.shape for name, t in each.items()} for each in (network.state_dict(), tensors))
+    differences = {
+        "lacks": expected.keys() - found.keys(),
+        "has to spare": found.keys() - expected.keys(),
+        "has in other shapes": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
+    }
+    notes = [f"{what} {len(names)} tensors such as {min(names)}" for what, names in differences.items() if names]
+    if notes:
+        raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """Write weights and card (the same name with .json, and the sha256 of the weights in it), each atomically."""
+    metadata = {"assay": json.dumps(architecture, sort_keys=True)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace(path, save(contiguous, metadata))
+    told = {**card, "sha256": sha256_of(path)}
+    replace(path.with_suffix(".json"), (json.dumps(told, indent=2, sort_keys=True) + "\n").encode())

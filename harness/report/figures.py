@@ -1,0 +1,60 @@
+"""How pictures are drawn and saved: the same numbers give the same bytes."""
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from ..core.files import cache_folder, replace
+
+os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to the home
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG without date or program name inside."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    replace(path, content.getvalue())
+    return path
+
+
+def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2) -> Path:
+    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller."""
+    content = io.BytesIO()
+    _sheet(strips, largest, gap).save(content, format="png", optimize=True)
+    replace(path, content.getvalue())
+    return path
+
+
+def save_turning(frames: Sequence[Sequence[Tensor]], path: Path, milliseconds: int = 120, gap: int = 2) -> Path:
+    """Sheets as in `save_strips`, shown one after the other for ever: an animated PNG, which any browser plays."""
+    first, *others = (_sheet(strips, max(strips[0].shape[-2:]), gap).convert("L") for strips in frames)
+    content = io.BytesIO()
+    first.save(content, format="png", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    replace(path, content.getvalue())
+    return path
+
+
+def _sheet(strips: Sequence[Tensor], largest: int, gap: int) -> Image.Image:
+    size = min(strips[0].shape[-1], largest)
+    width = max(len(strip) for strip in strips) * (size + gap) - gap
+    canvas = Image.new("RGB", (max(width, 1), len(strips) * (size + gap) - gap), "white")
+    for row, strip in enumerate(strips):
+        for column, image in enumerate(strip.permute(0, 2, 3, 1).numpy()):
+            picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
+            if picture.width > size:
+                picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+            canvas.paste(picture, (column * (size + gap), row * (size + gap)))
+    return canvas
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(",", "")).strip("-")

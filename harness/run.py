@@ -1,0 +1,272 @@
+"""What a run works on: one generator, one data set, and the cells that its config asks for."""
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .arrays.records import read_record, record_path
+from .arrays.store import open_store
+from .arrays.views import Views
+from .core.files import require_writable
+from .core.protocols import Cell, Dataset, Encoder, Estimate, FeatureGenerator, Generator, Record, View, pick_device
+from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
+from .evaluate import answer, evaluate, sample_scores, view_digests, view_preprocessing
+from .formats.weights import ZOO
+
+FEATURES = "efficientnet_lite"
+"""The feature space of data sets for which no classifier of our own was trained."""
+Entry = str | Mapping[str, Any]
+"""The name of a metric, or {metric: name, option: value or list of values, through: ..., encode: ...}."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One generator on one data set, and what its tasks compare.
+
+    generator, dataset: names with the options that differ from their defaults.
+    reals:   how many real samples the metrics that take all of them may see; None for all.
+    scores:  the per-sample scores under test; signals: independent signs of quality.
+    classes: a sample metric that gives the class of each sample; given: further sample metrics to hold fixed.
+    sets:    set metrics by which groups of samples are compared.
+    """
+
+    experiment: str
+    generator: str
+    dataset: str
+    views: Views
+    folder: Path
+    seed: int
+    n: int
+    reals: int | None
+    scores: Sequence[Entry]
+    signals: Sequence[Entry]
+    classes: Entry
+    given: Mapping[str, Entry | Sequence[Entry]]
+    sets: Sequence[Entry]
+
+    def cells(self, entries: Entry | Sequence[Entry]) -> list[Cell]:
+        """The cells of entries; an entry with lists of values gives one for each combination."""
+        if isinstance(entries, (str, Mapping)):
+            entries = [entries]
+        cells = []
+        for entry in entries:
+            options = {"metric": entry} if isinstance(entry, str) else dict(entry)
+            if "metric" not in options:
+                raise ValueError(f"{options} names no metric; write it as {{metric: name, option: value}}")
+            axes = [value if isinstance(value, list) else [value] for value in options.values()]
+            cells += [self.cell(**dict(zip(options, values, strict=True))) for values in itertools.product(*axes)]
+        return cells
+
+    def cell(self, metric: str, through: str | None = None, encode: str | None = None, **options: Any) -> Cell:
+        """The cell of one metric; `through` and `encode` replace those of its declared views."""
+        declared: Metric = METRICS[metric]
+        for name in options:
+            if name not in declared.options:
+                raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
+        changes = {"through": through, "encode": encode}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if changes and declared.pinned:
+            spaces = ", ".join(dict.fromkeys(view.through for view in declared.views.values()))
+            raise ValueError(
+                f"{metric} is defined through {spaces} alone ({declared.source}), so leave out {', '.join(changes)}; "
+                "in any other space it bears another name, such as frechet_distance"
+            )
+        views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
+        shown_changes = changes if views != dict(declared.views) else {}
+        encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
+        if encode is None and not encodes and any(map(_encodes, views.values())):
+            views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
+            shown_changes = {**shown_changes, "encode": "prior"}
+        if self.reals is not None:
+            views = {
+                name: replace(view, n=self.reals) if view.of == "real" and view.n == "all" else view
+                for name, view in views.items()
+            }
+        return replace(
+            self._empty,
+            metric=metric,
+            label=label(metric, declared.options, options | shown_changes),
+            params=dict(declared.options) | options,
+            views=views,
+        )
+
+    def answerable(self) -> list[str]:
+        """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
+
+        def can_be_had(name: str) -> bool:
+            if not self.suits(name):
+                return False
+            cell = self.cell(name)
+            try:
+                for view in cell.views.values():
+                    self.views.digest(view, cell.seed, cell.n)
+                    self.views.try_out(view)
+            except (ValueError, LookupError, OSError):
+                return False
+            return True
+
+        return [name for name in METRICS if can_be_had(name)]
+
+    def suits(self, metric: str) -> bool:
+        """Whether the generated samples are what a metric is made for, images or shapes."""
+        return METRICS[metric].modality in ("any", self.views.modality)
+
+    def evaluate(self, cell: Cell) -> Record:
+        return evaluate(cell, self.views, self.folder)
+
+    def sample_scores(self, cell: Cell) -> Tensor:
+        """Scores [n] of a sample metric; NaN where not defined. Writes the cell's record too."""
+        if METRICS[cell.metric].kind != "sample":
+            raise ValueError(
+                f"{cell.metric!r} is no per-sample score; choose one of `assay list metrics` with kind sample"
+            )
+        record = self.evaluate(cell)
+        if record.status == "failed":
+            return torch.full((self.n,), torch.nan, dtype=torch.float64)
+        return sample_scores(cell, self.views)
+
+    def oriented(self, cell: Cell) -> Tensor:
+        """Scores [n] of a sample metric with the sign turned so that more is better."""
+        sign = -1 if METRICS[cell.metric].better == "lower" else 1
+        return sign * self.sample_scores(cell)
+
+    def inputs(self, cell: Cell, seen: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        """What a metric reads where `seen(through)` stands for the generated samples, and all else is as ever."""
+        return {
+            name: seen(view.through) if view.of == "fake" else self.views.tensor(view, self.seed, self.n)
+            for name, view in cell.views.items()
+        }
+
+    def record(
+        self,
+        name: str,
+        version: int,
+        params: Mapping[str, Any],
+        cells: Sequence[Cell],
+        compute: Callable[[], Mapping[str, Estimate]],
+        views: Mapping[str, View] | None = None,
+        read: Mapping[str, str] | None = None,
+    ) -> Record:
+        """The record of one part of a study that is made from `cells`; computed unless a valid one exists.
+
+        params["columns"] names the parts of the keys of what `compute` returns, "score ~ signal" for example.
+        views: what it reads that is no cell's; read: fingerprints of what it reads that is no view at all.
+        """
+        shown = label(name, {"columns": params["columns"]}, params)
+        cell = replace(self._empty, metric=name, label=shown, params=params, views=views or {})
+
+        def inputs() -> dict[str, str]:
+            found = view_digests(cell, self.views) | dict(read or {})
+            for part in cells:
+                record = read_record(record_path(self.folder, part))
+                state = f"{METRICS[part.metric].version} {record.status if record else 'not a cell of its own'}"
+                for view, digest in view_digests(part, self.views).items():
+                    found[f"{part.label} {view}"] = f"{state} {digest}"
+            return found
+
+        def preprocessing() -> dict[str, str]:
+            told = view_preprocessing(cell, self.views)
+            for part in cells:
+                found = view_preprocessing(part, self.views)
+                told |= {f"{part.label} {view}": text for view, text in found.items()}
+            return told
+
+        declared = Metric(name, compute, "neither", "study", "", version, {}, {})
+        return answer(cell, declared, inputs, compute, self.folder, preprocessing)
+
+    @property
+    def _empty(self) -> Cell:
+        return Cell(self.experiment, self.dataset, self.generator, "", "", self.seed, self.n)
+
+
+def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
+    usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    differing = [f"{key}={value}" for key, value in options.items() if key not in usual or usual[key] != value]
+    return f"{name}({', '.join(differing)})" if differing else name
+
+
+def open_study(
+    dataset: Mapping[str, Mapping[str, Any] | None],
+    generator: Mapping[str, Mapping[str, Any] | None],
+    folder: Path,
+    features: str = "auto",
+    store: str | Path | None = None,
+    device: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    n: int = 5000,
+    reals: int | None = None,
+    scores: Sequence[Entry] = (),
+    signals: Sequence[Entry] = (),
+    classes: Entry = "predicted_class",
+    given: Mapping[str, Entry | Sequence[Entry]] | None = None,
+    sets: Sequence[Entry] = (),
+) -> Study:
+    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+
+    Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
+    """
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
+    data_name, data_options = only(dataset, "dataset")
+    data = DATASETS[data_name].function(**data_options)
+    named, model = open_generator(data.name, generator)
+    if features == "auto":
+        features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
+    EXTRACTORS[features]
+    require_writable(folder)
+    torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
+    return Study(
+        experiment=folder.name,
+        generator=named,
+        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, data)),
+        views=Views(data, model, features, open_store(store), pick_device(device), extractors),
+        folder=folder,
+        seed=seed,
+        n=n,
+        reals=reals,
+        scores=scores,
+        signals=signals,
+        classes=classes,
+        given=given or {},
+        sets=sets,
+    )
+
+
+def open_generator(data: str, node: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Generator]:
+    """The generator {name: options} of a data set's name, with how records name it."""
+    name, options = only(node, "generator")
+    model: Generator = GENERATORS[name].function(data, **options)
+    return label(name, GENERATORS[name].options, _named(options, model)), model
+
+
+def _encodes(view: View) -> bool:
+    """Whether a view asks an encoder for codes that a prior can stand in for."""
+    latent = view.through.partition(":")[0] == "latent"
+    return latent and view.of != "fake" and view.encode in ("mean", "sample")
+
+
+def _named(options: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
+    """Options as they stand in records: a file by its name and what it holds, never by where it lies."""
+    named = dict(options)
+    for key, value in options.items():
+        if isinstance(value, str) and (os.sep in value or Path(value).is_file()):
+            named[key] = f"{Path(value).name}#{opened.fingerprint[:8]}"
+    return named
+
+
+def only(node: Mapping[str, Mapping[str, Any] | None], group: str) -> tuple[str, dict[str, Any]]:
+    """The one name in {name: options}, and its options."""
+    if len(node) != 1:
+        raise ValueError(f"choose one {group}, not {len(node)}: {group}=NAME (several in turn: -m {group}=A,B)")
+    ((name, options),) = node.items()
+    return name, dict(options or {})

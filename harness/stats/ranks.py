@@ -1,0 +1,118 @@
+"""Intervals and rank correlations; every draw comes from a seed."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.protocols import Estimate
+
+Z95 = 1.959963984540054
+
+
+def mean_with_interval(scores: Tensor) -> Estimate:
+    """Mean of the finite scores [N] and its 95 % interval by the central limit theorem; NaN scores count as missing."""
+    present = scores.double()[scores.isfinite()]
+    n, missing = len(present), len(scores) - len(present)
+    if n < 2:
+        return Estimate(float(present.mean()) if n else math.nan, (math.nan, math.nan), n, missing)
+    mean, half = float(present.mean()), Z95 * float(present.std()) / math.sqrt(n)
+    return Estimate(mean, (mean - half, mean + half), n, missing)
+
+
+class Ranking(NamedTuple):
+    """The order of a column, found once. order [N] sorts it; the tie that row i is in is order[first[i]:last[i]]."""
+
+    order: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def _ranking(column: Tensor) -> Ranking:
+    ordered, order = column.sort()
+    return Ranking(order, torch.searchsorted(ordered, column), torch.searchsorted(ordered, column, right=True))
+
+
+def weighted_ranks(ranking: Ranking, weights: Tensor) -> Tensor:
+    """Mid-ranks [B, N] of a column whose row i is present weights[b, i] times in resample b."""
+    total = torch.nn.functional.pad(weights[:, ranking.order].cumsum(dim=1), (1, 0))
+    return (total[:, ranking.first] + total[:, ranking.last] + 1) / 2
+
+
+def _resamples(n: int, resamples: int, seed: int, block: int = 20) -> Iterator[Tensor]:
+    """Blocks of bootstrap weights [B, N], each row a multinomial count; the first row of all is the sample itself."""
+    rng = np.random.default_rng(seed)
+    yield torch.ones(1, n, dtype=torch.float64)
+    for start in range(0, resamples, block):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(block, resamples - start))
+        yield torch.from_numpy(counts).double()
+
+
+class RankMoments(NamedTuple):
+    """Moments of the ranks of P columns in the sample itself (index 0 of R) and in each bootstrap resample.
+
+    Each resample ranks its own rows anew, exactly as if the rows had been drawn and ranked again. Every rank
+    correlation, raw or partial, follows from these without another look at the samples.
+    second [R, P, P]: sums of products. sums [R, K, P], mass [R, K]: sums of ranks and numbers of rows by class.
+    """
+
+    second: Tensor
+    sums: Tensor
+    mass: Tensor
+
+
+def rank_moments(columns: Tensor, classes: Tensor, resamples: int = 1000, seed: int = 0) -> RankMoments:
+    """Moments of columns [N, P] with `resamples` bootstrap resamples; classes [N] holds the class of each row.
+
+    Raises ValueError on non-finite columns or classes.
+    """
+    if not classes.double().isfinite().all():
+        raise ValueError(f"the class of {int((~classes.isfinite()).sum())} of {len(classes)} rows is undefined")
+    if not columns.isfinite().all():
+        bad = int((~columns.isfinite().all(dim=0)).nonzero()[0])
+        raise ValueError(f"column {bad} has missing or infinite entries; leave those rows out")
+    rankings = [_ranking(column) for column in columns.double().T.contiguous()]
+    indicators = (classes[:, None] == torch.unique(classes)[None, :]).double()
+    second, sums, mass = [], [], []
+    for weights in _resamples(len(columns), resamples, seed):
+        ranks = torch.stack([weighted_ranks(ranking, weights) for ranking in rankings], dim=1) / len(columns)
+        weighted = ranks * weights[:, None, :]  # [B, P, N]
+        second.append(weighted @ ranks.transpose(1, 2))
+        sums.append((weighted @ indicators).transpose(1, 2))
+        mass.append(weights @ indicators)
+    return RankMoments(torch.cat(second), torch.cat(sums), torch.cat(mass))
+
+
+def rank_correlations(
+    moments: RankMoments, rows: Sequence[int], columns: Sequence[int], given: Sequence[int] = (), by_class: bool = False
+) -> Tensor:
+    """Spearman correlations [R, len(rows), len(columns)] of columns of `moments`, named by their positions.
+
+    With `given` (positions too) or `by_class`: the partial correlation, that of what least squares on the ranks of
+    those columns and on indicators of the classes leaves over. Index 0 of R is the sample, the others are resamples.
+    NaN where a column is constant, or is one of those held fixed.
+    """
+    sums, mass = moments.sums, moments.mass
+    if not by_class:
+        sums, mass = sums.sum(dim=1, keepdim=True), mass.sum(dim=1, keepdim=True)
+    means = sums / mass.clamp(min=1)[:, :, None]
+    within = moments.second - sums.transpose(1, 2) @ means
+    asked, fixed = [*rows, *columns], list(given)
+    left = within[:, asked][:, :, asked]
+    if fixed:
+        across = within[:, asked][:, :, fixed]
+        left = left - across @ torch.linalg.pinv(within[:, fixed][:, :, fixed], hermitian=True) @ across.transpose(1, 2)
+    # A column that is held fixed leaves only rounding behind: its correlation is not defined.
+    spread = left.diagonal(dim1=1, dim2=2)
+    spread = torch.where(spread > 1e-9 * moments.second.diagonal(dim1=1, dim2=2)[:, asked], spread, torch.nan)
+    n = len(rows)
+    return left[:, :n, n:] / (spread[:, :n, None] * spread[:, None, n:]).sqrt()
+
+
+def percentile_interval(resampled: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """Percentile interval over the first axis."""
+    tail = (1 - level) / 2
+    return torch.quantile(resampled, tail, dim=0), torch.quantile(resampled, 1 - tail, dim=0)

@@ -1,0 +1,15 @@
+"""The best, the middle and the worst samples by a score."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def split(scores: Tensor, size: int, seed: int) -> dict[str, Tensor]:
+    """Positions of the groups, the most extreme first; middle from the median outwards. Ties keep their order."""
+    defined = scores.isfinite().nonzero().flatten()
+    order = defined[torch.argsort(scores[defined], descending=True, stable=True)]
+    size = min(size, len(order) // 3)
+    from_median = (torch.arange(len(order)) - (len(order) - 1) / 2).abs().argsort(stable=True)
+    random = torch.from_numpy(np.random.default_rng(seed).permutation(len(scores))[:size])
+    return {"top": order[:size], "middle": order[from_median[:size]], "bottom": order.flip(0)[:size], "random": random}

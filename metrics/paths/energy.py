@@ -1,0 +1,334 @@
+"""Paths of least energy through a latent space (Laine 2018, https://openreview.net/forum?id=BJslDBkwG).
+
+A path is n + 1 vertices z_0 ... z_n; d_i is the distance between the images of vertices i - 1 and i. Its energy
+
+    E = n^(2p-1) sum_i d_i^(2p)
+
+with power p = 1 approximates the integral of the squared speed, with p = 2 of its fourth power (the paper's letter: it
+squares a distance that is squared already). With the factor, energies of different n can be compared; the paper has
+none, which changes no path. E >= length^2 (p = 1), with equality at constant speed. Nothing here is published with
+numbers or code: every choice that the paper leaves open is stated where it is made.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .distances import Embedding
+from .distances import equalised as equalised
+from .distances import feature_distance as feature_distance
+from .distances import pixel_distance as pixel_distance
+from .distances import vgg_distance as vgg_distance
+
+Decode = Callable[[Tensor], Tensor]
+"""Latents [N, ...] to images [N, ...], differentiable, each depending on its own latent alone."""
+
+ANTIPODAL = 1e-5
+"""Ends whose mean is shorter than this share of them are opposite: no way between them is the straight one."""
+
+
+def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
+    """Energy [P] of paths given by the images of their vertices [P, n + 1, ...]; lower is smoother.
+
+    Raises ValueError for a power other than 1 and 2, or fewer than two vertices.
+    """
+    if path.ndim < 3 or path.shape[1] < 2:
+        raise ValueError(f"path has shape {list(path.shape)}; paths are [P, n + 1, ...] with at least 2 vertices each")
+    return energy(step_lengths(distance(path.flatten(0, 1)).view(*path.shape[:2], -1)), power)
+
+
+def step_lengths(points: Tensor) -> Tensor:
+    """d_i = |e_i - e_(i-1)|, [..., n], of points [..., n + 1, F]: the vertices in a distance's embedding."""
+    lengths: Tensor = torch.linalg.vector_norm(points.diff(dim=-2), dim=-1)
+    return lengths
+
+
+def energy(lengths: Tensor, power: int = 1) -> Tensor:
+    """E = n^(2p-1) sum_i d_i^(2p) of steps [..., n]."""
+    _require_power(power)
+    total: Tensor = lengths.shape[-1] ** (2 * power - 1) * lengths.pow(2 * power).sum(-1)
+    return total
+
+
+# Curves that know nothing of the images
+
+
+def lerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
+    """Straight lines [P, segments + 1, ...] from start to end, each [P, ...]."""
+    t = torch.linspace(0, 1, segments + 1, dtype=start.dtype, device=start.device)
+    t = t.view(1, -1, *[1] * (start.ndim - 1))
+    return start[:, None] * (1 - t) + end[:, None] * t
+
+
+def nlerp(start: Tensor, end: Tensor, segments: int, radius: float) -> Tensor:
+    """Straight lines, then projected to the sphere: the paper's linear row where latents lie on one.
+
+    Raises ValueError for ends that are antipodal or not on the sphere.
+    """
+    _require_on_sphere(start, end, radius)
+    return _fixed_ends(onto_sphere(lerp(start, end, segments), radius), start, end)
+
+
+def slerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
+    """sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, [P, segments + 1, ...], w the angle between the ends.
+
+    Shoemake 1985; arXiv:1609.04468 for latents. A great circle where both ends have one norm. Raises ValueError for
+    ends that are zero or antipodal, which have no angle or no plane.
+    """
+    a, b = start.flatten(1).double(), end.flatten(1).double()
+    norms = torch.stack([a.norm(dim=1), b.norm(dim=1)])
+    _refuse((norms == 0).any(0), "has an end of length 0, which has no direction")
+    u, v = a / norms[0][:, None], b / norms[1][:, None]
+    apart, together = (u - v).norm(dim=1), (u + v).norm(dim=1)
+    _refuse(together < 2 * ANTIPODAL, "has antipodal ends, which no single great circle joins")
+    angle = 2 * torch.atan2(apart, together)[:, None]
+    t = torch.linspace(0, 1, segments + 1, dtype=torch.float64, device=start.device)
+    small = angle < 1e-8
+    sine = torch.where(small, 1.0, angle.sin())
+    left = torch.where(small, 1 - t, ((1 - t) * angle).sin() / sine)
+    right = torch.where(small, t, (t * angle).sin() / sine)
+    curve = left[..., None] * a[:, None] + right[..., None] * b[:, None]
+    return _fixed_ends(curve.to(start.dtype).view(*curve.shape[:2], *start.shape[1:]), start, end)
+
+
+# The path of least energy
+
+
+class OptimisedPath(NamedTuple):
+    """path: vertices [P, n + 1, ...]; energy [P, steps + 1]: before every step, and of `path` itself.
+
+    gradient [P]: norm of dE/dz of `path`, along the sphere where there is one: 0 at an optimum.
+    calls: images that went through the generator and the distance's network.
+    """
+
+    path: Tensor
+    energy: Tensor
+    gradient: Tensor
+    calls: int
+
+
+def optimise_path(
+    decode: Decode,
+    start: Tensor,
+    end: Tensor,
+    distance: Embedding,
+    *,
+    power: int = 1,
+    levels: int = 5,
+    iterations: int = 50,
+    rate: float = 0.01,
+    radius: float | None = None,
+    middle: Tensor | None = None,
+    chunk: int = 64,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> OptimisedPath:
+    """Paths of least energy between pairs of latents start and end [P, ...], all pairs at once; P independent problems.
+
+    As the paper: 2 segments at first, `iterations` steps of Adam (its defaults, rate 0.01) on the vertices between the
+    fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices where it says
+    nothing: a new vertex is the mean of its neighbours, Adam starts afresh at every level.
+
+    radius:  where latents are normalised, the sphere that vertices are put back on after every step; the ends must lie
+             on it. The gradient is taken along the sphere: Adam would turn a pull across it into a step aside.
+    middle:  [P, ...], where the first free vertex starts; default the mean of the ends. Tells local minima.
+    chunk:   images that are differentiated at a time. Less memory, the same result to rounding. Every vertex goes once
+             through generator and network an iteration; one more a chunk where a chunk is shorter than a path.
+    advance: called with 1 after every step.
+
+    Beside `chunk` images with their gradients, the points of the 2P ends are kept. Adam divides each component of the
+    gradient by its size: vertices that are already right first move by about `rate` and come back, and components of
+    the latent that hardly change the image wander.
+    Raises ValueError for bad ends, a power other than 1 or 2, options below 1, or energies that are not finite.
+    """
+    _require_pairs(start, end)
+    if radius is not None:
+        _require_on_sphere(start, end, radius)
+    _require_power(power)
+    _require_positive(levels=levels, iterations=iterations, chunk=chunk, rate=rate)
+    ends, embed = torch.stack([start, end], 1).detach(), _Seen(decode, distance)
+    fixed = embed.of_ends(ends, chunk)
+    path, energies = ends, []
+    for level in range(levels):
+        path = subdivide(path, radius)
+        if level == 0 and middle is not None:
+            path = torch.cat([ends[:, :1], onto_sphere(middle[:, None].to(path), radius), ends[:, 1:]], 1)
+        free = path[:, 1:-1].clone()
+        adam = torch.optim.Adam([free], lr=rate)
+        for _ in range(iterations):
+            value, free.grad = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+            energies.append(value)
+            adam.step()
+            free.copy_(onto_sphere(free, radius))
+            advance(1)
+        path = torch.cat([ends[:, :1], free, ends[:, 1:]], 1)
+    value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+    energy_history = torch.stack([*energies, value], 1)
+    _refuse(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower rate")
+    return OptimisedPath(path, energy_history, gradient.flatten(1).norm(dim=1), embed.calls)
+
+
+def refine_path(
+    decode: Decode,
+    path: Tensor,
+    distance: Embedding,
+    *,
+    power: int = 1,
+    iterations: int = 50,
+    rate: float = 0.001,
+    radius: float | None = None,
+    chunk: int = 64,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> OptimisedPath:
+    """Paths [P, n + 1, ...] moved on from where they are, all vertices but the ends; not part of the paper.
+
+    Of the given path and those after each of `iterations` steps of Adam, each pair keeps the one of least energy: no
+    path gets worse. `energy` [P, iterations + 1] is that of the best so far. Adam's first steps move every component
+    of the latent by `rate`, however small its gradient: near an optimum, a rate that found the path throws it off.
+
+    Options and errors as in `optimise_path`, whose ends are those of `path`; ValueError for fewer than 3 vertices.
+    """
+    if path.ndim < 3 or path.shape[1] < 3:
+        raise ValueError(f"path has shape {list(path.shape)}; give [P, n + 1, ...], at least one vertex between ends")
+    ends, embed = path[:, [0, -1]].detach(), _Seen(decode, distance)
+    _require_pairs(ends[:, 0], ends[:, 1])
+    if radius is not None:
+        _require_on_sphere(ends[:, 0], ends[:, 1], radius)
+    _require_power(power)
+    _require_positive(iterations=iterations, chunk=chunk, rate=rate)
+    fixed = embed.of_ends(ends, chunk)
+    free = path[:, 1:-1].detach().clone()
+    least, slope = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+    _refuse(~least.isfinite(), "has an energy that is not finite")
+    best, energies, gradient = free.clone(), [least], slope
+    adam = torch.optim.Adam([free], lr=rate)
+    for _ in range(iterations):
+        free.grad = gradient
+        adam.step()
+        free.copy_(onto_sphere(free, radius))
+        value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+        better = value < least
+        least = torch.where(better, value, least)
+        best[better], slope[better] = free[better], gradient[better]
+        energies.append(least)
+        advance(1)
+    found = torch.cat([ends[:, :1], best, ends[:, 1:]], 1)
+    return OptimisedPath(found, torch.stack(energies, 1), slope.flatten(1).norm(dim=1), embed.calls)
+
+
+class _Seen:
+    """Latents [N, ...] to points [N, F]; `calls` counts them."""
+
+    def __init__(self, decode: Decode, distance: Embedding):
+        self.decode, self.distance, self.calls = decode, distance, 0
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        self.calls += len(codes)
+        return self.distance(self.decode(codes))
+
+    @torch.no_grad()
+    def of_ends(self, ends: Tensor, chunk: int) -> Tensor:
+        """Points [P, 2, F] of ends [P, 2, ...]."""
+        return torch.cat([self(part) for part in torch.split(ends.flatten(0, 1), chunk)]).view(len(ends), 2, -1)
+
+
+def subdivide(path: Tensor, radius: float | None = None) -> Tensor:
+    """A vertex between every two of paths [P, n + 1, ...]: their mean, put back on the sphere. [P, 2n + 1, ...]."""
+    new = (path[:, :-1] + path[:, 1:]) / 2
+    both = torch.stack([path[:, :-1], onto_sphere(new, radius)], 2).flatten(1, 2)
+    return torch.cat([both, path[:, -1:]], 1)
+
+
+def energy_and_gradient(
+    embed: Embedding, free: Tensor, ends: Tensor, power: int = 1, chunk: int = 64, radius: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Energy [P] and dE/dz of the free vertices [P, m, ...] between ends with points [P, 2, F]; n = m + 1 segments.
+
+        dE/de_i = c (d_i^(2p-2) (e_i - e_(i-1)) - d_(i+1)^(2p-2) (e_(i+1) - e_i)),   c = 2p n^(2p-1)
+
+    needs the points of a vertex and its two neighbours only, so vertices are differentiated a chunk at a time. With
+    `radius`, dE/dz without its part across the sphere.
+    """
+    segments = free.shape[1] + 1
+    total, gradient = free.new_zeros(len(free)), torch.empty_like(free)
+    previous = ends[:0, 0]
+    for pairs, window in _windows(len(free), free.shape[1], chunk):
+        codes = free[pairs, window].detach().requires_grad_()
+        with torch.enable_grad():
+            points = embed(codes.flatten(0, 1))
+        inner = points.detach().view(*codes.shape[:2], -1)
+        last = window.stop == free.shape[1]
+        with torch.no_grad():
+            steps = inner.new_empty(inner.shape[0], inner.shape[1] + 1, inner.shape[2])
+            torch.sub(inner[:, 1:], inner[:, :-1], out=steps[:, 1:-1])
+            steps[:, 0] = inner[:, 0] - (ends[pairs, 0] if window.start == 0 else previous)
+            steps[:, -1] = (ends[pairs, 1] if last else embed(free[pairs, window.stop])) - inner[:, -1]
+            lengths = torch.linalg.vector_norm(steps, dim=2)
+            own = lengths if last else lengths[:, :-1]
+            total[pairs] += own.pow(2 * power).sum(1)
+            if power == 2:
+                steps *= lengths.square()[..., None]
+            pull = steps[:, :-1] - steps[:, 1:]
+        (gradient[pairs, window],) = torch.autograd.grad(points, codes, pull.flatten(0, 1))
+        previous = inner[:, -1]
+    factor = segments ** (2 * power - 1)
+    gradient *= 2 * power * factor
+    if radius is not None:
+        across, normal = gradient.flatten(2), free.flatten(2) / radius
+        gradient -= ((across * normal).sum(2, keepdim=True) * normal).view_as(gradient)
+    return total * factor, gradient
+
+
+def _windows(pairs: int, vertices: int, chunk: int) -> Iterator[tuple[slice, slice]]:
+    """Which vertices of which pairs are differentiated together: whole paths where they fit, else parts of one."""
+    together = max(1, chunk // vertices)
+    for first in range(0, pairs, together):
+        for begin in range(0, vertices, min(chunk, vertices)):
+            yield slice(first, min(first + together, pairs)), slice(begin, min(begin + chunk, vertices))
+
+
+def onto_sphere(codes: Tensor, radius: float | None) -> Tensor:
+    """Codes [P, m, ...] put on the sphere of that radius; as they are where there is none."""
+    if radius is None:
+        return codes
+    norms: Tensor = codes.flatten(2).norm(dim=2).view(*codes.shape[:2], *[1] * (codes.ndim - 2))
+    return codes * (radius / norms)
+
+
+def _fixed_ends(path: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """The path with its ends as given, to the last bit."""
+    return torch.cat([start[:, None], path[:, 1:-1], end[:, None]], 1)
+
+
+def _require_power(power: int) -> None:
+    if power not in (1, 2):
+        raise ValueError(f"power is {power}; it must be 1 (squared distances) or 2 (their squares)")
+
+
+def _require_positive(**options: float) -> None:
+    if any(value <= 0 for value in options.values()):
+        raise ValueError(f"{', '.join(f'{name}={value}' for name, value in options.items())} must be positive")
+
+
+def _require_pairs(start: Tensor, end: Tensor) -> None:
+    if start.shape != end.shape or start.ndim < 2 or len(start) == 0 or not start.is_floating_point():
+        raise ValueError(f"start has shape {list(start.shape)}, end {list(end.shape)}: both must be floating [P, ...]")
+    finite = start.flatten(1).isfinite().all(1) & end.flatten(1).isfinite().all(1)
+    _refuse(~finite, "has an end that is not finite")
+
+
+def _require_on_sphere(start: Tensor, end: Tensor, radius: float) -> None:
+    _require_pairs(start, end)
+    a, b = start.flatten(1), end.flatten(1)
+    off = torch.stack([(x.norm(dim=1) / radius - 1).abs() for x in (a, b)]).amax(0)
+    _refuse(off > 1e-3, f"has an end that is not on the sphere of radius {radius:.6g}: project both ends first")
+    _refuse(
+        (a + b).norm(dim=1) < 2 * ANTIPODAL * radius, "has antipodal ends, between which no way is the straight one"
+    )
+
+
+def _refuse(bad: Tensor, why: str) -> None:
+    """ValueError that counts the bad pairs [P] and names the first."""
+    if bad.any():
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} pairs are refused: pair {int(bad.nonzero()[0])} {why}")

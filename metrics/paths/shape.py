@@ -1,0 +1,87 @@
+"""What a path looks like: how even, straight and smooth it is in a distance, and what its images lose on the way.
+
+Most take the points [..., n + 1, F] of the vertices in a distance's embedding, as `path_distances` defines it. None is
+published for paths of least energy, whose paper has no numbers.
+"""
+
+import torch
+from torch import Tensor
+
+from .distances import Embedding
+from .energy import Decode, energy, onto_sphere, step_lengths
+
+
+def jensen_gap(lengths: Tensor) -> Tensor:
+    """E / length^2 = n sum d_i^2 / (sum d_i)^2, at least 1; 1 at constant speed. NaN for a path of length 0."""
+    return energy(lengths) / lengths.sum(-1).square()
+
+
+def speed_variation(lengths: Tensor) -> Tensor:
+    """Standard deviation of the steps over their mean, at least 0; its square is the Jensen gap less 1."""
+    return lengths.std(-1, correction=0) / lengths.mean(-1)
+
+
+def straightness(points: Tensor) -> Tensor:
+    """Chord over arc, |e_n - e_0| / sum_i d_i, in [0, 1]; 1 for a straight path. NaN for a path of length 0."""
+    return _chord(points) / step_lengths(points).sum(-1)
+
+
+def turning(points: Tensor) -> Tensor:
+    """Sum of the angles between successive steps, in radians; 0 for a straight path."""
+    steps = torch.nn.functional.normalize(points.diff(dim=-2), dim=-1)
+    before, after = steps[..., :-1, :], steps[..., 1:, :]
+    apart, together = (torch.linalg.vector_norm(v, dim=-1) for v in (after - before, after + before))
+    angles: Tensor = 2 * torch.atan2(apart, together)  # exact for small angles, where arccos is not
+    return angles.sum(-1)
+
+
+def departure(points: Tensor) -> Tensor:
+    """max_i min(|e_i - e_0|, |e_i - e_n|) / |e_n - e_0|: how far a path goes from both ends; 1/2 on a straight one.
+
+    A measure of what stands at neither end, "hallucination" in the paper, which has no number for it.
+    """
+    from_start, from_end = (
+        torch.linalg.vector_norm(points - points[..., i : i + 1 or None, :], dim=-1) for i in (0, -1)
+    )
+    furthest: Tensor = torch.minimum(from_start, from_end).amax(-1) / _chord(points)
+    return furthest
+
+
+def _chord(points: Tensor) -> Tensor:
+    chord: Tensor = torch.linalg.vector_norm(points[..., -1, :] - points[..., 0, :], dim=-1)
+    return chord
+
+
+def luma(images: Tensor) -> Tensor:
+    """Luma [..., H, W] of images [..., 1 or 3, H, W]: the grey value, or 0.299 R + 0.587 G + 0.114 B."""
+    if images.shape[-3] == 1:
+        return images.squeeze(-3)
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
+    return torch.einsum("...chw,c->...hw", images, weights)
+
+
+def contrast(images: Tensor) -> Tensor:
+    """Standard deviation of the luma of images [..., n + 1, C, H, W], as a share of the mean over both ends."""
+    spread = luma(images).flatten(-2).std(-1, correction=0)
+    return spread / spread[..., [0, -1]].mean(-1, keepdim=True)
+
+
+def brightness(images: Tensor) -> Tensor:
+    """Mean luma of images [..., n + 1, C, H, W], less the mean over both ends: negative is darker than the ends."""
+    light = luma(images).flatten(-2).mean(-1)
+    return light - light[..., [0, -1]].mean(-1, keepdim=True)
+
+
+def path_ppl(
+    decode: Decode, path: Tensor, distance: Embedding, radius: float | None = None, epsilon: float = 1e-4
+) -> Tensor:
+    """Mean of m(g(t), g(t + epsilon))^2 / epsilon^2 along paths of vertices [P, n + 1, ...], [P]; lower is smoother.
+
+    The perceptual path length of arXiv:1812.04948, by forward differences at the n midpoints of a path of vertices.
+    radius: as in `optimise_path`; the points between vertices are put on the sphere too.
+    """
+    step = epsilon * (path.shape[1] - 1) * path.diff(dim=1)
+    middle = (path[:, :-1] + path[:, 1:]) / 2
+    ends = [distance(decode(onto_sphere(codes, radius).flatten(0, 1))) for codes in (middle, middle + step)]
+    squared: Tensor = (ends[1] - ends[0]).square().sum(1) / epsilon**2
+    return squared.view(middle.shape[:2]).mean(1)

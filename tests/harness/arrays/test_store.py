@@ -1,0 +1,174 @@
+"""The store: made once, whole or not at all, damage noticed and mended, nothing else touched."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.harness.arrays import store as module
+from assay.harness.arrays.store import Key, ScoreKey, Store
+
+KEY = Key("producer", "fake", "pixels", "lens", "mean", 0, 0, 1000)
+SCORE_KEY = ScoreKey("metric", 1, "{}", (("fake", "digest"),))
+OTHERS = {
+    "producer": "x", "of": "real", "through": "x", "lens": "x", "encode": "x", "seed": 1, "start": 1, "stop": 2,
+    "metric": "x", "version": 2, "params": "x", "inputs": (("fake", "x"),),
+}  # fmt: skip
+
+
+class Made:
+    """Makes an array of ones, and counts how often."""
+
+    times = 0
+
+    def __call__(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        self.times += 1
+        return np.ones(5)
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def entry(root: Path, suffix: str) -> Path:
+    (path,) = root.rglob(f"*{suffix}")
+    return path
+
+
+def test_an_array_is_made_once(tmp_path: Path) -> None:
+    make = Made()
+    assert not Store(tmp_path).has(KEY)
+    for _ in range(3):
+        np.testing.assert_array_equal(Store(tmp_path).array(KEY, make), np.ones(5))
+    assert make.times == 1
+    assert Store(tmp_path).has(KEY)
+    assert [path.suffix for path in files(tmp_path)] == [".json", ".npy"]
+
+
+def test_what_comes_back_cannot_be_written_to(tmp_path: Path) -> None:
+    array = Store(tmp_path).array(KEY, Made())
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 2
+
+
+@pytest.mark.parametrize("key", [KEY, SCORE_KEY], ids=["view", "score"])
+def test_every_field_counts(tmp_path: Path, key: Key | ScoreKey) -> None:
+    store, make = Store(tmp_path), Made()
+    store.array(key, make)
+    names = [field.name for field in dataclasses.fields(key)]
+    for name in names:
+        other = dataclasses.replace(key, **{name: OTHERS[name]})
+        assert not store.has(other), name
+        store.array(other, make)
+    assert make.times == 1 + len(names)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: entry(root, ".npy").write_bytes(entry(root, ".npy").read_bytes()[:-3]),
+        lambda root: entry(root, ".npy").write_bytes(b""),
+        lambda root: entry(root, ".npy").write_bytes(entry(root, ".npy").read_bytes()[:-1] + b"\x01"),
+        lambda root: entry(root, ".json").write_text("{"),
+        lambda root: entry(root, ".json").write_text("[]"),
+        lambda root: entry(root, ".json").write_text('{"sha256": "0"}'),
+        lambda root: entry(root, ".json").write_bytes(b"\xff\xfe"),
+    ],
+    ids=["cut short", "emptied", "one byte changed", "card cut", "card a list", "another checksum", "card no text"],
+)
+def test_a_damaged_entry_is_announced_and_made_again(
+    tmp_path: Path, damage: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = Made()
+    neighbour = dataclasses.replace(KEY, seed=1)
+    Store(tmp_path / "one").array(KEY, make)
+    Store(tmp_path / "two").array(neighbour, make)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files(tmp_path / "two")}
+    sound = {path: path.read_bytes() for path in files(tmp_path / "one")}
+    damage(tmp_path / "one")  # type: ignore[operator]
+    capsys.readouterr()
+    np.testing.assert_array_equal(Store(tmp_path / "one").array(KEY, make), np.ones(5))
+    assert make.times == 3
+    said = capsys.readouterr().err
+    assert "damaged" in said
+    assert "fake pixels 0..1000" in said
+    assert {path: path.read_bytes() for path in files(tmp_path / "one")} == sound
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files(tmp_path / "two")} == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_half_an_entry_is_made_again(tmp_path: Path, suffix: str) -> None:
+    make = Made()
+    Store(tmp_path).array(KEY, make)
+    entry(tmp_path, suffix).unlink()
+    assert not Store(tmp_path).has(KEY)
+    Store(tmp_path).array(KEY, make)
+    assert make.times == 2
+    assert Store(tmp_path).has(KEY)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2], ids=["before the array", "before the card"])
+def test_a_kill_while_writing_leaves_nothing_that_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    calls = 0
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == killed_at:
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path).array(KEY, Made())
+    assert not Store(tmp_path).has(KEY)
+    np.testing.assert_array_equal(Store(tmp_path).array(KEY, Made()), np.ones(5))
+
+
+def test_an_error_while_making_leaves_no_entry(tmp_path: Path) -> None:
+    def fail() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        Store(tmp_path).array(KEY, fail)
+    assert not Store(tmp_path).has(KEY)
+    assert files(tmp_path) == []
+
+
+def test_pickles_are_neither_written_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Store(tmp_path).array(KEY, lambda: np.array([{}], dtype=object))
+    assert not Store(tmp_path).has(KEY)
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from assay.harness.store import Key, Store
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+(root / name).touch()
+while not all((root / other).exists() for other in "ab"):
+    time.sleep(0.001)
+for i in range(30):
+    key = Key("producer", "fake", "pixels", "", "", i, 0, 1000)
+    array = Store(root / "store").array(key, lambda: np.full((1000, 50), i))
+    assert (array == i).all()
+"""
+
+
+def test_two_processes_make_the_same_entries_at_once(tmp_path: Path) -> None:
+    both = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert len(files(tmp_path / "store")) == 60
+    store = Store(tmp_path / "store")
+    for i in range(30):
+        assert store.has(module.Key("producer", "fake", "pixels", "", "", i, 0, 1000))

@@ -1,0 +1,167 @@
+"""Declarations: what is refused when it is written, what is found, and what an unknown name is told."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from assay.harness.core.protocols import View
+from assay.harness.core.registry import (
+    EXTRACTORS,
+    GENERATORS,
+    METRICS,
+    PLUGINS,
+    TASKS,
+    TRAINERS,
+    dataset,
+    discover,
+    extractor,
+    generator,
+    metric,
+    task,
+    trainer,
+)  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("own_registries")
+FAKE = View("fake", "pixels")
+
+PLUGIN = """
+from assay.harness.protocols import View
+from assay.harness.registry import metric
+
+@metric(better="higher", kind="set", source="not published", fake=View("fake", "pixels"))
+def {name}(fake, power=2):
+    return 1.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(PLUGINS, raising=False)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith(("assay_plugin_", "foreign")):
+            del sys.modules[name]
+
+
+def plugin(folder: Path, name: str, file: str = "plugin.py") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / file).write_text(PLUGIN.format(name=name))
+    return folder / file
+
+
+def test_decorators_return_the_very_function() -> None:
+    def score(fake: Tensor, scale: float = 2.0) -> float:
+        return float(fake.sum()) * scale
+
+    declared = metric(better="higher", kind="set", source="arXiv:0000.00000", fake=FAKE)(score)
+    assert declared is score
+    assert (METRICS["score"].function, METRICS["score"].options) == (score, {"scale": 2.0})
+
+    def model(dataset: str, depth: int = 3) -> None: ...
+    def source() -> None: ...
+    def study_of(study: object) -> None: ...
+    def teach(data: object, seed: int, epochs: int = 1) -> None: ...
+
+    assert generator(model) is model
+    assert extractor(model) is model  # type: ignore[arg-type, comparison-overlap]
+    assert dataset(source) is source  # type: ignore[arg-type, comparison-overlap]
+    assert task(print)(study_of) is study_of
+    assert trainer("model")(teach) is teach
+    assert GENERATORS["model"].options == EXTRACTORS["model"].options == {"depth": 3}
+    assert TASKS["study_of"].page is print
+    assert TRAINERS["model"].options == {"epochs": 1}
+
+
+def test_views_and_parameters_without_default_must_be_the_same() -> None:
+    def score(fake: Tensor, real: Tensor, k: int = 5) -> float:
+        return 0.0
+
+    with pytest.raises(TypeError, match=r"'score'.*\['fake', 'real'\].*\['fake'\]"):
+        metric(better="higher", kind="set", source="x", fake=FAKE)(score)
+    with pytest.raises(TypeError, match="same order"):
+        metric(better="higher", kind="set", source="x", real=FAKE, fake=FAKE)(score)
+    with pytest.raises(TypeError, match="must be the same"):
+        metric(better="higher", kind="set", source="x", fake=FAKE, real=FAKE, k=FAKE)(score)
+    assert "score" not in METRICS
+
+
+def test_a_metric_without_source_is_refused() -> None:
+    def score(fake: Tensor) -> float:
+        return 0.0
+
+    with pytest.raises(TypeError, match="cite"):
+        metric(better="higher", kind="set", source="", fake=FAKE)(score)
+
+
+def test_a_factory_with_other_parameters_is_refused() -> None:
+    def model(seed: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"generator 'model'.*\['seed'\].*\['dataset'\]"):
+        generator(model)
+    with pytest.raises(TypeError, match=r"trainer 'vae'"):
+        trainer("vae")(model)
+
+
+def test_an_unknown_name_is_told_the_nearest_first_and_then_all() -> None:
+    with pytest.raises(KeyError) as caught:
+        METRICS["precison"]
+    line = caught.value.args[0]
+    assert line.startswith("unknown metric 'precison'; did you mean precision")
+    assert line.index("did you mean") < line.index("Known: ")
+    assert all(name in line.partition("Known: ")[2] for name in ("coverage", "precision", "recall"))
+
+
+def test_the_same_name_in_two_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = plugin(tmp_path, "twice", "one.py"), plugin(tmp_path, "twice", "two.py")
+    monkeypatch.setenv(PLUGINS, f"{one}:{two}")
+    with pytest.raises(ValueError, match=r"'twice' is declared twice.*one\.py.*two\.py"):
+        discover()
+
+
+def test_our_own_folders_are_found() -> None:
+    discover()
+    assert {"latent_density", "frechet_distance"} <= set(METRICS)
+    assert {"correlate", "groups"} <= set(TASKS)
+    assert {"classifier", "judge", "pixels"} <= set(EXTRACTORS)
+    assert {"vae", "classifier", "judge"} <= set(TRAINERS)
+
+
+def test_plugin_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS, f"{plugin(tmp_path, 'from_a', 'a.py')}:{plugin(tmp_path, 'from_b', 'b.py')}")
+    discover()
+    assert METRICS["from_a"].options == METRICS["from_b"].options == {"power": 2}
+    discover()  # a second look changes nothing
+
+
+def test_plugin_files_of_the_same_name_in_two_folders_are_both_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLUGINS, f"{plugin(tmp_path / 'a', 'here')}:{plugin(tmp_path / 'b', 'there')}")
+    discover()
+    assert {"here", "there"} <= set(METRICS)
+
+
+def test_a_missing_plugin_file_and_one_that_is_no_python_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLUGINS, str(tmp_path / "absent.py"))
+    with pytest.raises(FileNotFoundError, match=r"absent\.py does not exist"):
+        discover()
+    monkeypatch.setenv(PLUGINS, str(plugin(tmp_path, "score", "notes.txt")))
+    with pytest.raises(ValueError, match=r"notes\.txt is not a Python file"):
+        discover()
+
+
+def test_entry_points_of_installed_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, "from_elsewhere", "foreign_metrics.py")
+    about = tmp_path / "foreign-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[assay.plugins]\nforeign = foreign_metrics\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    discover()
+    assert METRICS["from_elsewhere"].source == "not published"

@@ -1,0 +1,533 @@
+"""The real command, from end to end, in processes of its own."""
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.harness import cli
+from assay.harness.cli import main
+from assay.harness.core.registry import PLUGINS, TASKS, discover
+
+ASSAY = Path(sys.executable).with_name("assay")
+discover()
+TINY = ("dataset=digits", "n=60", "device=cpu")
+CELLS = ("run", "metric=[precision,recall,latent_density]", *TINY)
+SCORES = "scores=[latent_density,rarity,random_score]"
+STUDY = ("run", "task=[correlate,groups]", "task.correlate.resamples=20", SCORES, *TINY)
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "experiment").glob("*.yaml"))
+SMALLER = {
+    "edit": ("task.edit.count=20", "task.edit.steps=5", "scores=[latent_density,negative_norm]"),
+    "few_shot": (
+        *("dataset=none", "task.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
+        *(f"task.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
+        *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
+    ),
+    "quickstart": ("task.correlate.resamples=5",),
+    "shapes": (
+        *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),
+        *("generator=sdf_vae,faulty", "extractor.points.count=32", "extractor.shaded.size=8"),
+        *("task.correlate.resamples=5", "task.detect.resamples=5", "task.gallery.shown=1"),
+        *(f"task.samples.{option}" for option in ("rows=1", "columns=3", "turning=1", "meshes=1")),
+    ),
+    "path_energy": (
+        "reals=500",
+        *(f"task.interpolate.{option}" for option in ("pairs=4", "levels=2", "iterations=3", "starts=1")),
+    ),
+    "pseudo_density": (
+        "n=200",
+        "reals=200",
+        "extractor.efficientnet_lite.size=32",
+        *(f"task.perturb.{option}" for option in ("count=20", "epochs=1", "epsilons=[0.1]", "gradients=[sign]")),
+        *(f"task.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
+        *(f"task.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
+        *(f"task.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
+        *(f"task.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "halves=3", "curve=20")),
+        *("task.fine_tune.trainers.stylegan2.epochs=1", "task.fine_tune.trainers.stylegan2.images=64"),
+        *("task.fine_tune.trainers.latent_diffusion.epochs=1", "task.fine_tune.trainers.latent_diffusion.images=64"),
+    ),
+    **{
+        f"pseudo_density_{name}": (
+            "generator=vae",
+            "features=classifier",
+            "through=pixels",
+            "task.tradeoff.through=pixels",
+            *(f"task.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
+        )
+        for name in ("stylegan3", "adm")
+    },
+    "path_energy_faces": ("generator=vae", "reals=500", "task.interpolate.pairs=2", "task.interpolate.iterations=1"),
+}
+"""What keeps an experiment's tasks small in the tests."""
+
+PLUGIN = """
+import os
+from assay.harness.protocols import View
+from assay.harness.registry import metric
+
+FEATURES = View("fake", "classifier")
+
+@metric(better="higher", kind="set", source="not published", fake=FEATURES)
+def first_feature(fake, power: int = 1):
+    return float((fake[:, 0] ** power).mean())
+
+@metric(better="higher", kind="sample", source="not published", fake=FEATURES)
+def flaky(fake):
+    if "FLAKY" in os.environ:
+        raise RuntimeError("out of luck")
+    return fake.double().sum(1)
+
+@metric(better="neither", kind="sample", source="not published", fake=FEATURES)
+def patchy(fake):
+    scores = fake.double().sum(1)
+    scores[::3] = float("nan")
+    return scores
+"""
+
+Finished = subprocess.CompletedProcess[str]
+Files = dict[str, bytes]
+
+
+class Shell:
+    """Runs the command with the store, the cache and the working directory of the tests."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ASSAY_", "FLAKY"))}
+        self.environment = kept | {
+            "ASSAY_STORE": str(folder / "store"), "ASSAY_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"
+        }  # fmt: skip
+        (folder / "plugin.py").write_text(PLUGIN)
+        dice, classes = np.random.default_rng(0), np.arange(10)
+        np.savez(
+            folder / "features.npz", features=dice.random((250, 6)), labels=np.arange(250) % 10,
+            split=np.where(classes < 5, "base", "novel"), semantics=dice.random((10, 3)),
+        )  # fmt: skip
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [ASSAY, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
+            env=self.environment | environment,
+        )  # fmt: skip
+
+    def __call__(self, *arguments: str, **environment: str) -> Finished:
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        return Finished(process.args, process.returncode, out, err)
+
+    def together(self, calls: dict[str, tuple[str, ...]]) -> dict[str, Finished]:
+        """Several calls, two at a time."""
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(calls, pool.map(lambda arguments: self(*arguments), calls.values()), strict=True))
+
+    def files(self, out: str) -> Files:
+        root = self.folder / out
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def costs(self, out: str) -> int:
+        """How many cells were computed, in all runs so far."""
+        return sum(len(path.read_text().splitlines()) - 1 for path in (self.folder / out).glob("*.costs.csv"))
+
+
+@pytest.fixture(scope="module")
+def assay(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("cli"))
+
+
+def differing(one: Files, two: Files) -> list[str]:
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+
+
+def is_one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1
+
+
+# What is refused
+
+
+WRONG_NAMES: dict[str, tuple[tuple[str, ...], str]] = {
+    "command": (("rum",), "unknown command 'rum'; did you mean run"),
+    "kind": (("list", "metric"), "unknown kind 'metric'; did you mean metrics"),
+    "metric": (("run", "metric=precison", *TINY), "unknown metric 'precison'; did you mean precision"),
+    "dataset": (("run", "metric=precision", "dataset=digts"), "unknown dataset 'digts'; did you mean digits"),
+    "generator": (("run", "generator=va", *TINY), "unknown generator 'va'; did you mean vae"),
+    "option": (("run", "metric=latent_knn", "metric.latent_knn.kk=1", *TINY), "'kk'; did you mean k"),
+    "setting": (("run", "metric=precision", "sed=3", *TINY), "'sed'; did you mean seed"),
+    "experiment": (("run", "experiment=quickstar", *TINY), "'quickstar'; did you mean quickstart"),
+    "hyphen": (("run", "experiment=quick-start", *TINY), "'quick-start'; did you mean quickstart"),
+    "trainer": (("train", "generator=vea", "dataset=digits"), "'vea'; did you mean vae"),
+    "plugin": (("run", "--plugin", "absent.py", *TINY), "absent.py does not exist"),
+    "folder": (("report", "absent"), "no records in absent"),
+}
+WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
+    "metric": WRONG_NAMES["metric"],
+    "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
+    "pinned": (("run", "metric=fid", "through=pixels", *TINY), "fid is defined through inception alone"),
+    "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
+    "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_NAMES)
+def test_a_wrong_name_is_told_in_one_line_and_the_nearest_first(
+    what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, since none of these calls comes as far as work."""
+    arguments, expected = WRONG_NAMES[what]
+    monkeypatch.setattr(sys, "argv", ["assay", *arguments])
+    monkeypatch.setenv(PLUGINS, "")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as finished:
+        main()
+    out, err = capsys.readouterr()
+    assert finished.value.code == 2
+    assert expected in err
+    assert is_one_line(err), err
+    assert (out, list(tmp_path.iterdir())) == ("", [])
+
+
+@pytest.fixture(scope="module")
+def refusals(assay: Shell) -> dict[str, Finished]:
+    return assay.together({name: arguments for name, (arguments, _) in WRONG_VALUES.items()})
+
+
+@pytest.mark.parametrize("what", WRONG_VALUES)
+def test_a_wrong_call_is_told_in_one_line(refusals: dict[str, Finished], what: str) -> None:
+    finished, expected = refusals[what], WRONG_VALUES[what][1]
+    assert finished.returncode in (1, 2)
+    assert expected in finished.stderr
+    assert is_one_line(finished.stderr), finished.stderr
+    assert finished.stdout == ""
+
+
+def test_without_arguments_it_says_what_it_can_do(assay: Shell) -> None:
+    finished = assay()
+    assert finished.returncode == 0
+    assert all(f"assay {command}" in finished.stdout for command in ("run", "report", "list", "train"))
+    assert finished.stderr == ""
+
+
+# Cells
+
+
+@pytest.fixture(scope="module")
+def cells(assay: Shell) -> Finished:
+    return assay(*CELLS, "out=cells")
+
+
+def test_metrics_are_printed_with_intervals_and_written(assay: Shell, cells: Finished) -> None:
+    assert cells.returncode == 0, cells.stderr
+    assert "precision ↑" in cells.stdout
+    assert " to " in cells.stdout
+    assert "page: cells/run/report.html" in cells.stdout
+    names = assay.files("cells/run")
+    assert len([name for name in names if name.startswith("records/")]) == 3
+    assert {"report.html", "scores.parquet", "tables/metrics.csv", "tables/metrics.md", "tables/metrics.tex"} <= set(
+        names
+    )
+    assert "latent_density" in names["tables/metrics.csv"].decode()
+
+
+def test_a_second_run_computes_nothing_and_leaves_the_same_bytes(assay: Shell, cells: Finished) -> None:
+    before, computed = assay.files("cells/run"), assay.costs("cells")
+    again = assay(*CELLS, "out=cells")
+    assert (again.returncode, again.stdout) == (0, cells.stdout)
+    assert differing(assay.files("cells/run"), before) == []
+    assert assay.costs("cells") == computed == 3
+    assert "→" not in again.stderr, "no view was made"
+    assert "nothing was recomputed" in again.stderr
+
+
+def test_an_empty_store_leads_to_the_same_bytes(assay: Shell, cells: Finished) -> None:
+    fresh = assay(*CELLS, "out=fresh", "store=other")
+    assert fresh.returncode == 0, fresh.stderr
+    assert "→" in fresh.stderr
+    assert differing(assay.files("fresh/run"), assay.files("cells/run")) == []
+
+
+def test_only_the_deleted_and_the_damaged_entry_are_made_again(assay: Shell, cells: Finished) -> None:
+    entries = sorted((assay.folder / "store").rglob("*.npy"))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in entries}
+    lost, damaged = (
+        next(path for path in entries if f'"through": "{through}"' in path.with_suffix(".json").read_text())
+        for through in ("classifier", "latent:z")
+    )
+    results = assay.files("cells/run")
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    again = assay(*CELLS, "out=cells")
+    assert again.returncode == 0
+    assert "damaged" in again.stderr
+    assert again.stderr.count("→") == 2, again.stderr
+    assert {path: path.read_bytes() for path in entries} == {path: content for path, (content, _) in before.items()}
+    assert {path for path in entries if path.stat().st_mtime_ns != before[path][1]} == {lost, damaged}
+    assert differing(assay.files("cells/run"), results) == []
+
+
+def test_a_sweep_over_metrics(assay: Shell) -> None:
+    swept = assay("run", "-m", "metric=glob([realis*,rarit*,random*])", *TINY, "out=swept")
+    assert swept.returncode == 0, swept.stderr
+    records = [Path(name).name for name in assay.files("swept/run") if name.startswith("records/")]
+    assert {name.rpartition("-")[0] for name in records} == {"realism", "rarity", "random_score"}
+
+
+def test_everything_is_listed_and_no_name_is_broken(assay: Shell) -> None:
+    listed = assay("list", "--plugin", "plugin.py")
+    assert listed.returncode == 0
+    names = ("negative_distance_to_mean", "vae", "fashion_mnist", "classifier", "correlate", "quickstart")
+    for name in (*names, "first_feature", "power=1"):
+        assert name in listed.stdout, name
+
+
+def test_a_metric_of_a_plugin_file_takes_part_in_a_run(assay: Shell) -> None:
+    metrics = "metric=[first_feature,negative_distance_to_mean]"
+    finished = assay("run", "--plugin=plugin.py", metrics, "metric.first_feature.power=2", *TINY, "out=plugged")
+    assert finished.returncode == 0, finished.stderr
+    assert "first_feature(power=2)" in assay.files("plugged/run")["tables/metrics.csv"].decode()
+    assert "first_feature" in finished.stdout
+
+
+def test_a_failed_cell_is_shown_and_the_others_are_not_lost(assay: Shell) -> None:
+    finished = assay("run", "metric=[precision,recall]", "metric.recall.k=500", *TINY, "out=failed")
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    assert "\nfailed: vae recall(k=500): " in finished.stderr
+    assert "precision" in finished.stdout
+    assert ",failed," in assay.files("failed/run")["tables/metrics.csv"].decode()
+
+
+# Studies
+
+
+@pytest.fixture(scope="module")
+def study(assay: Shell) -> Finished:
+    return assay(*STUDY, "out=study")
+
+
+def test_a_study_writes_its_tables_pictures_and_page(assay: Shell, study: Finished) -> None:
+    assert study.returncode == 0, study.stderr
+    assert "held fixed" in study.stdout
+    files = assay.files("study/run")
+    assert {f"tables/{name}.csv" for name in ("correlate", "agreement", "groups", "metrics")} <= set(files)
+    pictures = [content for name, content in files.items() if name.startswith("figures/")]
+    assert len(pictures) == 2 + 3, "two of correlations, a gallery for each score"
+    assert all(content.startswith(b"\x89PNG") for content in pictures)
+    assert files["report.html"].count(b"data:image/png;base64,") == 5
+    rows = files["tables/correlate.csv"].decode().splitlines()
+    assert len(rows) == 1 + 4 * 3 * 4, "conditions, scores, signals"
+    rows = files["tables/groups.csv"].decode().splitlines()
+    assert len(rows) == 1 + 3 * 4 * 4, "scores, groups, metrics"
+
+
+def records_in(folder: Path) -> int:
+    return len(list((folder / "records").glob("*.json")))
+
+
+def interrupt(assay: Shell, out: str, at: int, how: signal.Signals) -> Finished:
+    """Start the study and send a signal once so many records are written."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child started with it ignored ignores it too
+    try:
+        process = assay.start(*STUDY, f"out={out}", f"store={out}-store")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    while process.poll() is None and records_in(assay.folder / out / "run") < at:
+        time.sleep(0.002)
+    process.send_signal(how)
+    stdout, stderr = process.communicate(timeout=60)
+    return Finished(process.args, process.returncode, stdout, stderr)
+
+
+DIE_WHILE_WRITING = """
+import os, sys
+from pathlib import Path
+from assay.harness.files import replace
+os.replace = lambda *paths: os._exit(9)
+replace(Path(sys.argv[1]), b"half")
+"""
+
+
+def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, study: Finished) -> None:
+    for at in np.random.default_rng(0).integers(0, 17, size=3):
+        assert interrupt(assay, "killed", int(at), signal.SIGKILL).returncode == -signal.SIGKILL
+    record = next(name for name in assay.files("study/run") if name.startswith("records/groups"))
+    for name in (record, "report.html"):
+        path = assay.folder / "killed" / "run" / name
+        subprocess.run([sys.executable, "-c", DIE_WHILE_WRITING, str(path)], env=assay.environment, check=False)
+    finished = assay(*STUDY, "out=killed", "store=killed-store")
+    assert finished.returncode == 0, finished.stderr
+    assert differing(assay.files("killed/run"), assay.files("study/run")) == []
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(assay: Shell, study: Finished) -> None:
+    stopped = interrupt(assay, "stopped", 4, signal.SIGINT)
+    assert stopped.returncode == 130
+    assert "Traceback" not in stopped.stderr
+    assert "the same command goes on" in stopped.stderr
+    done = assay.costs("stopped")
+    assert done >= 3
+    finished = assay(*STUDY, "out=stopped", "store=stopped-store")
+    assert finished.returncode == 0, finished.stderr
+    records = [name for name in assay.files("stopped/run") if name.startswith("records/")]
+    assert len(records) <= assay.costs("stopped") <= len(records) + 1, "at most the one in hand was made twice"
+    assert differing(assay.files("stopped/run"), assay.files("study/run")) == []
+
+
+def test_repeats_and_other_numbers_of_samples_share_a_folder(assay: Shell) -> None:
+    finished = assay("run", "-m", *STUDY[1:], "seed=0,1", "n=60,70", "out=repeats")
+    assert finished.returncode == 0, finished.stderr
+    pictures = [name for name in assay.files("repeats/run") if name.startswith("figures/")]
+    assert len(pictures) == 4 * 5, "each of the four has its own"
+
+
+HOLES = ("run", "--plugin", "plugin.py", *STUDY[1:], "scores=[flaky,random_score]", "given.norm=patchy", "out=holes")
+"""A score that fails in the first run and not in the second; a held column that is undefined in every third row."""
+
+
+@pytest.fixture(scope="module")
+def failed(assay: Shell) -> tuple[Finished, Files]:
+    return assay(*HOLES, FLAKY="1"), assay.files("holes/run")
+
+
+def has_raw_correlation(files: Files) -> dict[str, bool]:
+    """Which scores have a raw correlation with a signal that is defined everywhere."""
+    rows = csv.DictReader(io.StringIO(files["tables/correlate.csv"].decode()))
+    raw = (row for row in rows if row["given"] == "nothing" and row["signal"] == "nearest_pixel")
+    return {row["score"]: bool(row["value"]) for row in raw}
+
+
+def test_a_score_that_fails_in_a_study_makes_the_run_fail(failed: tuple[Finished, Files]) -> None:
+    assert failed[0].returncode == 1
+    assert "Traceback" not in failed[0].stderr
+    assert "failed: vae flaky: " in failed[0].stderr
+
+
+def test_what_does_not_need_the_failed_score_is_made(failed: tuple[Finished, Files]) -> None:
+    assert "random_score,12,top" in failed[1]["tables/groups.csv"].decode()
+
+
+def test_a_held_column_that_is_undefined_spoils_only_what_holds_it(failed: tuple[Finished, Files]) -> None:
+    assert has_raw_correlation(failed[1]) == {"flaky": False, "random_score": True}
+
+
+def test_a_score_that_works_again_is_taken_up(assay: Shell, failed: tuple[Finished, Files]) -> None:
+    healed = assay(*HOLES)
+    assert healed.returncode == 0, healed.stderr
+    assert has_raw_correlation(assay.files("holes/run")) == {"flaky": True, "random_score": True}
+
+
+# Other people's samples
+
+
+@pytest.fixture(scope="module")
+def pictures(assay: Shell) -> Path:
+    generator = np.random.default_rng(0)
+    path = assay.folder / "pictures.npz"
+    np.savez(path, images=generator.integers(0, 256, (40, 8, 8), np.uint8), latents=generator.normal(size=(40, 3)))
+    return path
+
+
+def test_every_command_answers_help(assay: Shell) -> None:
+    for arguments in (["--help"], ["report", "--help"], ["list", "-h"]):
+        finished = assay(*arguments)
+        assert finished.returncode == 0
+        assert "assay report [DIR]" in finished.stdout
+
+
+def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> None:
+    """Without a data set the generator is looked at alone, by every metric that needs no real samples."""
+    finished = assay("run", "generator=replay", f"generator.path={pictures}", "n=40", "features=pixels", "out=alone")
+    assert finished.returncode == 0, finished.stderr
+    assert "dataset=none" in finished.stderr
+    rows = list(csv.DictReader(io.StringIO(assay.files("alone/run")["tables/metrics.csv"].decode())))
+    found = {row["name"] for row in rows}
+    assert {"vendi_score", "ink", "negative_norm"} <= found
+    assert not {"latent_density", "precision", "judge_confidence", "discriminator_logit"} & found
+    assert {row["status"] for row in rows} == {"ok"}
+    assert any(name.startswith("figures/samples-") for name in assay.files("alone/run"))
+
+
+def test_replayed_samples_are_compared_with_a_data_set(assay: Shell, pictures: Path) -> None:
+    file = f"generator.replay.path={pictures}"
+    finished = assay(
+        "run", "generator=replay", file, "metric=precision", "through=pixels", *TINY[:1], "n=40", "out=replayed"
+    )
+    assert finished.returncode == 0, finished.stderr
+    (row,) = csv.DictReader(io.StringIO(assay.files("replayed/run")["tables/metrics.csv"].decode()))
+    assert float(row["value"]) < 0.5, "noise is no digit"
+
+
+def test_a_metric_that_needs_real_samples_says_so(assay: Shell, pictures: Path) -> None:
+    finished = assay(
+        "run", "generator=replay", f"generator.path={pictures}", "metric=precision", "features=pixels", "n=40"
+    )
+    assert finished.returncode == 1
+    assert "data set 'none' has no real samples" in finished.stderr
+
+
+def test_held_out_images_are_a_perfect_generator(assay: Shell) -> None:
+    finished = assay(
+        "run", "generator=held_out", "metric=[precision,nearest_pixel]", "dataset=digits", "n=100", "out=real"
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(assay.files("real/run")["tables/metrics.csv"].decode()))}
+    assert float(rows["precision"]["value"]) > 0.6
+    assert float(rows["nearest_pixel"]["value"]) == 0
+
+
+# Experiments
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_runs_on_a_tiny_setting(assay: Shell, name: str) -> None:
+    finished = assay("run", f"experiment={name}", *TINY, *SMALLER.get(name, ()), "out=experiments")
+    assert finished.returncode == 0, finished.stderr
+    assert f"page: experiments/{name}/report.html" in finished.stdout
+    assert "published tables" in finished.stderr
+
+
+def test_of_an_experiment_only_the_tasks_that_are_chosen_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An experiment sets options of all its tasks; those that the user leaves out stay out."""
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.chdir(tmp_path)
+    for overrides, tasks in ((["task=[tradeoff]"], ["tradeoff"]), ([], ["fine_tune", "perturb", "tradeoff"])):
+        found: list[dict[str, Any]] = []
+        cli._hydra("evaluate", ["experiment=pseudo_density", *overrides], found.append)
+        assert len(found) == 3, "one for each generator"
+        assert all(sorted(cli._chosen(config["task"], TASKS)) == tasks for config in found)
+
+
+@pytest.mark.parametrize("name", ["stylegan3", "adm"])
+def test_what_published_checkpoints_are_for_says_which_file_it_needs(assay: Shell, name: str) -> None:
+    without = assay("run", f"experiment=pseudo_density_{name}", "out=checkpoints")
+    assert without.returncode == 2
+    assert "give dataset.folder.root=DIRECTORY" in without.stderr
+    assert is_one_line(without.stderr)
+    alone = assay("run", f"experiment=pseudo_density_{name}", "dataset=digits", "out=checkpoints")
+    assert f"give generator.{name}.path=FILE" in alone.stderr
+    assert is_one_line(alone.stderr)
+
+
+def test_a_report_can_be_made_again_from_the_records(assay: Shell, study: Finished) -> None:
+    before = assay.files("study/run")
+    (assay.folder / "study" / "run" / "report.html").unlink()
+    finished = assay("report", "study/run")
+    assert (finished.returncode, finished.stdout) == (0, study.stdout)
+    assert differing(assay.files("study/run"), before) == []
+
+
+def test_training_and_using_what_was_trained(assay: Shell) -> None:
+    options = ("dataset=digits", "trainer.vae.epochs=1", "device=cpu")
+    trained = assay("train", "generator=vae", *options, "out=weights")
+    assert trained.returncode == 0, trained.stderr
+    path = "generator.vae.path=weights/vae-digits.safetensors"
+    used = assay("run", "metric=negative_norm", path, *TINY, "out=trained")
+    assert used.returncode == 0, used.stderr

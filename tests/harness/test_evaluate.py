@@ -1,0 +1,276 @@
+"""One cell to one record: computed once, again when anything it depends on changed, failed where it failed."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from assay.harness.arrays.records import read_record, read_records, record_path
+from assay.harness.arrays.views import Views
+from assay.harness.core.protocols import Cell, Estimate, Record, View
+from assay.harness.core.registry import METRICS, metric
+from assay.harness.evaluate import evaluate
+
+FAKE = View("fake", "features")
+Open = Callable[..., Views]
+Declare = Callable[..., Cell]
+
+
+class Counted:
+    """A metric that counts its calls and returns what `answer` makes of its tensors."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]):
+        self.answer, self.calls = answer, 0
+
+    def __call__(self, fake: Tensor) -> Any:
+        self.calls += 1
+        return self.answer(fake)
+
+
+@pytest.fixture
+def views(open_views: Open) -> Views:
+    return open_views()
+
+
+def declare(counted: Counted, kind: Any = "set", version: int = 1, **more: Any) -> Cell:
+    def tested(fake: Tensor) -> Any:
+        return counted(fake)
+
+    metric(better="higher", kind=kind, source="not published", version=version, fake=FAKE)(tested)
+    return Cell("study", "squares", "plain", "tested", "tested", 0, 20, {}, {"fake": FAKE} | more)
+
+
+def mean(fake: Tensor) -> float:
+    return float(fake.mean())
+
+
+def rows(fake: Tensor) -> Tensor:
+    return fake.mean(dim=1)
+
+
+def same(a: Record, b: Record) -> bool:
+    """Equal, where an undefined number equals an undefined number."""
+    texts = [json.dumps(dataclasses.asdict(record), sort_keys=True) for record in (a, b)]
+    return texts[0] == texts[1]
+
+
+def test_the_record_of_a_set_metric(views: Views, tmp_path: Path) -> None:
+    counted = Counted(lambda fake: Estimate(0.5, (0.4, 0.6), 20))
+    record = evaluate(declare(counted), views, tmp_path)
+    assert (record.status, record.error, record.values) == ("ok", None, {"tested": Estimate(0.5, (0.4, 0.6), 20)})
+    assert (record.better, record.source, record.inputs) == (
+        "higher",
+        "not published",
+        {"fake": views.digest(FAKE, 0, 20)},
+    )
+
+
+def test_the_mean_of_a_sample_metric_with_its_interval(views: Views, tmp_path: Path) -> None:
+    record = evaluate(declare(Counted(lambda fake: torch.arange(20.0)), "sample"), views, tmp_path)
+    half = 1.96 * math.sqrt(35 / 20)  # the variance of 0..19 is 35
+    value = record.values["tested"]
+    assert value.value == 9.5
+    assert value.interval == pytest.approx((9.5 - half, 9.5 + half), rel=1e-4)
+    assert (value.n, value.missing) == (20, 0)
+
+
+def test_a_valid_record_is_not_computed_again(views: Views, tmp_path: Path) -> None:
+    counted = Counted(mean)
+    first = evaluate(declare(counted), views, tmp_path)
+    assert same(evaluate(declare(counted), views, tmp_path), first)
+    assert counted.calls == 1
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_a_run_again_from_nothing_has_the_same_bytes(views: Views, tmp_path: Path) -> None:
+    cell = declare(Counted(rows), "sample")
+    evaluate(cell, views, tmp_path / "a")
+    evaluate(cell, views, tmp_path / "b")
+    one, two = record_path(tmp_path / "a", cell), record_path(tmp_path / "b", cell)
+    assert (one.name, one.read_bytes()) == (two.name, two.read_bytes())
+
+
+def test_a_new_version_is_computed_again_and_takes_the_place_of_the_old(views: Views, tmp_path: Path) -> None:
+    counted = Counted(rows)
+    for version in (1, 2, 2):
+        record = evaluate(declare(counted, "sample", version), views, tmp_path)
+        assert record.version == version
+    assert counted.calls == 2
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_another_generator_behind_the_same_name_is_computed_again(
+    open_views: Open, plain: Any, with_encoder: Any, tmp_path: Path
+) -> None:
+    counted = Counted(rows)
+    cell = declare(counted, "sample")
+    records = [evaluate(cell, open_views(generator), tmp_path) for generator in (plain, with_encoder, with_encoder)]
+    assert counted.calls == 2
+    assert records[0].inputs != records[1].inputs
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_another_seed_or_number_is_another_record(views: Views, tmp_path: Path) -> None:
+    cell = declare(Counted(mean))
+    others = [{"seed": 1}, {"n": 21}, {"label": "tested(k=2)"}, {"generator": "x"}, {"dataset": "x"}]
+    paths = {record_path(tmp_path, Cell(**(vars(cell) | change))) for change in [{}, *others]}
+    assert len(paths) == 1 + len(others)
+
+
+def test_an_option_that_the_metric_gained_replaces_the_record(views: Views, tmp_path: Path) -> None:
+    """The label shows only what differs from the defaults, so it stays; the answer to the old question must not."""
+    cell = declare(Counted(mean))
+    evaluate(cell, views, tmp_path)
+
+    def tested(fake: Tensor, k: int = 1) -> float:
+        return float(k)
+
+    METRICS.pop("tested")
+    metric(better="higher", kind="set", source="not published", fake=FAKE)(tested)
+    evaluate(dataclasses.replace(cell, params={"k": 1}), views, tmp_path)
+    (record,) = read_records(tmp_path)
+    assert record.values["tested"].value == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"schema": 1}', '{"schema": 0}'])
+def test_a_damaged_record_is_made_again(views: Views, tmp_path: Path, damage: str) -> None:
+    counted = Counted(mean)
+    cell = declare(counted)
+    evaluate(cell, views, tmp_path)
+    path = record_path(tmp_path, cell)
+    whole = path.read_bytes()
+    path.write_text(damage)
+    evaluate(cell, views, tmp_path)
+    assert counted.calls == 2
+    assert path.read_bytes() == whole
+
+
+def test_a_failure_is_recorded_with_its_reason_and_tried_again(views: Views, tmp_path: Path) -> None:
+    def fail(fake: Tensor) -> float:
+        raise ValueError("fake has 20 rows,\n k = 30 needs more")
+
+    record = evaluate(declare(Counted(fail)), views, tmp_path)
+    assert (record.status, record.values) == ("failed", {})
+    assert record.error == "fake has 20 rows, k = 30 needs more"
+    assert same(read_records(tmp_path)[0], record)
+    mended = evaluate(declare(Counted(mean)), views, tmp_path)
+    assert (mended.status, mended.error) == ("ok", None)
+    assert len(read_records(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("k"), TypeError("t"), ZeroDivisionError("z"), RuntimeError("r"), AttributeError("a")]
+)
+def test_whatever_a_metric_raises_the_run_goes_on(views: Views, tmp_path: Path, error: Exception) -> None:
+    def fail(fake: Tensor) -> float:
+        raise error
+
+    record = evaluate(declare(Counted(fail)), views, tmp_path)
+    assert record.status == "failed"
+    assert error.args[0] in str(record.error)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
+def test_what_is_not_the_fault_of_the_metric_stops_the_run(views: Views, tmp_path: Path, error: BaseException) -> None:
+    def fail(fake: Tensor) -> float:
+        raise error
+
+    with pytest.raises(type(error)):
+        evaluate(declare(Counted(fail)), views, tmp_path)
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_failed_input_is_recorded_too(views: Views, tmp_path: Path) -> None:
+    cell = declare(Counted(mean), fake=View("real", "latent"))
+    record = evaluate(cell, views, tmp_path)
+    assert record.status == "failed"
+    assert "no encoder" in str(record.error)
+
+
+def test_infinite_scores_are_refused(views: Views, tmp_path: Path) -> None:
+    record = evaluate(declare(Counted(lambda fake: torch.arange(20.0).log()), "sample"), views, tmp_path)
+    assert record.status == "failed"
+    assert "infinite for sample 0" in str(record.error)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, Estimate(math.inf, (0.0, 1.0), 20)])
+def test_an_infinite_number_of_a_set_metric_is_refused(views: Views, tmp_path: Path, value: Any) -> None:
+    record = evaluate(declare(Counted(lambda fake: value)), views, tmp_path)
+    assert record.status == "failed"
+    assert "infinite" in str(record.error)
+
+
+@pytest.mark.parametrize("result", [torch.zeros(19), torch.zeros(20, 1), torch.zeros(()), 0.5])
+def test_scores_of_another_shape_are_refused(views: Views, tmp_path: Path, result: Any) -> None:
+    record = evaluate(declare(Counted(lambda fake: result), "sample"), views, tmp_path)
+    assert record.status == "failed"
+    assert "one score per sample, [20]" in str(record.error)
+
+
+def test_undefined_scores_are_counted_not_dropped_in_silence(views: Views, tmp_path: Path) -> None:
+    scores = torch.ones(20)
+    scores[:5] = torch.nan
+    value = evaluate(declare(Counted(lambda fake: scores), "sample"), views, tmp_path).values["tested"]
+    assert (value.value, value.n, value.missing) == (1.0, 15, 5)
+
+
+def test_scores_that_are_all_undefined(views: Views, tmp_path: Path) -> None:
+    value = evaluate(declare(Counted(lambda fake: torch.full((20,), torch.nan)), "sample"), views, tmp_path).values[
+        "tested"
+    ]
+    assert math.isnan(value.value)
+    assert (value.n, value.missing) == (0, 20)
+
+
+def test_a_mapping_gives_a_number_for_each_name(views: Views, tmp_path: Path) -> None:
+    result = {"fidelity": Estimate(0.9, (0.8, 1.0), 20), "diversity": 0.25}
+    record = evaluate(declare(Counted(lambda fake: result)), views, tmp_path)
+    assert {name: value.value for name, value in record.values.items()} == {"fidelity": 0.9, "diversity": 0.25}
+    assert record.values["fidelity"].interval == (0.8, 1.0)
+    assert record.values["diversity"].n == 20
+
+
+def test_json_has_null_for_the_undefined_and_nothing_that_json_does_not_know(views: Views, tmp_path: Path) -> None:
+    cell = declare(Counted(lambda fake: float("nan")))
+    evaluate(cell, views, tmp_path)
+    text = record_path(tmp_path, cell).read_text()
+    fields = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in {text}"))
+    assert fields["values"]["tested"] == {"interval": [None, None], "missing": 0, "n": 20, "value": None}
+    assert list(fields) == sorted(fields)
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("result", [0.5, float("nan"), {"a": 1.0, "b": Estimate(2.0, (1.0, 3.0), 7, 2)}])
+def test_what_is_read_is_what_was_written(views: Views, tmp_path: Path, result: Any) -> None:
+    cell = declare(Counted(lambda fake: result))
+    record = evaluate(cell, views, tmp_path)
+    read = read_record(record_path(tmp_path, cell))
+    assert read is not None
+    assert same(read, record)
+    assert read.views == {"fake": FAKE}
+
+
+def test_a_deleted_array_is_made_again_though_the_record_is_valid(open_views: Open, plain: Any, tmp_path: Path) -> None:
+    counted = Counted(mean)
+    cell = declare(counted)
+    evaluate(cell, open_views(plain), tmp_path)
+    (card,) = (card for card in (tmp_path / "store").rglob("*.json") if "doubled" in card.read_text())
+    card.with_suffix(".npy").unlink()
+    evaluate(cell, open_views(plain), tmp_path)
+    assert card.with_suffix(".npy").is_file()
+    assert counted.calls == 1
+
+
+def test_a_metric_that_writes_into_its_tensors_does_no_harm(views: Views, tmp_path: Path) -> None:
+    """Tensors are kept between the cells of a process: what one metric writes the next must not read."""
+    before = evaluate(declare(Counted(mean)), views, tmp_path / "a").values["tested"].value
+    evaluate(declare(Counted(lambda fake: float(fake.add_(1000).mean()))), views, tmp_path / "b")
+    METRICS.pop("tested")
+    after = evaluate(declare(Counted(mean)), views, tmp_path / "c")
+    assert after.status == "failed" or after.values["tested"].value == before

@@ -1,0 +1,138 @@
+"""Blocked distances and neighbours against float64 brute force, across block borders and where float32 is blind."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from assay.metrics.kernels import distances
+from assay.metrics.kernels.distances import below, nearest, nearest_others, paired_distances, squared_distance_tiles
+
+
+def gauss(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "BLOCK", 64)
+    monkeypatch.setattr(distances, "PANEL", 128)
+    monkeypatch.setattr(distances, "CACHED", 1000)
+
+
+def brute(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double()[:, None] - b.double()[None]).norm(dim=2)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (63, 129), (200, 300), (256, 128)])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_tiles_cover_the_cross_distances_once(sizes: tuple[int, int], offset: float) -> None:
+    a, b = gauss(sizes[0], 7) + offset, gauss(sizes[1], 7, seed=1) + offset
+    full = torch.full(sizes, torch.nan)
+    for rows, columns, values, mirrored in squared_distance_tiles(a, b, scale=-0.5):
+        assert not mirrored
+        valid = values[: rows.stop - rows.start, : columns.stop - columns.start]
+        assert full[rows, columns].isnan().all()
+        full[rows, columns] = valid
+        assert (values == -torch.inf).sum() == values.numel() - valid.numel()
+    torch.testing.assert_close(full.double(), -0.5 * brute(a, b).square(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 64, 65, 129, 300])
+def test_tiles_within_a_set_cover_each_pair_once_and_never_self(n: int) -> None:
+    x = gauss(n, 5)
+    full = torch.full((n, n), torch.nan)
+    for rows, columns, values, mirrored in squared_distance_tiles(x):
+        valid = values[: rows.stop - rows.start, : columns.stop - columns.start]
+        assert full[rows, columns].isnan().all()
+        full[rows, columns] = valid
+        if mirrored:
+            assert full[columns, rows].isnan().all()
+            full[columns, rows] = valid.T
+    expected = brute(x, x).square().fill_diagonal_(torch.inf)
+    torch.testing.assert_close(full.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 5, 12])
+@pytest.mark.parametrize("n", [14, 130, 301])
+def test_nearest_neighbours_are_exact(n: int, k: int) -> None:
+    x, y = gauss(n, 6), gauss(77, 6, seed=3)
+    others = brute(x, x).fill_diagonal_(torch.inf).topk(k, largest=False)
+    found = nearest_others(x, k)
+    torch.testing.assert_close(found.distances, others.values, rtol=1e-14, atol=0)
+    assert torch.equal(found.indices, others.indices)
+    cross = brute(y, x).topk(k, largest=False)
+    found = nearest(y, x, k)
+    torch.testing.assert_close(found.distances, cross.values, rtol=1e-14, atol=0)
+    assert torch.equal(found.indices, cross.indices)
+
+
+def test_self_is_excluded_by_index_and_copies_are_at_distance_zero() -> None:
+    x = gauss(20, 4).repeat_interleave(3, 0) + 100
+    found = nearest_others(x, 3)
+    assert (found.distances[:, :2] == 0).all()
+    assert (found.distances[:, 2] > 0).all()
+    assert (found.indices != torch.arange(60)[:, None]).all()
+
+
+def test_clusters_too_tight_for_float32_are_told_apart() -> None:
+    # 40 points 1e-5 apart at distance 10 from the mean: float32 products see one point.
+    cluster = torch.zeros(40, 3)
+    cluster[:, 0] = torch.arange(40) * 1e-5
+    x = torch.cat([cluster - 10, gauss(100, 3, seed=2) + 10])
+    others = brute(x, x).fill_diagonal_(torch.inf).topk(5, largest=False).values
+    torch.testing.assert_close(nearest_others(x, 5).distances, others, rtol=1e-12, atol=0)
+
+
+def test_below_finds_every_entry_in_both_memory_orders() -> None:
+    values = gauss(96, 64)
+    threshold = torch.linspace(-5, 1, 96)
+    rows, columns = below(values, threshold)
+    expected = (values < threshold[:, None]).nonzero()
+    found = torch.stack([rows, columns], 1)
+    assert torch.equal(found[(found[:, 0] * 64 + found[:, 1]).argsort()], expected)
+    rows, columns = below(values.T, torch.full((64,), -2.0))
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == {
+        tuple(p) for p in (values.T < -2).nonzero().tolist()
+    }
+
+
+def test_paired_distances() -> None:
+    a, b = gauss(30, 400) + 1000, gauss(20, 400, seed=1) + 1000
+    i, j = torch.arange(30).repeat_interleave(20), torch.arange(20).repeat(30)
+    torch.testing.assert_close(paired_distances(a, b, i, j).view(30, 20), brute(a, b), rtol=1e-14, atol=0)
+
+
+def test_lower_precision_allowed_by_the_caller_is_not_used() -> None:
+    x, y = gauss(100, 300), gauss(50, 300, seed=1)
+    expected = nearest(y, x, 3)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = nearest(y, x, 3)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(found.distances, expected.distances)
+
+
+def test_values_beyond_float32_are_refused() -> None:
+    with pytest.raises(ValueError, match="overflow"):
+        nearest(gauss(5, 3) * 1e25, gauss(5, 3), 1)
+
+
+@pytest.mark.parametrize("dimension", [1, 8, 300, 2048])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_rounding_stays_well_within_the_slack_that_decisions_allow_for(dimension: int, offset: float) -> None:
+    spectrum = torch.arange(1, dimension + 1) ** -0.8
+    a, b = gauss(150, dimension) * spectrum + offset, gauss(150, dimension, seed=1) * spectrum + offset
+    a[:5] *= 20  # outliers
+    b[:3] = a[10:13]  # copies
+    b[3] = a[20] + 1e-3
+    centre = distances.mean_of(b)
+    norms = distances.centred_norms(a, centre)
+    for rows, columns, values, _ in squared_distance_tiles(a, b, centre=centre):
+        exact = brute(a[rows], b[columns])
+        error = (values[: len(exact), : exact.shape[1]].double() - exact.square()).abs()
+        allowed = distances.slack(torch.float32, dimension, norms[rows, None], exact)
+        assert (error <= 0.5 * allowed).all(), float((error / allowed).max())
