@@ -28,12 +28,12 @@ def score(metric: str, *arrays: Any, **options: Any) -> Any:
 def evaluate(metric: str, generator: str, dataset: str, out: str | Path = "outputs/run", **setting: Any) -> Record:
     """One cell, as `assay run` does it: evaluate("precision", "vae", "digits", n=1000, seed=0, through="pixels")."""
     from .harness.core.registry import discover
-    from .harness.run import open_study
+    from .harness.run import open_run
 
     discover()
     cell = {key: setting.pop(key) for key in ("through", "encode") if key in setting}
-    study = open_study({dataset: {}}, {generator: {}}, Path(out), **setting)
-    return study.evaluate(study.cell(metric, **cell))
+    run = open_run({dataset: {}}, {generator: {}}, Path(out), **setting)
+    return run.evaluate(run.cell(metric, **cell))
 
 
 def load(path: str | Path, **options: Any) -> Generator:

@@ -10,7 +10,7 @@ from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Samples, Split, Truth
 from ..harness.core.registry import dataset
 from ..harness.shapes.surfaces import TRUNCATION, to_volume, voxel
-from .parts.sdf_shapes import CATEGORIES, STATES, Dice, Shape, make_shape
+from .parts.sdf_shapes import CATEGORIES, STATES, Draws, Shape, make_shape
 from .parts.splits import check_range
 
 FIRST: dict[Split, int] = {"train": 0, "test": 10**9}
@@ -61,8 +61,8 @@ class SDFPrimitives:
         return make_shape(FIRST[split] + index, self._state(FIRST[split] + index))
 
     def _state(self, index: int) -> str:
-        dice = Dice(index, len(STATES))
-        return dice.choose(**dict.fromkeys(STATES[1:], 0.25)) if dice.chance(self.broken) else STATES[0]
+        draws = Draws(index, len(STATES))
+        return draws.choose(**dict.fromkeys(STATES[1:], 0.25)) if draws.chance(self.broken) else STATES[0]
 
     def _made(self, index: int) -> Tensor:
         limit = TRUNCATION * voxel(self.resolution)

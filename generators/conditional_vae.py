@@ -64,11 +64,11 @@ class ConditionalVAE:
     spaces: Sequence[str] = ("z",)
 
     def __init__(
-        self, variant: str, decoder: str, latent: int, hidden: int, beta: float, epochs: int, batch: int, rate: float
+        self, variant: str, decoder: str, latent: int, hidden: int, beta: float, epochs: int, batch: int, lr: float
     ):
         self.variant, self.decoder, self.latent, self.hidden, self.beta = variant, decoder, latent, hidden, beta
-        self.epochs, self.batch, self.rate = epochs, batch, rate
-        options = (variant, decoder, latent, hidden, beta, epochs, batch, rate)
+        self.epochs, self.batch, self.lr = epochs, batch, lr
+        options = (variant, decoder, latent, hidden, beta, epochs, batch, lr)
         self.fingerprint = digest("conditional_vae", 1, *options)
 
     def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
@@ -100,7 +100,7 @@ class ConditionalVAE:
         return LearntVAE(network.eval().requires_grad_(False))
 
     def _train(self, network: ConditionalVAENetwork, features: Tensor, conditions: Tensor) -> None:
-        optimiser = torch.optim.Adam(network.parameters(), lr=self.rate)
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.lr)
         with torch.enable_grad():
             for epoch in range(self.epochs):
                 for rows in torch.split(torch.randperm(len(features)), self.batch):
@@ -181,7 +181,7 @@ def conditional_vae(
     beta: float = 0.005,
     epochs: int = 60,
     batch: int = 256,
-    rate: float = 1e-3,
+    lr: float = 1e-3,
 ) -> Generator:
     """Conditional VAE that learns features of the base classes in task=few_shot, and makes some of novel ones.
 
@@ -197,4 +197,4 @@ def conditional_vae(
         raise ValueError(
             f"latent={latent}, hidden={hidden}, epochs={epochs} must be 1 or more, batch={batch} 2 or more"
         )
-    return ConditionalVAE(variant, decoder, latent, hidden, beta, epochs, batch, rate)
+    return ConditionalVAE(variant, decoder, latent, hidden, beta, epochs, batch, lr)

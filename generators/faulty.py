@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..harness.core.files import digest
-from ..harness.core.protocols import Dataset, Generator, Known, Samples, Split, Truth
+from ..harness.core.protocols import Dataset, Generator, HasGroundTruth, Samples, Split, Truth
 from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .held_out import Encoded, HeldOut, open_held_out
 
 
-class Spoiled:
+class Corrupted:
     """The held-out images of a data set, a share of them blurred, noisy or covered in part; image i depends on i alone.
 
     Blurred by a Gaussian of a 14th of the side; noisy by 0.25 of the range; covered by a grey square of a third of the
@@ -27,7 +27,7 @@ class Spoiled:
         self.data, self.share = data, share
         self.name, self.classes = data.name, data.classes
         self.kinds: Sequence[str] = tuple(data.classes) or ("",)
-        self.fingerprint = digest("spoiled", 1, data.fingerprint, share)
+        self.fingerprint = digest("corrupted", 1, data.fingerprint, share)
 
     def count(self, split: Split) -> int:
         return self.data.count(split)
@@ -81,7 +81,7 @@ def _covered(image: Tensor, rng: np.random.Generator) -> Tensor:
 class Faulty(Encoded):
     """Samples that are shown with their codes, and what is wrong with each."""
 
-    def __init__(self, samples: HeldOut, known: Known, model: Generator):
+    def __init__(self, samples: HeldOut, known: HasGroundTruth, model: Generator):
         super().__init__(samples.shown("faulty"), model)
         self.states, self.kinds, self.first, self.known = known.states, known.kinds, samples.first, known
 
@@ -106,9 +106,9 @@ def faulty(dataset: str, share: float = 0.5, encoder: str = "auto") -> Generator
     samples = open_held_out(dataset, **options)
     shapes = samples.load([0]).ndim == 5
     model = GENERATORS[("sdf_vae" if shapes else "vae") if encoder == "auto" else encoder].function(dataset)
-    if isinstance(samples.data, Known):
+    if isinstance(samples.data, HasGroundTruth):
         return Faulty(samples, samples.data, model)
     if shapes:
         raise ValueError(f"data set {dataset!r} does not know what is wrong with its shapes; use sdf_primitives")
-    spoiled = Spoiled(samples.data, share)
-    return Faulty(replace(samples, data=spoiled), spoiled, model)
+    corrupted = Corrupted(samples.data, share)
+    return Faulty(replace(samples, data=corrupted), corrupted, model)

@@ -127,7 +127,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 class LatentDiffusionTraining:
     """Minimise the squared error of v with Adam, batch by batch, on fresh posterior samples of the training images.
 
-    The rate falls to 0 along a cosine; the network kept is an exponential moving average of the trained one.
+    The learning rate falls to 0 along a cosine; the network kept is an exponential moving average of the trained one.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class LatentDiffusionTraining:
         depth: int,
         epochs: int,
         batch: int,
-        rate: float,
+        lr: float,
         ema: float,
         seed: int,
     ):
@@ -162,7 +162,7 @@ class LatentDiffusionTraining:
             self.network.mean.copy_(self.codes.mean(0))
             self.network.scale.copy_((self.codes.var(0) + self.deviation.square().mean(0)).sqrt())
         self.online = copy.deepcopy(self.network.denoiser).requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=rate)
+        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=lr)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.epochs, self.batch, self.ema = epochs, batch, ema
         self.rows: Callable[[], Tensor] = lambda: torch.randperm(len(self.codes))
@@ -234,7 +234,7 @@ def train_latent_diffusion(
     depth: int = 3,
     epochs: int = 150,
     batch: int = 512,
-    rate: float = 2e-3,
+    lr: float = 2e-3,
     ema: float = 0.999,
     start: str = "",
 ) -> LatentDiffusionTraining:
@@ -243,4 +243,4 @@ def train_latent_diffusion(
     start: weights to go on from, "zoo" or a file made by this trainer: denoiser, VAE and scale of its codes; the
     optimiser starts afresh. vae, width and depth are then those of the file.
     """
-    return LatentDiffusionTraining(data, start, vae, width, depth, epochs, batch, rate, ema, seed)
+    return LatentDiffusionTraining(data, start, vae, width, depth, epochs, batch, lr, ema, seed)

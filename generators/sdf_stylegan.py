@@ -97,10 +97,10 @@ def _noise(layer: nn.Linear, noise: Tensor | None) -> Tensor:
 class FeatureVolume(nn.Module):
     """w [N, D] to features [N, C, R, R, R], on axes x, y, z."""
 
-    def __init__(self, size: int, w_dim: int, features: int, capacity: int, most: int):
+    def __init__(self, size: int, w_dim: int, features: int, capacity: int, max_channels: int):
         super().__init__()
         count = int(math.log2(size)) - 1
-        widths = [min(most, capacity * 4 ** (i + 1)) for i in reversed(range(count))]
+        widths = [min(max_channels, capacity * 4 ** (i + 1)) for i in reversed(range(count))]
         widths = [widths[0], *widths]
         self.initial_block = nn.Parameter(torch.zeros(1, widths[0], 4, 4, 4))
         self.initial_conv = nn.Conv3d(widths[0], widths[0], 3, padding=1)

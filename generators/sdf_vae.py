@@ -180,7 +180,7 @@ def sdf_vae(
 
 
 class SDFVAETraining:
-    """Minimise weight · E|error| + KL with Adam; the rate falls to 0 along a cosine.
+    """Minimise weight · E|error| + KL with Adam; the learning rate falls to 0 along a cosine.
 
     The error is taken at `points` grid points of each shape, one half drawn from those near its surface, the other from
     all. Convolutions run in bfloat16, which processors with matrix units do several times faster. In the last epoch,
@@ -195,7 +195,7 @@ class SDFVAETraining:
         points: int,
         epochs: int,
         batch: int,
-        rate: float,
+        lr: float,
         seed: int,
     ):
         images = data.take("train", 0, 1).images
@@ -212,7 +212,7 @@ class SDFVAETraining:
         self.architecture = {"family": "sdf_vae", **shape}
         self.network = SDFVAENetwork(**shape)
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=lr)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.weight, self.points, self.epochs, self.batch = weight, points, epochs, batch
         self._grid = grid(images.shape[-1])
@@ -296,7 +296,7 @@ def train_sdf_vae(
     points: int = 1024,
     epochs: int = 22,
     batch: int = 32,
-    rate: float = 2e-3,
+    lr: float = 2e-3,
 ) -> SDFVAETraining:
     """Train the VAE of shapes on the volumes of a data set. weight: of the error against the KL divergence, in nats."""
-    return SDFVAETraining(data, latent_dim, weight, points, epochs, batch, rate, seed)
+    return SDFVAETraining(data, latent_dim, weight, points, epochs, batch, lr, seed)

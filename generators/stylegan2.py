@@ -94,7 +94,7 @@ def _own(dataset: str, path: str, truncation: float, noise: str, label: int | No
     tensors, architecture, sha256 = read_weights(find_weights("generator", "stylegan2", dataset, path), "stylegan2")
     shape = {key: value for key, value in architecture.items() if key not in ("family", "size")}
     network = StyleGAN2Network(**shape)
-    discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["most"])
+    discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["max_channels"])
     torch.nn.ModuleDict({"G": network, "D": discriminator}).load_state_dict(tensors)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in `load_weights`: 1.7 times as fast
     fingerprint = digest("stylegan2", 1, sha256, truncation, noise, label)
@@ -129,7 +129,7 @@ def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
         "resolution": int(init["img_resolution"]),
         "image_channels": int(init["img_channels"]),
         "base": int(synthesis.get("channel_base", 32768)),
-        "most": int(synthesis.get("channel_max", 512)),
+        "max_channels": int(synthesis.get("channel_max", 512)),
         "mapping_layers": int(mapping.get("num_layers", 8)),
         "mapping_width": None if width is None else int(width),
         "mapping_lr": float(mapping.get("lr_multiplier", 0.01)),

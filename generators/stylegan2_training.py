@@ -43,7 +43,7 @@ class StyleGAN2Training:
     accept: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
-        self, data: Dataset, start: str, z_dim: int, base: int, most: int, epochs: int, batch: int, rate: float,
+        self, data: Dataset, start: str, z_dim: int, base: int, max_channels: int, epochs: int, batch: int, lr: float,
         gamma: float, half_life: float, seed: int,
     ):  # fmt: skip
         image_channels, size = data.take("train", 0, 1).images.shape[1:3]
@@ -51,7 +51,7 @@ class StyleGAN2Training:
         torch.manual_seed(seed)
         self.architecture = {
             "family": "stylegan2", "size": size, "z_dim": z_dim, "c_dim": 0, "w_dim": z_dim, "resolution": resolution,
-            "image_channels": image_channels, "base": base, "most": most, "mapping_layers": 2,
+            "image_channels": image_channels, "base": base, "max_channels": max_channels, "mapping_layers": 2,
         }  # fmt: skip
         known: dict[str, Tensor] = {}
         if start:
@@ -66,14 +66,14 @@ class StyleGAN2Training:
         shape = {key: value for key, value in self.architecture.items() if key not in ("family", "size")}
         self.live = StyleGAN2Network(**shape)
         self.average = copy.deepcopy(self.live).requires_grad_(False)
-        self.discriminator = Discriminator(resolution, image_channels, shape["base"], shape["most"])
+        self.discriminator = Discriminator(resolution, image_channels, shape["base"], shape["max_channels"])
         self.network = nn.ModuleDict({"G": self.average, "D": self.discriminator})
         if known:
             self.network.load_state_dict(known)
             self.live.load_state_dict(self.average.state_dict())
         lazy = EVERY / (EVERY + 1)
-        self.optimiser = torch.optim.Adam(self.live.parameters(), lr=rate, betas=(0.0, 0.99))
-        self.opponent = torch.optim.Adam(self.discriminator.parameters(), lr=rate * lazy, betas=(0.0, 0.99**lazy))
+        self.optimiser = torch.optim.Adam(self.live.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.opponent = torch.optim.Adam(self.discriminator.parameters(), lr=lr * lazy, betas=(0.0, 0.99**lazy))
         self.epochs, self.batch, self.resolution, self.size = epochs, batch, resolution, size
         self.z_dim, self.gamma, self.decay, self.tried = shape["z_dim"], gamma, 0.5 ** (batch / half_life), 0
 
@@ -172,19 +172,19 @@ def train_stylegan2(
     seed: int,
     z_dim: int = 64,
     base: int = 512,
-    most: int = 96,
+    max_channels: int = 96,
     epochs: int = 8,
     batch: int = 32,
-    rate: float = 2.5e-3,
+    lr: float = 2.5e-3,
     gamma: float = 0.1,
     half_life: float = 10_000.0,
     start: str = "",
 ) -> StyleGAN2Training:
     """Train StyleGAN2 on the images of a data set, with a border up to the next power of two.
 
-    base, most: channels at resolution r are base / r, at most `most`. gamma: weight of R1. half_life: of the average
-    of the generator's weights, in images. start: weights to go on from, "zoo" or a file of this trainer: discriminator
+    base, max_channels: channels at resolution r are base / r, at most `max_channels`. gamma: weight of R1. half_life:
+    of the average of the generator's weights, in images. start: weights to go on from, "zoo" or a file of this trainer: discriminator
     and averaged generator, from which the live one starts too, as it is not kept; the optimisers start afresh. z_dim,
-    base and most are then those of the file.
+    base and max_channels are then those of the file.
     """
-    return StyleGAN2Training(data, start, z_dim, base, most, epochs, batch, rate, gamma, half_life, seed)
+    return StyleGAN2Training(data, start, z_dim, base, max_channels, epochs, batch, lr, gamma, half_life, seed)

@@ -27,7 +27,7 @@ OPTIONAL = {
     "mapping_layers": "mapping_num_layers",
     "mapping_lr": "mapping_lr_multiplier",
     "base": "channel_base",
-    "most": "channel_max",
+    "max_channels": "channel_max",
     "layers": "num_layers",
     "critical": "num_critical",
     "first_cutoff": "first_cutoff",
@@ -54,8 +54,8 @@ class Level(NamedTuple):
 
 
 def levels(
-    resolution: int, image_channels: int, base: int = 32768, most: int = 512, layers: int = 14, critical: int = 2,
-    first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
+    resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512, layers: int = 14,
+    critical: int = 2, first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
 ) -> list[Level]:  # fmt: skip
     """The outputs of layers 0 to `layers`: cutoff and stopband grow geometrically (arXiv:2106.12423 section 3.2)."""
     found = []
@@ -65,7 +65,7 @@ def levels(
         stopband = first_stopband * (resolution / 2 * last_stopband / first_stopband) ** e
         rate = 2 ** math.ceil(math.log2(min(2 * stopband, resolution)))
         size = resolution if i >= layers - 1 else rate + 2 * margin
-        channels = image_channels if i == layers else round(min(base / 2 / cutoff, most))
+        channels = image_channels if i == layers else round(min(base / 2 / cutoff, max_channels))
         found.append(Level(cutoff, rate, size, channels))
     return found
 
@@ -220,7 +220,7 @@ class StyleGAN3Network(nn.Module):
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, mapping_layers: int = 2,
-        mapping_lr: float = 0.01, base: int = 32768, most: int = 512, layers: int = 14, critical: int = 2,
+        mapping_lr: float = 0.01, base: int = 32768, max_channels: int = 512, layers: int = 14, critical: int = 2,
         first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
         scale: float = 0.25, kernel: int = 3, taps: int = 6, raised: int = 2, radial: bool = False,
         clamp: float | None = 256.0,
@@ -228,7 +228,7 @@ class StyleGAN3Network(nn.Module):
         super().__init__()
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
         sampling = levels(
-            resolution, image_channels, base, most, layers, critical,
+            resolution, image_channels, base, max_channels, layers, critical,
             first_cutoff, first_stopband, last_stopband, margin,
         )  # fmt: skip
         self.synthesis = Synthesis(w_dim, sampling, critical, kernel, taps, raised, radial, clamp, scale)

@@ -92,14 +92,14 @@ def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
 
 
 class VAETraining:
-    """Minimise the negative ELBO with Adam; the rate falls to 0 along a cosine."""
+    """Minimise the negative ELBO with Adam; the learning rate falls to 0 along a cosine."""
 
-    def __init__(self, data: Dataset, latent_dim: int, epochs: int, batch: int, rate: float, seed: int):
+    def __init__(self, data: Dataset, latent_dim: int, epochs: int, batch: int, lr: float, seed: int):
         channels, size = data.take("train", 0, 1).images.shape[1:3]
         torch.manual_seed(seed)
         self.architecture = {"family": "vae", "channels": channels, "size": size, "latent_dim": latent_dim}
         self.network = VAENetwork(channels, size, latent_dim)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=lr)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.epochs, self.batch, self.latent_dim = epochs, batch, latent_dim
 
@@ -130,7 +130,7 @@ class VAETraining:
 
 @trainer("vae")
 def train_vae(
-    data: Dataset, seed: int, latent_dim: int = 16, epochs: int = 30, batch: int = 128, rate: float = 1e-3
+    data: Dataset, seed: int, latent_dim: int = 16, epochs: int = 30, batch: int = 128, lr: float = 1e-3
 ) -> VAETraining:
     """Train the VAE on the images of a data set."""
-    return VAETraining(data, latent_dim, epochs, batch, rate, seed)
+    return VAETraining(data, latent_dim, epochs, batch, lr, seed)

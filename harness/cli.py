@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from .arrays.records import read_records
+from .arrays.records import pack
 from .arrays.scores import write_scores
 from .arrays.store import Store, open_store
 from .core.progress import say
-from .core.protocols import pick_device
-from .core.registry import DATASETS, GROUPS, PLUGINS, TASKS, Registry, discover, unknown
+from .core.protocols import Record, pick_device
+from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, discover, unknown
 from .evaluate import reason
 from .report.report import report
-from .report.tables import compare_with_published
-from .run import Study, only, open_study
+from .report.tables import compare_with_published, is_published
+from .run import Run, only, open_run
+from .studies.carry_out import carry_out
 from .studies.fine_tune.importance import by_pseudo_density
 from .train import Measure, train
 
@@ -37,9 +38,9 @@ PRESETS = {"evaluate": "experiment", "train": "tuning"}
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
-  assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
+  assay run -m [OVERRIDE ...]   the same for every combination of the values covariates, e.g. seed=0,1,2
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
-  assay list [KIND]             metrics, generators, datasets, extractors, tasks, trainers, experiments, tunings
+  assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
 
@@ -54,6 +55,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 
 _folders: dict[Path, Store] = {}
 _left_out: dict[str, None] = {}
+_written: dict[Path, list[Record]] = {}
 
 
 class Folder(Callback):
@@ -66,7 +68,7 @@ class Folder(Callback):
 
 
 def main() -> None:
-    """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
+    """MetricSpec point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
     arguments = _take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "report": _report, "list": _list, "train": _train
@@ -93,60 +95,74 @@ def main() -> None:
 
 
 def _run(overrides: list[str]) -> int:
-    begin = time.time()
-    swept = any(override.startswith("metric=glob(") for override in overrides)
-    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), partial(_job, swept=swept))
+    from_glob = any(override.startswith("metric=glob(") for override in overrides)
+    _written.clear()
+    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), partial(_job, from_glob=from_glob))
     if _left_out:
         say(f"left out, being of shapes where samples are images, or the reverse: {', '.join(_left_out)}")
     failed = 0
     for folder, store in _folders.items():
-        if len(_folders) > 1 and not (folder / "records").is_dir():  # `out` or `name` is swept: hydra told the default
+        if len(_folders) > 1 and folder not in _written:  # `out` or `name` is swept: hydra told the default
             continue
         write_scores(folder, store)
         print(report(folder))
-        fresh = read_records(folder, since=begin)
-        if not fresh and not store.made:
+        if not _written.get(folder) and not store.made:
             say("nothing was recomputed: every record and every array was there and valid")
-        for record in fresh:
+        for record in _written.get(folder, []):
             if record.status == "failed":
-                say(f"failed: {record.generator} {record.label}: {record.error}")
+                say(f"failed: {record.cell.generator} {record.cell.label}: {record.error}")
                 failed += 1
         say(compare_with_published(folder))
+        if is_published(folder):
+            pack(folder)
     return 1 if failed else 0
 
 
-def _job(plain: dict[str, Any], swept: bool = False) -> None:
-    """One generator on one data set: every chosen metric, then every chosen task.
+def _job(plain: dict[str, Any], from_glob: bool = False) -> None:
+    """One generator on one data set: every chosen metric, then every chosen study.
 
-    swept: the metric is one of many that nobody named: it is left out where it is not made for these samples.
+    from_glob: the metric is one of many that nobody named: it is left out where it is not made for these samples.
     """
     discover()
-    metrics, tasks = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "task"))
-    study = _open(plain)
-    if not metrics and not tasks:
-        metrics, tasks = {name: {} for name in study.answerable()}, {"samples": {}}
-        say(f"no metric and no task chosen, so all {len(metrics)} metrics that have what they need, and samples")
+    metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    run = _open(plain)
+    if not metrics and not studies:
+        metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
+        say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
     for name, options in metrics.items():
-        if swept and not study.suits(name):
+        if from_glob and not run.supports(name):
             _left_out[name] = None
             continue
-        changes = {key: plain[key] for key in ("through", "encode") if plain[key] is not None}
-        study.evaluate(study.cell(name, **changes, **(options or {})))
-    for name, options in tasks.items():
-        TASKS[name].function(study, **(options or {}))
+        changes = {key: plain[key] for key in ("space", "encode") if plain[key] is not None}
+        run.evaluate(run.cell(name, **changes, **(options or {})))
+    for name, options in studies.items():
+        carry_out(run, name, **(options or {}))
 
 
 def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """Those of {name: options} that were chosen: an experiment also sets options of tasks that the user left out."""
+    """Those of {name: options} that were chosen: an experiment also sets options of studies that were left out."""
     return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
 
 
-def _open(config: dict[str, Any]) -> Study:
-    keys = ("features", "store", "device", "seed", "n", "reals", "scores", "signals", "classes", "given", "sets")
+def _open(config: dict[str, Any]) -> Run:
+    keys = (
+        "features",
+        "store",
+        "device",
+        "seed",
+        "n",
+        "n_real",
+        "scores",
+        "quality_signals",
+        "classes",
+        "covariates",
+        "set_metrics",
+    )
     chosen = {key: config[key] for key in keys}
     folder = Path(config["out"]) / str(config["name"])
     _folders[folder] = open_store(config["store"])
-    return open_study(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
+    run = open_run(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
+    return replace(run, written=_written.setdefault(folder, []))
 
 
 def _train(overrides: list[str]) -> int:
@@ -175,7 +191,7 @@ def _report(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    kinds = [f"{group}s" for group in [*GROUPS, *PRESETS.values()]]
+    kinds = [_plural(group) for group in [*GROUPS, *PRESETS.values()]]
     for kind in arguments or kinds:
         if kind not in kinds:
             raise LookupError(unknown("kind", kind, kinds))
@@ -190,12 +206,20 @@ def _list(arguments: list[str]) -> int:
     return 0
 
 
+def _plural(group: str) -> str:
+    return "studies" if group == "study" else f"{group}s"
+
+
+def _group(kind: str) -> str:
+    return "study" if kind == "studies" else kind.removesuffix("s")
+
+
 def _rows(kind: str) -> list[tuple[str, ...]]:
-    if kind[:-1] in PRESETS.values():
-        files = sorted((CONFIGS / kind[:-1]).glob("*.yaml"))
+    if _group(kind) in PRESETS.values():
+        files = sorted((CONFIGS / _group(kind)).glob("*.yaml"))
         return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
     rows: list[tuple[str, ...]] = []
-    for name, entry in sorted(GROUPS[kind[:-1]].items()):
+    for name, entry in sorted(GROUPS[_group(kind)].items()):
         options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
         first_line = (entry.function.__doc__ or "").strip().splitlines()[:1]
         metric = kind == "metrics"

@@ -1,97 +1,141 @@
 """One cell to one record. Read this file first: the rest of assay prepares what it reads or shows what it writes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import __version__
 from .arrays.costs import Cost
-from .arrays.records import SCHEMA, read_record, record_path, write_record
+from .arrays.records import find_record, write_record
+from .arrays.schema2 import OLD
 from .arrays.store import ScoreKey
 from .arrays.views import Views
 from .core.files import canonical
 from .core.progress import say
-from .core.protocols import Cell, Estimate, Record
+from .core.protocols import Better, Cell, Estimate, Record, Row
 from .core.registry import METRICS, Metric
-from .stats.ranks import mean_with_interval
+from .stats import intervals
+
+USED = "metric "
+"""Before the name of a metric, in the inputs of a study; the value is its version."""
 
 
-def evaluate(cell: Cell, views: Views, folder: Path) -> Record:
-    """Read the views of a cell, call its metric, write the record. A valid record is not computed again."""
+@dataclass(frozen=True)
+class Question:
+    """A cell and how to answer it.
+
+    inputs: what the answer depends on, by name, found without computing it; recheck(name): the same for an input that
+    an earlier answer named beside these, None where that cannot be told.
+    compute: the rows, and what was read beyond `inputs`; preprocessing: what extractors do to the images it reads.
+    """
+
+    cell: Cell
+    version: int
+    kind: Literal["set", "sample", "study"]
+    better: Better
+    source: str
+    columns: Sequence[str]
+    inputs: Callable[[], Mapping[str, str]]
+    compute: Callable[[], tuple[Iterable[Row], Mapping[str, str]]]
+    preprocessing: Callable[[], Mapping[str, str]]
+    recheck: Callable[[str], str | None] = lambda name: None
+
+
+def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> Record:
+    """Read the views of a cell, call its metric, write the record. A valid record is not computed again.
+
+    written: a new record is added here.
+    """
     metric: Metric = METRICS[cell.metric]
     compute = partial(sample_scores if metric.kind == "sample" else set_values, cell, views)
-    record = answer(
-        cell, metric, partial(view_digests, cell, views), compute, folder, partial(view_preprocessing, cell, views)
-    )
+
+    def rows() -> tuple[list[Row], Mapping[str, str]]:
+        return [Row((name,), estimate) for name, estimate in estimates(cell.metric, compute(), cell.n).items()], {}
+
+    question = Question(
+        cell, metric.version, metric.kind, metric.better, metric.source, ("name",),
+        partial(view_digests, cell, views), rows, partial(view_preprocessing, cell, views),
+    )  # fmt: skip
+    record = evaluate_or_load(question, views, folder, written)
     if record.status == "ok":
         for view in cell.views.values():
             views.complete(view, cell.seed, cell.n)
     return record
 
 
-def answer(
-    cell: Cell,
-    metric: Metric,
-    read_inputs: Callable[[], Mapping[str, str]],
-    compute: Callable[[], Any],
-    folder: Path,
-    preprocessing: Callable[[], Mapping[str, str]] = dict,
-) -> Record:
+def evaluate_or_load(question: Question, views: Views, folder: Path, written: list[Record]) -> Record:
     """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such."""
-    path = record_path(folder, cell)
-    old = read_record(path)
+    cell = question.cell
+    old = find_record(folder, cell)
     inputs: Mapping[str, str] = {}
-    values: Mapping[str, Estimate] = {}
+    rows: Sequence[Row] = ()
     error = None
     with Cost(folder, cell) as cost:
         try:
-            inputs = read_inputs()
-            if old and is_valid(old, cell, metric, inputs):
+            inputs = question.inputs()
+            if old and is_valid(old, question, inputs):
                 return old
             cost.counts = True
-            values = estimates(cell.metric, compute(), cell.n)
+            views.dtypes.clear()
+            found, read = question.compute()
+            rows, inputs = list(found), {**read, **inputs}
         except OSError:  # a full disk or an unreachable data set says nothing about the metric: it stops the run
+            raise
+        except StudyError:  # so does a study that is not written as it must be
             raise
         except Exception as failure:
             if old and old.status == "ok" and not inputs:  # what was found before is not lost to what is missing now
                 raise
             error = reason(failure)
     record = Record(
-        schema=SCHEMA,
-        experiment=cell.experiment,
-        dataset=cell.dataset,
-        generator=cell.generator,
-        metric=cell.metric,
-        label=cell.label,
-        version=metric.version,
-        kind=metric.kind,
-        better=metric.better,
-        source=metric.source,
-        params=cell.params,
-        views=cell.views,
-        seed=cell.seed,
-        n=cell.n,
-        inputs=inputs,
-        preprocessing=preprocessing() if inputs else {},
+        cell=cell,
+        version=question.version,
+        kind=question.kind,
+        better=question.better,
+        source=question.source,
+        columns=question.columns,
+        rows=rows,
         status="ok" if error is None else "failed",
         error=error,
-        values=values,
-        numerics={"torch": torch.__version__, "dtype": "float32"},
+        inputs=inputs,
+        preprocessing=question.preprocessing() if inputs else {},
+        numerics=numerics(views),
     )
-    write_record(path, record)
-    say(f"{cell.generator} {cell.label}: {shown(record)}  [{cost.seconds:.1f} s]")
+    write_record(folder, record)
+    written.append(record)
+    say(f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]")
     return record
 
 
-def is_valid(record: Record, cell: Cell, metric: Metric, inputs: Mapping[str, str]) -> bool:
+class StudyError(ValueError):
+    """A study yielded what cannot be recorded."""
+
+
+def is_valid(record: Record, question: Question, inputs: Mapping[str, str]) -> bool:
     """Whether a record still answers its cell: neither the metric, nor its options, nor what it read has changed."""
-    now = (metric.version, canonical(cell.params), inputs)
-    return record.status == "ok" and (record.version, canonical(record.params), record.inputs) == now
+    now = (question.version, canonical(question.cell.params))
+    if record.status != "ok" or (record.version, canonical(record.cell.params)) != now:
+        return False
+    if any(name.startswith(OLD) for name in record.inputs):
+        return _agrees_with_schema2(record, inputs)
+    others = {name: value for name, value in record.inputs.items() if name not in inputs}
+    return all(record.inputs.get(name) == value for name, value in inputs.items()) and all(
+        question.recheck(name) == value for name, value in others.items()
+    )
+
+
+def _agrees_with_schema2(record: Record, inputs: Mapping[str, str]) -> bool:
+    """Whether all that a study reads today is among what it had read: the first release noted it by other names."""
+    noted = {(words[0], words[-1]) for words in map(str.split, record.inputs.values()) if "failed" not in words}
+    read = [value.split() for name, value in inputs.items() if not name.startswith(USED)]
+    return all((words[0], words[-1]) in noted or (words[-1], words[-1]) in noted for words in read)
 
 
 def call(cell: Cell, views: Views) -> Any:
@@ -140,9 +184,21 @@ def view_digests(cell: Cell, views: Views) -> dict[str, str]:
 
 
 def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:
-    """What extractors do to the images of a cell, by view; views that no extractor sees are left out."""
-    told = {name: views.preprocessing(view) for name, view in cell.views.items()}
-    return {name: text for name, text in told.items() if text}
+    """What extractors do to the images of a cell, by view; views in spaces without an extractor are left out."""
+    texts = {name: views.preprocessing(view) for name, view in cell.views.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def numerics(views: Views) -> dict[str, str]:
+    """With what numbers are computed here: versions, device, threads, and the types of the arrays just read."""
+    device = views.device.type
+    return {
+        "assay": __version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(views.device) if device == "cuda" else device,
+        "dtype": ", ".join(sorted(views.dtypes)) or "stored scores",
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def estimates(name: str, result: Any, n: int) -> dict[str, Estimate]:
@@ -152,21 +208,22 @@ def estimates(name: str, result: Any, n: int) -> dict[str, Estimate]:
     if isinstance(result, Estimate):
         return {name: result}
     if isinstance(result, Tensor) and result.ndim == 1:
-        return {name: mean_with_interval(result)}
+        return {name: intervals.mean(result)}
     return {name: Estimate(float(result), (float("nan"), float("nan")), n)}
 
 
-def shown(record: Record) -> str:
+def formatted(record: Record) -> str:
     """The answer in a few words."""
     if record.status == "failed":
         return f"FAILED, {record.error}"
-    if len(record.values) > 4:
-        return f"{len(record.values)} values"
+    if len(record.rows) > 4 or record.kind == "study":
+        return f"{len(record.rows)} values"
     each = {name: f"{e.value:.4g} ({e.interval[0]:.4g} to {e.interval[1]:.4g})" for name, e in record.values.items()}
-    return ", ".join(text if name == record.metric else f"{name} {text}" for name, text in each.items())
+    return ", ".join(text if name == record.cell.metric else f"{name} {text}" for name, text in each.items())
 
 
 def reason(failure: BaseException) -> str:
     """What an exception says, in one line; with its type where it was not written for the user."""
     text = " ".join(str(failure.args[0] if isinstance(failure, KeyError) and failure.args else failure).split())
-    return text if isinstance(failure, (ValueError, LookupError, OSError)) else f"{type(failure).__name__}: {text}"
+    written = isinstance(failure, (ValueError, LookupError, OSError, StudyError))
+    return text if written else f"{type(failure).__name__}: {text}"

@@ -3,37 +3,40 @@
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .arrays.records import read_record, record_path
+from .arrays.records import find_record
 from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import require_writable
-from .core.protocols import Cell, Dataset, Encoder, Estimate, FeatureGenerator, Generator, Record, View, pick_device
+from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, Scalar, View, pick_device
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
-from .evaluate import answer, evaluate, sample_scores, view_digests, view_preprocessing
+from .evaluate import evaluate, sample_scores
 from .formats.weights import ZOO
+from .report.figures import figure_path
+from .report.tables import run_name
 
 FEATURES = "efficientnet_lite"
 """The feature space of data sets for which no classifier of our own was trained."""
-Entry = str | Mapping[str, Any]
-"""The name of a metric, or {metric: name, option: value or list of values, through: ..., encode: ...}."""
+MetricSpec = str | Mapping[str, Any]
+"""The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
 
 
 @dataclass(frozen=True)
-class Study:
-    """One generator on one data set, and what its tasks compare.
+class Run:
+    """One generator on one data set, and what its studies compare.
 
     generator, dataset: names with the options that differ from their defaults.
-    reals:   how many real samples the metrics that take all of them may see; None for all.
-    scores:  the per-sample scores under test; signals: independent signs of quality.
-    classes: a sample metric that gives the class of each sample; given: further sample metrics to hold fixed.
-    sets:    set metrics by which groups of samples are compared.
+    n_real:  how many real samples the metrics that take all of them may see; None for all.
+    scores:  the per-sample scores under test; quality_signals: independent signs of quality.
+    classes: a sample metric that gives the class of each sample; covariates: further sample metrics to hold fixed.
+    set_metrics: set metrics by which groups of samples are compared.
+    written: the records that were written, not found.
     """
 
     experiment: str
@@ -43,14 +46,15 @@ class Study:
     folder: Path
     seed: int
     n: int
-    reals: int | None
-    scores: Sequence[Entry]
-    signals: Sequence[Entry]
-    classes: Entry
-    given: Mapping[str, Entry | Sequence[Entry]]
-    sets: Sequence[Entry]
+    n_real: int | None
+    scores: Sequence[MetricSpec]
+    quality_signals: Sequence[MetricSpec]
+    classes: MetricSpec
+    covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]]
+    set_metrics: Sequence[MetricSpec]
+    written: list[Record] = field(default_factory=list)
 
-    def cells(self, entries: Entry | Sequence[Entry]) -> list[Cell]:
+    def cells(self, entries: MetricSpec | Sequence[MetricSpec]) -> list[Cell]:
         """The cells of entries; an entry with lists of values gives one for each combination."""
         if isinstance(entries, (str, Mapping)):
             entries = [entries]
@@ -63,29 +67,35 @@ class Study:
             cells += [self.cell(**dict(zip(options, values, strict=True))) for values in itertools.product(*axes)]
         return cells
 
-    def cell(self, metric: str, through: str | None = None, encode: str | None = None, **options: Any) -> Cell:
-        """The cell of one metric; `through` and `encode` replace those of its declared views."""
+    def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
+        """The cell of one metric; `space` and `encode` replace those of its declared views."""
         declared: Metric = METRICS[metric]
         for name in options:
             if name not in declared.options:
                 raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
-        changes = {"through": through, "encode": encode}
-        changes = {name: value for name, value in changes.items() if value is not None}
-        if changes and declared.pinned:
-            spaces = ", ".join(dict.fromkeys(view.through for view in declared.views.values()))
+        changes = {name: value for name, value in (("space", space), ("encode", encode)) if value is not None}
+        if changes and declared.fixed_features:
+            spaces = ", ".join(dict.fromkeys(view.space for view in declared.views.values()))
             raise ValueError(
-                f"{metric} is defined through {spaces} alone ({declared.source}), so leave out {', '.join(changes)}; "
+                f"{metric} is defined in {spaces} alone ({declared.source}), so leave out {', '.join(changes)}; "
                 "in any other space it bears another name, such as frechet_distance"
             )
-        views = {name: replace(view, **changes) for name, view in declared.views.items()}  # type: ignore[arg-type]
+        views = {name: replace(view, space=space or view.space) for name, view in declared.views.items()}
+        if encode is not None:
+            exchanged = {name for name, view in views.items() if _encodes(view)}
+            if not exchanged or any(view.encode == "logvar" for view in views.values()):
+                raise ValueError(
+                    f"encode={encode} does not apply to {metric}: it reads no reference codes that others could replace"
+                )
+            views = {name: replace(v, encode=encode) if name in exchanged else v for name, v in views.items()}  # type: ignore[arg-type]
         shown_changes = changes if views != dict(declared.views) else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
         if encode is None and not encodes and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
             shown_changes = {**shown_changes, "encode": "prior"}
-        if self.reals is not None:
+        if self.n_real is not None:
             views = {
-                name: replace(view, n=self.reals) if view.of == "real" and view.n == "all" else view
+                name: replace(view, n=self.n_real) if view.source == "real" and view.n == "all" else view
                 for name, view in views.items()
             }
         return replace(
@@ -96,11 +106,11 @@ class Study:
             views=views,
         )
 
-    def answerable(self) -> list[str]:
+    def available_metrics(self) -> list[str]:
         """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
 
         def can_be_had(name: str) -> bool:
-            if not self.suits(name):
+            if not self.supports(name):
                 return False
             cell = self.cell(name)
             try:
@@ -113,12 +123,12 @@ class Study:
 
         return [name for name in METRICS if can_be_had(name)]
 
-    def suits(self, metric: str) -> bool:
+    def supports(self, metric: str) -> bool:
         """Whether the generated samples are what a metric is made for, images or shapes."""
         return METRICS[metric].modality in ("any", self.views.modality)
 
     def evaluate(self, cell: Cell) -> Record:
-        return evaluate(cell, self.views, self.folder)
+        return evaluate(cell, self.views, self.folder, self.written)
 
     def sample_scores(self, cell: Cell) -> Tensor:
         """Scores [n] of a sample metric; NaN where not defined. Writes the cell's record too."""
@@ -131,54 +141,41 @@ class Study:
             return torch.full((self.n,), torch.nan, dtype=torch.float64)
         return sample_scores(cell, self.views)
 
+    def failed(self, cell: Cell) -> bool:
+        """Whether the record of a cell says that it could not be evaluated."""
+        record = find_record(self.folder, cell)
+        return record is not None and record.status == "failed"
+
     def oriented(self, cell: Cell) -> Tensor:
         """Scores [n] of a sample metric with the sign turned so that more is better."""
         sign = -1 if METRICS[cell.metric].better == "lower" else 1
         return sign * self.sample_scores(cell)
 
     def inputs(self, cell: Cell, seen: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """What a metric reads where `seen(through)` stands for the generated samples, and all else is as ever."""
+        """What a metric reads where `seen(space)` stands for the generated samples, and all else is as ever."""
         return {
-            name: seen(view.through) if view.of == "fake" else self.views.tensor(view, self.seed, self.n)
+            name: seen(view.space) if view.source == "fake" else self.views.tensor(view, self.seed, self.n)
             for name, view in cell.views.items()
         }
 
-    def record(
-        self,
-        name: str,
-        version: int,
-        params: Mapping[str, Any],
-        cells: Sequence[Cell],
-        compute: Callable[[], Mapping[str, Estimate]],
-        views: Mapping[str, View] | None = None,
-        read: Mapping[str, str] | None = None,
-    ) -> Record:
-        """The record of one part of a study that is made from `cells`; computed unless a valid one exists.
+    @property
+    def title(self) -> str:
+        """What is evaluated, in full: it names rows and pictures."""
+        return run_name(self.generator, self.dataset, self.seed, self.n)
 
-        params["columns"] names the parts of the keys of what `compute` returns, "score ~ signal" for example.
-        views: what it reads that is no cell's; read: fingerprints of what it reads that is no view at all.
-        """
-        shown = label(name, {"columns": params["columns"]}, params)
-        cell = replace(self._empty, metric=name, label=shown, params=params, views=views or {})
+    def figure(self, kind: str, *more: object) -> Path:
+        """Where a picture of this run lies; the page finds it there by the same kind and words."""
+        return figure_path(self.folder, kind, self.title, *more)
 
-        def inputs() -> dict[str, str]:
-            found = view_digests(cell, self.views) | dict(read or {})
-            for part in cells:
-                record = read_record(record_path(self.folder, part))
-                state = f"{METRICS[part.metric].version} {record.status if record else 'not a cell of its own'}"
-                for view, digest in view_digests(part, self.views).items():
-                    found[f"{part.label} {view}"] = f"{state} {digest}"
-            return found
-
-        def preprocessing() -> dict[str, str]:
-            told = view_preprocessing(cell, self.views)
-            for part in cells:
-                found = view_preprocessing(part, self.views)
-                told |= {f"{part.label} {view}": text for view, text in found.items()}
-            return told
-
-        declared = Metric(name, compute, "neither", "study", "", version, {}, {})
-        return answer(cell, declared, inputs, compute, self.folder, preprocessing)
+    def part(self, table: str, setting: Mapping[str, Scalar], views: Mapping[str, View]) -> Cell:
+        """The cell of a part of a study: of a table, with what its rows have in common."""
+        return replace(
+            self._empty,
+            metric=table,
+            label=label(table, {}, dict(sorted(setting.items()))),
+            params=setting,
+            views=views,
+        )
 
     @property
     def _empty(self) -> Cell:
@@ -192,7 +189,7 @@ def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) ->
     return f"{name}({', '.join(differing)})" if differing else name
 
 
-def open_study(
+def open_run(
     dataset: Mapping[str, Mapping[str, Any] | None],
     generator: Mapping[str, Mapping[str, Any] | None],
     folder: Path,
@@ -202,13 +199,13 @@ def open_study(
     extractors: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     n: int = 5000,
-    reals: int | None = None,
-    scores: Sequence[Entry] = (),
-    signals: Sequence[Entry] = (),
-    classes: Entry = "predicted_class",
-    given: Mapping[str, Entry | Sequence[Entry]] | None = None,
-    sets: Sequence[Entry] = (),
-) -> Study:
+    n_real: int | None = None,
+    scores: Sequence[MetricSpec] = (),
+    quality_signals: Sequence[MetricSpec] = (),
+    classes: MetricSpec = "predicted_class",
+    covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
+    set_metrics: Sequence[MetricSpec] = (),
+) -> Run:
     """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
 
     Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
@@ -225,7 +222,7 @@ def open_study(
     EXTRACTORS[features]
     require_writable(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
-    return Study(
+    return Run(
         experiment=folder.name,
         generator=named,
         dataset=label(data_name, DATASETS[data_name].options, _named(data_options, data)),
@@ -233,12 +230,12 @@ def open_study(
         folder=folder,
         seed=seed,
         n=n,
-        reals=reals,
+        n_real=n_real,
         scores=scores,
-        signals=signals,
+        quality_signals=quality_signals,
         classes=classes,
-        given=given or {},
-        sets=sets,
+        covariates=covariates or {},
+        set_metrics=set_metrics,
     )
 
 
@@ -251,8 +248,8 @@ def open_generator(data: str, node: Mapping[str, Mapping[str, Any] | None]) -> t
 
 def _encodes(view: View) -> bool:
     """Whether a view asks an encoder for codes that a prior can stand in for."""
-    latent = view.through.partition(":")[0] == "latent"
-    return latent and view.of != "fake" and view.encode in ("mean", "sample")
+    latent = view.space.partition(":")[0] == "latent"
+    return latent and view.source != "fake" and view.encode in ("mean", "sample")
 
 
 def _named(options: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .core.files import digest, replace, sha256_of
 from .core.progress import Advance, say, track
-from .core.protocols import Dataset, Drawing, Pictured, Selective, Training
+from .core.protocols import AcceptsSamples, CanSample, Dataset, OwnsSampler, Training
 from .core.registry import EXTRACTORS, METRICS, TRAINERS
 from .evaluate import estimates
 from .formats.weights import find_weights, write_weights
@@ -49,7 +49,7 @@ class Measure:
     """Set metrics of n samples of a network in training against the first n training images, in feature spaces."""
 
     metrics: Sequence[str] = ()
-    through: Sequence[str] = ("pixels",)
+    spaces: Sequence[str] = ("pixels",)
     n: int = 2000
 
 
@@ -91,11 +91,11 @@ def train(
     checkpoint = path.with_suffix(".checkpoint.pt")
     training: Training = TRAINERS[name].function(data, seed, **options)
     training.network.to(device)
-    importance = weigh(isinstance(training, Selective))
+    importance = weigh(isinstance(training, AcceptsSamples))
     rows = _rows(available, count, importance)
-    if isinstance(training, Drawing):
+    if isinstance(training, OwnsSampler):
         training.rows = rows
-    if isinstance(training, Selective) and importance:
+    if isinstance(training, AcceptsSamples) and importance:
         training.accept = importance.accept
     chosen = [f"dataset={data.name}", *(f"dataset.{data.name}.{k}={v}" for k, v in (data_options or {}).items() if v)]
     overrides = [f"trainer.{name}.{key}={value}" for key, value in options.items() if value != ""]
@@ -133,7 +133,7 @@ def train(
             file = path.with_suffix(".snapshots") / f"{stem}-{done * count:07}.safetensors"
             told = card | _told(history, before, count)
             write_weights(file, training.network.state_dict(), training.architecture, told)
-        if isinstance(training, Pictured):
+        if isinstance(training, CanSample):
             say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{done:03}.png')}")
     test: dict[str, float] = {}
     if held_out := data.count("test"):
@@ -184,17 +184,17 @@ def _measured(training: Training, data: Dataset, device: torch.device, measure: 
     """Figures by metric and feature space, of samples in 8 bits as they would be stored."""
     if not measure.metrics:
         return {}
-    if not isinstance(training, Pictured):
+    if not isinstance(training, CanSample):
         raise ValueError("measure.metrics: this training makes no samples to measure; leave them out")
     samples = (training.pictures(measure.n) * 255).round() / 255
     real = data.take("train", 0, measure.n).images.to(device).float() / 255
     found: dict[str, float] = {}
-    for space in measure.through:
+    for space in measure.spaces:
         extract = EXTRACTORS[space].function(data.name)
         seen = [torch.cat([extract(part) for part in torch.split(images, BATCH)]) for images in (samples, real)]
         for metric in measure.metrics:
             answer = estimates(metric, METRICS[metric].function(*seen), measure.n)
-            found |= {f"{key} through {space}": estimate.value for key, estimate in answer.items()}
+            found |= {f"{key} in {space}": estimate.value for key, estimate in answer.items()}
     return found
 
 
@@ -215,7 +215,7 @@ def _mean(losses: list[dict[str, float]]) -> Figures:
     return {key: sum(batch[key] for batch in losses) / len(losses) for key in losses[0]}
 
 
-def _picture(training: Pictured, path: Path) -> Path:
+def _picture(training: CanSample, path: Path) -> Path:
     images = (training.pictures(SHOWN**2).cpu() * 255).round().byte()
     return save_strips(torch.split(images, SHOWN), path)
 

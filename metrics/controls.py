@@ -57,6 +57,6 @@ def laplacian_variance(fake: Array) -> Tensor:
 
 
 @metric(better="neither", kind="sample", modality="image", source=f"{CONTROL}.mean.html", fake=View("fake", "images"))
-def ink(fake: Array) -> Tensor:
+def mean_intensity(fake: Array) -> Tensor:
     """Mean intensity of each image [N, C, H, W] in [0, 1], float64 [N]."""
     return images("fake", fake).double().flatten(1).mean(1)

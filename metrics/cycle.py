@@ -14,18 +14,18 @@ from ..harness.stats import intervals
     kind="sample",
     source="not published as a score; the consistency itself: arXiv:1703.10593",
     fake=View("fake", "latent"),
-    recoded=View("fake", "recoded"),
+    reencoded=View("fake", "reencoded"),
 )
-def cycle_consistency(fake: Array, recoded: Array) -> Tensor:
+def cycle_consistency(fake: Array, reencoded: Array) -> Tensor:
     """-||E(G(z)) - z|| of each code, float64 [N], at most 0; higher is better. Not published as a quality score.
 
-    fake: the codes z [N, ...] that images were generated from; recoded: the encoder's mean codes of those images, in
+    fake: the codes z [N, ...] that images were generated from; reencoded: the encoder's mean codes of those images, in
     the same order. A generated image unlike those seen in training is not found back. Needs one encoder call a sample.
     Raises ValueError for bad input or different counts.
     """
-    z, again = samples(fake=fake, recoded=recoded)
+    z, again = samples(fake=fake, reencoded=reencoded)
     if len(z) != len(again):
-        raise ValueError(f"fake has {len(z)} rows, recoded has {len(again)}: one code of each generated image")
+        raise ValueError(f"fake has {len(z)} rows, reencoded has {len(again)}: one code of each generated image")
     parts = zip(row_blocks(z), row_blocks(again), strict=True)
     return -torch.cat([(a.double() - b.double()).norm(dim=1) for a, b in parts])
 

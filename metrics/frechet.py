@@ -41,7 +41,7 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
     better="lower",
     kind="set",
     source="arXiv:1706.08500 eq. 6",
-    pinned=True,
+    fixed_features=True,
     fake=View("fake", "inception"),
     real=View("real", "inception", n="all"),
 )
@@ -89,7 +89,7 @@ def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -
     intercept = float(value.mean()) - slope * float(inverse.mean())
     residual = float((value - intercept - slope * inverse).square().sum()) / (sizes - 2)
     fit = residual * (1 / sizes + float(inverse.mean()) ** 2 / float(centred.square().sum()))
-    sampling = (whole.interval[1] - whole.value) / intervals.NORMAL
+    sampling = (whole.interval[1] - whole.value) / intervals.Z95
     return intervals.normal(intercept, math.sqrt(fit + sampling**2), m)
 
 

@@ -55,7 +55,7 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     better="lower",
     kind="set",
     source="arXiv:1801.01401",
-    pinned=True,
+    fixed_features=True,
     fake=View("fake", "inception"),
     real=View("real", "inception"),
 )

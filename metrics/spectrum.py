@@ -38,7 +38,7 @@ def vendi_score(fake: Array, order: float = 1.0) -> Estimate:
     values, vectors = torch.linalg.eigh((y @ y.T if few else gram(y)) / n)
     kept = values > DROP
     values, vectors = values[kept] / values[kept].sum(), vectors[:, kept]
-    # Entry [i, l]: the square of y_i along the l-th principal direction; its mean over i is lambda_l.
+    # MetricSpec [i, l]: the square of y_i along the l-th principal direction; its mean over i is lambda_l.
     squares = (vectors.square() * n * values) if few else (y @ vectors).square()
     if order == 1:
         log = -float((values * values.log()).sum())

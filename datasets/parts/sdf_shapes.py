@@ -80,7 +80,7 @@ class Shape:
         return sdf - self.swell if self.swell else sdf
 
 
-class Dice:
+class Draws:
     """Random parameters of a shape."""
 
     def __init__(self, *seed: int):
@@ -109,42 +109,42 @@ def wing(name: str, root: Vector, span: float, chord: float, tip: float, sweep: 
     return pair(plate(f"left {name}", outline, "xz", y, THIN).turned(rotation("z", lift), (x, y, z)))
 
 
-def airplane(dice: Dice) -> tuple[str, list[Part]]:
-    style = dice.choose(**STYLES["airplane"])
-    return style, {"airliner": _airliner, "propeller": _propeller, "fighter": _fighter}[style](dice)
+def airplane(draws: Draws) -> tuple[str, list[Part]]:
+    style = draws.choose(**STYLES["airplane"])
+    return style, {"airliner": _airliner, "propeller": _propeller, "fighter": _fighter}[style](draws)
 
 
-def _body(dice: Dice, length: float, radius: float, tail: float) -> list[Part]:
+def _body(draws: Draws, length: float, radius: float, tail: float) -> list[Part]:
     """A fuselage from -length/2 to length/2 that thins out to a raised tail."""
     front, bend, end = -length / 2 + radius, length / 2 - tail, length / 2 - THIN
     return [
         rod("fuselage", (0, 0, front), (0, 0, bend), radius),
-        rod("fuselage", (0, 0, bend), (0, radius * dice.between(0.2, 0.6), end), radius, ROUND),
+        rod("fuselage", (0, 0, bend), (0, radius * draws.between(0.2, 0.6), end), radius, ROUND),
     ]
 
 
-def _fin(dice: Dice, length: float, chord: float, height: float, x: float = 0.0) -> Part:
-    back = length / 2 - dice.between(0, 0.05)
-    sweep, tip = dice.between(0.4, 0.8) * height, chord * dice.between(0.4, 0.7)
+def _fin(draws: Draws, length: float, chord: float, height: float, x: float = 0.0) -> Part:
+    back = length / 2 - draws.between(0, 0.05)
+    sweep, tip = draws.between(0.4, 0.8) * height, chord * draws.between(0.4, 0.7)
     outline = [(0.0, back - chord), (0.0, back), (height, back - chord + sweep + tip), (height, back - chord + sweep)]
     return plate("fin", outline, "yz", x, THIN)
 
 
-def _airliner(dice: Dice) -> list[Part]:
-    length, radius = dice.between(1.65, 1.9), dice.between(0.095, 0.14)
-    span, chord = dice.between(0.7, 0.95), dice.between(0.34, 0.46)
-    tip, sweep, lift = chord * dice.between(0.3, 0.5), dice.between(0.15, 0.5), dice.between(0, 8)
-    z, y = dice.between(-0.3, -0.1), -radius * dice.between(0.2, 0.6)
-    parts = _body(dice, length, radius, dice.between(0.35, 0.55))
+def _airliner(draws: Draws) -> list[Part]:
+    length, radius = draws.between(1.65, 1.9), draws.between(0.095, 0.14)
+    span, chord = draws.between(0.7, 0.95), draws.between(0.34, 0.46)
+    tip, sweep, lift = chord * draws.between(0.3, 0.5), draws.between(0.15, 0.5), draws.between(0, 8)
+    z, y = draws.between(-0.3, -0.1), -radius * draws.between(0.2, 0.6)
+    parts = _body(draws, length, radius, draws.between(0.35, 0.55))
     parts += wing("wing", (0, y, z), span, chord, tip, sweep, lift)
-    height, small = dice.between(0.3, 0.42), dice.between(0.2, 0.28)
-    parts.append(_fin(dice, length, dice.between(0.26, 0.36), height))
-    top = dice.chance(0.2)
+    height, small = draws.between(0.3, 0.42), draws.between(0.2, 0.28)
+    parts.append(_fin(draws, length, draws.between(0.26, 0.36), height))
+    top = draws.chance(0.2)
     z_tail = length / 2 - small - (0.05 if not top else -0.02)
-    reach = span * dice.between(0.35, 0.45)
+    reach = span * draws.between(0.35, 0.45)
     parts += wing("tailplane", (0, height if top else radius * 0.4, z_tail), reach, small, 0.55 * small, 0.12, 0)
-    engines = dice.choose(two=0.6, four=0.25, rear=0.15)
-    size, half = dice.between(0.055, 0.08), dice.between(0.1, 0.15)
+    engines = draws.choose(two=0.6, four=0.25, rear=0.15)
+    size, half = draws.between(0.055, 0.08), draws.between(0.1, 0.15)
     if engines == "rear":
         place = (-(radius + 0.8 * size), radius * 0.3, length / 2 - 0.55)
         return parts + pair(_engine(place, size, half))
@@ -159,118 +159,120 @@ def _engine(place: Vector, radius: float, half: float) -> Part:
     return disc("left engine", place, (0, 0, 1), radius, half, 0.02)
 
 
-def _propeller(dice: Dice) -> list[Part]:
-    length, radius = dice.between(1.2, 1.45), dice.between(0.11, 0.15)
-    span, chord, lift = dice.between(0.75, 0.95), dice.between(0.26, 0.36), dice.between(0, 5)
-    tip, z = chord * dice.between(0.6, 1.0), -length / 2 + dice.between(0.25, 0.35)
-    high, double = dice.chance(0.4), dice.chance(0.25)
+def _propeller(draws: Draws) -> list[Part]:
+    length, radius = draws.between(1.2, 1.45), draws.between(0.11, 0.15)
+    span, chord, lift = draws.between(0.75, 0.95), draws.between(0.26, 0.36), draws.between(0, 5)
+    tip, z = chord * draws.between(0.6, 1.0), -length / 2 + draws.between(0.25, 0.35)
+    high, double = draws.chance(0.4), draws.chance(0.25)
     y = radius * 0.7 if high and not double else -radius * 0.7
-    parts = _body(dice, length, radius, dice.between(0.6, 0.8))
-    parts += wing("wing", (0, y, z), span, chord, tip, dice.between(0, 0.06), lift if not double else 0)
+    parts = _body(draws, length, radius, draws.between(0.6, 0.8))
+    parts += wing("wing", (0, y, z), span, chord, tip, draws.between(0, 0.06), lift if not double else 0)
     if double:
-        upper = y + dice.between(0.36, 0.44)
+        upper = y + draws.between(0.36, 0.44)
         parts += wing("upper wing", (0, upper, z - 0.03), span, chord, tip, 0, 0)
         for share in (0.15, 0.7):
             x = -span * share
             parts += pair(rod("left strut", (x, y, z + chord / 2), (x, upper, z + chord / 2), ROUND))
-    height, small = dice.between(0.26, 0.34), dice.between(0.18, 0.24)
-    parts.append(_fin(dice, length, dice.between(0.22, 0.3), height))
+    height, small = draws.between(0.26, 0.34), draws.between(0.18, 0.24)
+    parts.append(_fin(draws, length, draws.between(0.22, 0.3), height))
     parts += wing("tailplane", (0, 0.03, length / 2 - small - 0.03), span * 0.38, small, 0.7 * small, 0.05, 0)
-    blade = dice.between(0.26, 0.34)
-    angle = dice.between(0, 90)
+    blade = draws.between(0.26, 0.34)
+    angle = draws.between(0, 90)
     nose = -length / 2 - 0.04
     spread = box("propeller", (0, 0, nose), (blade, 0.05, THIN), 0.03).turned(rotation("z", angle), (0, 0, nose))
     parts += [spread, rod("propeller", (0, 0, nose - 0.04), (0, 0, nose + 0.12), 0.05, 0.09)]
-    if dice.chance(0.5):
-        foot = -radius - dice.between(0.16, 0.22)
+    if draws.chance(0.5):
+        foot = -radius - draws.between(0.16, 0.22)
         parts += pair(rod("left gear", (-0.05, -radius * 0.5, z + 0.1), (-0.2, foot, z + 0.06), ROUND))
-        parts += pair(disc("left gear", (-0.21, foot, z + 0.06), (1, 0, 0), dice.between(0.08, 0.1), ROUND))
+        parts += pair(disc("left gear", (-0.21, foot, z + 0.06), (1, 0, 0), draws.between(0.08, 0.1), ROUND))
     return parts
 
 
-def _fighter(dice: Dice) -> list[Part]:
-    length, radius = dice.between(1.7, 1.85), dice.between(0.095, 0.12)
+def _fighter(draws: Draws) -> list[Part]:
+    length, radius = draws.between(1.7, 1.85), draws.between(0.095, 0.12)
     front, back = -length / 2 + 0.5, length / 2 - 0.08
     parts = [
         rod("fuselage", (0, -0.02, -length / 2 + ROUND), (0, 0, front), ROUND, radius),
         rod("fuselage", (0, 0, front), (0, 0, back), radius, radius * 0.9),
         rod("canopy", (0, radius * 0.7, front - 0.08), (0, radius * 0.7, front + 0.2), 0.07, 0.05),
     ]
-    chord, span = dice.between(0.75, 1.0), dice.between(0.5, 0.68)
-    sweep = chord - dice.between(0.15, 0.3)
+    chord, span = draws.between(0.75, 1.0), draws.between(0.5, 0.68)
+    sweep = chord - draws.between(0.15, 0.3)
     parts += wing(
-        "wing", (0, -0.02, back - chord - dice.between(0, 0.08)), span, chord, dice.between(0.1, 0.18), sweep, 0
+        "wing", (0, -0.02, back - chord - draws.between(0, 0.08)), span, chord, draws.between(0.1, 0.18), sweep, 0
     )
-    parts += pair(box("left intake", (-radius, -0.03, front + 0.3), (0.055, 0.07, dice.between(0.2, 0.3)), 0.02))
-    height = dice.between(0.26, 0.36)
-    if dice.chance(0.5):
-        fin = _fin(dice, length, dice.between(0.26, 0.34), height, -radius * 0.9)
+    parts += pair(box("left intake", (-radius, -0.03, front + 0.3), (0.055, 0.07, draws.between(0.2, 0.3)), 0.02))
+    height = draws.between(0.26, 0.36)
+    if draws.chance(0.5):
+        fin = _fin(draws, length, draws.between(0.26, 0.34), height, -radius * 0.9)
         parts += [fin, fin.mirrored("right fin")]
     else:
-        parts.append(_fin(dice, length, dice.between(0.3, 0.4), height * 1.1))
-    if dice.chance(0.4):
-        parts += wing("canard", (0, 0.03, front - 0.02), dice.between(0.26, 0.34), 0.2, 0.1, 0.14, 0)
-    if dice.chance(0.4):
-        for share in (0.55, 0.8) if dice.chance(0.5) else (0.6,):
+        parts.append(_fin(draws, length, draws.between(0.3, 0.4), height * 1.1))
+    if draws.chance(0.4):
+        parts += wing("canard", (0, 0.03, front - 0.02), draws.between(0.26, 0.34), 0.2, 0.1, 0.14, 0)
+    if draws.chance(0.4):
+        for share in (0.55, 0.8) if draws.chance(0.5) else (0.6,):
             x, z = -span * share, back - 0.2
             parts += pair(rod("left missile", (x, -0.02 - 2 * THIN, z - 0.22), (x, -0.02 - 2 * THIN, z + 0.12), ROUND))
     return parts
 
 
-def chair(dice: Dice) -> tuple[str, list[Part]]:
-    style = dice.choose(**STYLES["chair"])
-    width, depth = dice.between(0.36, 0.46), dice.between(0.34, 0.44)
+def chair(draws: Draws) -> tuple[str, list[Part]]:
+    style = draws.choose(**STYLES["chair"])
+    width, depth = draws.between(0.36, 0.46), draws.between(0.34, 0.44)
     if style == "armchair":
-        return style, _armchair(dice, width + 0.1, depth)
-    thick, legs = dice.between(THIN, 0.08), dice.between(0.55, 0.75)
-    parts = [box("seat", (0, 0, 0), (width, thick, depth), dice.between(0.01, thick))]
-    parts += _back(dice, width, depth, dice.between(0.65, 0.95))
+        return style, _armchair(draws, width + 0.1, depth)
+    thick, legs = draws.between(THIN, 0.08), draws.between(0.55, 0.75)
+    parts = [box("seat", (0, 0, 0), (width, thick, depth), draws.between(0.01, thick))]
+    parts += _back(draws, width, depth, draws.between(0.65, 0.95))
     if style == "swivel":
-        parts += _star(dice, -legs)
+        parts += _star(draws, -legs)
     elif style == "sled":
         inset = width - ROUND
         for z in (-depth + ROUND, depth - ROUND):
             parts += pair(rod("left runner", (-inset, 0, z), (-inset, -legs, z), ROUND))
         parts += pair(rod("left runner", (-inset, -legs, -depth + ROUND), (-inset, -legs, depth - ROUND), ROUND))
     else:
-        parts += _legs(dice, width, depth, -legs, low=0.4)
-    if dice.chance(0.3):
-        level, front = dice.between(0.22, 0.32), -depth + dice.between(0.06, 0.15)
+        parts += _legs(draws, width, depth, -legs, low=0.4)
+    if draws.chance(0.3):
+        level, front = draws.between(0.22, 0.32), -depth + draws.between(0.06, 0.15)
         parts += pair(rod("left arm", (-width, level, front), (-width, level, depth), 0.055))
         parts += pair(rod("left arm", (-width, 0, front), (-width, level, front), ROUND))
     return style, parts
 
 
-def _back(dice: Dice, width: float, depth: float, height: float) -> list[Part]:
+def _back(draws: Draws, width: float, depth: float, height: float) -> list[Part]:
     """The back of a chair: a panel, bars upright or across, or a frame round a panel; it leans."""
-    kind = dice.choose(panel=0.4, upright=0.25, across=0.25, frame=0.1)
-    thick, z = dice.between(THIN, 0.06), depth - 0.055
+    kind = draws.choose(panel=0.4, upright=0.25, across=0.25, frame=0.1)
+    thick, z = draws.between(THIN, 0.06), depth - 0.055
     parts = []
     if kind == "panel":
         half = height / 2
-        parts = [box("back", (0, half, z), (width * dice.between(0.85, 1), half, thick), thick * dice.between(0.2, 1))]
+        parts = [
+            box("back", (0, half, z), (width * draws.between(0.85, 1), half, thick), thick * draws.between(0.2, 1))
+        ]
     else:
         x = width - 0.06
         parts = [rod("back", (side * x, 0, z), (side * x, height, z), 0.055) for side in (-1, 1)]
         parts.append(box("back", (0, height - 0.06, z), (width, 0.08, thick), 0.03))
     if kind == "upright":
-        count = int(dice.rng.integers(1, 4))
+        count = int(draws.rng.integers(1, 4))
         for i in range(count):
             at = x * (2 * (i + 1) / (count + 1) - 1)
             parts.append(rod("back", (at, 0, z), (at, height - 0.06, z), ROUND))
     elif kind == "across":
-        for share in (0.35, 0.62)[: 1 + dice.chance(0.6)]:
+        for share in (0.35, 0.62)[: 1 + draws.chance(0.6)]:
             parts.append(box("back", (0, share * height, z), (x, 0.055, THIN), 0.02))
     elif kind == "frame":
         parts.append(box("back", (0, 0.55 * height, z), (x * 0.55, height * 0.4, THIN), 0.02))
-    lean = rotation("x", dice.between(0, 14))
+    lean = rotation("x", draws.between(0, 14))
     return [part.turned(lean, (0, 0, z)) for part in parts]
 
 
-def _legs(dice: Dice, width: float, depth: float, floor: float, low: float) -> list[Part]:
+def _legs(draws: Draws, width: float, depth: float, floor: float, low: float) -> list[Part]:
     """Four legs from the corners of a seat or top at height 0 down to the floor, square or round, with bars perhaps."""
     x, z, parts = width - 0.07, depth - 0.07, []
-    square, splay, radius = dice.chance(0.4), dice.between(0, 0.1) * dice.chance(0.6), dice.between(0.052, 0.07)
+    square, splay, radius = draws.chance(0.4), draws.between(0, 0.1) * draws.chance(0.6), draws.between(0.052, 0.07)
     for side, across in ((-1, "left"), (1, "right")):
         for end, where in ((-1, "front"), (1, "back")):
             name = f"{where} {across} leg"
@@ -284,25 +286,25 @@ def _legs(dice: Dice, width: float, depth: float, floor: float, low: float) -> l
                         (side * x, THIN - radius, end * z),
                         foot,
                         radius,
-                        max(ROUND, radius * dice.between(0.7, 1)),
+                        max(ROUND, radius * draws.between(0.7, 1)),
                     )
                 )
-    if dice.chance(low):
-        share = dice.between(0.45, 0.75)
+    if draws.chance(low):
+        share = draws.between(0.45, 0.75)
         level, out = floor * share, 0 if square else splay * share
         parts += pair(rod("left bar", (-x - out, level, -z - out), (-x - out, level, z + out), ROUND))
-        if dice.chance(0.5):
+        if draws.chance(0.5):
             parts.append(rod("bar", (-x - out, level, 0), (x + out, level, 0), ROUND))
     return parts
 
 
-def _star(dice: Dice, floor: float) -> list[Part]:
+def _star(draws: Draws, floor: float) -> list[Part]:
     """A column on a star of feet, or on a round base."""
-    parts = [rod("column", (0, -0.03, 0), (0, floor + 0.06, 0), dice.between(0.05, 0.075))]
-    reach = dice.between(0.36, 0.46)
-    if dice.chance(0.3):
+    parts = [rod("column", (0, -0.03, 0), (0, floor + 0.06, 0), draws.between(0.05, 0.075))]
+    reach = draws.between(0.36, 0.46)
+    if draws.chance(0.3):
         return [*parts, disc("base", (0, floor + THIN, 0), (0, 1, 0), reach, THIN)]
-    count = int(dice.rng.integers(4, 6))
+    count = int(draws.rng.integers(4, 6))
     for i in range(count):
         angle = 2 * math.pi * (i + 0.5) / count
         x, z = reach * math.sin(angle), reach * math.cos(angle)
@@ -311,79 +313,79 @@ def _star(dice: Dice, floor: float) -> list[Part]:
     return parts
 
 
-def _armchair(dice: Dice, width: float, depth: float) -> list[Part]:
+def _armchair(draws: Draws, width: float, depth: float) -> list[Part]:
     """A box with thick arms, on small feet; a sofa when wide."""
-    width *= dice.between(1.0, 1.5)
-    height, arm, thick = dice.between(0.16, 0.24), dice.between(0.08, 0.13), dice.between(0.09, 0.14)
-    soft = dice.between(0.02, 0.07)
+    width *= draws.between(1.0, 1.5)
+    height, arm, thick = draws.between(0.16, 0.24), draws.between(0.08, 0.13), draws.between(0.09, 0.14)
+    soft = draws.between(0.02, 0.07)
     parts = [box("seat", (0, 0, 0), (width, height, depth), soft)]
-    rise = dice.between(0.5, 0.75)
+    rise = draws.between(0.5, 0.75)
     back = box("back", (0, rise / 2, depth - thick), (width, rise / 2 + height, thick), soft)
-    parts.append(back.turned(rotation("x", dice.between(0, 10)), (0, 0, depth - thick)))
-    top = dice.between(0.15, 0.3)
+    parts.append(back.turned(rotation("x", draws.between(0, 10)), (0, 0, depth - thick)))
+    top = draws.between(0.15, 0.3)
     parts += pair(box("left arm", (-width - arm * 0.5, top / 2, 0), (arm, top / 2 + height, depth), soft))
     for z in (-depth + 0.1, depth - 0.1):
         parts += pair(rod("left foot", (-width + 0.05, -height + 0.05, z), (-width + 0.05, -height - 0.1, z), ROUND))
     return parts
 
 
-def table(dice: Dice) -> tuple[str, list[Part]]:
-    style = dice.choose(**STYLES["table"])
-    width, depth, height = dice.between(0.6, 0.85), dice.between(0.35, 0.6), dice.between(0.45, 0.8)
-    thick = dice.between(THIN, 0.06)
-    round_top = style in ("four_legs", "pedestal") and dice.chance(0.6 if style == "pedestal" else 0.15)
+def table(draws: Draws) -> tuple[str, list[Part]]:
+    style = draws.choose(**STYLES["table"])
+    width, depth, height = draws.between(0.6, 0.85), draws.between(0.35, 0.6), draws.between(0.45, 0.8)
+    thick = draws.between(THIN, 0.06)
+    round_top = style in ("four_legs", "pedestal") and draws.chance(0.6 if style == "pedestal" else 0.15)
     if round_top:
-        radius = dice.between(0.55, 0.75)
+        radius = draws.between(0.55, 0.75)
         width = depth = radius * (0.75 if style == "four_legs" else 1)
         parts = [disc("top", (0, 0, 0), (0, 1, 0), radius, thick, 0.02)]
     else:
-        parts = [box("top", (0, 0, 0), (width, thick, depth), dice.between(0.005, thick))]
+        parts = [box("top", (0, 0, 0), (width, thick, depth), draws.between(0.005, thick))]
     if style == "four_legs":
-        parts += _legs(dice, width, depth, -height, low=0.25)
-        if dice.chance(0.25):
-            level = -height * dice.between(0.45, 0.8)
+        parts += _legs(draws, width, depth, -height, low=0.25)
+        if draws.chance(0.25):
+            level = -height * draws.between(0.45, 0.8)
             parts.append(box("shelf", (0, level, 0), (width - 0.06, THIN, depth - 0.06), 0.01))
-        elif dice.chance(0.35):
+        elif draws.chance(0.35):
             parts.append(box("apron", (0, -0.08, 0), (width - 0.06, 0.07, depth - 0.06), 0.01))
     elif style == "pedestal":
-        parts += [rod("column", (0, -0.06, 0), (0, -height, 0), dice.between(0.05, 0.1), dice.between(0.06, 0.12))]
-        reach = dice.between(0.28, 0.42)
-        if dice.chance(0.5):
+        parts += [rod("column", (0, -0.06, 0), (0, -height, 0), draws.between(0.05, 0.1), draws.between(0.06, 0.12))]
+        reach = draws.between(0.28, 0.42)
+        if draws.chance(0.5):
             parts.append(disc("base", (0, -height, 0), (0, 1, 0), reach, THIN))
         else:
             parts += [rod("base", (-reach, -height, 0), (reach, -height, 0), 0.06)]
             parts += [rod("base", (0, -height, -reach), (0, -height, reach), 0.06)]
     elif style == "panels":
-        inset = width - dice.between(0.05, 0.2)
+        inset = width - draws.between(0.05, 0.2)
         parts += pair(
-            box("left panel", (-inset, -height / 2, 0), (0.05, height / 2, depth * dice.between(0.7, 0.95)), 0.01)
+            box("left panel", (-inset, -height / 2, 0), (0.05, height / 2, depth * draws.between(0.7, 0.95)), 0.01)
         )
-        if dice.chance(0.7):
-            level = -height * dice.between(0.3, 0.8)
+        if draws.chance(0.7):
+            level = -height * draws.between(0.3, 0.8)
             parts.append(box("bar", (0, level, 0), (inset, 0.06, THIN), 0.01))
     else:
-        half = dice.between(0.2, 0.32)
+        half = draws.between(0.2, 0.32)
         parts += pair(
             box("left drawers", (-width + half, -height / 2, 0), (half - 0.02, height / 2, depth - 0.05), 0.01)
         )
-        if dice.chance(0.5):
+        if draws.chance(0.5):
             parts.append(box("screen", (0, -height * 0.35, depth - 0.1), (width - 0.05, height * 0.35, THIN), 0.01))
     return style, parts
 
 
-def rifle(dice: Dice) -> tuple[str, list[Part]]:
-    style = dice.choose(**STYLES["rifle"])
-    half = dice.between(0.055, 0.07)  # of its width
-    tall, long = dice.between(0.075, 0.105), dice.between(0.24, 0.34)
-    barrel, radius = dice.between(0.5, 0.75), dice.between(0.05, ROUND)
+def rifle(draws: Draws) -> tuple[str, list[Part]]:
+    style = draws.choose(**STYLES["rifle"])
+    half = draws.between(0.055, 0.07)  # of its width
+    tall, long = draws.between(0.075, 0.105), draws.between(0.24, 0.34)
+    barrel, radius = draws.between(0.5, 0.75), draws.between(0.05, ROUND)
     muzzle = -long - barrel
-    bore = tall * dice.between(0.2, 0.5)
+    bore = tall * draws.between(0.2, 0.5)
     parts = [
         box("receiver", (0, 0, 0), (half, tall, long), 0.02),
         rod("barrel", (0, bore, 0), (0, bore, muzzle), radius),
     ]
     if style == "hunting":
-        butt, drop = dice.between(0.5, 0.65), dice.between(0.12, 0.2)
+        butt, drop = draws.between(0.5, 0.65), draws.between(0.12, 0.2)
         outline = [
             (tall * 0.6, long - 0.06),
             (-tall, long - 0.16),
@@ -391,52 +393,52 @@ def rifle(dice: Dice) -> tuple[str, list[Part]]:
             (-drop + 0.08, long + butt),
         ]
         parts.append(plate("stock", outline, "yz", 0, half * 0.9))
-        front = barrel * dice.between(0.4, 0.75)
+        front = barrel * draws.between(0.4, 0.75)
         parts.append(box("forend", (0, -tall * 0.3, -long - front / 2), (half, tall * 0.6, front / 2 + 0.05), 0.03))
         parts.append(ring("guard", (0, -tall - 0.06, long * 0.5), (1, 0, 0), 0.09, THIN))
-        if dice.chance(0.6):
+        if draws.chance(0.6):
             parts.append(rod("bolt", (0, bore, long * 0.4), (0.16, bore - 0.03, long * 0.45), ROUND, 0.06))
     else:
-        parts += _assault(dice, half, tall, long, barrel)
-    if dice.chance({"assault": 0.3, "hunting": 0.4, "sniper": 1.0}[style]):
-        length, height, size = dice.between(0.2, 0.34), tall + dice.between(0.1, 0.13), dice.between(0.05, 0.06)
+        parts += _assault(draws, half, tall, long, barrel)
+    if draws.chance({"assault": 0.3, "hunting": 0.4, "sniper": 1.0}[style]):
+        length, height, size = draws.between(0.2, 0.34), tall + draws.between(0.1, 0.13), draws.between(0.05, 0.06)
         parts.append(rod("scope", (0, height, -length), (0, height, length * 0.8), size * 1.2, size))
         parts += [rod("mount", (0, tall * 0.5, z), (0, height, z), ROUND) for z in (-length * 0.5, length * 0.4)]
-    elif dice.chance(0.7):
+    elif draws.chance(0.7):
         parts.append(box("sight", (0, bore + 0.06, muzzle + 0.05), (THIN, 0.06, THIN), 0.03))
-    if style == "sniper" or dice.chance(0.1):
-        foot = -dice.between(0.28, 0.36)
+    if style == "sniper" or draws.chance(0.1):
+        foot = -draws.between(0.28, 0.36)
         z = -long - barrel * 0.55
         parts += pair(rod("left bipod", (0, 0, z), (-0.18, foot, z - 0.08), ROUND))
     return style, parts
 
 
-def _assault(dice: Dice, half: float, tall: float, long: float, barrel: float) -> list[Part]:
+def _assault(draws: Draws, half: float, tall: float, long: float, barrel: float) -> list[Part]:
     """Handguard, grip, magazine and butt of a military rifle."""
-    guard = barrel * dice.between(0.45, 0.7)
-    parts = [box("handguard", (0, 0.01, -long - guard / 2), (half, dice.between(0.07, 0.09), guard / 2 + 0.05), 0.03)]
+    guard = barrel * draws.between(0.45, 0.7)
+    parts = [box("handguard", (0, 0.01, -long - guard / 2), (half, draws.between(0.07, 0.09), guard / 2 + 0.05), 0.03)]
     grip = box("grip", (0, -tall - 0.12, long - 0.1), (0.048, 0.16, 0.055), 0.02)
-    parts.append(grip.turned(rotation("x", -dice.between(12, 28)), (0, -tall, long - 0.1)))
-    z = dice.between(-0.16, -0.02)
-    kind = dice.choose(curved=0.5, straight=0.4, drum=0.1)
+    parts.append(grip.turned(rotation("x", -draws.between(12, 28)), (0, -tall, long - 0.1)))
+    z = draws.between(-0.16, -0.02)
+    kind = draws.choose(curved=0.5, straight=0.4, drum=0.1)
     if kind == "drum":
-        parts.append(disc("magazine", (0, -tall - 0.12, z), (1, 0, 0), dice.between(0.14, 0.18), 0.07))
+        parts.append(disc("magazine", (0, -tall - 0.12, z), (1, 0, 0), draws.between(0.14, 0.18), 0.07))
     else:
-        length = dice.between(0.12, 0.2)
+        length = draws.between(0.12, 0.2)
         upper = box("magazine", (0, -tall - length * 0.5, z), (THIN, length * 0.6 + 0.03, 0.075), 0.015)
-        parts.append(upper.turned(rotation("x", dice.between(0, 12)), (0, -tall, z)))
+        parts.append(upper.turned(rotation("x", draws.between(0, 12)), (0, -tall, z)))
         if kind == "curved":
             lower = upper.moved(np.array([0, -length, -0.03]))
-            parts.append(lower.turned(rotation("x", dice.between(15, 28)), (0, -tall - length, z - 0.03)))
-    butt = dice.between(0.38, 0.55)
-    if dice.chance(0.25):
+            parts.append(lower.turned(rotation("x", draws.between(15, 28)), (0, -tall - length, z - 0.03)))
+    butt = draws.between(0.38, 0.55)
+    if draws.chance(0.25):
         parts += [
             rod("stock", (0, tall * 0.4, long - 0.05), (0, tall * 0.3, long + butt), ROUND),
             rod("stock", (0, -tall * 0.5, long - 0.05), (0, -0.2, long + butt), ROUND),
             box("stock", (0, -0.06, long + butt), (half, 0.18, THIN), 0.02),
         ]
     else:
-        drop = dice.between(0, 0.1)
+        drop = draws.between(0, 0.1)
         outline = [
             (tall * 0.7, long - 0.06),
             (-tall * 0.7, long - 0.06),
@@ -447,7 +449,7 @@ def _assault(dice: Dice, half: float, tall: float, long: float, barrel: float) -
     return parts
 
 
-CATEGORIES: Mapping[str, Callable[[Dice], tuple[str, list[Part]]]] = {
+CATEGORIES: Mapping[str, Callable[[Draws], tuple[str, list[Part]]]] = {
     "airplane": airplane, "chair": chair, "table": table, "rifle": rifle,
 }  # fmt: skip
 
@@ -458,9 +460,9 @@ def make_shape(index: int, state: str = "whole") -> Shape:
     The broken variants of an index are made from the whole one.
     """
     category = list(CATEGORIES)[index % len(CATEGORIES)]
-    style, parts = CATEGORIES[category](Dice(index))
+    style, parts = CATEGORIES[category](Draws(index))
     whole = Shape(category, style, STYLES[category][style], "whole", _fitted(parts))
-    return whole if state == "whole" else BREAK[state](whole, Dice(index, STATES.index(state)))
+    return whole if state == "whole" else BREAK[state](whole, Draws(index, STATES.index(state)))
 
 
 def _fitted(parts: Sequence[Part]) -> list[Part]:
@@ -471,10 +473,10 @@ def _fitted(parts: Sequence[Part]) -> list[Part]:
     return [part.moved(-middle).scaled(factor) for part in parts]
 
 
-def _missing(shape: Shape, dice: Dice) -> Shape:
+def _missing(shape: Shape, draws: Draws) -> Shape:
     """A part gone, and with it what hung on it alone."""
     names = sorted({part.name for part in shape.parts if part.name.split()[-1] in NEEDED})
-    lost = names[dice.rng.integers(len(names))]
+    lost = names[draws.rng.integers(len(names))]
     left = [part for part in shape.parts if part.name != lost]
     return replace(shape, state="part missing", parts=_connected(left))
 
@@ -497,16 +499,16 @@ def _coarse(half: float) -> Tensor:
     return torch.cartesian_prod(steps, steps, steps).T.contiguous()
 
 
-def _floating(shape: Shape, dice: Dice) -> Shape:
+def _floating(shape: Shape, draws: Draws) -> Shape:
     """A part, pushed outwards, upwards or sideways until it touches nothing."""
     body = shape.parts[0].name
     names = sorted({part.name for part in shape.parts} - {body})
-    chosen = names[dice.rng.integers(len(names))]
+    chosen = names[draws.rng.integers(len(names))]
     rest = [part for part in shape.parts if part.name != chosen]
     loose = [part for part in shape.parts if part.name == chosen]
     outwards = np.mean([part.centre for part in loose], 0) - np.mean([p.centre for p in rest if p.name == body], 0)
     ways = [outwards / max(float(np.linalg.norm(outwards)), 1e-9), *np.eye(3)[:2], *-np.eye(3)[:2]]
-    order = dice.rng.permutation(len(ways))
+    order = draws.rng.permutation(len(ways))
     points = _coarse(1.4)
     around = union(rest, points)
     for push in np.arange(0.1, 2, 0.05):
@@ -517,36 +519,40 @@ def _floating(shape: Shape, dice: Dice) -> Shape:
     raise AssertionError(f"part {chosen} cannot be moved away from the rest")
 
 
-def _hole(shape: Shape, dice: Dice) -> Shape:
+def _hole(shape: Shape, draws: Draws) -> Shape:
     """A round hole through a part that is flat, or else through the largest."""
     reaches = [sorted(part.reach) for part in shape.parts]
     flat = [i for i, reach in enumerate(reaches) if reach[1] >= 0.16]
-    chosen = flat[dice.rng.integers(len(flat))] if flat else int(np.argmax([math.prod(reach) for reach in reaches]))
+    chosen = flat[draws.rng.integers(len(flat))] if flat else int(np.argmax([math.prod(reach) for reach in reaches]))
     part, (thin, middle, _) = shape.parts[chosen], reaches[chosen]
     axis = int(np.argmin(part.reach))
-    radius = max(dice.between(0.5, 0.65) * min(middle, 0.3), 0.09)
-    offset = dice.rng.uniform(-0.35, 0.35, 3) * part.reach
+    radius = max(draws.between(0.5, 0.65) * min(middle, 0.3), 0.09)
+    offset = draws.rng.uniform(-0.35, 0.35, 3) * part.reach
     offset[axis] = 0
     x, y, z = part.axes[:, axis]
     carved = disc("hole", (0, 0, 0), (x, y, z), radius, thin + 0.1, 0.0).moved(part.centre + part.axes @ offset)
     return replace(shape, state="hole", carved=[carved])
 
 
-def _melted(shape: Shape, dice: Dice) -> Shape:
+def _melted(shape: Shape, draws: Draws) -> Shape:
     waves = [
-        (*(dice.between(5, 10) * _direction(dice)).tolist(), dice.between(0, 2 * math.pi), dice.between(0.015, 0.035))
+        (
+            *(draws.between(5, 10) * _direction(draws)).tolist(),
+            draws.between(0, 2 * math.pi),
+            draws.between(0.015, 0.035),
+        )
         for _ in range(3)
     ]
-    melt, swell = dice.between(0.08, 0.3), dice.between(-0.01, 0.03)
+    melt, swell = draws.between(0.08, 0.3), draws.between(-0.01, 0.03)
     parts = [part.scaled(0.9) for part in shape.parts]  # what swells stays within the grid
     return replace(shape, state="melted", parts=parts, melt=melt, swell=swell, waves=waves)
 
 
-def _direction(dice: Dice) -> Matrix:
-    direction: Matrix = dice.rng.standard_normal(3)
+def _direction(draws: Draws) -> Matrix:
+    direction: Matrix = draws.rng.standard_normal(3)
     return direction / np.linalg.norm(direction)
 
 
-BREAK: Mapping[str, Callable[[Shape, Dice], Shape]] = {
+BREAK: Mapping[str, Callable[[Shape, Draws], Shape]] = {
     "part missing": _missing, "part floating": _floating, "hole": _hole, "melted": _melted,
 }  # fmt: skip

@@ -12,9 +12,9 @@ from .stylegan2_layers import EPSILON, Conv, Dense, Mapping, ModulatedConv, ToRG
 Architecture = Literal["skip", "resnet"]
 
 
-def channels(resolution: int, base: int, most: int) -> dict[int, int]:
-    """Channels by resolution, 4 to `resolution`: base / resolution, at most `most`."""
-    return {2**level: min(base // 2**level, most) for level in range(2, int(math.log2(resolution)) + 1)}
+def channels(resolution: int, base: int, max_channels: int) -> dict[int, int]:
+    """Channels by resolution, 4 to `resolution`: base / resolution, at most `max_channels`."""
+    return {2**level: min(base // 2**level, max_channels) for level in range(2, int(math.log2(resolution)) + 1)}
 
 
 class SynthesisBlock(nn.Module):
@@ -67,12 +67,12 @@ class Synthesis(nn.Module):
     """w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
 
     def __init__(
-        self, w_dim: int, resolution: int, image_channels: int, base: int = 32768, most: int = 512,
+        self, w_dim: int, resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512,
         architecture: Architecture = "skip", clamp: float | None = None,
     ):  # fmt: skip
         super().__init__()
         inputs = 0
-        sizes = channels(resolution, base, most)
+        sizes = channels(resolution, base, max_channels)
         for size, outputs in sizes.items():
             block = SynthesisBlock(
                 inputs, outputs, w_dim, size, image_channels, architecture, size == resolution, clamp
@@ -99,12 +99,12 @@ class StyleGAN2Network(nn.Module):
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, base: int = 32768,
-        most: int = 512, mapping_layers: int = 8, mapping_width: int | None = None, mapping_lr: float = 0.01,
+        max_channels: int = 512, mapping_layers: int = 8, mapping_width: int | None = None, mapping_lr: float = 0.01,
         architecture: Architecture = "skip", clamp: float | None = None,
     ):  # fmt: skip
         super().__init__()
         self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, mapping_width, mapping_lr)
-        self.synthesis = Synthesis(w_dim, resolution, image_channels, base, most, architecture, clamp)
+        self.synthesis = Synthesis(w_dim, resolution, image_channels, base, max_channels, architecture, clamp)
 
     @property
     def num_ws(self) -> int:
@@ -169,11 +169,11 @@ class Discriminator(nn.Module):
     """Images [N, C, R, R] in [-1, 1] to logits [N]: the residual discriminator, unconditional."""
 
     def __init__(
-        self, resolution: int, image_channels: int, base: int = 32768, most: int = 512, group: int = 4,
+        self, resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512, group: int = 4,
         clamp: float | None = None,
     ):  # fmt: skip
         super().__init__()
-        widths = channels(resolution, base, most)
+        widths = channels(resolution, base, max_channels)
         self.sizes: Sequence[int] = sorted(widths, reverse=True)[:-1]
         for size in self.sizes:
             block = DiscriminatorBlock(

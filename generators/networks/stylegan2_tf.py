@@ -36,7 +36,7 @@ def tensorflow_network(record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "resolution": resolution,
         "image_channels": int(options.get("num_channels", 3)),
         "base": 2 * int(options.get("fmap_base", 16 << 10)),
-        "most": int(options.get("fmap_max", 512)),
+        "max_channels": int(options.get("fmap_max", 512)),
         "mapping_layers": int(options.get("mapping_layers", 8)),
         "mapping_width": int(options.get("mapping_fmaps", w_dim)),
         "mapping_lr": float(options.get("mapping_lrmul", 0.01)),

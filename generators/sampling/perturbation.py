@@ -81,8 +81,8 @@ def random_signs(latents: Array, moved: Array, epsilon: float, seed: int = 0) ->
     z, other = inputs.latents(latents), inputs.latents(moved)
     if z.shape != other.shape:
         raise ValueError(f"latents are {list(z.shape)}, moved {list(other.shape)}: give the same latents, moved")
-    coins = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
-    return torch.clamp(z + (other - z) * (2 * coins - 1), *_box(z, epsilon))
+    uniform_draws = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
+    return torch.clamp(z + (other - z) * (2 * uniform_draws - 1), *_box(z, epsilon))
 
 
 def _box(z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -128,18 +128,18 @@ def _log_scale(log_r: Tensor, rate: float) -> Tensor:
     return torch.maximum(found, -log_r[0])
 
 
-def metropolis_hastings(log_ratio: Array, luck: Array, length: int, start: Array | None = None) -> Tensor:
+def metropolis_hastings(log_ratio: Array, draws: Array, length: int, start: Array | None = None) -> Tensor:
     """Positions [N // length] of the samples at the ends of Metropolis-Hastings chains (arXiv:1811.11357).
 
         accept y after x with probability min(1, (1/D(x) - 1) / (1/D(y) - 1)) = min(1, r(y) / r(x)),    r = D / (1 - D)
 
-    log_ratio [N] is log r: a calibrated discriminator's logit; luck [N] uniform draws in [0, 1). Proposals do not
+    log_ratio [N] is log r: a calibrated discriminator's logit; draws [N] uniform draws in [0, 1). Proposals do not
     depend on x, so chain i takes samples i * length to (i + 1) * length - 1, and costs `length` generator calls.
     start [N // length]: log ratios of real images that the chains begin at, which spares the burn-in; a chain that
     never leaves its real image begins again at its own first proposal, as all chains do without start.
     Raises ValueError for log ratios that are not finite, unless 1 <= length <= N, or when counts differ.
     """
-    log_r, draws = _scores("log_ratio", log_ratio), _scores("luck", luck)
+    log_r, draws = _scores("log_ratio", log_ratio), _scores("draws", draws)
     if bool(log_r.isnan().any()):
         raise ValueError(f"log_ratio: number {int(log_r.isnan().nonzero()[0])} is NaN; a chain needs all of them")
     if not 1 <= length <= len(log_r):
@@ -147,7 +147,7 @@ def metropolis_hastings(log_ratio: Array, luck: Array, length: int, start: Array
     chains = len(log_r) // length
     if len(draws) != len(log_r) or (start is not None and len(start) != chains):
         raise ValueError(
-            f"{len(log_r)} log ratios, {len(draws)} draws of luck and {chains if start is None else len(start)} starts "
+            f"{len(log_r)} log ratios, {len(draws)} draws and {chains if start is None else len(start)} starts "
             f"for {chains} chains: give a draw for each proposal, and a start for each chain"
         )
     proposed, log_luck = (x[: chains * length].view(chains, length) for x in (log_r, draws.log()))
@@ -247,7 +247,7 @@ def select(
             raise ValueError(
                 f"{len(tried)} seeds gave {len(found)} scores and acceptances of shape {list(likely.shape)}"
             )
-        hit = coins(tried) < likely.cpu()
+        hit = uniform_draws(tried) < likely.cpu()
         enough = int((hit.cumsum(0) + len(kept) < count).sum()) + 1  # up to and including the last sample needed
         scores.append(found[:enough].cpu()[hit[:enough]])
         probabilities.append(likely[:enough].cpu())
@@ -262,7 +262,7 @@ def select(
     )
 
 
-def coins(seeds: Sequence[int]) -> Tensor:
+def uniform_draws(seeds: Sequence[int]) -> Tensor:
     """Uniform draws in [0, 1), float64 [N], one a seed, whatever is drawn beside it."""
     return torch.tensor([np.random.default_rng([seed, COINS]).random() for seed in seeds], dtype=torch.float64)
 

@@ -1,59 +1,101 @@
-"""Records on disk: one sorted JSON file a record, so that a diff shows only changed science."""
+"""Records on disk, one line of JSON each, so that a diff shows only changed science.
+
+A run writes `records/<metric>-<digest>.json`, a file a record, so that several processes can share a folder. `pack`
+joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line.
+"""
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.files import digest, replace
-from ..core.protocols import Cell, Estimate, Record, View
+from ..core.protocols import Cell, Estimate, Record, Row, View
+from .schema2 import upgraded
 
-SCHEMA = 2
+SCHEMA = 3
+NUMBERS = ("value", "low", "high", "n", "missing")
+"""What stands behind the keys in each row of a record."""
 
 
-def record_path(folder: Path, cell: Cell) -> Path:
-    """Where the record of a cell lies: named by the question, so that a new answer replaces the old one."""
+def record_name(cell: Cell) -> str:
+    """The name of a cell's record: that of the question, so that a new answer replaces the old one."""
     question = (cell.experiment, cell.dataset, cell.generator, cell.label, cell.seed, cell.n)
-    return folder / "records" / f"{cell.metric}-{digest(*question)[:16]}.json"
+    return f"{cell.metric}-{digest(*question)[:16]}.json"
 
 
-def write_record(path: Path, record: Record) -> None:
-    fields = _plain(dataclasses.asdict(record))
-    replace(path, (json.dumps(fields, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+def write_record(folder: Path, record: Record) -> None:
+    replace(folder / "records" / record_name(record.cell), _line(record).encode())
 
 
-def read_record(path: Path) -> Record | None:
-    """The record in a file; None when there is none, or what is there is not a whole record of this schema."""
-    try:
-        fields = json.loads(path.read_text())
-        if fields["schema"] != SCHEMA:
-            return None
-        fields["views"] = {name: View(**view) for name, view in fields["views"].items()}
-        fields["values"] = {name: _estimate(**estimate) for name, estimate in fields["values"].items()}
-        return Record(**fields)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        return None
+def find_record(folder: Path, cell: Cell) -> Record | None:
+    """The record of a cell; None when there is none, or what is there is not a whole record."""
+    path = folder / "records" / record_name(cell)
+    if path.is_file():
+        return _parse(path.read_text())
+    return _packed(folder).get(record_name(cell))
 
 
-def read_records(folder: Path, since: float = 0.0) -> list[Record]:
-    """Records of a run in the order of their file names, or those written `since` a time (seconds of the epoch).
-
-    Raises FileNotFoundError when the run has none at all.
-    """
-    paths = sorted((folder / "records").glob("*.json"))
-    records = [read_record(path) for path in paths if path.stat().st_mtime >= since]
-    whole = [record for record in records if record is not None]
-    if not whole and not since:
-        raise FileNotFoundError(f"no records in {folder / 'records'}; `assay run` makes them")
+def read_records(folder: Path) -> list[Record]:
+    """Records of a run in the order of their names. Raises FileNotFoundError when the run has none at all."""
+    found: dict[str, Record | None] = {**_packed(folder)}
+    for path in (folder / "records").glob("*.json"):
+        record = _parse(path.read_text())
+        found[record_name(record.cell) if record else path.name] = record
+    whole = [record for _, record in sorted(found.items()) if record is not None]
+    if not whole:
+        raise FileNotFoundError(f"no records in {folder}; `assay run` makes them")
     return whole
 
 
+def pack(folder: Path) -> None:
+    """Write all records of a folder into its records.jsonl, and remove their files."""
+    files = list((folder / "records").glob("*.json"))
+    replace(folder / "records.jsonl", "".join(map(_line, read_records(folder))).encode())
+    for path in files:
+        path.unlink()
+    if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
+        (folder / "records").rmdir()
+
+
+def _packed(folder: Path) -> dict[str, Record]:
+    """The records of records.jsonl by name."""
+    path = folder / "records.jsonl"
+    records = map(_parse, path.read_text().splitlines()) if path.is_file() else ()
+    return {record_name(record.cell): record for record in records if record is not None}
+
+
+def _line(record: Record) -> str:
+    fields = {"schema": SCHEMA} | dataclasses.asdict(record) | {"inputs": dict(sorted(record.inputs.items()))}
+    fields["rows"] = [[*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]] for row in record.rows]
+    return json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _parse(text: str) -> Record | None:
+    try:
+        fields = json.loads(text)
+        if fields["schema"] == 2:
+            return upgraded(fields)
+        if fields.pop("schema") != SCHEMA:
+            return None
+        cell = fields.pop("cell")
+        views = {name: View(**view) for name, view in cell.pop("views").items()}
+        rows = [_row(row, len(fields["columns"])) for row in fields.pop("rows")]
+        return Record(cell=Cell(**cell, views=views), rows=rows, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _row(row: Sequence[Any], keys: int) -> Row:
+    value, low, high, n, missing = row[keys:]
+    value, low, high = (math.nan if number is None else number for number in (value, low, high))
+    return Row(tuple(row[:keys]), Estimate(value, (low, high), n, missing))
+
+
 def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor tuples: undefined numbers become null, estimates become mappings."""
-    if isinstance(value, Estimate):
-        return _plain(value._asdict())
+    """JSON knows neither NaN nor tuples: undefined numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -61,8 +103,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _estimate(value: float | None, interval: list[float | None], n: int, missing: int) -> Estimate:
-    low, high = (math.nan if bound is None else bound for bound in interval)
-    return Estimate(math.nan if value is None else value, (low, high), n, missing)

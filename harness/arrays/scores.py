@@ -15,7 +15,9 @@ from .store import ScoreKey, Store
 
 def score_key(record: Record) -> ScoreKey:
     """Where the store keeps the scores behind a record of a sample metric."""
-    return ScoreKey(record.metric, record.version, canonical(record.params), tuple(sorted(record.inputs.items())))
+    return ScoreKey(
+        record.cell.metric, record.version, canonical(record.cell.params), tuple(sorted(record.inputs.items()))
+    )
 
 
 def write_scores(folder: Path, store: Store) -> None:
@@ -24,16 +26,16 @@ def write_scores(folder: Path, store: Store) -> None:
     Where the store no longer has all scores of the records, the file is left as it is.
     """
     records = [record for record in read_records(folder) if record.kind == "sample" and record.status == "ok"]
-    lacking = [record.label for record in records if not store.has(score_key(record))]
+    lacking = [record.cell.label for record in records if not store.has(score_key(record))]
     if lacking:
         say(
             f"{folder / 'scores.parquet'} not written: the store lacks {len(lacking)} scores, the first is {lacking[0]}"
         )
         return
     runs: dict[tuple[str, str, int, int], dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]] = {}
-    for record in sorted(records, key=lambda record: record.label):
-        scores = runs.setdefault((record.dataset, record.generator, record.seed, record.n), {})
-        scores[record.label] = store.read(score_key(record))
+    for record in sorted(records, key=lambda record: record.cell.label):
+        scores = runs.setdefault((record.cell.dataset, record.cell.generator, record.cell.seed, record.cell.n), {})
+        scores[record.cell.label] = store.read(score_key(record))
     frames = []
     for (dataset, generator, seed, n), columns in sorted(runs.items()):
         about = {"dataset": dataset, "generator": generator, "seed": seed, "sample": np.arange(n)}

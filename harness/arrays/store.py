@@ -16,23 +16,31 @@ from ..core.progress import say
 
 
 @dataclasses.dataclass(frozen=True)
-class Key:
+class ShardKey:
     """What a shard of a view is: all fields count, none is left out of the digest.
 
-    producer: fingerprint of the generator or data set that the samples come from; of: "fake" or a split.
-    through:  what they are seen through; lens: fingerprint of that extractor or encoder, "" without one.
+    producer:    fingerprint of the generator or data set that the samples come from; source: "fake" or a split.
+    space:       the space they are in; fingerprint: of the extractor or encoder that leads there, "" without one.
     encode:   which code of the posterior, "" outside latent spaces of real samples.
     seed:     the repeat that generated samples belong to, 0 for real ones; start, stop: positions within it.
     """
 
     producer: str
-    of: str
-    through: str
-    lens: str
+    source: str
+    space: str
+    fingerprint: str
     encode: str
     seed: int
     start: int
     stop: int
+
+    @property
+    def content(self) -> dict[str, str | int]:
+        """All fields under the names of the first release: they are part of every digest, so they stay."""
+        fields = dataclasses.asdict(self)
+        for new, old in {"source": "of", "space": "through", "fingerprint": "lens"}.items():
+            fields[old] = fields.pop(new)
+        return fields | {"through": self.space.replace("reencoded", "recoded")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +51,14 @@ class ScoreKey:
     version: int
     params: str
     inputs: tuple[tuple[str, str], ...]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+KINDS = {ShardKey: "Key", ScoreKey: "ScoreKey"}
+"""What each kind of key is called in digests."""
 
 
 class Store:
@@ -56,14 +72,14 @@ class Store:
         self._sound: set[str] = set()
         self._damaged: set[str] = set()
 
-    def array(self, key: Key | ScoreKey, make: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def array(self, key: ShardKey | ScoreKey, make: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one."""
         path = self._path(key)
         if not self.has(key):
             content = io.BytesIO()
             np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
             raw = content.getvalue()
-            card = {"key": dataclasses.asdict(key), "sha256": hashlib.sha256(raw).hexdigest()}
+            card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest()}
             replace(path, raw)
             replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
             self._sound.add(path.name)
@@ -71,12 +87,12 @@ class Store:
             self.made += 1
         return self.read(key)
 
-    def read(self, key: Key | ScoreKey) -> np.ndarray[Any, Any]:
+    def read(self, key: ShardKey | ScoreKey) -> np.ndarray[Any, Any]:
         """The array of a key that the store has, memory-mapped."""
         array: np.ndarray[Any, Any] = np.load(self._path(key), mmap_mode="r", allow_pickle=False)
         return array
 
-    def has(self, key: Key | ScoreKey) -> bool:
+    def has(self, key: ShardKey | ScoreKey) -> bool:
         """Whether a sound entry exists. The checksum is compared once a process; a damaged entry is announced."""
         path = self._path(key)
         if path.name in self._sound:
@@ -95,8 +111,8 @@ class Store:
         self._sound.add(path.name)
         return True
 
-    def _path(self, key: Key | ScoreKey) -> Path:
-        name = digest(type(key).__name__, dataclasses.asdict(key))
+    def _path(self, key: ShardKey | ScoreKey) -> Path:
+        name = digest(KINDS[type(key)], key.content)
         return self.root / name[:2] / f"{name}.npy"
 
 
@@ -106,7 +122,7 @@ def open_store(root: str | Path | None = None) -> Store:
     return Store(Path(root).expanduser() if root else cache_folder() / "store")
 
 
-def _readable(key: Key | ScoreKey) -> str:
-    if isinstance(key, Key):
-        return f"{key.of} {key.through} {key.start}..{key.stop}"
+def _readable(key: ShardKey | ScoreKey) -> str:
+    if isinstance(key, ShardKey):
+        return f"{key.source} {key.space} {key.start}..{key.stop}"
     return f"scores of {key.metric}"

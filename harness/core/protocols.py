@@ -1,6 +1,6 @@
 """What the parts of assay promise each other: types only, no behaviour."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -68,7 +68,7 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
-class Described(Protocol):
+class HasAttributes(Protocol):
     """The optional knowledge that a data set has of its classes without looking at an image.
 
     kinds: of each class, to what group it belongs; attributes [C, S] float32: what is said of each class.
@@ -79,12 +79,12 @@ class Described(Protocol):
 
 
 @runtime_checkable
-class Divisible(Dataset, Protocol):
+class ClassSubset(Dataset, Protocol):
     """The optional ability of a data set to leave out classes. options: by which its name opens the same again."""
 
     options: Mapping[str, Any]
 
-    def only(self, classes: Sequence[int]) -> "Divisible":
+    def only(self, classes: Sequence[int]) -> "ClassSubset":
         """The data set that has the classes of these numbers alone, numbered in this order."""
         ...
 
@@ -124,7 +124,7 @@ class Discriminating(Protocol):
 
 
 @runtime_checkable
-class Known(Protocol):
+class HasGroundTruth(Protocol):
     """The optional ability to say what is wrong with samples: of a generator by seed, of a data set's test split by
     number. `states` names what a sample can be, the first is sound; `kinds` names the classes.
     """
@@ -179,7 +179,7 @@ class Training(Protocol):
 
 
 @runtime_checkable
-class Pictured(Protocol):
+class CanSample(Protocol):
     """The optional ability of a training to show how far it is."""
 
     def pictures(self, count: int) -> Tensor:
@@ -188,7 +188,7 @@ class Pictured(Protocol):
 
 
 @runtime_checkable
-class Drawing(Protocol):
+class OwnsSampler(Protocol):
     """A training that draws the training images of an epoch itself.
 
     rows: gives their rows, int64 [M], in a new order at every call; set by whoever weighs the images.
@@ -198,7 +198,7 @@ class Drawing(Protocol):
 
 
 @runtime_checkable
-class Selective(Protocol):
+class AcceptsSamples(Protocol):
     """A training that also learns from samples of its own, and can choose among them.
 
     accept: images [B, C, H, W], nominally in [0, 1], to which of them are learned from, bool [B]; None for all.
@@ -259,10 +259,10 @@ class FeatureGenerator(Generator, Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An array a metric asks for: which samples, seen through what, and how many.
+    """An array a metric asks for: which samples, in what space, and how many.
 
-    of:      "fake" (generated), "real" (training split) or "holdout" (test split).
-    through: "images", "labels", "latent" or "latent:<space>", "recoded" (the encoder's mean codes of the images),
+    source:  "fake" (generated), "real" (training split) or "holdout" (test split).
+    space:   "images", "labels", "latent" or "latent:<space>", "reencoded" (the encoder's mean codes of the images),
              "residual" or "residual:<space>" (mean squared error of an image decoded from its own code),
              "discriminator",
              "features" (the feature space chosen for the run), or the name of any extractor.
@@ -271,18 +271,20 @@ class View:
              "prior", codes of fresh seeds, which is what a generator without encoder has; or "inversion", optimisation.
     """
 
-    of: Literal["fake", "real", "holdout"]
-    through: str
+    source: Literal["fake", "real", "holdout"]
+    space: str
     n: int | Literal["all", "same"] = "same"
     encode: Codes = "mean"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The unit of work: one metric of one generator on one data set with one seed.
+    """The unit of work: one metric, or one part of a study, of one generator on one data set with one seed.
 
     generator, dataset: names with the options that differ from the default, e.g. "vae(temperature=0.7)".
-    params:  the metric's options; views: what it reads, after overrides of `through` and `encode`.
+    metric:  the metric's name, or that of the study's table.
+    params:  the metric's options, or the part's setting; views: what a metric reads, after overrides of `space` and
+             `encode`.
     label:   the metric with all that differs from its declaration, e.g. "latent_density(bandwidth=0.5)".
     """
 
@@ -297,37 +299,66 @@ class Cell:
     views: Mapping[str, View] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Record:
-    """The answer to one cell, as written to JSON. Nothing in it depends on time, host or path.
+Scalar = str | int | float | bool | None
+"""What a column of a table can hold."""
 
-    values: the named numbers of the answer; a metric that returns one number has one, under its own name. An undefined
-            number is NaN in memory and null on disk.
-    status: "failed" where the metric could not be evaluated; `error` says why and `values` is empty.
-    inputs: the digest of each view; a record is valid while these and `version` are those of the code and the weights.
-    preprocessing: of each view through an extractor: its name, and what it does to an image before and in the network.
+
+class Row(NamedTuple):
+    """One number of a table: a key for each of the named columns, and the estimate."""
+
+    keys: tuple[Scalar, ...]
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a study computes, records and finds again as a whole: the rows of one table that share a setting.
+
+    rows:    called where there is no valid record; returns (keys, Estimate) pairs, a key for each column of the table.
+    setting: what these rows have in common, by name: the options they depend on. Each is a column of the table too.
+    table:   one of the tables that the study declares; "" is the only one.
+    cells:   the rows are computed again when one of these metrics, its options or what it reads has changed.
+    views:   the same for arrays that no cell reads, by a name; fingerprints: for anything else, by a name.
     """
 
-    schema: int
-    experiment: str
-    dataset: str
-    generator: str
-    metric: str
-    label: str
+    rows: Callable[[], Iterable[tuple[tuple[Scalar, ...], Estimate]]]
+    setting: Mapping[str, Scalar] = field(default_factory=dict)
+    table: str = ""
+    cells: Sequence[Cell] = ()
+    views: Mapping[str, View] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell and its answer, as written to JSON. Nothing in it depends on time, host or path.
+
+    columns: names of the keys of each row: "name" for a metric's numbers, a study's own for those of a study.
+    rows:    the numbers. An undefined one is NaN in memory and null on disk.
+    status:  "failed" where the cell could not be evaluated; `error` says why and there are no rows.
+    inputs:  what was read, by name: the digest of each view, and the version of each metric that a study used. A record
+             is valid while these and `version` are those of the code and the weights.
+    preprocessing: of each view through an extractor: its name, and what it does to an image before and in the network.
+    numerics: with what the numbers were computed: versions of assay and torch, device, dtype, threads.
+    """
+
+    cell: Cell
     version: int
     kind: Literal["set", "sample", "study"]
     better: Better
     source: str
-    params: Mapping[str, Any]
-    views: Mapping[str, View]
-    seed: int
-    n: int
-    inputs: Mapping[str, str]
+    columns: Sequence[str]
+    rows: Sequence[Row]
     status: Literal["ok", "failed"]
     error: str | None
-    values: Mapping[str, Estimate]
-    numerics: Mapping[str, str]
+    inputs: Mapping[str, str]
     preprocessing: Mapping[str, str] = field(default_factory=dict)
+    numerics: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[Any, Estimate]:
+        """The estimates by key; by the tuple of keys where there are several columns."""
+        return {row.keys[0] if len(row.keys) == 1 else row.keys: row.estimate for row in self.rows}
 
 
 def pick_device(name: str = "auto") -> torch.device:

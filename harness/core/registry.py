@@ -1,4 +1,4 @@
-"""Names to functions: metrics, generators, data sets, extractors and tasks register here; `discover` finds them.
+"""Names to functions: metrics, generators, data sets, extractors and studies register here; `discover` finds them.
 
 A decorator stores a declaration and returns the function untouched, so a test or a notebook calls it directly.
 Parameters without default are what the harness supplies (views, a data set name); parameters with default are options.
@@ -10,14 +10,15 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, get_type_hints, overload
 
 from .files import digest
-from .protocols import Better, Dataset, Extractor, Modality, View
+from .protocols import Better, Dataset, Extractor, Modality, Part, Row, View
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +38,7 @@ DECLARING = (
 class Metric:
     """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
 
-    pinned: its views are part of what it is.
+    fixed_features: its views are part of what it is.
     """
 
     name: str
@@ -49,33 +50,69 @@ class Metric:
     views: Mapping[str, View]
     options: Mapping[str, Any]
     modality: Modality = "any"
-    pinned: bool = False
+    fixed_features: bool = False
 
 
 @dataclass(frozen=True)
-class Factory:
-    """A declared generator, data set, extractor, trainer or task: a function with options.
+class Entry:
+    """A declared generator, data set, extractor or trainer: a function with options.
 
-    page: for a task, what makes its part of the report from its records.
     recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
-    page: Callable[..., Any] | None = None
     recognise: Callable[[Any], bool] | None = None
 
 
+@dataclass(frozen=True)
+class Study:
+    """A declared study: a function of a run and its options.
+
+    make_options: the options' dataclass; options: its fields with their defaults.
+    in_parts: whether it yields parts, not rows. tables: names of the key columns of each table that it fills.
+    uses:   metrics that it depends on without a cell, beside those that its files import.
+    page:   from what was found to blocks of the page; None shows the tables as they are.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any]
+    make_options: Callable[..., Any]
+    in_parts: bool
+    tables: Mapping[str, tuple[str, ...]]
+    version: int
+    uses: tuple[str, ...]
+    page: Callable[..., Any] | None
+
+
 class Registry(dict[str, Any]):
-    """A dictionary whose missing keys explain themselves."""
+    """A dictionary whose missing keys explain themselves, and that tells which of its entries were looked up."""
 
     def __init__(self, noun: str):
         super().__init__()
         self.noun = noun
+        self._watched: list[set[str]] = []
 
     def __missing__(self, name: str) -> Any:
         raise KeyError(unknown(self.noun, name, sorted(self)))
+
+    def __getitem__(self, name: str) -> Any:
+        entry = super().__getitem__(name)
+        for names in self._watched:
+            names.add(name)
+        return entry
+
+    @contextmanager
+    def watched(self) -> Iterator[set[str]]:
+        """The names that the body looks up, filled while it runs."""
+        names: set[str] = set()
+        self._watched.append(names)
+        try:
+            yield names
+        finally:
+            self._watched.pop()
 
     def add(self, name: str, entry: Any) -> None:
         old = self.get(name)
@@ -91,14 +128,14 @@ METRICS = Registry("metric")
 GENERATORS = Registry("generator")
 DATASETS = Registry("dataset")
 EXTRACTORS = Registry("extractor")
-TASKS = Registry("task")
+STUDIES = Registry("study")
 TRAINERS = Registry("trainer")
 GROUPS: Mapping[str, Registry] = {
     "metric": METRICS,
     "generator": GENERATORS,
     "dataset": DATASETS,
     "extractor": EXTRACTORS,
-    "task": TASKS,
+    "study": STUDIES,
     "trainer": TRAINERS,
 }
 
@@ -107,7 +144,7 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     """One line about an unknown name: the nearest known names first, then all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"unknown {noun} {name!r}{hint} Known: {', '.join(known) or 'none'}"
+    return f"unknown {noun} {name!r}{hint} HasGroundTruth: {', '.join(known) or 'none'}"
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
@@ -124,7 +161,7 @@ def metric(
     source: str,
     version: int = 1,
     modality: Modality = "any",
-    pinned: bool = False,
+    fixed_features: bool = False,
     **views: View,
 ) -> Callable[[F], F]:
     """Declare a metric: a pure function of the tensors named in `views`.
@@ -132,8 +169,8 @@ def metric(
     kind "set" returns a number, an Estimate, or a mapping of names to either; kind "sample" a tensor [N] with NaN where
     the score is not defined. source is a citation such as "arXiv:2407.15171 eq. 1" or a URL. Raise `version` whenever
     the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
-    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. pinned: seen through anything
-    else it would be another metric, which may not bear its name: `through` and `encode` are refused.
+    makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. fixed_features: in another space
+    it would be another metric, which may not bear its name: `space` and `encode` are refused.
 
     Raises TypeError when the views are not exactly the parameters without default.
     """
@@ -148,25 +185,22 @@ def metric(
         if not source:
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
         name = function.__name__
-        METRICS.add(name, Metric(name, function, better, kind, source, version, views, options, modality, pinned))
+        METRICS.add(
+            name, Metric(name, function, better, kind, source, version, views, options, modality, fixed_features)
+        )
         return function
 
     return register
 
 
-def _factory(
-    registry: Registry,
-    given: list[str],
-    page: Callable[..., Any] | None = None,
-    recognise: Callable[[Any], bool] | None = None,
-) -> Callable[[F], F]:
+def _entry(registry: Registry, given: list[str], recognise: Callable[[Any], bool] | None = None) -> Callable[[F], F]:
     def register(function: F) -> F:
         required, options = _parameters(function)
         if required != given:
             raise TypeError(
                 f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {given}"
             )
-        registry.add(function.__name__, Factory(function.__name__, function, options, page, recognise))
+        registry.add(function.__name__, Entry(function.__name__, function, options, recognise))
         return function
 
     return register
@@ -174,7 +208,7 @@ def _factory(
 
 def dataset(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
     """Declare a data set: `function(**options)` returns a Dataset."""
-    return _factory(DATASETS, [])(function)
+    return _entry(DATASETS, [])(function)
 
 
 @overload
@@ -187,18 +221,57 @@ def generator(function: Any = None, *, recognise: Callable[[Any], bool] | None =
     A family that opens files takes their path as option `path`, and `recognise` says of the content of a file, as
     `harness.formats.checkpoint.read_checkpoint` returns it, whether the family can open it.
     """
-    declare = _factory(GENERATORS, ["dataset"], recognise=recognise)
+    declare = _entry(GENERATORS, ["dataset"], recognise=recognise)
     return declare if function is None else declare(function)
 
 
 def extractor(function: Callable[..., Extractor]) -> Callable[..., Extractor]:
     """Declare a feature space: `function(dataset, **options)` returns an Extractor; `dataset` is a data set's name."""
-    return _factory(EXTRACTORS, ["dataset"])(function)
+    return _entry(EXTRACTORS, ["dataset"])(function)
 
 
-def task(page: Callable[..., Any]) -> Callable[[F], F]:
-    """Declare a study over cells: `function(study, **options)` writes records, `page(records, folder)` shows them."""
-    return _factory(TASKS, ["study"], page)
+def study(
+    *,
+    version: int = 1,
+    uses: Sequence[str] = (),
+    page: Callable[..., Any] | None = None,
+    **tables: Sequence[str],
+) -> Callable[[F], F]:
+    """Declare a study: `function(run, options)` yields rows, or parts of rows (`Part`), of the tables named here.
+
+    tables: the names of the key columns of each, e.g. best_share=("score", "group"). A row is a pair of keys, one for
+    each column, and an Estimate. The second parameter's annotation is the dataclass of options, all with defaults; they
+    are options on the command line. `page(found)` yields blocks (harness/report/blocks.py); without one the page shows
+    the tables. Metrics that the study's files import are noticed; `uses` names those that it uses in other ways. Raise
+    `version` when the numbers change: records of the old version are then computed again.
+
+    Raises TypeError when the function, its options or its tables do not have this form.
+    """
+
+    def register(function: F) -> F:
+        name = function.__name__
+        parameters = list(inspect.signature(function).parameters)
+        hints = get_type_hints(function)
+        make = hints.get(parameters[1]) if len(parameters) == 2 else None
+        if not isinstance(make, type) or not is_dataclass(make):
+            raise TypeError(
+                f"study {name!r} must be a function of a run and its options, {name}(run: Run, options: Options), "
+                "where Options is a dataclass"
+            )
+        yielded = get_args(hints.get("return")) or (None,)
+        if yielded[0] not in (Part, Row):
+            raise TypeError(f"study {name!r} must be annotated to return Iterator[Row] or Iterator[Part]")
+        if not tables or any(isinstance(columns, str) or not columns for columns in tables.values()):
+            raise TypeError(f"study {name!r} must name the columns of its tables, e.g. {name}=('score',)")
+        lacking = [option.name for option in fields(make) if option.default is option.default_factory is MISSING]
+        if lacking:
+            raise TypeError(f"study {name!r}: options {', '.join(lacking)} have no default")
+        options, columns = vars(make()), {table: tuple(names) for table, names in tables.items()}
+        in_parts = yielded[0] is Part
+        STUDIES.add(name, Study(name, function, options, make, in_parts, columns, version, tuple(uses), page))
+        return function
+
+    return register
 
 
 def trainer(name: str) -> Callable[[F], F]:
@@ -208,7 +281,7 @@ def trainer(name: str) -> Callable[[F], F]:
         required, options = _parameters(function)
         if required != ["data", "seed"]:
             raise TypeError(f"trainer {name!r}: parameters without default are {required}, must be ['data', 'seed']")
-        TRAINERS.add(name, Factory(name, function, options))
+        TRAINERS.add(name, Entry(name, function, options))
         return function
 
     return register

@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from ..core.registry import GENERATORS, Factory
+from ..core.registry import GENERATORS, Entry
 from .checkpoint import Checkpoint
 
 
-def opener(path: str | Path, checkpoint: Checkpoint) -> Factory:
+def opener(path: str | Path, checkpoint: Checkpoint) -> Entry:
     """The generator that opens a checkpoint read from `path`.
 
     Raises ValueError when none does or several do, KeyError when the file says that it belongs to an unknown one.
     """
     if "family" in checkpoint.card:
-        named: Factory = GENERATORS[checkpoint.card["family"]]
+        named: Entry = GENERATORS[checkpoint.card["family"]]
         return named
     openers = {name: factory for name, factory in sorted(GENERATORS.items()) if factory.recognise}
     fitting: list[str] = [name for name, factory in openers.items() if factory.recognise(checkpoint.content)]
     if len(fitting) == 1:
-        found: Factory = openers[fitting[0]]
+        found: Entry = openers[fitting[0]]
         return found
     keys = checkpoint.card["keys"] or sorted(checkpoint.card.get("names", ()))
     top = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")

@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
 """Weights that come with assay: those of generators, and those of classifiers and judges."""
 
+RENAMED = {"most": "max_channels"}
+"""Names in the architecture of files written by the first release."""
+
 
 class Weights(NamedTuple):
     """tensors by name; architecture as written by the training; sha256 of the whole file."""
@@ -48,7 +51,8 @@ def read_weights(path: Path, family: str) -> Weights:
     architecture = json.loads(metadata.get("assay", "{}"))
     if architecture.get("family") != family:
         raise ValueError(f"{path} holds weights of {architecture.get('family')!r}, not of {family!r}")
-    return Weights(tensors, architecture, sha256_of(path))
+    renamed = {RENAMED.get(key, key): value for key, value in architecture.items()}
+    return Weights(tensors, renamed, sha256_of(path))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

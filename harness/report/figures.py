@@ -3,13 +3,13 @@
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from ..core.files import cache_folder, replace
+from ..core.files import cache_folder, digest, replace
 
 os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to the home
 from matplotlib.figure import Figure
@@ -53,6 +53,16 @@ def _sheet(strips: Sequence[Tensor], largest: int, gap: int) -> Image.Image:
                 picture = picture.resize((size, size), Image.Resampling.LANCZOS)
             canvas.paste(picture, (column * (size + gap), row * (size + gap)))
     return canvas
+
+
+def figure_path(folder: Path, kind: str, *words: object) -> Path:
+    """Where a picture lies in a results folder, by its kind and what it shows."""
+    return folder / "figures" / ("-".join([kind, *(slug(str(word)) for word in words)]) + ".png")
+
+
+def short(setting: Mapping[str, object]) -> str:
+    """Eight digits that stand for the values of a setting in the name of a picture."""
+    return digest([str(value) for value in setting.values()])[:8]
 
 
 def slug(text: str) -> str:

@@ -1,6 +1,7 @@
 """Records to a page: tables, then what each study has to say, in one self-contained HTML file."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,49 +9,62 @@ import pandas as pd
 from ..arrays.records import read_records
 from ..core.files import replace
 from ..core.protocols import Record
-from ..core.registry import TASKS
+from ..core.registry import STUDIES, Study
 from . import html
+from .blocks import Block, Found, Heading, Table, Text, printed
 from .tables import add_run, number_name, tables, write_tables
-from .typeset import with_interval
+from .typeset import compact, estimate
 
 FEW = 24
 """Scores that are still printed one by one."""
 
 
 def report(folder: Path) -> str:
-    """Write tables/, figures/ and report.html from the records of a run. Returns what is worth printing."""
+    """Write tables/, figures/, report.html and report.md from the records of a run. Returns what is worth printing."""
     records = read_records(folder)
     found = tables(records)
     write_tables(found, folder)
-    body, summary = [*_about(records)], [_printed(found)]
-    for name in sorted(TASKS):
-        if name in found:
-            blocks, words = TASKS[name].page(records, found, folder)
-            body += blocks
-            summary += words
-    if "leaderboard" in found:
-        body[1:1] = [html.heading("Leaderboard"), *_leaderboard(found["leaderboard"])]
-    if "metrics" in found:
-        body += [html.heading("Every cell"), _cells(found["metrics"])]
-    replace(folder / "report.html", html.page(f"assay: {folder.name}", body).encode())
+    named = Found({name: add_run(frame) for name, frame in found.items()}, records, folder)
+    blocks = [*_about(records), *_leaderboard(found), *_studies(named), *_cells(found)]
+    title = f"assay: {folder.name}"
+    body = [text for block in blocks if (text := block.html())]
+    replace(folder / "report.html", html.page(title, body).encode())
+    lines = [f"# {title}", *(text for block in blocks if (text := block.markdown()))]
+    replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
+    summary = [_printed(found), *printed(blocks)]
     return "\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"])
 
 
-def _about(records: Sequence[Record]) -> list[str]:
+def _about(records: Sequence[Record]) -> Iterator[Block]:
+    cells = [record.cell for record in records]
     failed = [record for record in records if record.status == "failed"]
-    numerics = ", ".join(f"{key} {value}" for key, value in sorted(records[0].numerics.items()))
-    generators = ", ".join(sorted({record.generator for record in records}))
-    datasets = ", ".join(sorted({record.dataset for record in records}))
-    n = ", ".join(f"{n:,}" for n in sorted({record.n for record in records}))
-    lines = [
-        html.paragraph(
-            f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed; "
-            f"{numerics}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
-        )
-    ]
+    generators, datasets = (
+        ", ".join(sorted(names)) for names in ({c.generator for c in cells}, {c.dataset for c in cells})
+    )
+    n = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in cells}))
+    numerics = Counter("; ".join(f"{key} {value}" for key, value in sorted(r.numerics.items())) for r in records)
+    computed = [text if len(numerics) == 1 else f"{count} records: {text}" for text, count in numerics.most_common()]
+    yield Text(
+        f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed. "
+        f"Computed with {'. '.join(computed)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
+    )
     for record in failed:
-        lines.append(html.paragraph(f"failed: {record.generator} {record.label}: {record.error}", "failed"))
-    return lines
+        yield Text(f"failed: {record.cell.generator} {record.cell.label}: {record.error}", "failed")
+
+
+def _studies(found: Found) -> Iterator[Block]:
+    """What each study has to say; tables of its own as they are where it has no page."""
+    for name in sorted(STUDIES):
+        study: Study = STUDIES[name]
+        filled = [table for table in study.tables if table in found.tables]
+        if study.page and filled:
+            yield from study.page(found)
+        elif filled:
+            yield Heading(name.replace("_", " "), 2)
+            for table in filled:
+                caption, text = compact(found.tables[table].drop(columns=["run"]))
+                yield Text(caption, "note")
+                yield Table(list(text.columns), text.values.tolist())
 
 
 def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -59,15 +73,18 @@ def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     names = {number_name(row): arrow[row.better] for _, row in board.iterrows()}
     cells: dict[str, dict[str, str]] = {}
     for _, row in add_run(board).iterrows():
-        ranked = with_interval(row) + (f" [{row['rank']}]" if row["rank"] else "")
+        ranked = estimate(row) + (f" [{row['rank']}]" if row["rank"] else "")
         cells.setdefault(row.run, {})[number_name(row)] = ranked
     rows = [[run, *(of.get(name, "-") for name in names)] for run, of in cells.items()]
     return ["generator", *(name + direction for name, direction in names.items())], rows
 
 
-def _leaderboard(board: pd.DataFrame) -> list[str]:
-    note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
-    return [html.table(*_pivot(board)), html.paragraph(note, "note")]
+def _leaderboard(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
+    if "leaderboard" in found:
+        yield Heading("Leaderboard", 2)
+        yield Table(*_pivot(found["leaderboard"]))
+        note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
+        yield Text(note, "note")
 
 
 def _printed(found: dict[str, pd.DataFrame]) -> str:
@@ -80,7 +97,7 @@ def _printed(found: dict[str, pd.DataFrame]) -> str:
         blocks.append(_aligned(columns, rows))
     scores = add_run(found["metrics"][found["metrics"].kind == "sample"]) if "metrics" in found else pd.DataFrame()
     if 0 < len(scores) <= FEW:
-        rows = [[number_name(row), row.run, with_interval(row)] for _, row in scores.iterrows()]
+        rows = [[number_name(row), row.run, estimate(row)] for _, row in scores.iterrows()]
         blocks.append(_aligned(["mean score", "generator", "value"], rows))
     return "\n".join(blocks)
 
@@ -91,19 +108,13 @@ def _aligned(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cells(metrics: pd.DataFrame) -> str:
+def _cells(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
+    if "metrics" not in found:
+        return
     columns = ["metric", "generator", "name", "value", "better", "n", "missing", "status"]
     rows = [
-        [
-            r.metric,
-            r.generator,
-            r["name"],
-            with_interval(r),
-            r.better,
-            f"{r.n:,}",
-            f"{r.missing:,}",
-            r.error or r.status,
-        ]
-        for _, r in metrics.iterrows()
+        [r.metric, r.generator, r["name"], estimate(r), r.better, f"{r.n:,}", f"{r.missing:,}", r.error or r.status]
+        for _, r in found["metrics"].iterrows()
     ]
-    return html.table(columns, rows)
+    yield Heading("Every cell", 2)
+    yield Table(columns, rows)

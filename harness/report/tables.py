@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..arrays.records import read_record
+from ..arrays.records import read_records, record_name
 from ..core.files import replace
 from ..core.protocols import Record
-from .typeset import NUMBERS, latex, markdown
+from .typeset import BESIDE, NUMBERS, latex, markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results"
+RESERVED = ("dataset", "generator", "seed", "samples", *BESIDE)
+"""Columns of every table of a study."""
+READABLE = 200
+"""Rows of a table up to which it is written for people too."""
 TOLERANCE = 0.01, 0.1
 """What another processor's rounding may change: a share of the number, or of the interval's half-width."""
 
@@ -20,19 +24,22 @@ def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     """`metrics`: every number of every cell; `leaderboard`: set metrics with ranks; and one for each kind of study."""
     cells = [record for record in records if record.kind != "study"]
     found = {"metrics": _frame(_cell_rows(cells)), "leaderboard": _leaderboard(cells)}
-    for name in sorted({record.metric for record in records if record.kind == "study"}):
-        found[name] = _frame(_study_rows([record for record in records if record.metric == name]))
+    for name in sorted({record.cell.metric for record in records if record.kind == "study"}):
+        found[name] = _frame(_study_rows([record for record in records if record.cell.metric == name]))
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
 def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
-    """<folder>/tables/<name>.csv, every digit in a row of its own; .md and .tex, as people read them."""
+    """<folder>/tables/<name>.csv, a row for every number; of at most READABLE rows also .md and .tex for people."""
     for name, frame in found.items():
         text = frame.map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value)).replace("nan", "")
         path = folder / "tables" / f"{name}.csv"
         replace(path, text.to_csv(index=False, lineterminator="\n").encode())
-        replace(path.with_suffix(".md"), markdown(frame).encode())
-        replace(path.with_suffix(".tex"), latex(frame).encode())
+        for suffix, typeset in ((".md", markdown), (".tex", latex)):
+            if len(frame) <= READABLE:
+                replace(path.with_suffix(suffix), typeset(frame).encode())
+            else:
+                path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def from_papers(experiment: str) -> pd.DataFrame:
@@ -42,6 +49,11 @@ def from_papers(experiment: str) -> pd.DataFrame:
     """
     files = [path for path in sorted((PUBLISHED / "papers").glob("*.csv")) if experiment.startswith(path.stem)]
     return pd.concat([_read(path) for path in files], ignore_index=True) if files else pd.DataFrame()
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder is one of the published results themselves."""
+    return folder.resolve().parent == PUBLISHED.resolve()
 
 
 def compare_with_published(folder: Path) -> str:
@@ -57,8 +69,9 @@ def compare_with_published(folder: Path) -> str:
         if not ours.is_file():
             lines.append(f"{path.name}: not in this run")
             continue
-        same = same and ours.read_bytes() == path.read_bytes()
-        lines += [f"{path.name}: {line}" for line in _differences(_read(ours), _read(path))]
+        here, there = _read(ours), _read(path)
+        same = same and _sorted(here, there) == _sorted(there, there)
+        lines += [f"{path.name}: {line}" for line in _differences(here, there)]
     if not lines:
         close = f"within {TOLERANCE[0]:.0%} or {TOLERANCE[1]:.0%} of the interval's half-width"
         how = "to the last digit" if same else close
@@ -71,16 +84,29 @@ def compare_with_published(folder: Path) -> str:
     return f"does NOT agree with the published tables in {published} ({len(lines)} differences):\n  {shown}{why}"
 
 
+def _sorted(table: pd.DataFrame, like: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The rows of a table in the order of their text, its columns as in another one."""
+    return sorted(table.reindex(columns=like.columns).itertuples(index=False, name=None))
+
+
 def _reading_otherwise(folder: Path, published: Path) -> int:
-    """How many records of a run have read something else than the published ones that answer the same."""
-    theirs = {path.name: read_record(path) for path in (published / "records").glob("*.json")}
-    ours = ((read_record(path), theirs.get(path.name)) for path in (folder / "records").glob("*.json"))
-    return sum(bool(here and there and here.inputs != there.inputs) for here, there in ours)
+    """How many records of a run have read something else than the published ones of the same cells."""
+    try:
+        theirs = {record_name(record.cell): record for record in read_records(published)}
+    except FileNotFoundError:
+        return 0
+    ours = ((record, theirs.get(record_name(record.cell))) for record in read_records(folder))
+    return sum(there is not None and _digests(here) != _digests(there) for here, there in ours)
+
+
+def _digests(record: Record) -> set[str]:
+    """What a record has read, whatever the inputs are called."""
+    return {value.split()[-1] for name, value in record.inputs.items() if not name.startswith("metric ")}
 
 
 def _differences(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:
     keys = [column for column in published.columns if column not in NUMBERS]
-    if list(ours.columns) != list(published.columns):
+    if set(ours.columns) != set(published.columns):
         yield f"columns are {', '.join(ours.columns)}, published {', '.join(published.columns)}"
         return
     merged = published.merge(ours, on=keys, how="outer", suffixes=("_published", "_here"), indicator=True)
@@ -114,32 +140,26 @@ def _frame(rows: Iterator[dict[str, object]]) -> pd.DataFrame:
 
 def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
     for record in records:
-        common = {**_about(record), "metric": record.label}
+        common = {**_about(record), "metric": record.cell.label}
         rest = {"kind": record.kind, "better": record.better, "status": record.status, "error": record.error or ""}
-        if not record.values:
-            yield {**common, "name": "", **_numbers(None), "n": record.n, "missing": 0, **rest}
-        for name, estimate in record.values.items():
+        if not record.rows:
+            yield {**common, "name": "", **_numbers(None), "n": record.cell.n, "missing": 0, **rest}
+        for (name,), estimate in record.rows:
             numbers = _numbers((estimate.value, *estimate.interval))
             yield {**common, "name": name, **numbers, "n": estimate.n, "missing": estimate.missing, **rest}
 
 
 def _study_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
     for record in records:
-        common = _about(record)
-        common |= {key: value for key, value in record.params.items() if key != "columns"}
-        columns = record.params["columns"].split(" ~ ")
+        common = {**_about(record), **record.cell.params}
         if record.status == "failed":
-            yield {
-                **common,
-                **dict.fromkeys(columns, f"failed: {record.error}"),
-                **_numbers(None),
-                "n": 0,
-                "missing": 0,
-            }
-        for key, estimate in record.values.items():
-            parts = dict(zip(columns, key.split(" ~ "), strict=True))
+            keys = dict.fromkeys(record.columns, f"failed: {record.error}")
+            yield {**common, **keys, **_numbers(None), "n": 0, "missing": 0}
+        for row in record.rows:
+            estimate = row.estimate
             numbers = _numbers((estimate.value, *estimate.interval))
-            yield {**common, **parts, **numbers, "n": estimate.n, "missing": estimate.missing}
+            named = dict(zip(record.columns, row.keys, strict=True))
+            yield {**common, **named, **numbers, "n": estimate.n, "missing": estimate.missing}
 
 
 def number_name(row: "pd.Series[str]") -> str:
@@ -176,7 +196,8 @@ def add_run(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about(record: Record) -> dict[str, object]:
-    return {"dataset": record.dataset, "generator": record.generator, "seed": record.seed, "samples": record.n}
+    cell = record.cell
+    return {"dataset": cell.dataset, "generator": cell.generator, "seed": cell.seed, "samples": cell.n}
 
 
 def _numbers(numbers: tuple[float, float, float] | None) -> dict[str, object]:

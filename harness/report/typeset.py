@@ -1,6 +1,7 @@
 """Tables as people read them, in Markdown and LaTeX: a number and its interval in one cell, what varies last across."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -19,14 +20,14 @@ def number(value: float) -> str:
     return "-" if value != value else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def told(value: float, low: float, high: float) -> str:
+def formatted(value: float, low: float, high: float) -> str:
     """0.71 (0.69 to 0.73)."""
     return number(value) + (f" ({number(low)} to {number(high)})" if low == low else "")
 
 
-def with_interval(row: "pd.Series[float]") -> str:
-    """The same of a row of a table."""
-    return told(row.value, row.low, row.high)
+def estimate(row: Any) -> str:
+    """The same of a row of a table, or of anything with value, low and high."""
+    return formatted(row.value, row.low, row.high)
 
 
 def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -47,7 +48,7 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         if rest and not text.duplicated(rest).any():
             needed.remove(column)
     across = list(table.columns)[list(table.columns).index("value") - 1]
-    cells = [told(*numbers) for numbers in table[NUMBERS].itertuples(index=False)]
+    cells = [formatted(*numbers) for numbers in table[NUMBERS].itertuples(index=False)]
     long = text[needed].assign(value=cells)
     down = [column for column in needed if column != across]
     if across not in needed or not down or long.duplicated(needed).any():
@@ -63,9 +64,14 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def markdown(table: pd.DataFrame) -> str:
     caption, text = compact(table)
-    rows = [list(text.columns), ["---"] * len(text.columns), *text.values.tolist()]
-    body = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    body = markdown_table(list(text.columns), text.values.tolist())
     return f"{caption}\n\n{body}" if caption else body
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text below names of columns."""
+    every = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in every)
 
 
 def latex(table: pd.DataFrame) -> str:

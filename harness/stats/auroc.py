@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.protocols import Estimate
-from .ranks import Z95
+from .intervals import Z95
 
 FEWEST = 2
 """Samples of each group that a stratum must have to take part: fewer have no variance."""

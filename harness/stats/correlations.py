@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..core.protocols import Estimate
-from .ranks import RankMoments, percentile_interval, rank_correlations, rank_moments
+from .intervals import percentile_interval
+from .ranks import RankMoments, rank_correlations, rank_moments
 
 FEWEST = 10
 """Samples below which a correlation is called undefined."""
@@ -30,8 +31,8 @@ class Correlations:
             rows = self.columns[score].isfinite()
             undefined = Estimate(math.nan, (math.nan, math.nan), int(rows.sum()), int((~rows).sum()))
             found[f"{score} ~ {other}"] = undefined
-        for alike in self._alike(scores):
-            rows = self.columns[alike[0]].isfinite()
+        for same_support in self._by_support(scores):
+            rows = self.columns[same_support[0]].isfinite()
             if rows.sum() < FEWEST:
                 continue
             names, moments = self._on(rows)
@@ -39,15 +40,15 @@ class Correlations:
                 continue
             present = [name for name in others if name in names]
             at = {name: position for position, name in enumerate(names)}
-            position = [[at[name] for name in part] for part in (alike, present, given)]
+            position = [[at[name] for name in part] for part in (same_support, present, given)]
             every = rank_correlations(moments, position[0], position[1], position[2], by_class)
             low, high = percentile_interval(every[1:])
-            for (i, score), (j, other) in itertools.product(enumerate(alike), enumerate(present)):
+            for (i, score), (j, other) in itertools.product(enumerate(same_support), enumerate(present)):
                 value, interval = float(every[0, i, j]), (float(low[i, j]), float(high[i, j]))
                 found[f"{score} ~ {other}"] = found[f"{score} ~ {other}"]._replace(value=value, interval=interval)
         return found
 
-    def _alike(self, scores: Sequence[str]) -> list[list[str]]:
+    def _by_support(self, scores: Sequence[str]) -> list[list[str]]:
         """Scores grouped by the samples they are defined on."""
         groups: dict[bytes, list[str]] = {}
         for name in scores:

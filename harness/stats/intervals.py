@@ -1,4 +1,4 @@
-"""95 % intervals in closed form: a mean of per-sample terms or of disjoint blocks, a proportion, a standard error."""
+"""95 % intervals: of a mean, a proportion, a standard error, random halves, and resamples."""
 
 import math
 
@@ -8,32 +8,33 @@ from torch import Tensor
 
 from ..core.protocols import Estimate
 
-NORMAL = 1.959963984540054
+Z95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
 
 def mean(terms: Tensor) -> Estimate:
     """Mean of independent terms [N] (one a sample, or one a disjoint block) with Student's t interval.
 
-    NaN terms have no value: they are left out and counted in `missing`. ValueError with fewer than two values.
+    Terms that are not finite have no value: they are left out and counted in `missing`. Fewer than two values have no
+    interval, none has no mean: NaN.
     """
     terms = terms.double()
-    values = terms[~torch.isnan(terms)]
-    n = len(values)
+    values = terms[terms.isfinite()]
+    n, missing = len(values), len(terms) - len(values)
     if n < 2:
-        raise ValueError(f"{n} of {len(terms)} terms have a value; an interval needs at least 2")
+        return Estimate(float(values.mean()) if n else math.nan, (math.nan, math.nan), n, missing)
     value = float(values.mean())
     half = float(stdtrit(n - 1, 0.975)) * float(values.std()) / math.sqrt(n)
-    return Estimate(value, (value - half, value + half), n, len(terms) - n)
+    return Estimate(value, (value - half, value + half), n, missing)
 
 
 def proportion(hits: Tensor) -> Estimate:
     """Share of true values among hits [N] with Wilson's score interval (Wilson 1927), which stays inside [0, 1]."""
     n = hits.numel()
     p = int(hits.sum()) / n
-    z2 = NORMAL**2
+    z2 = Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return Estimate(p, (max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))), n)
 
 
@@ -54,4 +55,10 @@ def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
 
 def normal(value: float, standard_error: float, n: int) -> Estimate:
     """value plus and minus 1.96 standard errors."""
-    return Estimate(value, (value - NORMAL * standard_error, value + NORMAL * standard_error), n)
+    return Estimate(value, (value - Z95 * standard_error, value + Z95 * standard_error), n)
+
+
+def percentile_interval(resampled: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """Percentile interval over the first axis."""
+    tail = (1 - level) / 2
+    return torch.quantile(resampled, tail, dim=0), torch.quantile(resampled, 1 - tail, dim=0)

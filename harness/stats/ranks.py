@@ -1,26 +1,11 @@
-"""Intervals and rank correlations; every draw comes from a seed."""
+"""Rank correlations, raw and partial, with bootstrap resamples; every draw comes from a seed."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from ..core.protocols import Estimate
-
-Z95 = 1.959963984540054
-
-
-def mean_with_interval(scores: Tensor) -> Estimate:
-    """Mean of the finite scores [N] and its 95 % interval by the central limit theorem; NaN scores count as missing."""
-    present = scores.double()[scores.isfinite()]
-    n, missing = len(present), len(scores) - len(present)
-    if n < 2:
-        return Estimate(float(present.mean()) if n else math.nan, (math.nan, math.nan), n, missing)
-    mean, half = float(present.mean()), Z95 * float(present.std()) / math.sqrt(n)
-    return Estimate(mean, (mean - half, mean + half), n, missing)
 
 
 class Ranking(NamedTuple):
@@ -110,9 +95,3 @@ def rank_correlations(
     spread = torch.where(spread > 1e-9 * moments.second.diagonal(dim1=1, dim2=2)[:, asked], spread, torch.nan)
     n = len(rows)
     return left[:, :n, n:] / (spread[:, :n, None] * spread[:, None, n:]).sqrt()
-
-
-def percentile_interval(resampled: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
-    """Percentile interval over the first axis."""
-    tail = (1 - level) / 2
-    return torch.quantile(resampled, tail, dim=0), torch.quantile(resampled, 1 - tail, dim=0)

@@ -4,9 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EXTREMES = ("top", "middle", "bottom")
 
-def split(scores: Tensor, size: int, seed: int) -> dict[str, Tensor]:
-    """Positions of the groups, the most extreme first; middle from the median outwards. Ties keep their order."""
+
+def extremes(scores: Tensor, size: int, seed: int) -> dict[str, Tensor]:
+    """Positions of EXTREMES, the most extreme first (middle from the median outwards), and of a random group.
+
+    Ties keep their order. Samples without a score are in the random group alone.
+    """
     defined = scores.isfinite().nonzero().flatten()
     order = defined[torch.argsort(scores[defined], descending=True, stable=True)]
     size = min(size, len(order) // 3)

@@ -12,8 +12,8 @@ from ...metrics.frechet import frechet_distance
 from ...metrics.kernels.balls import neighbour_pass
 from ..core.protocols import Cell, Estimate
 from ..core.registry import METRICS
-from ..run import Study
-from ..stats.ranks import percentile_interval
+from ..run import Run
+from ..stats.intervals import percentile_interval
 
 
 class Judged(NamedTuple):
@@ -63,8 +63,8 @@ def bootstrapped(values: Tensor, n: int) -> Estimate:
     return Estimate(float(values[0]), (float(low), float(high)), n)
 
 
-def scores_of(study: Study, cell: Cell, latents: Tensor, space: str) -> Tensor:
+def scores_of(run: Run, cell: Cell, latents: Tensor, space: str) -> Tensor:
     """Scores [N] float64 of a sample metric for the samples of these latents, stored 8 bits deep."""
-    inputs = study.inputs(cell, lambda through: study.views.seen(latents, space, through))
+    inputs = run.inputs(cell, lambda wanted: run.views.seen(latents, space, wanted))
     scores: Tensor = METRICS[cell.metric].function(**inputs, **cell.params)
     return scores.double().cpu()

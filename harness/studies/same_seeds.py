@@ -13,40 +13,40 @@ from ..core.progress import track
 from ..core.protocols import Cell, Estimate, View
 from ..core.registry import METRICS
 from ..evaluate import estimates
-from ..run import Study, label
+from ..run import Run, label
 from ..stats.intervals import half_samples
 
 
 @dataclass
 class SameSeeds:
-    """Every metric of `study.sets` in every space; what was found is kept while this is.
+    """Every metric of `run.set_metrics` in every space; what was found is kept while this is.
 
     count: samples of each generator. halves: random halves of them and of the reals that tell how sure a difference is.
     """
 
-    study: Study
+    run: Run
     spaces: Sequence[str]
     count: int
     halves: int
-    _judged: dict[str, Mapping[str, tuple[Estimate, Tensor]]] = field(default_factory=dict)
+    _judged: dict[str, Mapping[tuple[str, str], tuple[Estimate, Tensor]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 4 <= self.count <= self.study.n or self.halves < 2:
+        if not 4 <= self.count <= self.run.n or self.halves < 2:
             raise ValueError(
-                f"count={self.count} must be 4 or more, and at most n={self.study.n}; halves={self.halves} 2 or more"
+                f"count={self.count} must be 4 or more, and at most n={self.run.n}; halves={self.halves} 2 or more"
             )
-        self.spaces = [self.study.views.features if space == "features" else space for space in self.spaces]
+        self.spaces = [self.run.views.features if space == "features" else space for space in self.spaces]
 
     @property
     def cells(self) -> list[Cell]:
-        entries = [{"metric": entry} if isinstance(entry, str) else dict(entry) for entry in self.study.sets]
-        return self.study.cells([{**entry, "through": space} for space in self.spaces for entry in entries])
+        entries = [{"metric": entry} if isinstance(entry, str) else dict(entry) for entry in self.run.set_metrics]
+        return self.run.cells([{**entry, "space": space} for space in self.spaces for entry in entries])
 
-    def values(self, views: Views) -> dict[str, Estimate]:
-        """Of one generator, by "metric ~ space", each with its own interval."""
+    def values(self, views: Views) -> dict[tuple[str, str], Estimate]:
+        """Of one generator, by metric and space, each with its own interval."""
         return {key: estimate for key, (estimate, _) in self._of(views).items()}
 
-    def differences(self, views: Views, others: Views) -> dict[str, Estimate]:
+    def differences(self, views: Views, others: Views) -> dict[tuple[str, str], Estimate]:
         """Values of one generator less those of another, with intervals for new samples and reals."""
         these, those = self._of(views), self._of(others)
         return {
@@ -54,7 +54,7 @@ class SameSeeds:
             for key, (estimate, halves) in these.items()
         }
 
-    def _of(self, views: Views) -> Mapping[str, tuple[Estimate, Tensor]]:
+    def _of(self, views: Views) -> Mapping[tuple[str, str], tuple[Estimate, Tensor]]:
         """Estimates, and values [halves] of random halves: the same halves for every generator."""
         name = views.generator.fingerprint
         if name not in self._judged:
@@ -69,23 +69,25 @@ class SameSeeds:
             }
         return self._judged[name]
 
-    def _evaluate(self, views: Views, half: int | None) -> dict[str, Estimate]:
+    def _evaluate(self, views: Views, half: int | None) -> dict[tuple[str, str], Estimate]:
         """Every metric, of everything or of a random half of it."""
-        found: dict[str, Estimate] = {}
+        found: dict[tuple[str, str], Estimate] = {}
         tensors: dict[View, Tensor] = {}
         for cell in self.cells:
             for view in cell.views.values():
                 if view not in tensors:
-                    rows = views.tensor(view, self.study.seed, self.count)
-                    tensors[view] = rows if half is None else rows[self._half(view.of, len(rows), half).to(rows.device)]
+                    rows = views.tensor(view, self.run.seed, self.count)
+                    if half is not None:
+                        rows = rows[self._half(view.source, len(rows), half).to(rows.device)]
+                    tensors[view] = rows
             metric = METRICS[cell.metric]
             result = metric.function(**{role: tensors[view] for role, view in cell.views.items()}, **cell.params)
-            space = next(view.through for view in cell.views.values() if view.of == "fake")
+            space = next(view.space for view in cell.views.values() if view.source == "fake")
             for key, estimate in estimates(cell.metric, result, self.count).items():
-                found[f"{label(key, metric.options, cell.params)} ~ {space}"] = estimate
+                found[label(key, metric.options, cell.params), space] = estimate
         return found
 
     def _half(self, of: str, count: int, half: int) -> Tensor:
         """Positions of half of `count` samples; of all views of the same samples the same."""
-        dice = np.random.default_rng([self.study.seed, half, int(digest(of, count)[:12], 16)])
-        return torch.from_numpy(np.sort(dice.permutation(count)[: count // 2]))
+        rng = np.random.default_rng([self.run.seed, half, int(digest(of, count)[:12], 16)])
+        return torch.from_numpy(np.sort(rng.permutation(count)[: count // 2]))

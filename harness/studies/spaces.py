@@ -1,11 +1,11 @@
 """Which latent space a task takes: the one asked for, or by default the one that fits its question."""
 
-from ..run import Study
+from ..run import Run
 
 
-def chosen_space(study: Study, space: str, auto: str) -> str:
+def chosen_space(run: Run, space: str, auto: str) -> str:
     """`space`, or `auto` where it is "auto". Raises ValueError for one that the generator does not have."""
-    spaces = study.views.generator.spaces
+    spaces = run.views.generator.spaces
     if space == "auto":
         return auto
     if space not in spaces:
@@ -13,7 +13,7 @@ def chosen_space(study: Study, space: str, auto: str) -> str:
     return space
 
 
-def prior_space(study: Study) -> str:
+def prior_space(run: Run) -> str:
     """The space that sampling starts from: the noise of a diffusion model, else the first space."""
-    spaces = study.views.generator.spaces
+    spaces = run.views.generator.spaces
     return "x_T" if "x_T" in spaces else spaces[0]

@@ -151,7 +151,7 @@ def resnet12(dataset: str, path: str = "zoo") -> Extractor:
 
 
 class ClassifierTraining:
-    """Cross-entropy with Adam; the rate falls to 0 along a cosine; images shifted by up to 1 pixel in 14.
+    """Cross-entropy with Adam; the learning rate falls to 0 along a cosine; images shifted by up to 1 pixel in 14.
 
     sketch: weight of a second task, to tell the image from the features, linearly, on SKETCH points an axis; its error
     is the share of the variance that is left. What the labels do not tell then stays in the features.
@@ -159,7 +159,7 @@ class ClassifierTraining:
     """
 
     def __init__(
-        self, family: str, data: Dataset, epochs: int, batch: int, rate: float, seed: int, sketch: float = 0.0,
+        self, family: str, data: Dataset, epochs: int, batch: int, lr: float, seed: int, sketch: float = 0.0,
         **shape: int,
     ):  # fmt: skip
         sample = data.take("train", 0, 1)
@@ -183,7 +183,7 @@ class ClassifierTraining:
             self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.sketch, self.draw = sketch, nn.Linear(FEATURES, channels * SKETCH ** (sample.images.ndim - 2))
         learned = [*self.network.parameters(), *(self.draw.parameters() if sketch else ())]
-        self.optimiser = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-3)
+        self.optimiser = torch.optim.AdamW(learned, lr=lr, weight_decay=1e-3)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, epochs)
         self.epochs, self.batch, self.shift = epochs, batch, size // 14
 
@@ -233,21 +233,21 @@ class ClassifierTraining:
 
 @trainer("classifier")
 def train_classifier(
-    data: Dataset, seed: int, epochs: int = 12, batch: int = 128, rate: float = 1e-3, sketch: float = 0.0
+    data: Dataset, seed: int, epochs: int = 12, batch: int = 128, lr: float = 1e-3, sketch: float = 0.0
 ) -> ClassifierTraining:
     """Train the feature network on the labels of a data set; sketch: weight of telling the image coarsely as well."""
-    return ClassifierTraining("classifier", data, epochs, batch, rate, seed, sketch)
+    return ClassifierTraining("classifier", data, epochs, batch, lr, seed, sketch)
 
 
 @trainer("judge")
-def train_judge(data: Dataset, seed: int, epochs: int = 12, batch: int = 128, rate: float = 2e-3) -> ClassifierTraining:
+def train_judge(data: Dataset, seed: int, epochs: int = 12, batch: int = 128, lr: float = 2e-3) -> ClassifierTraining:
     """Train the independent judge on the labels of a data set; it never shares a seed with the classifier."""
-    return ClassifierTraining("judge", data, epochs, batch, rate, seed + 1000)
+    return ClassifierTraining("judge", data, epochs, batch, lr, seed + 1000)
 
 
 @trainer("resnet12")
 def train_resnet12(
-    data: Dataset, seed: int, epochs: int = 4, batch: int = 128, rate: float = 2e-3, width: int = 16
+    data: Dataset, seed: int, epochs: int = 4, batch: int = 128, lr: float = 2e-3, width: int = 16
 ) -> ClassifierTraining:
     """Train ResNet-12 on the labels of a data set. Published ones have width 64 and see images of 80 pixels."""
-    return ClassifierTraining("resnet12", data, epochs, batch, rate, seed, width=width)
+    return ClassifierTraining("resnet12", data, epochs, batch, lr, seed, width=width)

@@ -1,4 +1,4 @@
-"""Shaded pictures of a shape from all round it, seen through an extractor of images."""
+"""Shaded pictures of a shape from all round it, seen extractor an extractor of images."""
 
 import torch
 from torch import Tensor
@@ -24,11 +24,11 @@ class Shaded:
 
 
 @extractor
-def shaded(dataset: str, through: str = "pixels", size: int = 64) -> Extractor:
-    """Features of 20 shaded views, from the corners of a dodecahedron; `through` is an extractor of images.
+def shaded(dataset: str, extractor: str = "pixels", size: int = 64) -> Extractor:
+    """Features of 20 shaded views, from the corners of a dodecahedron; `extractor` is an extractor of images.
 
     size: pixels of a picture (299 for Inception in the code of arXiv:2206.12055).
     """
     if size < 1:
         raise ValueError(f"extractor.shaded.size={size} must be at least 1")
-    return Shaded(EXTRACTORS[through].function(dataset), through, size)
+    return Shaded(EXTRACTORS[extractor].function(dataset), extractor, size)

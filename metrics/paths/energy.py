@@ -118,7 +118,7 @@ def optimise_path(
     power: int = 1,
     levels: int = 5,
     iterations: int = 50,
-    rate: float = 0.01,
+    lr: float = 0.01,
     radius: float | None = None,
     middle: Tensor | None = None,
     chunk: int = 64,
@@ -126,8 +126,8 @@ def optimise_path(
 ) -> OptimisedPath:
     """Paths of least energy between pairs of latents start and end [P, ...], all pairs at once; P independent problems.
 
-    As the paper: 2 segments at first, `iterations` steps of Adam (its defaults, rate 0.01) on the vertices between the
-    fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices where it says
+    As the paper: 2 segments at first, `iterations` steps of Adam (its defaults, learning rate 0.01) on the vertices
+    between the fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices where it says
     nothing: a new vertex is the mean of its neighbours, Adam starts afresh at every level.
 
     radius:  where latents are normalised, the sphere that vertices are put back on after every step; the ends must lie
@@ -138,7 +138,7 @@ def optimise_path(
     advance: called with 1 after every step.
 
     Beside `chunk` images with their gradients, the points of the 2P ends are kept. Adam divides each component of the
-    gradient by its size: vertices that are already right first move by about `rate` and come back, and components of
+    gradient by its size: vertices that are already right first move by about `lr` and come back, and components of
     the latent that hardly change the image wander.
     Raises ValueError for bad ends, a power other than 1 or 2, options below 1, or energies that are not finite.
     """
@@ -146,7 +146,7 @@ def optimise_path(
     if radius is not None:
         _require_on_sphere(start, end, radius)
     _require_power(power)
-    _require_positive(levels=levels, iterations=iterations, chunk=chunk, rate=rate)
+    _require_positive(levels=levels, iterations=iterations, chunk=chunk, lr=lr)
     ends, embed = torch.stack([start, end], 1).detach(), _Seen(decode, distance)
     fixed = embed.of_ends(ends, chunk)
     path, energies = ends, []
@@ -155,7 +155,7 @@ def optimise_path(
         if level == 0 and middle is not None:
             path = torch.cat([ends[:, :1], onto_sphere(middle[:, None].to(path), radius), ends[:, 1:]], 1)
         free = path[:, 1:-1].clone()
-        adam = torch.optim.Adam([free], lr=rate)
+        adam = torch.optim.Adam([free], lr=lr)
         for _ in range(iterations):
             value, free.grad = energy_and_gradient(embed, free, fixed, power, chunk, radius)
             energies.append(value)
@@ -165,7 +165,7 @@ def optimise_path(
         path = torch.cat([ends[:, :1], free, ends[:, 1:]], 1)
     value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
     energy_history = torch.stack([*energies, value], 1)
-    _refuse(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower rate")
+    _refuse(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower lr")
     return OptimisedPath(path, energy_history, gradient.flatten(1).norm(dim=1), embed.calls)
 
 
@@ -176,7 +176,7 @@ def refine_path(
     *,
     power: int = 1,
     iterations: int = 50,
-    rate: float = 0.001,
+    lr: float = 0.001,
     radius: float | None = None,
     chunk: int = 64,
     advance: Callable[[int], None] = lambda steps: None,
@@ -185,7 +185,7 @@ def refine_path(
 
     Of the given path and those after each of `iterations` steps of Adam, each pair keeps the one of least energy: no
     path gets worse. `energy` [P, iterations + 1] is that of the best so far. Adam's first steps move every component
-    of the latent by `rate`, however small its gradient: near an optimum, a rate that found the path throws it off.
+    of the latent by `lr`, however small its gradient: near an optimum, a rate that found the path throws it off.
 
     Options and errors as in `optimise_path`, whose ends are those of `path`; ValueError for fewer than 3 vertices.
     """
@@ -196,13 +196,13 @@ def refine_path(
     if radius is not None:
         _require_on_sphere(ends[:, 0], ends[:, 1], radius)
     _require_power(power)
-    _require_positive(iterations=iterations, chunk=chunk, rate=rate)
+    _require_positive(iterations=iterations, chunk=chunk, lr=lr)
     fixed = embed.of_ends(ends, chunk)
     free = path[:, 1:-1].detach().clone()
     least, slope = energy_and_gradient(embed, free, fixed, power, chunk, radius)
     _refuse(~least.isfinite(), "has an energy that is not finite")
     best, energies, gradient = free.clone(), [least], slope
-    adam = torch.optim.Adam([free], lr=rate)
+    adam = torch.optim.Adam([free], lr=lr)
     for _ in range(iterations):
         free.grad = gradient
         adam.step()

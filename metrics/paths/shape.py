@@ -35,7 +35,7 @@ def turning(points: Tensor) -> Tensor:
     return angles.sum(-1)
 
 
-def departure(points: Tensor) -> Tensor:
+def max_end_distance(points: Tensor) -> Tensor:
     """max_i min(|e_i - e_0|, |e_i - e_n|) / |e_n - e_0|: how far a path goes from both ends; 1/2 on a straight one.
 
     A measure of what stands at neither end, "hallucination" in the paper, which has no number for it.

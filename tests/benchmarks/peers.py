@@ -150,7 +150,7 @@ def frechet_sqrtm(n: int, d: int) -> Work:
     return work
 
 
-TASKS: dict[str, Callable[..., Work]] = {
+STUDIES: dict[str, Callable[..., Work]] = {
     name: task
     for name, task in globals().items()
     if name.partition("_")[0] in ("density", "neighbours", "frechet") and callable(task)
@@ -194,8 +194,8 @@ def peak_mib(*, reset: bool = False) -> float:
 def measure(task: str, sizes: list[int]) -> dict[str, Any]:
     """One task in this process: seconds, memory above the inputs, values."""
     # A tiny run first: what a process loads and sets up once is nobody's speed or memory.
-    TASKS[task](*(min(size, 300) for size in sizes[:-1]), min(sizes[-1], 64))()
-    work = TASKS[task](*sizes)
+    STUDIES[task](*(min(size, 300) for size in sizes[:-1]), min(sizes[-1], 64))()
+    work = STUDIES[task](*sizes)
     rates = [product_rate()]
     memory = peak_mib(reset=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -335,7 +335,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["peers", "growth"], help="one half of the work")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each comparison; the fastest counts")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=STUDIES, help=argparse.SUPPRESS)
     parser.add_argument("--sizes", type=int, nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.task:

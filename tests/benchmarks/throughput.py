@@ -79,7 +79,7 @@ def extractor(name: str, side: int, **options: Any) -> Made:
     return lambda n: made(torch.rand(n, channels, side, side))
 
 
-TASKS: dict[str, tuple[Callable[[], Made], int]] = {
+STUDIES: dict[str, tuple[Callable[[], Made], int]] = {
     "generator vae (zoo), 28 px": (lambda: registered("vae"), 1000),
     "generator stylegan2 (zoo), 28 px": (lambda: registered("stylegan2"), 500),
     "generator latent_diffusion (zoo), 28 px, 50 steps": (lambda: registered("latent_diffusion"), 500),
@@ -100,7 +100,7 @@ TASKS: dict[str, tuple[Callable[[], Made], int]] = {
 def measure(task: str) -> dict[str, float]:
     """Runs in a process of its own."""
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    build, count = TASKS[task]
+    build, count = STUDIES[task]
     with torch.no_grad():
         made = build()
         made(min(count, 2))
@@ -126,14 +126,14 @@ def main() -> None:
         print(json.dumps(measure(chosen.measure)))
         return
     rows = []
-    for task in filter(lambda name: chosen.only in name, TASKS):
+    for task in filter(lambda name: chosen.only in name, STUDIES):
         command = [sys.executable, __file__, "--measure", task]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
         lines = done.stderr.strip().splitlines()
         found = (
             json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": lines[-1] if lines else ""}
         )
-        rows.append({"what": task, "at_once": TASKS[task][1], **found})
+        rows.append({"what": task, "at_once": STUDIES[task][1], **found})
         print(rows[-1], flush=True)
     frame = pd.DataFrame(rows).round(2).astype(object).fillna("")
     chosen.out.mkdir(parents=True, exist_ok=True)

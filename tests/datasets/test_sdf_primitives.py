@@ -126,7 +126,7 @@ def test_styles_are_as_frequent_as_they_say() -> None:
     for category, styles in STYLES.items():
         assert sum(styles.values()) == pytest.approx(1)
         index = list(CATEGORIES).index(category)
-        drawn = [CATEGORIES[category](sdf_shapes.Dice(4 * i + index))[0] for i in range(400)]
+        drawn = [CATEGORIES[category](sdf_shapes.Draws(4 * i + index))[0] for i in range(400)]
         for style, share in styles.items():
             assert abs(drawn.count(style) / 400 - share) < 4 * math.sqrt(share * (1 - share) / 400), style
         assert make_shape(index).typicality == styles[make_shape(index).style]

@@ -72,11 +72,11 @@ def test_the_divergence_is_that_of_torch_distributions() -> None:
 
 def test_the_repaired_variant_has_codes_and_a_collapse_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     x, a = ring()
-    found = opened(rate=1e-2).learn(x, a, 0).assess(x, a)
+    found = opened(lr=1e-2).learn(x, a, 0).assess(x, a)
     assert found["used dimensions"] == 2, "as many as the sheet has"
     assert found["error"] < 0.2 * found["error of any code"]
     assert capsys.readouterr().err == ""
-    collapsed = opened(rate=1e-2, variant="published", beta=5.0).learn(x, a, 0).assess(x, a)
+    collapsed = opened(lr=1e-2, variant="published", beta=5.0).learn(x, a, 0).assess(x, a)
     assert collapsed["used dimensions"] == 0
     assert collapsed["KL a dimension"] < 0.01
     assert collapsed["error"] == pytest.approx(collapsed["error of any code"], rel=0.02)

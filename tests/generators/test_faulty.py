@@ -6,9 +6,9 @@ import torch
 from assay.datasets.parts.sdf_shapes import CATEGORIES, STATES, STYLES, make_shape
 from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
 from assay.generators import faulty as module
-from assay.generators.faulty import Faulty, Spoiled, faulty
+from assay.generators.faulty import Corrupted, Faulty, faulty
 from assay.generators.held_out import FIRST, Encoded, held_out
-from assay.harness.core.protocols import Encoder, Known, Samples
+from assay.harness.core.protocols import Encoder, HasGroundTruth, Samples
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
 
 discover()
@@ -72,7 +72,7 @@ def test_samples_and_codes_are_those_of_fresh_shapes(shapes: Faulty) -> None:
     assert torch.equal(shapes.decode(codes, "z"), expected)
     assert torch.equal(shapes.latents([3], "z"), codes[3:4])
     assert isinstance(shapes, Encoder)
-    assert isinstance(shapes, Known)
+    assert isinstance(shapes, HasGroundTruth)
     usual = sdf_primitives(resolution=8)
     held = {volume.numpy().tobytes() for volume in usual.take("test", 0, 200).images}
     assert not held & {volume.numpy().tobytes() for volume in (expected * 255).round().byte()}
@@ -83,7 +83,7 @@ def test_samples_and_codes_are_those_of_fresh_shapes(shapes: Faulty) -> None:
 def test_about_half_are_broken_and_the_faults_are_alike() -> None:
     """Of 1,200, 600 broken within 87 (5 standard errors), 150 of each kind within 58: false alarm below 1e-5."""
     data = sdf_primitives(test=2000, resolution=8, broken=0.5)
-    assert isinstance(data, Known)
+    assert isinstance(data, HasGroundTruth)
     counts = torch.bincount(data.truth(range(1200)).state, minlength=len(STATES))
     assert abs(int(counts[0]) - 600) < 87
     assert (counts[1:] - 150).abs().max() < 58
@@ -101,14 +101,14 @@ def test_spoiled_images_are_what_they_are_said_to_be() -> None:
     images = made.decode(made.latents(range(400)))
     before = whole.decode(whole.latents(range(400), "sample"), "sample")
     truth = made.truth(range(400))
-    assert made.states == Spoiled.states
+    assert made.states == Corrupted.states
     assert truth.typicality.isnan().all()
     labels = DATASETS["fashion_mnist"].function().take("test", 0, 400).labels
     assert torch.equal(truth.kind, labels)
     changed = (images - before).flatten(1)
     assert torch.equal(changed.abs().amax(1) > 0, truth.state > 0)
     by_state = {name: changed[truth.state == i] for i, name in enumerate(made.states)}
-    # Of 400, 300 within 44 are spoiled and 100 of a kind within 44: five standard errors.
+    # Of 400, 300 within 44 are corrupted and 100 of a kind within 44: five standard errors.
     assert all(abs(len(by_state[name]) - 100) < 44 for name in made.states)
     inner = before[truth.state == made.states.index("noisy")].flatten(1)
     free = (inner > 0.4) & (inner < 0.6)  # clamped at neither end in 9 of 10 cases
@@ -121,10 +121,10 @@ def test_spoiled_images_are_what_they_are_said_to_be() -> None:
 
 
 def test_spoiled_images_depend_on_their_own_number() -> None:
-    data = Spoiled(DATASETS["digits"].function(), 0.9)
+    data = Corrupted(DATASETS["digits"].function(), 0.9)
     whole = data.take("test", 0, 40).images
     assert torch.equal(torch.cat([data.take("test", i, i + 1).images for i in range(40)]), whole)
-    assert (Spoiled(DATASETS["digits"].function(), 0.0).take("test", 0, 40).images == _plain(0, 40).images).all()
+    assert (Corrupted(DATASETS["digits"].function(), 0.0).take("test", 0, 40).images == _plain(0, 40).images).all()
 
 
 def _plain(start: int, stop: int) -> Samples:

@@ -143,7 +143,7 @@ def test_training_learns_two_clusters(data: Small) -> None:
     """Codes at (2, 2, …) and (-2, -2, …) with deviation 0.2: after 400 steps 97 % of samples lie near one of the two, a
     third or more near each, with the deviation right within a factor of 2.
     """
-    training = train_latent_diffusion(data, 0, str(VAE), 32, 2, epochs=1, batch=256, rate=3e-3, ema=0.98)
+    training = train_latent_diffusion(data, 0, str(VAE), 32, 2, epochs=1, batch=256, lr=3e-3, ema=0.98)
     steps, half, dimensions = 400, 200 * 256, training.codes.shape[1]
     training.codes = torch.cat([torch.full((half, dimensions), c) for c in (2.0, -2.0)])
     training.deviation = torch.full((2 * half, dimensions), 0.2)

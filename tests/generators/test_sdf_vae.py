@@ -64,7 +64,7 @@ def learned(path: Path, data: Any, **options: Any) -> str:
 
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> SDFVAE:
-    options = {"latent_dim": 2, "epochs": 16, "batch": 8, "points": 256, "rate": 4e-3}
+    options = {"latent_dim": 2, "epochs": 16, "batch": 8, "points": 256, "lr": 4e-3}
     made = sdf_vae("balls", learned(tmp_path_factory.mktemp("balls"), Balls(96), **options))
     assert isinstance(made, SDFVAE)
     return made

@@ -16,7 +16,7 @@ import pytest
 
 from assay.harness import cli
 from assay.harness.cli import main
-from assay.harness.core.registry import PLUGINS, TASKS, discover
+from assay.harness.core.registry import PLUGINS, STUDIES, discover
 
 ASSAY = Path(sys.executable).with_name("assay")
 discover()
@@ -59,8 +59,8 @@ SMALLER = {
         f"pseudo_density_{name}": (
             "generator=vae",
             "features=classifier",
-            "through=pixels",
-            "task.tradeoff.through=pixels",
+            "space=pixels",
+            "task.tradeoff.space=pixels",
             *(f"task.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
         )
         for name in ("stylegan3", "adm")
@@ -107,10 +107,10 @@ class Shell:
             "ASSAY_STORE": str(folder / "store"), "ASSAY_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"
         }  # fmt: skip
         (folder / "plugin.py").write_text(PLUGIN)
-        dice, classes = np.random.default_rng(0), np.arange(10)
+        rng, classes = np.random.default_rng(0), np.arange(10)
         np.savez(
-            folder / "features.npz", features=dice.random((250, 6)), labels=np.arange(250) % 10,
-            split=np.where(classes < 5, "base", "novel"), semantics=dice.random((10, 3)),
+            folder / "features.npz", features=rng.random((250, 6)), labels=np.arange(250) % 10,
+            split=np.where(classes < 5, "base", "novel"), semantics=rng.random((10, 3)),
         )  # fmt: skip
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -171,7 +171,7 @@ WRONG_NAMES: dict[str, tuple[tuple[str, ...], str]] = {
 WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "metric": WRONG_NAMES["metric"],
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
-    "pinned": (("run", "metric=fid", "through=pixels", *TINY), "fid is defined through inception alone"),
+    "pinned": (("run", "metric=fid", "space=pixels", *TINY), "fid is defined through inception alone"),
     "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
     "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
 }
@@ -258,7 +258,7 @@ def test_only_the_deleted_and_the_damaged_entry_are_made_again(assay: Shell, cel
     entries = sorted((assay.folder / "store").rglob("*.npy"))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in entries}
     lost, damaged = (
-        next(path for path in entries if f'"through": "{through}"' in path.with_suffix(".json").read_text())
+        next(path for path in entries if f'"space": "{through}"' in path.with_suffix(".json").read_text())
         for through in ("classifier", "latent:z")
     )
     results = assay.files("cells/run")
@@ -313,9 +313,9 @@ def study(assay: Shell) -> Finished:
     return assay(*STUDY, "out=study")
 
 
-def test_a_study_writes_its_tables_pictures_and_page(assay: Shell, study: Finished) -> None:
-    assert study.returncode == 0, study.stderr
-    assert "held fixed" in study.stdout
+def test_a_study_writes_its_tables_pictures_and_page(assay: Shell, run: Finished) -> None:
+    assert run.returncode == 0, run.stderr
+    assert "held fixed" in run.stdout
     files = assay.files("study/run")
     assert {f"tables/{name}.csv" for name in ("correlate", "agreement", "groups", "metrics")} <= set(files)
     pictures = [content for name, content in files.items() if name.startswith("figures/")]
@@ -333,7 +333,7 @@ def records_in(folder: Path) -> int:
 
 
 def interrupt(assay: Shell, out: str, at: int, how: signal.Signals) -> Finished:
-    """Start the study and send a signal once so many records are written."""
+    """Start the run and send a signal once so many records are written."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child started with it ignored ignores it too
     try:
         process = assay.start(*STUDY, f"out={out}", f"store={out}-store")
@@ -355,7 +355,7 @@ replace(Path(sys.argv[1]), b"half")
 """
 
 
-def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, study: Finished) -> None:
+def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, run: Finished) -> None:
     for at in np.random.default_rng(0).integers(0, 17, size=3):
         assert interrupt(assay, "killed", int(at), signal.SIGKILL).returncode == -signal.SIGKILL
     record = next(name for name in assay.files("study/run") if name.startswith("records/groups"))
@@ -367,7 +367,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, study: Finished)
     assert differing(assay.files("killed/run"), assay.files("study/run")) == []
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(assay: Shell, study: Finished) -> None:
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(assay: Shell, run: Finished) -> None:
     stopped = interrupt(assay, "stopped", 4, signal.SIGINT)
     assert stopped.returncode == 130
     assert "Traceback" not in stopped.stderr
@@ -449,7 +449,7 @@ def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> Non
     assert "dataset=none" in finished.stderr
     rows = list(csv.DictReader(io.StringIO(assay.files("alone/run")["tables/metrics.csv"].decode())))
     found = {row["name"] for row in rows}
-    assert {"vendi_score", "ink", "negative_norm"} <= found
+    assert {"vendi_score", "mean_intensity", "negative_norm"} <= found
     assert not {"latent_density", "precision", "judge_confidence", "discriminator_logit"} & found
     assert {row["status"] for row in rows} == {"ok"}
     assert any(name.startswith("figures/samples-") for name in assay.files("alone/run"))
@@ -458,7 +458,7 @@ def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> Non
 def test_replayed_samples_are_compared_with_a_data_set(assay: Shell, pictures: Path) -> None:
     file = f"generator.replay.path={pictures}"
     finished = assay(
-        "run", "generator=replay", file, "metric=precision", "through=pixels", *TINY[:1], "n=40", "out=replayed"
+        "run", "generator=replay", file, "metric=precision", "space=pixels", *TINY[:1], "n=40", "out=replayed"
     )
     assert finished.returncode == 0, finished.stderr
     (row,) = csv.DictReader(io.StringIO(assay.files("replayed/run")["tables/metrics.csv"].decode()))
@@ -502,7 +502,7 @@ def test_of_an_experiment_only_the_tasks_that_are_chosen_run(monkeypatch: pytest
         found: list[dict[str, Any]] = []
         cli._hydra("evaluate", ["experiment=pseudo_density", *overrides], found.append)
         assert len(found) == 3, "one for each generator"
-        assert all(sorted(cli._chosen(config["task"], TASKS)) == tasks for config in found)
+        assert all(sorted(cli._chosen(config["task"], STUDIES)) == tasks for config in found)
 
 
 @pytest.mark.parametrize("name", ["stylegan3", "adm"])
@@ -516,11 +516,11 @@ def test_what_published_checkpoints_are_for_says_which_file_it_needs(assay: Shel
     assert is_one_line(alone.stderr)
 
 
-def test_a_report_can_be_made_again_from_the_records(assay: Shell, study: Finished) -> None:
+def test_a_report_can_be_made_again_from_the_records(assay: Shell, run: Finished) -> None:
     before = assay.files("study/run")
     (assay.folder / "study" / "run" / "report.html").unlink()
     finished = assay("report", "study/run")
-    assert (finished.returncode, finished.stdout) == (0, study.stdout)
+    assert (finished.returncode, finished.stdout) == (0, run.stdout)
     assert differing(assay.files("study/run"), before) == []
 
 

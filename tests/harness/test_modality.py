@@ -16,7 +16,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.registry import METRICS, discover
 from assay.harness.report.report import report
-from assay.harness.run import Study
+from assay.harness.run import Run
 from assay.harness.shapes.pictures import FRAMES, TURNING
 from assay.harness.shapes.surfaces import enclosed_volume, grid, is_closed, to_volume
 from assay.harness.studies.samples.measure import samples
@@ -41,12 +41,12 @@ class Balls:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Study]:
-    def build(generator: object = None) -> Study:
-        return Study(
+def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+    def build(generator: object = None) -> Run:
+        return Run(
             experiment="modality", generator="made", dataset="squares", views=open_views(generator),
-            folder=tmp_path / "modality", seed=0, n=20, reals=None, scores=(), signals=(), classes="predicted_class",
-            given={}, sets=(),
+            folder=tmp_path / "modality", seed=0, n=20, n_real=None, scores=(), quality_signals=(),
+            classes="predicted_class", covariates={}, set_metrics=(),
         )  # fmt: skip
 
     return build
@@ -54,22 +54,22 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Stu
 
 def test_which_metrics_are_of_shapes_and_which_of_images() -> None:
     assert {"components", "one_nn_accuracy", "shading_distance", "watertight"} <= SHAPES
-    assert {"ink", "laplacian_variance", "png_bytes"} == IMAGES
+    assert {"mean_intensity", "laplacian_variance", "png_bytes"} == IMAGES
     assert METRICS["precision"].modality == METRICS["latent_density"].modality == "any"
 
 
-def test_metrics_are_answerable_where_they_belong(study: Callable[..., Study]) -> None:
-    of_images, of_shapes = (set(study(generator).answerable()) for generator in (None, Balls()))
+def test_metrics_are_answerable_where_they_belong(run: Callable[..., Run]) -> None:
+    of_images, of_shapes = (set(study(generator).available_metrics()) for generator in (None, Balls()))
     assert of_images >= IMAGES
     assert not of_images & SHAPES
     assert {"components", "solid_volume", "surface_area", "random_score"} <= of_shapes
     assert not of_shapes & IMAGES
 
 
-def test_samples_that_are_shapes_are_measured_turned_and_exported(study: Callable[..., Study]) -> None:
+def test_samples_that_are_shapes_are_measured_turned_and_exported(run: Callable[..., Run]) -> None:
     balls = study(Balls())
     samples(balls, turning=7, meshes=3)
-    assert {record.metric: record.status for record in read_records(balls.folder)} == {
+    assert {record.cell.metric: record.status for record in read_records(balls.folder)} == {
         "samples": "ok", "solid_volume": "ok", "surface_area": "ok",
     }  # fmt: skip
     (picture,) = (balls.folder / "figures").glob("samples-*-turning.png")
@@ -93,10 +93,10 @@ def test_a_sweep_leaves_out_what_is_made_for_other_samples(tmp_path: Path) -> No
     environment.pop("ASSAY_STORE", None)
     common = ["dataset=digits", "n=60", "device=cpu", f"out={tmp_path}"]
     swept = subprocess.run(
-        [ASSAY, "run", "-m", "metric=glob([components,ink,watertight])", *common, "name=swept"],
+        [ASSAY, "run", "-m", "metric=glob([components,mean_intensity,watertight])", *common, "name=swept"],
         capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
-    assert {record.metric for record in read_records(tmp_path / "swept")} == {"ink"}
+    assert {record.cell.metric for record in read_records(tmp_path / "swept")} == {"mean_intensity"}
     assert swept.stderr.count("left out, being of shapes where samples are images") == 1
     assert "components, watertight" in swept.stderr
     named = subprocess.run(

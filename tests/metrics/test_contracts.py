@@ -23,7 +23,7 @@ OURS = sorted(name for name, m in METRICS.items() if m.function.__module__.start
 def array(view: View, seed: int) -> Tensor:
     """A small set as `view` would deliver it; equal seeds give equal sets."""
     generator = torch.Generator().manual_seed(seed)
-    through = view.through.split(":")[0]
+    through = view.space.split(":")[0]
     if through == "images":
         return torch.rand(N, 3, 8, 8, generator=generator)
     if through == "labels":

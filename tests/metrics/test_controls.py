@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assay.metrics.controls import ink, laplacian_variance, png_bytes, random_score
+from assay.metrics.controls import laplacian_variance, mean_intensity, png_bytes, random_score
 
 
 def noise(n: int, channels: int = 3) -> Tensor:
@@ -36,7 +36,7 @@ def test_flat_images_are_small_smooth_and_have_their_ink() -> None:
     assert (png_bytes(flat) < png_bytes(rough)).all()
     assert (laplacian_variance(flat) == 0).all()
     assert (laplacian_variance(rough) > 0.1).all()
-    assert ink(flat).tolist() == [0.25, 0.25]
+    assert mean_intensity(flat).tolist() == [0.25, 0.25]
 
 
 def test_laplacian_variance_of_a_known_image() -> None:

@@ -17,5 +17,5 @@ def test_it_is_minus_the_distance_of_each_pair() -> None:
 
 
 def test_counts_must_be_equal() -> None:
-    with pytest.raises(ValueError, match="fake has 5 rows, recoded has 4"):
+    with pytest.raises(ValueError, match="fake has 5 rows, reencoded has 4"):
         cycle_consistency(torch.ones(5, 2), torch.ones(4, 2))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ...arrays.store import Key, Store
+from ...arrays.store import ShardKey, Store
 from ...arrays.views import BATCH, SHARD
 from ...core.files import digest
 from ...core.progress import say, track
-from ...core.protocols import Dataset, Described, Divisible, Extractor, FeatureSet
+from ...core.protocols import ClassSubset, Dataset, Extractor, FeatureSet, HasAttributes
 from ...core.registry import EXTRACTORS, TRAINERS, unknown
 from ...formats.feature_files import read_feature_set
 from ...formats.weights import read_safetensors
@@ -51,7 +51,7 @@ def open_feature_set(
     split:     which of the divisions into base and novel classes, see `novel_classes`; the same for every seed.
     novel:     how many classes are novel.
     features:  an extractor. One that assay can train is trained here, from `seed`, on the base classes alone: what it
-               trains on has no other (`Divisible`). The weights are kept beside the arrays of `store`.
+               trains on has no other (`ClassSubset`). The weights are kept beside the arrays of `store`.
     semantics: "own" (the attributes that the data set states, or `semantics` of the file), "sentences" (embeddings of
                the names of classes, `sentences`), or "prototypes" (`described_by_base`).
     least:     how many images every novel class must have: shots and queries of an episode.
@@ -72,16 +72,16 @@ def open_feature_set(
     if features in TRAINERS:
         weights = _trained(source, base, features, training or {}, seed, store, device)
         how, shown = {"path": str(weights)}, f"{features} of seed {seed}"
-    lens: Extractor = EXTRACTORS[features].function(source.name, **how)
-    own = source.attributes if isinstance(source, Described) else torch.zeros(len(source.classes), 0)
+    opened: Extractor = EXTRACTORS[features].function(source.name, **how)
+    own = source.attributes if isinstance(source, HasAttributes) else torch.zeros(len(source.classes), 0)
     found = FeatureSet(
         f"{source.name} split {split}, {shown}",
-        _seen(source, features, lens, store, device),
+        _seen(source, features, opened, store, device),
         labels,
         source.classes,
         chosen,
         own,
-        digest("feature set", 1, source.fingerprint, lens.fingerprint, chosen, own.tolist()),
+        digest("feature set", 1, source.fingerprint, opened.fingerprint, chosen, own.tolist()),
     )
     return _complete(found, semantics, least)
 
@@ -89,8 +89,8 @@ def open_feature_set(
 def novel_classes(images: Dataset, count: int, split: int) -> list[int]:
     """Numbers of the novel classes of a split, in order.
 
-    The classes of each kind (`Described`) are shuffled, then dealt in turns; the splits take `count` of them after each
-    other, and begin again with another shuffle once all classes were dealt equally often: eight of twenty in five
+    The classes of each kind (`HasAttributes`) are shuffled, then dealt in turns; the splits take `count` of them after
+    each other, and begin again with another shuffle once all classes were dealt equally often: eight of twenty in five
     splits, each class in two of them.
     """
     classes = len(images.classes)
@@ -99,10 +99,10 @@ def novel_classes(images: Dataset, count: int, split: int) -> list[int]:
     if split < 0:
         raise ValueError(f"split={split} must be 0 or more")
     deal, place = divmod(split, classes // gcd(count, classes))
-    dice = np.random.default_rng(deal)
-    kinds = images.kinds if isinstance(images, Described) else [""] * classes
+    rng = np.random.default_rng(deal)
+    kinds = images.kinds if isinstance(images, HasAttributes) else [""] * classes
     numbers = {kind: [number for number in range(classes) if kinds[number] == kind] for kind in dict.fromkeys(kinds)}
-    shuffled = [dice.permutation(of_kind) for of_kind in numbers.values()]
+    shuffled = [rng.permutation(of_kind) for of_kind in numbers.values()]
     turns = max(len(of_kind) for of_kind in shuffled)
     order = [int(of_kind[turn]) for turn in range(turns) for of_kind in shuffled if turn < len(of_kind)]
     return sorted(order[(place * count + i) % classes] for i in range(count))
@@ -157,7 +157,7 @@ def _trained(
     device: torch.device,
 ) -> Path:
     """Weights of an extractor trained on a data set that has the base classes alone; trained where there are none."""
-    if not isinstance(images, Divisible):
+    if not isinstance(images, ClassSubset):
         raise ValueError(
             f"features={name} is trained on base classes alone, and data set {images.name!r} cannot leave out classes; "
             "choose dataset=clothes_and_digits, or features that need no training, such as efficientnet_lite"
@@ -175,19 +175,19 @@ def _trained(
     return train(name, options, alone, seed, folder, device, alone.options)
 
 
-def _seen(images: Dataset, name: str, lens: Extractor, store: Store, device: torch.device) -> Tensor:
+def _seen(images: Dataset, name: str, extractor: Extractor, store: Store, device: torch.device) -> Tensor:
     """Features [N, D] of all training images, in the same entries of the store as other studies have them."""
     count = images.count("train")
     keys = [
-        Key(images.fingerprint, "train", name, lens.fingerprint, "", 0, start, min(start + SHARD, count))
+        ShardKey(images.fingerprint, "train", name, extractor.fingerprint, "", 0, start, min(start + SHARD, count))
         for start in range(0, count, SHARD)
     ]
 
-    def make(key: Key) -> NDArray[np.float32]:
+    def make(key: ShardKey) -> NDArray[np.float32]:
         batches = []
         for start in range(key.start, key.stop, BATCH):
             pixels = images.take("train", start, min(start + BATCH, key.stop)).images.to(device).float() / 255
-            batches.append(lens(pixels).cpu().numpy())
+            batches.append(extractor(pixels).cpu().numpy())
         return np.concatenate(batches)
 
     missing = [key for key in keys if not store.has(key)]

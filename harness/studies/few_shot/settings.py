@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ...core.progress import say
 from ...core.protocols import Cell, View
 from ...core.registry import METRICS
-from ...run import Study
+from ...run import Run
 from .page import ALL, RANDOM
 
 
@@ -56,17 +56,17 @@ def settings_of(
 
 def can_be_had(cell: Cell) -> bool:
     """Whether there are all views that a score reads; says so where there are not."""
-    unseen = [f"{view.of} {view.through}" for view in cell.views.values() if not _sees(view)]
+    unseen = [f"{view.source} {view.space}" for view in cell.views.values() if not _sees(view)]
     if unseen:
         say(f"{cell.label} is left out: generated features have no view of {' and '.join(unseen)}")
     return not unseen
 
 
-def every_other(study: Study, asked: Sequence[Cell]) -> list[Cell]:
+def every_other(run: Run, asked: Sequence[Cell]) -> list[Cell]:
     """Every registered per-sample score that has what it reads, but those asked for."""
     known = {cell.label for cell in asked}
     readable = [
-        study.cell(name)
+        run.cell(name)
         for name, metric in METRICS.items()
         if metric.kind == "sample" and all(map(_sees, metric.views.values()))
     ]
@@ -75,9 +75,9 @@ def every_other(study: Study, asked: Sequence[Cell]) -> list[Cell]:
 
 def _sees(view: View) -> bool:
     """Whether there is such a view of generated features and of base classes."""
-    kind = view.through.partition(":")[0]
-    if view.of == "fake":
-        return kind in ("latent", "features", "recoded")
-    return view.of == "real" and (
+    kind = view.space.partition(":")[0]
+    if view.source == "fake":
+        return kind in ("latent", "features", "reencoded")
+    return view.source == "real" and (
         kind == "features" or (kind == "latent" and view.encode in ("mean", "sample", "logvar"))
     )

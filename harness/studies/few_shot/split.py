@@ -19,7 +19,7 @@ from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, Fe
 from ...core.registry import METRICS
 from ...evaluate import reason
 from ...formats.weights import read_safetensors, write_weights
-from ...run import Study
+from ...run import Run
 from .page import ALL, RANDOM
 from .prototypes import centre
 from .representatives import chi_square_representatives, nearest_representatives
@@ -41,7 +41,7 @@ class Split:
 
     def __init__(
         self,
-        study: Study,
+        run: Run,
         generator: FeatureGenerator,
         feature_set: FeatureSet,
         number: int,
@@ -50,7 +50,7 @@ class Split:
         pools: int,
         settings: Sequence[Setting],
     ):
-        self.study, self.generator, self.set, self.number = study, generator, feature_set, number
+        self.run, self.generator, self.set, self.number = run, generator, feature_set, number
         self.rule, self.part, self.pools, self.settings = rule, part, pools, settings
         self.most = max(setting.number for setting in settings)
         self._reals: dict[View, Tensor] = {}
@@ -65,14 +65,14 @@ class Split:
         return {
             "features": self.set.fingerprint,
             "generator": self.generator.fingerprint,
-            "settings": digest([setting.key for setting in self.settings], versions, self.study.reals),
+            "settings": digest([setting.key for setting in self.settings], versions, self.run.n_real),
         }
 
     @cached_property
     def base(self) -> Tensor:
         """Rows of the base classes, in a random order."""
         rows = (~torch.isin(self.set.labels, torch.tensor(self.set.novel))).nonzero().flatten()
-        return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.study.seed))]
+        return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.run.seed))]
 
     @cached_property
     def representatives(self) -> Tensor:
@@ -88,26 +88,26 @@ class Split:
     @cached_property
     def seen(self) -> tuple[Tensor, Tensor]:
         """Representative features, and the semantics of each."""
-        device = self.study.views.device
+        device = self.run.views.device
         labels = self.set.labels[self.representatives]
         return self.set.features[self.representatives].to(device), self.set.semantics[labels].to(device)
 
     @cached_property
     def model(self) -> FeatureModel:
         """The generator, learned from the representatives; its weights are kept beside the arrays of the store."""
-        seed = self.study.seed
+        seed = self.run.seed
         name = digest(self.generator.fingerprint, self.set.fingerprint, self.rule, self.part, seed)[:16]
-        path = Path(self.study.views.store.root) / "trained" / name / "features.safetensors"
+        path = Path(self.run.views.store.root) / "trained" / name / "features.safetensors"
         if path.is_file():
             try:
                 return self.generator.learn(*self.seen, seed, read_safetensors(path)[0])
             except (SafetensorError, RuntimeError):
                 say(f"{path} is damaged; it is made again")
-        with track(f"{self.study.generator} learns {self.set.name}", len(self.representatives), "features") as advance:
+        with track(f"{self.run.generator} learns {self.set.name}", len(self.representatives), "features") as advance:
             model = self.generator.learn(*self.seen, seed)
             advance(len(self.representatives))
-        card = {"generator": self.study.generator, "features": self.set.name, "seed": seed, "rows": len(self.seen[0])}
-        write_weights(path, model.state, {"family": self.study.generator}, card)
+        card = {"generator": self.run.generator, "features": self.set.name, "seed": seed, "rows": len(self.seen[0])}
+        write_weights(path, model.state, {"family": self.run.generator}, card)
         return model
 
     def described(self) -> dict[str, Estimate]:
@@ -129,9 +129,9 @@ class Split:
         """The features of a pool, generated; the last one is remembered."""
         if self._pool is None or self._pool[0] != number:
             ways = len(self.set.novel)
-            first = self.study.seed * SEEDS + (self.number * self.pools + number) * ways * self.most
+            first = self.run.seed * SEEDS + (self.number * self.pools + number) * ways * self.most
             space = self.generator.spaces[0]
-            codes = self.generator.latents(range(first, first + ways * self.most), space).to(self.study.views.device)
+            codes = self.generator.latents(range(first, first + ways * self.most), space).to(self.run.views.device)
             known = self.set.semantics[list(self.set.novel)].repeat_interleave(self.most, 0).to(codes)
             made = self.model.decode(codes, known)
             self._pool = number, Pool(codes.view(ways, self.most, -1), made.view(ways, self.most, -1))
@@ -142,13 +142,13 @@ class Split:
         """Codes of the representatives, by how they are encoded."""
         with torch.no_grad():
             mean, logvar = self.model.posterior(*self.seen)
-        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.study.seed)).to(mean)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.run.seed)).to(mean)
         return {"mean": mean, "logvar": logvar, "sample": mean + torch.exp(logvar / 2) * noise}
 
     def tensor(self, view: View, pool: Pool) -> Tensor:
         """A view that a score declares, as a tensor [N, ...]: of all classes of the pool, or of the base classes."""
-        kind = view.through.partition(":")[0]
-        if view.of == "fake":
+        kind = view.space.partition(":")[0]
+        if view.source == "fake":
             if kind == "latent":
                 return pool.codes.flatten(0, 1)
             features = pool.features.flatten(0, 1)
@@ -158,7 +158,7 @@ class Split:
             with torch.no_grad():
                 return self.model.posterior(features, known)[0]
         if view not in self._reals:  # the same tensors for all pools: metrics remember what they found out about them
-            count = {"all": len(self.base), "same": self.study.n}.get(str(view.n), view.n)
+            count = {"all": len(self.base), "same": self.run.n}.get(str(view.n), view.n)
             real = self.codes[view.encode] if kind == "latent" else self.set.features[self.base].to(pool.features)
             self._reals[view] = real[: int(count)].clone()
         return self._reals[view]
@@ -185,8 +185,8 @@ class Split:
             for number in range(self.pools):
                 pool = self.pool(number)
                 scores = {label: self.scores(cell, pool) for label, cell in cells.items()}
-                dice = np.random.default_rng([self.study.seed, self.number, number])
-                scores[RANDOM] = torch.from_numpy(dice.random(pool.codes.shape[:2]))
+                rng = np.random.default_rng([self.run.seed, self.number, number])
+                scores[RANDOM] = torch.from_numpy(rng.random(pool.codes.shape[:2]))
                 scores[ALL] = torch.ones(pool.codes.shape[:2])
                 for i, setting in enumerate(self.settings):
                     by = (

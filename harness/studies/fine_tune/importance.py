@@ -24,7 +24,7 @@ def by_pseudo_density(
     weight_real: float,
     weight_fake: float | None,
     tau: float,
-    through: str,
+    space: str,
     k: int,
     network: int,
     known: tuple[Extractor, Tensor] | None = None,
@@ -36,7 +36,7 @@ def by_pseudo_density(
     `DensityNetwork` of so many epochs predicts, or by the exact one for network=0.
 
     selective:   whether the training learns from samples of its own. weight_fake: None is 1 / weight_real for such a
-    training, as in the paper, and 1 for others. through: the feature space; known: its extractor, and the features of
+    training, as in the paper, and 1 for others. space: the feature space; known: its extractor, and the features of
     all training images in it, where they are at hand.
     Raises ValueError for weights that are not positive, a tau outside (0, 1), or a weight_fake that has no use.
     """
@@ -53,12 +53,12 @@ def by_pseudo_density(
         )
     if weight_real == weight_fake == 1:
         return None
-    extract = known[0] if known else EXTRACTORS[through].function(data.name)
+    extract = known[0] if known else EXTRACTORS[space].function(data.name)
     features = known[1] if known else _features(data, extract, device)
     reference = reference_density(features, k)
     threshold = float(reference.density.quantile(tau))
     high = reference.density > threshold
-    given = {"weight_real": weight_real, "weight_fake": weight_fake, "tau": tau, "through": through, "k": k,
+    given = {"weight_real": weight_real, "weight_fake": weight_fake, "tau": tau, "space": space, "k": k,
              "network": network}  # fmt: skip
     found = given | {"threshold": threshold, "share_above": float(high.double().mean()), "clipped": reference.clipped}
     accept = None

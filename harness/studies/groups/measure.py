@@ -1,58 +1,67 @@
 """What does selecting by a score do? Top, middle, bottom and random samples of equal number, compared as sets."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from ...core.progress import say
-from ...core.protocols import Cell, Estimate
-from ...core.registry import METRICS, task
+from ...core.protocols import Cell, Estimate, Part, Row
+from ...core.registry import METRICS, study
 from ...evaluate import estimates, reason
-from ...run import Study
-from ..extremes import split
-from .page import draw_gallery, page
+from ...report.figures import save_strips
+from ...run import Run
+from ..extremes import EXTREMES, extremes
+from .page import page
 
 SHOWN = 12
 """Images of each group in the gallery."""
 
 
-@task(page)
-def groups(study: Study, share: float = 0.2) -> None:
+@dataclass(frozen=True)
+class Options:
+    """share: the size of each group, as a share of the samples."""
+
+    share: float = 0.2
+
+
+@study(page=page, groups=("group", "metric"))
+def groups(run: Run, options: Options) -> Iterator[Part]:
     """Set metrics of the top, middle, bottom and a random share of the samples by every score.
 
     All groups have round(share·n) samples and are compared with as many real ones, since FID, recall and coverage
     depend on the number. A sample without a score is in none of the groups but the random one. The gallery shows the
     extremes: the very best, those at the median and the very worst.
     """
-    size = round(share * study.n)
-    if not 2 <= size <= study.n // 3:
-        fix = f"choose it in [{2 / study.n:.2g}, 0.33]" if study.n >= 6 else "generate more samples with n="
-        raise ValueError(f"share={share} of n={study.n} makes groups of {size}; {fix}")
-    scores, sets = study.cells(study.scores), study.cells(study.sets)
-    rows = {cell.label: split(study.oriented(cell), size, study.seed) for cell in scores}
-    for cell in scores:
-        compute = partial(_compare, study, sets, rows[cell.label])
-        params = {"columns": "group ~ metric", "score": cell.label, "size": size}
-        study.record("groups", 1, params, [cell, *sets], compute)
-    draw_gallery(study, {name: {g: r[:SHOWN] for g, r in groups.items()} for name, groups in rows.items()})
+    size = round(options.share * run.n)
+    if not 2 <= size <= run.n // 3:
+        fix = f"choose it in [{2 / run.n:.2g}, 0.33]" if run.n >= 6 else "generate more samples with n="
+        raise ValueError(f"share={options.share} of n={run.n} makes groups of {size}; {fix}")
+    set_metrics = run.cells(run.set_metrics)
+    for cell in run.cells(run.scores):
+        rows = extremes(run.oriented(cell), size, run.seed)
+        setting = {"score": cell.label, "size": size}
+        yield Part(partial(_compare, run, set_metrics, rows), setting, cells=[cell, *set_metrics])
+        if len(rows["top"]):
+            strips = [run.views.images("fake", run.seed, run.n, rows[group][:SHOWN].tolist()) for group in EXTREMES]
+            save_strips(strips, run.figure("gallery", cell.label))
 
 
-def _compare(study: Study, sets: list[Cell], groups: Mapping[str, Tensor]) -> dict[str, Estimate]:
-    found: dict[str, Estimate] = {}
+def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor]) -> Iterator[Row]:
     for group, rows in groups.items():
         if not len(rows):  # no sample has a score: its own record says why
             undefined = Estimate(math.nan, (math.nan, math.nan))
-            found.update({f"{group} ~ {cell.label}": undefined for cell in sets})
+            yield from (Row((group, cell.label), undefined) for cell in set_metrics)
             continue
         tensors: dict[str, Tensor] = {}
-        for cell in sets:
+        for cell in set_metrics:
             for name, view in cell.views.items():
                 source = f"{name} {view}"
                 if source not in tensors:
-                    whole = study.views.tensor(view, study.seed, study.n if view.of == "fake" else len(rows))
-                    tensors[source] = whole[rows.to(whole.device)] if view.of == "fake" else whole
+                    whole = run.views.tensor(view, run.seed, run.n if view.source == "fake" else len(rows))
+                    tensors[source] = whole[rows.to(whole.device)] if view.source == "fake" else whole
             inputs = {name: tensors[f"{name} {view}"] for name, view in cell.views.items()}
             try:
                 result = METRICS[cell.metric].function(**inputs, **cell.params)
@@ -60,5 +69,4 @@ def _compare(study: Study, sets: list[Cell], groups: Mapping[str, Tensor]) -> di
                 say(f"{group} group: {cell.label} is undefined, {reason(failure)}")
                 result = math.nan
             named = estimates(cell.label, result, len(rows))
-            found.update({f"{group} ~ {name}": estimate for name, estimate in named.items()})
-    return found
+            yield from (Row((group, name), estimate) for name, estimate in named.items())

@@ -10,8 +10,8 @@ from ....metrics.paths.energy import energy, step_lengths
 from ....metrics.paths.shape import (
     brightness,
     contrast,
-    departure,
     jensen_gap,
+    max_end_distance,
     path_ppl,
     speed_variation,
     straightness,
@@ -30,20 +30,20 @@ class Measures:
     """What is measured on paths, each found once, when needed."""
 
     def __init__(self, paths: Paths) -> None:
-        self.paths, self.study = paths, paths.study
+        self.paths, self.run = paths, paths.run
         self._measured: dict[str, Measured] = {}
         self._scores: dict[tuple[str, str], Measured] = {}
         self._seen: dict[tuple[str, str], Tensor] = {}
 
     def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
-        """A cell whose latent space is the one that the path runs through; `as_many` reals as there are frames."""
-        here = {"latent": f"latent:{self.paths.space}", "features": self.study.views.features}
+        """A cell whose latent space is the one that the path runs space; `as_many` reals as there are frames."""
+        here = {"latent": f"latent:{self.paths.space}", "features": self.run.views.features}
         frames = self.paths.pairs * (self.paths.segments - 1)
         views = {
             name: dataclasses.replace(
                 view,
-                through=here.get(view.through, view.through),
-                n=frames if as_many and view.of != "fake" else view.n,
+                space=here.get(view.space, view.space),
+                n=frames if as_many and view.source != "fake" else view.n,
             )
             for name, view in cell.views.items()
         }
@@ -68,7 +68,7 @@ class Measures:
             found["speed variation", name] = speed_variation(lengths)
             found["straightness", name] = straightness(points)
             found["turning", name] = turning(points)
-            found["departure", name] = departure(points)
+            found["max_end_distance", name] = max_end_distance(points)
         for name in ("feature", *self.paths.judges):
             found["path PPL", name] = path_ppl(self.paths.decode, path, self.paths.distances[name], self.paths.radius)
         seen = images.clamp(0, 1).view(*path.shape[:2], *images.shape[1:])
@@ -103,12 +103,12 @@ class Measures:
 
             def of(kept: Tensor) -> Mapping[str, Estimate]:
                 frames = kept.repeat_interleave(self.paths.segments - 1)
-                parts = {name: x[frames] if cell.views[name].of == "fake" else x for name, x in inputs.items()}
+                parts = {name: x[frames] if cell.views[name].source == "fake" else x for name, x in inputs.items()}
                 return estimates(cell.metric, metric.function(**parts, **cell.params), self.paths.pairs)
 
             whole = of(torch.ones(self.paths.pairs, dtype=torch.bool))
             without = [of(torch.arange(self.paths.pairs) != pair) for pair in range(self.paths.pairs)]
-            spaces = ", ".join(dict.fromkeys(view.through for view in cell.views.values()))
+            spaces = ", ".join(dict.fromkeys(view.space for view in cell.views.values()))
             self._scores[cell.label, row] = {
                 ("frames", f"{cell.label.replace(cell.metric, name, 1)} in {spaces}"): torch.tensor(
                     [self.paths.pairs * value.value - (self.paths.pairs - 1) * part[name].value for part in without],
@@ -120,12 +120,12 @@ class Measures:
 
     def _inputs(self, cell: Cell, row: str) -> dict[str, Tensor]:
         """What a metric reads, the frames between the ends of all pairs being the generated samples."""
-        return self.study.inputs(cell, lambda through: self._frames_through(row, through))
+        return self.run.inputs(cell, lambda space: self._frames_in(row, space))
 
     @torch.no_grad()
-    def _frames_through(self, row: str, through: str) -> Tensor:
+    def _frames_in(self, row: str, space: str) -> Tensor:
         """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
-        if (row, through) not in self._seen:
+        if (row, space) not in self._seen:
             codes = self.paths.path(row)[:, 1:-1].flatten(0, 1)
-            self._seen[row, through] = self.study.views.seen(codes, self.paths.space, through)
-        return self._seen[row, through]
+            self._seen[row, space] = self.run.views.seen(codes, self.paths.space, space)
+        return self._seen[row, space]

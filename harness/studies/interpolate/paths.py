@@ -27,7 +27,7 @@ from ...arrays.store import ScoreKey
 from ...core.files import canonical
 from ...core.progress import track
 from ...core.protocols import Extractor, Layered, View
-from ...run import Study
+from ...run import Run
 from .page import FRAMES, LINEAR, ROWS, SCHEMES, SETTING, SLERP
 
 TOGETHER = 16
@@ -51,7 +51,7 @@ class Paths:
     row, until there is none. What the last round leaves undercut stays so.
     """
 
-    study: Study
+    run: Run
     space: str
     features: str
     judges: Sequence[str]
@@ -60,7 +60,7 @@ class Paths:
     typical: Sequence[float]
     levels: int
     iterations: int
-    rate: float
+    lr: float
     constrain: str
     starts: int
     rounds: int
@@ -88,7 +88,7 @@ class Paths:
 
     @property
     def _latents(self) -> Tensor:
-        return self.study.views.tensor(self.views["ends"], self.study.seed, 2 * self.pairs)
+        return self.run.views.tensor(self.views["ends"], self.run.seed, 2 * self.pairs)
 
     @cached_property
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -112,12 +112,12 @@ class Paths:
     @cached_property
     def distances(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Those that are optimised, and the judges'."""
-        extractor = self.study.views.extractor(self.features)
+        extractor = self.run.views.extractor(self.features)
         if not isinstance(extractor, Layered):
             raise ValueError(f"extractor {self.features!r} shows no layers; choose another with features=NAME")
         pixels, features = pixel_distance(), feature_distance(extractor.layers, typical=self.range)
         schemes = (pixels, features, equalised(pixels, self.per_channel), equalised(features, self.per_channel))
-        judges = {name: feature_distance(_whole(self.study.views.extractor(name))) for name in self.judges}
+        judges = {name: feature_distance(_whole(self.run.views.extractor(name))) for name in self.judges}
         return {**dict(zip(SCHEMES, schemes, strict=True)), **judges}
 
     @cached_property
@@ -133,11 +133,11 @@ class Paths:
         equalised_per = "channel" if self.per_channel else "image"
         names = (self.space, self.features, judges)
         equalised = (equalised_per, " ".join(f"{number:.6g}" for number in self.range))
-        numbers = (self.segments, self.iterations, self.rate, sphere, self.starts, self.rounds, self.pairs)
+        numbers = (self.segments, self.iterations, self.lr, sphere, self.starts, self.rounds, self.pairs)
         return dict(zip(SETTING, (*names, self.power, *equalised, *numbers), strict=True))
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.study.views.generator.decode(codes, self.space)
+        return self.run.views.generator.decode(codes, self.space)
 
     # Paths
 
@@ -191,7 +191,7 @@ class Paths:
                 found.append(torch.stack([energy(step_lengths(each), self.power) for each in points]))
             return torch.cat(found, 1).double().cpu().numpy()
 
-        found = torch.from_numpy(self.study.views.store.array(key, make).copy()).to(path.device)
+        found = torch.from_numpy(self.run.views.store.array(key, make).copy()).to(path.device)
         return dict(zip(SCHEMES, found, strict=True))
 
     def optimised(self, row: str, start: int = 0) -> OptimisedPath:
@@ -209,7 +209,7 @@ class Paths:
         def find(advance: Advance) -> OptimisedPath:
             return optimise_path(
                 self.decode, a, b, self.distances[row], power=self.power, levels=self.levels,
-                iterations=self.iterations, rate=self.rate, radius=self.radius, chunk=self.chunk,
+                iterations=self.iterations, lr=self.lr, radius=self.radius, chunk=self.chunk,
                 middle=None if start == 0 else self._detour(start)[pairs], advance=advance,
             )  # fmt: skip
 
@@ -222,7 +222,7 @@ class Paths:
         def find(advance: Advance) -> OptimisedPath:
             return refine_path(
                 self.decode, path, self.distances[row], power=self.power, iterations=self.iterations,
-                rate=FINER * self.rate, radius=self.radius, chunk=self.chunk, advance=advance,
+                lr=FINER * self.lr, radius=self.radius, chunk=self.chunk, advance=advance,
             )  # fmt: skip
 
         key = self._key("refine_path", REFINED, [row], len(path), path, row=row, finer=FINER)
@@ -233,12 +233,12 @@ class Paths:
         self, name: str, version: int, rows: Sequence[str], n: int, path: Tensor | None = None, **more: str | float
     ) -> ScoreKey:
         """What n paths of these schemes depend on; `path`: where they start, or they themselves."""
-        names = ["space", "power", "segments", "iterations", "rate", "sphere", "pairs"]
+        names = ["space", "power", "segments", "iterations", "lr", "sphere", "pairs"]
         names += ["equalised_per"] if any(row.startswith("~") for row in rows) else []
         names += ["equalised_to"] if "~feature" in rows else []
         params = {name: self.setting[name] for name in names} | more
         views = [("ends", 2 * self.pairs)] + ([("features", n)] if any(row.endswith("feature") for row in rows) else [])
-        digests = [(view, self.study.views.digest(self.views[view], self.study.seed, count)) for view, count in views]
+        digests = [(view, self.run.views.digest(self.views[view], self.run.seed, count)) for view, count in views]
         if path is not None:
             digests.append(("path", hashlib.sha256(path.cpu().numpy().tobytes()).hexdigest()))
         return ScoreKey(name, version, canonical(params), tuple(digests))
@@ -255,7 +255,7 @@ class Paths:
             columns = (found.path.flatten(1), found.energy, found.gradient[:, None], calls)
             return torch.cat([column.double().cpu() for column in columns], 1).numpy()
 
-        packed = torch.from_numpy(self.study.views.store.array(key, make).copy()).to(start.device)
+        packed = torch.from_numpy(self.run.views.store.array(key, make).copy()).to(start.device)
         size = (self.segments + 1) * start[0].numel()
         path, history, gradient, calls = torch.split(packed, [size, packed.shape[1] - size - 2, 1, 1], 1)
         return OptimisedPath(
@@ -265,7 +265,7 @@ class Paths:
     def _detour(self, start: int) -> Tensor:
         """Middles of all pairs that lie half the distance of the ends away from their mean, in a random direction."""
         a, b = self.ends
-        noise = np.random.default_rng([self.study.seed, start]).standard_normal(a.shape)
+        noise = np.random.default_rng([self.run.seed, start]).standard_normal(a.shape)
         direction = torch.from_numpy(noise).to(a).flatten(1)
         reach: Tensor = (b - a).flatten(1).norm(dim=1, keepdim=True) / 2
         away: Tensor = direction * (reach / direction.norm(dim=1, keepdim=True))

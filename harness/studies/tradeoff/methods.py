@@ -12,19 +12,19 @@ from torch import Tensor
 from ....generators.sampling.polarity import log_volumes, polarity_sample
 from ....generators.sampling.selection import (
     calibrated,
-    coins,
     discriminator_rejection,
     importance,
     metropolis_hastings,
     optimal_budgeted_rejection,
     top,
+    uniform_draws,
 )
 from ....generators.sampling.transport import steepness, transport
 from ....generators.sampling.truncation import redrawn
-from ...arrays.views import LENSES, SEEDS
+from ...arrays.views import NOT_EXTRACTED, SEEDS
 from ...core.protocols import Cell, Discriminating, View
 from ...core.registry import METRICS
-from ...run import Study
+from ...run import Run
 from ..judged import Judged, judge
 
 STEEP = 100
@@ -37,27 +37,27 @@ Settings = Iterator[tuple[str, Judged | None]]
 
 
 class Pool:
-    """The n generated samples of a study, and the reals that choices among them are compared with."""
+    """The n generated samples of a run, and the reals that choices among them are compared with."""
 
-    def __init__(self, study: Study, kept: int, through: str, k: int):
-        self.study, self.kept, self.k = study, kept, k
-        self.through = study.views.features if through == "features" else through
+    def __init__(self, run: Run, kept: int, judge_space: str, k: int):
+        self.run, self.kept, self.k = run, kept, k
+        self.judge_space = run.views.features if judge_space == "features" else judge_space
         self._by_chance: dict[int, Judged] = {}
-        self.seeds = range(study.seed * SEEDS, study.seed * SEEDS + study.n)
-        self.views = {"fake": View("fake", self.through), "real": View("real", self.through, n=kept)}
+        self.seeds = range(run.seed * SEEDS, run.seed * SEEDS + run.n)
+        self.views = {"fake": View("fake", self.judge_space), "real": View("real", self.judge_space, n=kept)}
 
     @cached_property
     def fake(self) -> Tensor:
-        return self.study.views.tensor(self.views["fake"], self.study.seed, self.study.n)
+        return self.run.views.tensor(self.views["fake"], self.run.seed, self.run.n)
 
     @cached_property
     def real(self) -> Tensor:
-        return self.study.views.tensor(self.views["real"], self.study.seed, self.study.n)
+        return self.run.views.tensor(self.views["real"], self.run.seed, self.run.n)
 
     def by_chance(self, index: int) -> Judged:
         """As many samples as all settings keep, drawn from the pool without any reason; a set for each index."""
         if index not in self._by_chance:
-            order = np.random.default_rng([self.study.seed, index]).permutation(self.study.n)
+            order = np.random.default_rng([self.run.seed, index]).permutation(self.run.n)
             rows = torch.from_numpy(order[: self.kept])
             features = self.fake[rows.to(self.fake.device)]
             self._by_chance[index] = judge(features, self.real, self.k, rows, self.kept, with_frechet=index == 0)
@@ -69,32 +69,32 @@ class Pool:
         return judge(features, self.real, self.k, rows, calls)
 
     def codes(self, space: str) -> Tensor:
-        return self.study.views.tensor(View("fake", f"latent:{space}"), self.study.seed, self.study.n)
+        return self.run.views.tensor(View("fake", f"latent:{space}"), self.run.seed, self.run.n)
 
     def moved(self, codes: Tensor, space: str, calls: int | None = None) -> Judged:
         """The samples of other codes than the pool's; calls: one each, where not given."""
-        features = self.study.views.seen(codes, space, self.through)
+        features = self.run.views.seen(codes, space, self.judge_space)
         return self.judged(torch.arange(self.kept), calls or self.kept, features.to(self.real))
 
     def accepted(self, acceptance: Tensor) -> Judged | None:
         """The first samples that are accepted, each with its probability; None when there are too few."""
-        rows = (coins(self.seeds) < acceptance).nonzero().flatten()[: self.kept]
+        rows = (uniform_draws(self.seeds) < acceptance).nonzero().flatten()[: self.kept]
         return self.judged(rows, int(rows[-1]) + 1) if len(rows) == self.kept else None
 
 
 def by_importance(
     pool: Pool, cell: Cell, scores: Tensor, quantiles: Sequence[float], weights: Sequence[float]
 ) -> Settings:
-    for quantile, threshold in _thresholds(pool.study, cell, scores, quantiles).items():
+    for quantile, threshold in _thresholds(pool.run, cell, scores, quantiles).items():
         for weight in weights:
             yield f"tau {quantile:g} w {weight:g}", pool.accepted(importance(scores, threshold, weight))
 
 
-def _thresholds(study: Study, cell: Cell, scores: Tensor, quantiles: Sequence[float]) -> dict[float, float]:
+def _thresholds(run: Run, cell: Cell, scores: Tensor, quantiles: Sequence[float]) -> dict[float, float]:
     """Scores at quantiles: of held-out reals where the metric sees samples through an extractor, else of the pool."""
-    if cell.views["fake"].through.partition(":")[0] not in LENSES and study.views.data.count("test"):
-        views = {**cell.views, "fake": dataclasses.replace(cell.views["fake"], of="holdout")}
-        tensors = {name: study.views.tensor(view, study.seed, study.n) for name, view in views.items()}
+    if cell.views["fake"].space.partition(":")[0] not in NOT_EXTRACTED and run.views.data.count("test"):
+        views = {**cell.views, "fake": dataclasses.replace(cell.views["fake"], source="holdout")}
+        tensors = {name: run.views.tensor(view, run.seed, run.n) for name, view in views.items()}
         sign = -1 if METRICS[cell.metric].better == "lower" else 1
         scores = sign * METRICS[cell.metric].function(**tensors, **cell.params).double().cpu()
     scores = scores[scores.isfinite()]
@@ -127,30 +127,30 @@ def with_redrawn(pool: Pool, space: str, thresholds: Sequence[float]) -> Setting
 
 
 def by_polarity(pool: Pool, space: str, rhos: Sequence[float], volume: int) -> Settings:
-    study, codes = pool.study, pool.codes(space)
+    run, codes = pool.run, pool.codes(space)
     most = min(volume, codes[0].numel())
     # Forward mode: a pass a latent dimension, of which there are fewer than projections.
-    volumes = log_volumes(lambda z: study.views.generator.decode(z, space), codes, most, forward=True, chunk=250).cpu()
+    volumes = log_volumes(lambda z: run.views.generator.decode(z, space), codes, most, forward=True, chunk=250).cpu()
     for rho in rhos:
-        rows = polarity_sample(volumes, rho, pool.kept, study.seed)
-        yield f"rho {rho:g}", pool.judged(rows, study.n)
+        rows = polarity_sample(volumes, rho, pool.kept, run.seed)
+        yield f"rho {rho:g}", pool.judged(rows, run.n)
 
 
 class ByDiscriminator:
     """Choices by the logits of the generator's own discriminator, calibrated on held-out reals where there are any."""
 
     def __init__(self, pool: Pool):
-        self.pool, self.study = pool, pool.study
-        self.cell = self.study.cell("discriminator_logit")
-        self.logits = self.study.oriented(self.cell)
-        known = self.study.views.data.count("test")
+        self.pool, self.run = pool, pool.run
+        self.cell = self.run.cell("discriminator_logit")
+        self.logits = self.run.oriented(self.cell)
+        known = self.run.views.data.count("test")
         self.calibration = f"by {known} held-out images" if known else "no"
         self.views = {"holdout": View("holdout", "discriminator", n="all")} if known else {}
 
     @cached_property
     def real(self) -> Tensor:
         """Logits of the held-out reals."""
-        return self.study.views.tensor(self.views["holdout"], self.study.seed, self.study.n)[:, 0].double().cpu()
+        return self.run.views.tensor(self.views["holdout"], self.run.seed, self.run.n)[:, 0].double().cpu()
 
     @cached_property
     def log_ratio(self) -> Tensor:
@@ -171,16 +171,16 @@ class ByDiscriminator:
         for length in lengths:
             start = None
             if self.views:
-                dice = np.random.default_rng([self.study.seed, length])
-                drawn = dice.integers(len(self.real), size=self.study.n // length)
+                rng = np.random.default_rng([self.run.seed, length])
+                drawn = rng.integers(len(self.real), size=self.run.n // length)
                 start = calibrated(self.real[torch.from_numpy(drawn)], self.real, self.logits)
-            rows = metropolis_hastings(self.log_ratio, coins(pool.seeds), length, start)[: pool.kept]
+            rows = metropolis_hastings(self.log_ratio, uniform_draws(pool.seeds), length, start)[: pool.kept]
             enough = len(rows) == pool.kept
             yield f"length {length}", pool.judged(rows, pool.kept * length) if enough else None
 
 
 def transported(pool: Pool, steps: Sequence[int], step_sizes: Sequence[float]) -> Settings:
-    generator, space = pool.study.views.generator, pool.study.views.generator.spaces[0]
+    generator, space = pool.run.views.generator, pool.run.views.generator.spaces[0]
     assert isinstance(generator, Discriminating)
     codes = pool.codes(space)
 

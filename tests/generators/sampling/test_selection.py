@@ -13,7 +13,6 @@ from torch import Tensor
 from assay.generators.sampling.selection import (
     acceptance_rate,
     calibrated,
-    coins,
     discriminator_rejection,
     high_share,
     importance,
@@ -21,6 +20,7 @@ from assay.generators.sampling.selection import (
     optimal_budgeted_rejection,
     select,
     top,
+    uniform_draws,
 )
 
 RARE = 1e-6
@@ -97,16 +97,18 @@ def test_what_is_kept_depends_on_no_batch_and_can_be_made_again() -> None:
     assert one.expected == other.expected
     torch.testing.assert_close(one.scores, normal(one.seeds).double())
     pool = normal(range(one.calls))
-    assert one.seeds == (coins(range(one.calls)) < accept(pool)).nonzero().flatten().tolist()
+    assert one.seeds == (uniform_draws(range(one.calls)) < accept(pool)).nonzero().flatten().tolist()
 
 
 def test_coins_are_uniform_and_know_nothing_of_the_latents() -> None:
     seeds = range(5000)
-    u = coins(seeds)
+    u = uniform_draws(seeds)
     assert kstest(u.numpy(), "uniform").pvalue > RARE
     correlation = float(torch.corrcoef(torch.stack([u, normal(seeds).double()]))[0, 1])
     assert abs(correlation) < norm.isf(RARE / 2) / math.sqrt(5000)
-    assert torch.equal(coins([4, 2**70, 2]), torch.cat([coins([4]), coins([2**70]), coins([2])]))
+    assert torch.equal(
+        uniform_draws([4, 2**70, 2]), torch.cat([uniform_draws([4]), uniform_draws([2**70]), uniform_draws([2])])
+    )
 
 
 def test_a_spent_budget_says_so() -> None:
@@ -258,8 +260,8 @@ def test_the_ends_of_long_chains_follow_the_data() -> None:
     """Proposals uniform over three kinds, of which the data have 1, 3 and 6 tenths."""
     kinds = torch.from_numpy(np.random.default_rng(0).integers(0, 3, 60_000))
     log_ratio = torch.tensor([0.1, 0.3, 0.6]).double().log()[kinds]
-    luck = torch.from_numpy(np.random.default_rng(1).random(60_000))
-    ends = kinds[metropolis_hastings(log_ratio, luck, length=30)]
+    draws = torch.from_numpy(np.random.default_rng(1).random(60_000))
+    ends = kinds[metropolis_hastings(log_ratio, draws, length=30)]
     assert len(ends) == 2000
     for kind, share in enumerate((0.1, 0.3, 0.6)):
         low, high = binom.interval(1 - RARE, 2000, share)
@@ -268,16 +270,16 @@ def test_the_ends_of_long_chains_follow_the_data() -> None:
 
 def test_a_chain_step_by_step() -> None:
     ratio = torch.tensor([1.0, 4.0, 2.0, 8.0, 3.0, 1.0])
-    luck = torch.tensor([0.9, 0.9, 0.6, 0.9, 0.374, 0.13])
+    draws = torch.tensor([0.9, 0.9, 0.6, 0.9, 0.374, 0.13])
     # 1, then 4 surely, then not 2 (2/4 < 0.6); 8, then 3 (3/8 > 0.374), then 1 (1/3 > 0.13).
-    assert metropolis_hastings(ratio.log(), luck, 3).tolist() == [1, 5]
-    assert metropolis_hastings(ratio.log(), luck, 1).tolist() == list(range(6)), "one proposal is plain sampling"
+    assert metropolis_hastings(ratio.log(), draws, 3).tolist() == [1, 5]
+    assert metropolis_hastings(ratio.log(), draws, 1).tolist() == list(range(6)), "one proposal is plain sampling"
     # From a real image of ratio 6: 4 not (4/6 < 0.9), nothing else, so the chain begins again without it.
-    assert metropolis_hastings(ratio.log(), luck, 3, start=torch.tensor([6.0, 1.0]).log()).tolist() == [1, 5]
+    assert metropolis_hastings(ratio.log(), draws, 3, start=torch.tensor([6.0, 1.0]).log()).tolist() == [1, 5]
     # From one of ratio 4.2: 1 not, but 4 (4/4.2 > 0.9), then not 2.
-    assert metropolis_hastings(ratio.log(), luck, 3, start=torch.tensor([4.2, 99.0]).log()).tolist() == [1, 5]
-    assert metropolis_hastings((100 + ratio.log()), luck, 3).tolist() == [1, 5], "a constant cancels"
-    assert metropolis_hastings(ratio.log()[:5], luck[:5], 2).tolist() == [1, 3], "the last proposal makes no chain"
+    assert metropolis_hastings(ratio.log(), draws, 3, start=torch.tensor([4.2, 99.0]).log()).tolist() == [1, 5]
+    assert metropolis_hastings((100 + ratio.log()), draws, 3).tolist() == [1, 5], "a constant cancels"
+    assert metropolis_hastings(ratio.log()[:5], draws[:5], 2).tolist() == [1, 3], "the last proposal makes no chain"
 
 
 def test_calibration_finds_the_ratio_of_two_normals() -> None:
@@ -306,7 +308,7 @@ def test_chains_and_calibration_refuse_what_has_no_value() -> None:
         metropolis_hastings(nan, torch.rand(3), 1)
     with pytest.raises(ValueError, match="length=4 must be 1 to 3"):
         metropolis_hastings(torch.zeros(3), torch.rand(3), 4)
-    with pytest.raises(ValueError, match="3 log ratios, 3 draws of luck and 2 starts for 3 chains"):
+    with pytest.raises(ValueError, match="3 log ratios, 3 draws and 2 starts for 3 chains"):
         metropolis_hastings(torch.zeros(3), torch.rand(3), 1, torch.zeros(2))
     with pytest.raises(ValueError, match="fake has 3 logits, 1 of them NaN"):
         calibrated(torch.zeros(2), torch.zeros(2), nan)

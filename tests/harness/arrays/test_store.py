@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from assay.harness.arrays import store as module
-from assay.harness.arrays.store import Key, ScoreKey, Store
+from assay.harness.arrays.store import ScoreKey, ShardKey, Store
 
-KEY = Key("producer", "fake", "pixels", "lens", "mean", 0, 0, 1000)
+KEY = ShardKey("producer", "fake", "pixels", "lens", "mean", 0, 0, 1000)
 SCORE_KEY = ScoreKey("metric", 1, "{}", (("fake", "digest"),))
 OTHERS = {
-    "producer": "x", "of": "real", "through": "x", "lens": "x", "encode": "x", "seed": 1, "start": 1, "stop": 2,
+    "producer": "x", "source": "real", "space": "x", "fingerprint": "x", "encode": "x", "seed": 1, "start": 1, "stop": 2,
     "metric": "x", "version": 2, "params": "x", "inputs": (("fake", "x"),),
 }  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_what_comes_back_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, SCORE_KEY], ids=["view", "score"])
-def test_every_field_counts(tmp_path: Path, key: Key | ScoreKey) -> None:
+def test_every_field_counts(tmp_path: Path, key: ShardKey | ScoreKey) -> None:
     store, make = Store(tmp_path), Made()
     store.array(key, make)
     names = [field.name for field in dataclasses.fields(key)]
@@ -152,14 +152,14 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from assay.harness.store import Key, Store
+from assay.harness.store import ShardKey, Store
 
 root, name = Path(sys.argv[1]), sys.argv[2]
 (root / name).touch()
 while not all((root / other).exists() for other in "ab"):
     time.sleep(0.001)
 for i in range(30):
-    key = Key("producer", "fake", "pixels", "", "", i, 0, 1000)
+    key = ShardKey("producer", "fake", "pixels", "", "", i, 0, 1000)
     array = Store(root / "store").array(key, lambda: np.full((1000, 50), i))
     assert (array == i).all()
 """
@@ -171,4 +171,4 @@ def test_two_processes_make_the_same_entries_at_once(tmp_path: Path) -> None:
     assert len(files(tmp_path / "store")) == 60
     store = Store(tmp_path / "store")
     for i in range(30):
-        assert store.has(module.Key("producer", "fake", "pixels", "", "", i, 0, 1000))
+        assert store.has(module.ShardKey("producer", "fake", "pixels", "", "", i, 0, 1000))

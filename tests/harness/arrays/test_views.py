@@ -112,14 +112,14 @@ def test_posterior_noise_is_not_that_of_generated_samples(open_views: Open, with
 
 
 def test_an_unknown_space_is_told_the_known_ones(open_views: Open) -> None:
-    with pytest.raises(ValueError, match=r"unknown latent space 'ww'; did you mean w\? Known: z, w"):
+    with pytest.raises(ValueError, match=r"unknown latent space 'ww'; did you mean w\? HasGroundTruth: z, w"):
         open_views().tensor(View("fake", "latent:ww"), 0, 10)
     with pytest.raises(LookupError, match=r"unknown extractor 'doubledd'; did you mean doubled"):
         open_views().tensor(View("fake", "doubledd"), 0, 10)
 
 
 def test_a_generator_without_encoder_has_no_codes_of_real_samples(open_views: Open) -> None:
-    with pytest.raises(ValueError, match=r"no encoder.*through="):
+    with pytest.raises(ValueError, match=r"no encoder.*space="):
         open_views().tensor(View("real", "latent"), 0, 10)
 
 
@@ -158,14 +158,14 @@ def test_only_the_bad_shard_is_made_again(open_views: Open, plain: Any, tmp_path
 def test_recoded_samples_are_their_stored_images_through_the_encoder(open_views: Open, with_encoder: Any) -> None:
     """The encoder inverts `decode` but for clamping and rounding to 8 bits, as stored images have it."""
     views = open_views(with_encoder)
-    z, recoded = (views.tensor(View("fake", through), 0, 30) for through in ("latent", "recoded"))
+    z, reencoded = (views.tensor(View("fake", through), 0, 30) for through in ("latent", "reencoded"))
     stored = ((z / 2 + 0.5).clamp(0, 1) * 255).round() / 255
-    torch.testing.assert_close(recoded, 2 * (stored - 0.5))
+    torch.testing.assert_close(reencoded, 2 * (stored - 0.5))
 
 
 def test_recoding_needs_an_encoder(open_views: Open, plain: Any) -> None:
     with pytest.raises(ValueError, match="no encoder"):
-        open_views(plain).tensor(View("fake", "recoded"), 0, 4)
+        open_views(plain).tensor(View("fake", "reencoded"), 0, 4)
 
 
 # Reference codes without an encoder
@@ -268,7 +268,7 @@ def test_pictures_of_volumes_are_their_shaded_surfaces(open_views: Open, plain: 
 def test_other_latents_are_seen_as_views_see_their_own(open_views: Open, with_encoder: Any) -> None:
     views = open_views(with_encoder)
     z = views.tensor(LATENT, 0, 300)
-    for through in ("images", "features", "recoded", "latent", "latent:z", "pixels"):
+    for through in ("images", "features", "reencoded", "latent", "latent:z", "pixels"):
         torch.testing.assert_close(views.seen(z, "z", through), views.tensor(View("fake", through), 0, 300))
     torch.testing.assert_close(views.seen(z[7:9], "z", "features"), views.tensor(FEATURES, 0, 300)[7:9])
     with pytest.raises(ValueError, match="these samples have codes in 'z' alone; 'latent:w' asks for others"):

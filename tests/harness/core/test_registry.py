@@ -13,7 +13,7 @@ from assay.harness.core.registry import (
     GENERATORS,
     METRICS,
     PLUGINS,
-    TASKS,
+    STUDIES,
     TRAINERS,
     dataset,
     discover,
@@ -63,7 +63,7 @@ def test_decorators_return_the_very_function() -> None:
 
     def model(dataset: str, depth: int = 3) -> None: ...
     def source() -> None: ...
-    def study_of(study: object) -> None: ...
+    def study_of(run: object) -> None: ...
     def teach(data: object, seed: int, epochs: int = 1) -> None: ...
 
     assert generator(model) is model
@@ -72,7 +72,7 @@ def test_decorators_return_the_very_function() -> None:
     assert task(print)(study_of) is study_of
     assert trainer("model")(teach) is teach
     assert GENERATORS["model"].options == EXTRACTORS["model"].options == {"depth": 3}
-    assert TASKS["study_of"].page is print
+    assert STUDIES["study_of"].page is print
     assert TRAINERS["model"].options == {"epochs": 1}
 
 
@@ -111,8 +111,8 @@ def test_an_unknown_name_is_told_the_nearest_first_and_then_all() -> None:
         METRICS["precison"]
     line = caught.value.args[0]
     assert line.startswith("unknown metric 'precison'; did you mean precision")
-    assert line.index("did you mean") < line.index("Known: ")
-    assert all(name in line.partition("Known: ")[2] for name in ("coverage", "precision", "recall"))
+    assert line.index("did you mean") < line.index("HasGroundTruth: ")
+    assert all(name in line.partition("HasGroundTruth: ")[2] for name in ("coverage", "precision", "recall"))
 
 
 def test_the_same_name_in_two_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_the_same_name_in_two_files_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_our_own_folders_are_found() -> None:
     discover()
     assert {"latent_density", "frechet_distance"} <= set(METRICS)
-    assert {"correlate", "groups"} <= set(TASKS)
+    assert {"correlate", "groups"} <= set(STUDIES)
     assert {"classifier", "judge", "pixels"} <= set(EXTRACTORS)
     assert {"vae", "classifier", "judge"} <= set(TRAINERS)
 

@@ -24,7 +24,7 @@ def test_tables_are_those_of_the_records(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_no_published_cell_failed(folder: Path) -> None:
-    assert [record.label for record in read_records(folder) if record.status != "ok"] == []
+    assert [record.cell.label for record in read_records(folder) if record.status != "ok"] == []
 
 
 def test_the_readme_quotes_the_published_correlations() -> None:

@@ -25,7 +25,7 @@ FAILED = dataclasses.replace(
 def written(folder: Path, *records: Record) -> Path:
     discover()
     for i, record in enumerate(records):
-        write_record(folder / "records" / f"{record.metric}-{i}.json", record)
+        write_record(folder / "records" / f"{record.cell.metric}-{i}.json", record)
     return folder
 
 

@@ -46,7 +46,7 @@ def test_a_row_for_every_number() -> None:
         ("both(k=3)", "a"), ("both(k=3)", "b"), ("precision", "precision"),
     ]  # fmt: skip
     first = found.iloc[0]
-    assert (first.value, first.low, first.high, first.n, first.missing) == (1.0, 0.0, 2.0, 7, 1)
+    assert (first.value, first.low, first.high, first.cell.n, first.missing) == (1.0, 0.0, 2.0, 7, 1)
 
 
 def test_a_failed_cell_has_a_row_with_its_reason() -> None:

@@ -48,10 +48,10 @@ def test_a_name_is_kept_before_the_numbers_that_it_stands_for() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_no_two_numbers_come_to_stand_in_one_place(seed: int) -> None:
     """Random tables: as many filled cells as numbers, each once, and every row told apart by its keys."""
-    dice = pd.DataFrame(
+    rng = pd.DataFrame(
         {key: pd.Series(range(60)).sample(40, random_state=seed + i).values for i, key in enumerate("xyz")}
     )
-    keys = (dice % [3, 4, 7]).drop_duplicates().map(str)
+    keys = (rng % [3, 4, 7]).drop_duplicates().map(str)
     long = table(**{key: list(column) for key, column in keys.items()})
     _, found = compact(long)
     values = [str(i) for i in range(len(keys))]

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
+from assay.harness.stats import intervals
 from assay.harness.stats import ranks as stats
-from assay.harness.stats.ranks import mean_with_interval, percentile_interval, rank_correlations, rank_moments
+from assay.harness.stats.intervals import percentile_interval
+from assay.harness.stats.ranks import rank_correlations, rank_moments
 
 Column = NDArray[np.float64]
 
@@ -61,26 +63,26 @@ def counts(n: int, resamples: int, seed: int) -> NDArray[np.int64]:
 def test_the_interval_of_a_mean_covers_it_95_times_in_100() -> None:
     """2000 means of 200 exponentials. A correct interval fails this once in 10,000 seeds; the seed is fixed."""
     draws = torch.from_numpy(np.random.default_rng(0).exponential(size=(2000, 200)))
-    intervals = [mean_with_interval(row).interval for row in draws]
-    covered = np.mean([low <= 1 <= high for low, high in intervals])
+    found = [intervals.mean(row).interval for row in draws]
+    covered = np.mean([low <= 1 <= high for low, high in found])
     exact = 0.9440  # for 200 exponentials the normal interval covers a little less than 0.95
     assert abs(covered - exact) < 3.9 * np.sqrt(exact * (1 - exact) / 2000)
 
 
 def test_undefined_scores_are_missing_and_one_score_has_no_interval() -> None:
     nan = float("nan")
-    assert mean_with_interval(torch.tensor([1.0, nan, 3.0]))[0::2] == (2.0, 2)
-    assert mean_with_interval(torch.tensor([1.0, nan, 3.0])).missing == 1
-    one = mean_with_interval(torch.tensor([5.0, nan]))
+    assert intervals.mean(torch.tensor([1.0, nan, 3.0]))[0::2] == (2.0, 2)
+    assert intervals.mean(torch.tensor([1.0, nan, 3.0])).missing == 1
+    one = intervals.mean(torch.tensor([5.0, nan]))
     assert (one.value, one.n, one.missing) == (5.0, 1, 1)
     assert np.isnan(one.interval).all()
-    assert np.isnan(mean_with_interval(torch.tensor([nan])).value)
+    assert np.isnan(intervals.mean(torch.tensor([nan])).value)
 
 
 def test_the_mean_of_many_large_float32_scores_is_exact() -> None:
     scores = torch.full((100_000,), 16_777_217.0 - 1, dtype=torch.float32)
     scores[0] += 2
-    assert mean_with_interval(scores).value == pytest.approx(16_777_216 + 2e-5, abs=1e-8)
+    assert intervals.mean(scores).value == pytest.approx(16_777_216 + 2e-5, abs=1e-8)
 
 
 @pytest.mark.parametrize("seed", range(5))

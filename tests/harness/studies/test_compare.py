@@ -1,4 +1,4 @@
-"""Comparing generators as a study: equal ones do not differ, a perfect one is better, and the page says which."""
+"""Comparing generators as a run: equal ones do not differ, a perfect one is better, and the page says which."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
-from assay.harness.run import Study, open_study
+from assay.harness.run import Run, open_run
 from assay.harness.studies.compare.measure import compare
 
 discover()
@@ -17,56 +17,56 @@ SETS = ("frechet_distance", {"metric": "precision", "k": [3, 5]}, "coverage")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Held-out digits, compared with themselves, with a VAE, and with it at half its spread."""
     folder = tmp_path_factory.mktemp("compared")
-    study = open_study(
-        {"digits": {}}, {"held_out": {}}, folder / "digits", n=300, reals=600, store=folder / "store", sets=SETS
+    run = open_run(
+        {"digits": {}}, {"held_out": {}}, folder / "digits", n=300, n_real=600, store=folder / "store", set_metrics=SETS
     )
-    compare(study, ["held_out", "vae", {"vae": {"temperature": 0.5}}], ["classifier", "pixels"], halves=8)
-    return study
+    compare(run, ["held_out", "vae", {"vae": {"temperature": 0.5}}], ["classifier", "pixels"], halves=8)
+    return run
 
 
-def told(study: Study) -> dict[str, Record]:
-    records = {r.params["against"]: r for r in read_records(study.folder) if r.metric == "compare"}
+def told(run: Run) -> dict[str, Record]:
+    records = {r.cell.params["against"]: r for r in read_records(run.folder) if r.cell.metric == "compare"}
     assert all(record.status == "ok" for record in records.values()), [record.error for record in records.values()]
     return records
 
 
-def test_equal_generators_do_not_differ(study: Study) -> None:
-    values = told(study)["held_out"].values
+def test_equal_generators_do_not_differ(run: Run) -> None:
+    values = told(run)["held_out"].values
     differences = [estimate for key, estimate in values.items() if key.endswith("~ difference")]
     assert len(differences) == 4 * 2
     assert all(estimate[:2] == (0, (0, 0)) for estimate in differences)
 
 
-def test_a_difference_is_that_of_the_values(study: Study) -> None:
-    for record in told(study).values():
+def test_a_difference_is_that_of_the_values(run: Run) -> None:
+    for record in told(run).values():
         for key in {key.rpartition(" ~ ")[0] for key in record.values}:
             this, other, difference = (record.values[f"{key} ~ {of}"] for of in ("this", "other", "difference"))
             assert difference.value == pytest.approx(this.value - other.value, abs=1e-12)
             assert difference.interval[0] <= difference.value <= difference.interval[1]
 
 
-def test_each_is_judged_as_it_would_be_alone(study: Study) -> None:
-    (alone,) = study.evaluate(study.cell("precision", through="pixels", k=3)).values.values()
-    assert told(study)["vae"].values["precision(k=3) ~ pixels ~ this"].value == alone.value
+def test_each_is_judged_as_it_would_be_alone(run: Run) -> None:
+    (alone,) = run.evaluate(run.cell("precision", space="pixels", k=3)).values.values()
+    assert told(run)["vae"].values["precision(k=3) ~ pixels ~ this"].value == alone.value
 
 
-def test_real_images_are_better_than_generated_ones_and_the_page_says_so(study: Study) -> None:
-    lines = report(study.folder).splitlines()
+def test_real_images_are_better_than_generated_ones_and_the_page_says_so(run: Run) -> None:
+    lines = report(run.folder).splitlines()
     for other in ("vae", "vae(temperature=0.5)"):
         assert any("frechet_distance in classifier: held_out" in line and f"less {other}: -" in line
                    and line.endswith("better") for line in lines), other  # fmt: skip
     (coverage,) = (line for line in lines if line.startswith("coverage in pixels") and "temperature=0.5" in line)
     assert coverage.endswith("better")
     assert all(line.endswith("0 (0 to 0), not decided") for line in lines if "less held_out:" in line)
-    page = (study.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
     assert "Which generator is better?" in page
     assert "held_out, digits, seed 0, 300 samples against vae(temperature=0.5)" in page
 
 
-def test_wrong_calls(study: Study, tmp_path: Path) -> None:
+def test_wrong_calls(run: Run, tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"to": []}, r"name the generators to compare with: task\.compare\.to="),
         ({"to": [{"vae": {}, "stylegan2": {}}]}, "choose one generator, not 2"),
@@ -74,6 +74,6 @@ def test_wrong_calls(study: Study, tmp_path: Path) -> None:
     ]
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):
-            compare(study, **options)
+            compare(run, **options)
     with pytest.raises(LookupError, match="unknown generator 'vea'; did you mean vae"):
-        compare(study, ["vea"])
+        compare(run, ["vea"])

@@ -17,7 +17,7 @@ from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate, Truth, View
 from assay.harness.core.registry import metric
 from assay.harness.report.report import report
-from assay.harness.run import Study
+from assay.harness.run import Run
 from assay.harness.studies.detect.measure import detect
 from assay.harness.studies.detect.page import ANY, BY_CLASS, BY_SORT, OTHER, RARE, RAW, verdict
 from assay.harness.studies.gallery.measure import MARK, gallery
@@ -60,7 +60,7 @@ class Told:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Study]:
+def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
     latent = View("fake", "latent")
 
     @metric(better="higher", kind="sample", source="not published", fake=latent)
@@ -89,28 +89,28 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Stu
     def tells_class(fake: Tensor) -> Tensor:
         return fake[:, 3].double()
 
-    def build(generator: object = None, scores: Sequence[str] = ()) -> Study:
+    def build(generator: object = None, scores: Sequence[str] = ()) -> Run:
         every = ("sees_faults", "sees_faults_upside_down", "sees_rarity", "sees_nothing")
-        return Study(
+        return Run(
             experiment="told", generator="told", dataset="squares", views=open_views(generator or Told()),
-            folder=tmp_path / "told", seed=0, n=N, reals=None, scores=scores or every, classes="tells_class",
-            signals=() if scores else ("patchy",), given={}, sets=(),
+            folder=tmp_path / "told", seed=0, n=N, n_real=None, scores=scores or every, classes="tells_class",
+            quality_signals=() if scores else ("patchy",), covariates={}, set_metrics=(),
         )  # fmt: skip
 
     return build
 
 
-def numbers(study: Study, name: str) -> Found:
+def numbers(run: Run, name: str) -> Found:
     """Estimates by what is held fixed, score, and what it is told from."""
     found: Found = {}
-    for record in read_records(study.folder):
-        for key, estimate in record.values.items() if record.metric == name else ():
+    for record in read_records(run.folder):
+        for key, estimate in record.values.items() if record.cell.metric == name else ():
             score, other = key.split(" ~ ")
-            found[str(record.params["given"]), score, other] = estimate
+            found[str(record.cell.params["given"]), score, other] = estimate
     return found
 
 
-def test_areas_are_those_of_the_scores(study: Callable[..., Study]) -> None:
+def test_areas_are_those_of_the_scores(run: Callable[..., Run]) -> None:
     told = study()
     detect(told, also=["tells_class"], against=["sees_nothing"], resamples=20)
     found, truth = numbers(told, "detect"), Told().truth(range(N))
@@ -130,7 +130,7 @@ def test_areas_are_those_of_the_scores(study: Callable[..., Study]) -> None:
     assert (BY_SORT, "sees_rarity", RARE) not in found
 
 
-def test_typicality_held_fixed_tells_broken_from_rare(study: Callable[..., Study]) -> None:
+def test_typicality_held_fixed_tells_broken_from_rare(run: Callable[..., Run]) -> None:
     """Rare samples are faulty more often here, so a score of rarity finds faults, and only until it is held fixed.
 
     The intervals of a score without information leave 0.5 once in 20 times; the seed is fixed.
@@ -155,7 +155,7 @@ def test_typicality_held_fixed_tells_broken_from_rare(study: Callable[..., Study
     assert gain.interval[0] > 0.2
 
 
-def test_the_page_says_so(study: Callable[..., Study]) -> None:
+def test_the_page_says_so(run: Callable[..., Run]) -> None:
     told = study()
     detect(told, against=["sees_nothing"], resamples=20)
     printed = report(told.folder)
@@ -168,7 +168,7 @@ def test_the_page_says_so(study: Callable[..., Study]) -> None:
     assert set(areas.fault) == {ANY, RARE, "cracked", "bent"}
 
 
-def test_where_typicality_is_not_known_the_class_is_held_fixed(study: Callable[..., Study]) -> None:
+def test_where_typicality_is_not_known_the_class_is_held_fixed(run: Callable[..., Run]) -> None:
     told = study(Told(typical=False), ["sees_faults"])
     detect(told, against=["sees_nothing"], resamples=20)
     assert {given for given, _, _ in numbers(told, "detect")} == {RAW, BY_CLASS}
@@ -177,13 +177,13 @@ def test_where_typicality_is_not_known_the_class_is_held_fixed(study: Callable[.
 
 
 def test_a_generator_that_knows_nothing_is_left_out(
-    study: Callable[..., Study], plain: object, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., Run], plain: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detect(study(plain))
     assert "generator=faulty knows" in capsys.readouterr().err
 
 
-def test_a_second_time_nothing_is_computed(study: Callable[..., Study]) -> None:
+def test_a_second_time_nothing_is_computed(run: Callable[..., Run]) -> None:
     told = study()
     detect(told, resamples=20, against=["sees_nothing"])
     before = {path: path.stat().st_mtime_ns for path in told.folder.rglob("*.json")}
@@ -215,7 +215,7 @@ def test_verdicts_in_words() -> None:
     ]
 
 
-def test_a_gallery_has_the_best_and_the_worst_of_each_class(study: Callable[..., Study]) -> None:
+def test_a_gallery_has_the_best_and_the_worst_of_each_class(run: Callable[..., Run]) -> None:
     told = study(scores=["sees_faults"])
     gallery(told, shown=5)
     found = {key: v for record in read_records(told.folder) for key, v in record.values.items() if " ~ " in key}
@@ -233,7 +233,7 @@ def test_a_gallery_has_the_best_and_the_worst_of_each_class(study: Callable[...,
     assert "left: top, middle, bottom; right: top, middle, bottom" in (told.folder / "report.html").read_text()
 
 
-def test_a_gallery_of_samples_that_are_not_known(study: Callable[..., Study], plain: object) -> None:
+def test_a_gallery_of_samples_that_are_not_known(run: Callable[..., Run], plain: object) -> None:
     class Classes:
         """Latents of two classes, told by the last."""
 
@@ -247,7 +247,7 @@ def test_a_gallery_of_samples_that_are_not_known(study: Callable[..., Study], pl
 
     told = study(Classes(), ["sees_faults"])
     gallery(told, shown=3)
-    (record,) = (record for record in read_records(told.folder) if record.metric == "gallery")
+    (record,) = (record for record in read_records(told.folder) if record.cell.metric == "gallery")
     codes = Told().latents(range(N), "z").double()
     left = codes[codes[:, 3] == 0, 0].sort(descending=True).values
     assert record.values["a ~ top"].value == pytest.approx(float(left[:3].mean()))  # "a" is the data set's first class

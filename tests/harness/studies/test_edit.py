@@ -1,4 +1,4 @@
-"""Editing as a study: what is walked, that curves are those of the samples, and what a score is good for."""
+"""Editing as a run: what is walked, that curves are those of the samples, and what a score is good for."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import METRICS, discover
 from assay.harness.report.report import report
-from assay.harness.run import Study, open_study
+from assay.harness.run import Run, open_run
 from assay.harness.studies.edit.measure import Edits, edit
 
 discover()
@@ -19,34 +19,32 @@ FEW = {"reach": 3.0, "steps": 9, "count": 80, "shown": 2}
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("edited")
-    study = open_study(
-        {"digits": {}}, {"vae": {}}, folder / "digits", n=300, reals=400, store=folder / "store", scores=SCORES,
-        signals=("nearest_feature", "judge_confidence"),
+    run = open_run(
+        {"digits": {}}, {"vae": {}}, folder / "digits", n=300, n_real=400, store=folder / "store", scores=SCORES,
+        quality_signals=("nearest_feature", "judge_confidence"),
     )  # fmt: skip
-    edit(study, ["laplacian_variance"], **FEW)  # type: ignore[arg-type]
-    return study
+    edit(run, ["laplacian_variance"], **FEW)  # type: ignore[arg-type]
+    return run
 
 
 @pytest.fixture
-def edits(study: Study) -> Edits:
-    return Edits(study, "z", study.cell("laplacian_variance"), 3.0, 9, 80)
+def edits(run: Run) -> Edits:
+    return Edits(run, "z", run.cell("laplacian_variance"), 3.0, 9, 80)
 
 
-def told(study: Study, name: str = "edit") -> Record:
-    (record,) = (record for record in read_records(study.folder) if record.metric == name)
+def told(run: Run, name: str = "edit") -> Record:
+    (record,) = (record for record in read_records(run.folder) if record.cell.metric == name)
     assert record.status == "ok", record.error
     return record
 
 
-def test_the_middle_of_an_edit_is_the_sample_itself(study: Study, edits: Edits) -> None:
+def test_the_middle_of_an_edit_is_the_sample_itself(run: Run, edits: Edits) -> None:
     for name in ("laplacian_variance", "negative_norm", "nearest_feature"):
-        cell = study.cell(name)
+        cell = run.cell(name)
         sign = -1 if METRICS[name].better == "lower" else 1
-        torch.testing.assert_close(
-            edits.curves(cell)[:, 4], sign * study.sample_scores(cell)[:80], atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(edits.curves(cell)[:, 4], sign * run.sample_scores(cell)[:80], atol=1e-5, rtol=1e-5)
 
 
 def test_points_lie_evenly_along_one_direction(edits: Edits) -> None:
@@ -55,26 +53,26 @@ def test_points_lie_evenly_along_one_direction(edits: Edits) -> None:
     torch.testing.assert_close(steps, expected.expand_as(steps), atol=1e-5, rtol=0)
 
 
-def test_the_edit_changes_its_attribute(study: Study) -> None:
-    values = told(study).values
+def test_the_edit_changes_its_attribute(run: Run) -> None:
+    values = told(run).values
     assert values["laplacian_variance ~ goes with the edit ~ itself"].interval[0] > 0.3
     assert 0.2 < values["laplacian_variance ~ linear fit ~ itself"].value <= 1
-    course = told(study, "edit_course").values
+    course = told(run, "edit_course").values
     assert course["laplacian_variance ~ 0"].value == 0
     assert course["laplacian_variance ~ 0.75"].value > 0.2 > -0.2 > course["laplacian_variance ~ -0.75"].value
 
 
-def test_the_norm_has_one_maximum_on_every_line_and_so_has_the_way_walked(study: Study) -> None:
+def test_the_norm_has_one_maximum_on_every_line_and_so_has_the_way_walked(run: Run) -> None:
     """What the paper shows of its score holds of what knows nothing of the data: hence the baselines."""
-    values = told(study).values
+    values = told(run).values
     assert values["negative_norm ~ one maximum ~ itself"].value == 1
     assert values["minus the way walked ~ one maximum ~ itself"].value == 1
     assert values["minus the way walked ~ maximum away by ~ itself"].value == 0
     assert values["random_score ~ one maximum ~ itself"].interval[1] < 0.1
 
 
-def test_quality_itself_knows_where_to_stop_and_chance_does_not(study: Study) -> None:
-    values = told(study).values
+def test_quality_itself_knows_where_to_stop_and_chance_does_not(run: Run) -> None:
+    values = told(run).values
     assert values["nearest_feature ~ agreement ~ nearest_feature"].value == pytest.approx(1)
     assert values["nearest_feature ~ gain of stopping ~ nearest_feature"].interval[0] > 0
     assert values["nearest_feature ~ gain of stopping over the norm ~ nearest_feature"].interval[0] > 0
@@ -86,33 +84,33 @@ def test_quality_itself_knows_where_to_stop_and_chance_does_not(study: Study) ->
     assert [key for key, value in values.items() if math.isnan(value.value)] == []
 
 
-def test_the_page_says_what_was_found(study: Study) -> None:
-    printed = report(study.folder)
+def test_the_page_says_what_was_found(run: Run) -> None:
+    printed = report(run.folder)
     assert "the edit moves laplacian_variance: rank correlation" in printed
     assert "negative_norm: one maximum in 1 (" in printed
     assert "over the norm: better by nearest_feature" in printed
     (picture,) = (line.partition(": ")[2] for line in printed.splitlines() if "picture:" in line)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
-    assert "How far may an edit go?" in (study.folder / "report.html").read_text()
+    assert "How far may an edit go?" in (run.folder / "report.html").read_text()
 
 
 def test_another_latent_space_is_walked_in_its_own_codes(tmp_path: Path) -> None:
-    study = open_study(
-        {"digits": {}}, {"stylegan2": {}}, tmp_path / "w", n=60, reals=60, store=tmp_path / "store",
-        scores=("latent_knn", "negative_norm"), signals=("judge_confidence",),
+    run = open_run(
+        {"digits": {}}, {"stylegan2": {}}, tmp_path / "w", n=60, n_real=60, store=tmp_path / "store",
+        scores=("latent_knn", "negative_norm"), quality_signals=("judge_confidence",),
     )  # fmt: skip
-    edit(study, ["laplacian_variance"], ["w", "x_T"], **{**FEW, "count": 20})  # type: ignore[arg-type]
-    assert told(study).params["space"] == "w"
-    edits = Edits(study, "w", study.cell("laplacian_variance"), 3.0, 9, 20)
+    edit(run, ["laplacian_variance"], ["w", "x_T"], **{**FEW, "count": 20})  # type: ignore[arg-type]
+    assert told(run).params["space"] == "w"
+    edits = Edits(run, "w", run.cell("laplacian_variance"), 3.0, 9, 20)
     norm = -edits.latents(20).norm(dim=2)
-    torch.testing.assert_close(edits.curves(study.cell("negative_norm")), norm.double(), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(edits.curves(run.cell("negative_norm")), norm.double(), atol=1e-4, rtol=1e-5)
 
 
-def test_wrong_calls(study: Study) -> None:
+def test_wrong_calls(run: Run) -> None:
     for options, message in (
         ({"steps": 8}, "steps=8 must be odd, 5 or more"),
         ({"reach": 0.0}, r"reach=0\.0 positive"),
         ({"count": 301}, "count=301 must be 10 or more, and at most n=300"),
     ):
         with pytest.raises(ValueError, match=message):
-            edit(study, ["laplacian_variance"], **{**FEW, **options})  # type: ignore[arg-type]
+            edit(run, ["laplacian_variance"], **{**FEW, **options})  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from assay.datasets.mnist import mnist
 from assay.harness.arrays.store import Store
 from assay.harness.core import registry
 from assay.harness.core.files import digest
-from assay.harness.core.protocols import Dataset, Described, Divisible, FeatureSet, Samples, Split
+from assay.harness.core.protocols import ClassSubset, Dataset, FeatureSet, HasAttributes, Samples, Split
 from assay.harness.studies.few_shot import feature_sets
 from assay.harness.studies.few_shot.feature_sets import described_by_base, novel_classes, open_feature_set
 from assay.harness.train import train
@@ -312,12 +312,12 @@ def test_the_joined_set_is_both_sources_class_by_class(shipped: Dataset) -> None
         assert torch.equal(images[labels == number], theirs[given == number % 10][:12])
     assert shipped.classes[3] == "Dress"
     assert shipped.classes[14] == "digit four"
-    assert isinstance(shipped, Described)
+    assert isinstance(shipped, HasAttributes)
     assert list(shipped.kinds) == ["clothes"] * 10 + ["digit"] * 10
 
 
 def test_some_of_its_classes(shipped: Dataset) -> None:
-    assert isinstance(shipped, Divisible)
+    assert isinstance(shipped, ClassSubset)
     part = shipped.only([14, 3])
     assert list(part.classes) == ["digit four", "Dress"]
     images, labels = part.take("train", 0, 24)
@@ -326,8 +326,8 @@ def test_some_of_its_classes(shipped: Dataset) -> None:
     assert numbers is not None
     assert torch.equal(images[labels == 0], everything[numbers == 14])
     assert torch.equal(images[labels == 1], everything[numbers == 3])
-    assert isinstance(part, Described)
-    assert isinstance(shipped, Described)
+    assert isinstance(part, HasAttributes)
+    assert isinstance(shipped, HasAttributes)
     assert torch.equal(part.attributes, shipped.attributes[[14, 3]])
     assert list(part.only([1]).classes) == ["Dress"]
     again = clothes_and_digits(**part.options)
@@ -336,7 +336,7 @@ def test_some_of_its_classes(shipped: Dataset) -> None:
 
 
 def test_attributes_are_said_of_known_classes_and_tell_them_apart(shipped: Dataset) -> None:
-    assert isinstance(shipped, Described)
+    assert isinstance(shipped, HasAttributes)
     assert shipped.attributes.shape == (20, len(ATTRIBUTES))
     for name, classes in ATTRIBUTES.items():
         assert set(classes) <= set(CLASSES), name

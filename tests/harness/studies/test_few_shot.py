@@ -1,4 +1,4 @@
-"""The study `few_shot` on features whose truth is known: gains by construction, none where there is none to have."""
+"""The run `few_shot` on features whose truth is known: gains by construction, none where there is none to have."""
 
 import dataclasses
 import uuid
@@ -16,7 +16,7 @@ from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Dataset, Estimate, Samples, Split
 from assay.harness.core.registry import DATASETS, METRICS, discover
 from assay.harness.report.report import report
-from assay.harness.run import Study
+from assay.harness.run import Run
 from assay.harness.studies.few_shot.measure import few_shot
 from assay.harness.studies.few_shot.page import PUBLISHED
 
@@ -97,7 +97,7 @@ Found = Mapping[tuple[int, str, str, str], Estimate]
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Callable[..., Study]:
+def study(tmp_path: Path) -> Callable[..., Run]:
     discover()
     data = Blobs()
 
@@ -107,32 +107,32 @@ def study(tmp_path: Path) -> Callable[..., Study]:
         seed: int = 0,
         scores: Sequence[object] = SCORES,
         data: Dataset = data,
-    ) -> Study:
+    ) -> Run:
         model = generator or Linear()
         views = Views(data, model, "pixels", Store(tmp_path / "store"), torch.device("cpu"))
-        return Study(
+        return Run(
             experiment="few_shot", generator="linear", dataset="blobs", views=views, folder=tmp_path / folder,
-            seed=seed, n=40, reals=None, scores=scores, signals=(), classes="predicted_class", given={}, sets=(),  # type: ignore[arg-type]
+            seed=seed, n=40, n_real=None, scores=scores, quality_signals=(), classes="predicted_class", covariates={}, set_metrics=(),  # type: ignore[arg-type]
         )  # fmt: skip
 
     return build
 
 
-def numbers(study: Study, metric: str = "few_shot_splits", classifier: str = "nearest prototype") -> Found:
+def numbers(run: Run, metric: str = "few_shot_splits", classifier: str = "nearest prototype") -> Found:
     """Estimates by shots, share, selection and quantity, at all n generated features (or at none)."""
-    records = [record for record in read_records(study.folder) if record.metric == metric]
+    records = [record for record in read_records(run.folder) if record.cell.metric == metric]
     assert all(record.status == "ok" for record in records), [record.error for record in records]
     found = {}
     for record in records:
-        if record.params["classifier"] == classifier:
+        if record.cell.params["classifier"] == classifier:
             for key, estimate in record.values.items():
                 generated, share, selection, quantity = key.split(" ~ ")
-                if generated in ("0", str(study.n)):
-                    found[record.params["shots"], share, selection, quantity] = estimate
+                if generated in ("0", str(run.n)):
+                    found[record.cell.params["shots"], share, selection, quantity] = estimate
     return found
 
 
-def test_a_gain_by_construction_is_found_and_the_norm_has_none(study: Callable[..., Study]) -> None:
+def test_a_gain_by_construction_is_found_and_the_norm_has_none(run: Callable[..., Run]) -> None:
     """Half of what is generated is wrong, and its codes lie off the real ones, in one direction: the norm is blind."""
     here = study()
     few_shot(here, **TINY)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def test_a_gain_by_construction_is_found_and_the_norm_has_none(study: Callable[.
     assert one > five, "the more shots, the less a prototype leans on what is generated"
 
 
-def test_logistic_regression_finds_it_too(study: Callable[..., Study]) -> None:
+def test_logistic_regression_finds_it_too(run: Callable[..., Run]) -> None:
     here = study(scores=SCORES[:1])
     few_shot(here, **TINY | {"shots": [1], "logistic": 60, "pools": 6})  # type: ignore[arg-type]
     found = numbers(here, classifier="logistic regression")
@@ -166,7 +166,7 @@ def test_logistic_regression_finds_it_too(study: Callable[..., Study]) -> None:
     assert found[1, "0.2", f"bottom {DENSE}", "gain over random, these splits"].interval[1] < 0
 
 
-def test_no_gain_is_found_where_there_is_none(study: Callable[..., Study]) -> None:
+def test_no_gain_is_found_where_there_is_none(run: Callable[..., Run]) -> None:
     """Every feature of a class is as good as another: intervals of gains leave out 0 in 5 % of cases.
 
     8 seeds, 2 shots, tops and bottoms of 3 scores over pools: 96 intervals, of which 4.8 are expected to leave out 0.
@@ -185,7 +185,7 @@ def test_no_gain_is_found_where_there_is_none(study: Callable[..., Study]) -> No
     assert alarms <= 17
 
 
-def test_everything_kept_is_all_and_episodes_are_shared(study: Callable[..., Study]) -> None:
+def test_everything_kept_is_all_and_episodes_are_shared(run: Callable[..., Run]) -> None:
     here = study()
     few_shot(here, **TINY | {"share": 1.0, "shares": [0.5], "numbers": [20]})  # type: ignore[arg-type]
     found = numbers(here, "few_shot")
@@ -197,22 +197,20 @@ def test_everything_kept_is_all_and_episodes_are_shared(study: Callable[..., Stu
     assert (1, "0.5", f"top {DENSE}", "accuracy") not in found, "points of the plots have gains alone"
 
 
-def test_every_score_that_can_be_had_takes_part(
-    study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_score_that_can_be_had_takes_part(run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
     here = study(scores=[NORM, "random_score"])
     few_shot(here, **TINY | {"every": True, "shots": [1], "splits": [0], "episodes": 20, "logistic": 10})  # type: ignore[arg-type]
     found = {selection for _, _, selection, _ in numbers(here)}
     expected = {"latent_density", "pseudo_density", "realism", "rarity", "cycle_consistency", "aggregate_posterior"}
     assert {f"top {name}" for name in expected} <= found
     assert f"top {NORM}" in found
-    assert not any("judge" in name or "ink" in name for name in found)
+    assert not any("judge" in name or "mean_intensity" in name for name in found)
     assert "random_score is left out: generated features have no view of fake images" in capsys.readouterr().err
     asked = {selection for _, _, selection, _ in numbers(here, classifier="logistic regression")}
     assert asked == {"none", "all", "random", f"top {NORM}", f"bottom {NORM}"}
 
 
-def test_the_page_and_a_second_run(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_and_a_second_run(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     generator = Linear()
     here = study(generator)
     few_shot(here, **TINY | {"shares": [0.5], "numbers": [10]})  # type: ignore[arg-type]
@@ -235,7 +233,7 @@ def test_the_page_and_a_second_run(study: Callable[..., Study], monkeypatch: pyt
     assert generator.learned == 2, "its weights were kept"
 
 
-def test_a_score_that_is_undefined_has_no_numbers(study: Callable[..., Study]) -> None:
+def test_a_score_that_is_undefined_has_no_numbers(run: Callable[..., Run]) -> None:
     here = study(scores=[NORM, {"metric": "latent_knn", "k": 5000}])
     few_shot(here, **TINY | {"splits": [0]})  # type: ignore[arg-type]
     found = numbers(here, "few_shot")
@@ -243,9 +241,7 @@ def test_a_score_that_is_undefined_has_no_numbers(study: Callable[..., Study]) -
     assert np.isfinite(found[1, "0.2", f"top {NORM}", "accuracy"].value)
 
 
-def test_a_file_of_published_data_has_published_accuracies_beside_it(
-    study: Callable[..., Study], tmp_path: Path
-) -> None:
+def test_a_file_of_published_data_has_published_accuracies_beside_it(run: Callable[..., Run], tmp_path: Path) -> None:
     data = Blobs()
     file = tmp_path / "miniImageNet.npz"
     split = np.array(["base"] * 6 + ["novel"] * 6)
@@ -265,7 +261,7 @@ def test_a_file_of_published_data_has_published_accuracies_beside_it(
     assert {key[2] for key in numbers(here)} >= {"none", "all", "random", f"top {DENSE}"}
 
 
-def test_bad_options(study: Callable[..., Study]) -> None:
+def test_bad_options(run: Callable[..., Run]) -> None:
     assert "few_shot" not in METRICS
     for options, said in (
         ({"representatives": "some"}, "representatives='some' must be one of nearest, chi_square, all"),
@@ -278,6 +274,6 @@ def test_bad_options(study: Callable[..., Study]) -> None:
             few_shot(study(folder="bad"), **TINY | options)  # type: ignore[arg-type]
 
 
-def test_a_generator_of_images_is_refused(open_views: Callable[..., Views], study: Callable[..., Study]) -> None:
+def test_a_generator_of_images_is_refused(open_views: Callable[..., Views], run: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match="choose generator=conditional_vae"):
         few_shot(dataclasses.replace(study(), views=open_views()))

@@ -1,4 +1,4 @@
-"""Fine-tuning as a study: what is trained, what is compared with what, that nothing is done twice, and the page."""
+"""Fine-tuning as a run: what is trained, what is compared with what, that nothing is done twice, and the page."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
-from assay.harness.run import Study, open_study
+from assay.harness.run import Run, open_run
 from assay.harness.studies.fine_tune.measure import fine_tune
 from assay.metrics.pseudo_density import reference_density
 
@@ -27,41 +27,43 @@ FEW = {
 }  # fmt: skip
 
 
-def opened(folder: Path, generator: Mapping[str, Any], **changes: Any) -> Study:
+def opened(folder: Path, generator: Mapping[str, Any], **changes: Any) -> Run:
     given = {"n": 100, "reals": 300, "sets": SETS, "store": folder / "store"}
-    return open_study({"digits": {}}, generator, folder / "tuning", **{**given, **changes})
+    return open_run({"digits": {}}, generator, folder / "tuning", **{**given, **changes})
 
 
-def told(study: Study, table: str = "fine_tune") -> dict[str, Record]:
-    records = {record.params["tuning"]: record for record in read_records(study.folder) if record.metric == table}
+def told(run: Run, table: str = "fine_tune") -> dict[str, Record]:
+    records = {
+        record.cell.params["tuning"]: record for record in read_records(run.folder) if record.cell.metric == table
+    }
     assert all(record.status == "ok" for record in records.values()), [record.error for record in records.values()]
     return records
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A latent diffusion on digits, tuned four times, of which two are plain."""
-    study = opened(tmp_path_factory.mktemp("tuned"), {"latent_diffusion": {}})
-    fine_tune(study, ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"], **FEW)  # type: ignore[arg-type]
-    return study
+    run = opened(tmp_path_factory.mktemp("tuned"), {"latent_diffusion": {}})
+    fine_tune(run, ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"], **FEW)  # type: ignore[arg-type]
+    return run
 
 
-def test_every_generator_is_judged_as_it_would_be_alone(study: Study) -> None:
+def test_every_generator_is_judged_as_it_would_be_alone(run: Run) -> None:
     for name, path in (
         ("untuned", "zoo"),
-        ("diversity", study.folder / "tuned/latent_diffusion-digits-diversity.safetensors"),
+        ("diversity", run.folder / "tuned/latent_diffusion-digits-diversity.safetensors"),
     ):
-        alone = opened(study.folder.parent, {"latent_diffusion": {"path": str(path)}})
-        found = told(study)[name].values
-        for cell in alone.cells([{"metric": metric, "through": "pixels"} for metric in SETS]):
+        alone = opened(run.folder.parent, {"latent_diffusion": {"path": str(path)}})
+        found = told(run)[name].values
+        for cell in alone.cells([{"metric": metric, "space": "pixels"} for metric in SETS]):
             (expected,) = alone.evaluate(cell).values.values()
             same = found[f"{cell.metric} ~ pixels ~ nothing"]
             assert same.value == expected.value
             assert same.interval == pytest.approx(expected.interval, nan_ok=True)
 
 
-def test_differences_are_those_of_the_values_and_hold_for_equal_generators(study: Study) -> None:
-    found = told(study)
+def test_differences_are_those_of_the_values_and_hold_for_equal_generators(run: Run) -> None:
+    found = told(run)
     assert not any(key.endswith(" ~ control") for name in ("untuned", "control") for key in found[name].values)
     for name in ("control(tau=0.3)", "fidelity(weight_real=9)", "diversity"):
         values = found[name].values
@@ -78,19 +80,19 @@ def test_differences_are_those_of_the_values_and_hold_for_equal_generators(study
     assert found["fidelity(weight_real=9)"].values["frechet_distance ~ classifier ~ control"].value != 0
 
 
-def test_the_densities_are_those_of_all_training_images(study: Study) -> None:
-    """Also where the study sees few reals: the card's threshold is the quantile of the density of all images."""
-    card = json.loads((study.folder / "tuned/latent_diffusion-digits-diversity.json").read_text())
-    data, extract = study.views.data, study.views.extractor("classifier")
+def test_the_densities_are_those_of_all_training_images(run: Run) -> None:
+    """Also where the run sees few reals: the card's threshold is the quantile of the density of all images."""
+    card = json.loads((run.folder / "tuned/latent_diffusion-digits-diversity.json").read_text())
+    data, extract = run.views.data, run.views.extractor("classifier")
     density = reference_density(extract(data.take("train", 0, data.count("train")).images.float() / 255)).density
     assert card["importance"]["threshold"] == pytest.approx(float(density.quantile(0.2)), rel=1e-5)
     assert card["importance"]["weight_real"] == 0.03
     assert card["start"]["file"] == "latent_diffusion-digits.safetensors"
 
 
-def test_the_course_is_that_of_the_card(study: Study) -> None:
-    card = json.loads((study.folder / "tuned/latent_diffusion-digits-diversity.json").read_text())
-    values = told(study, "fine_tune_course")["diversity"].values
+def test_the_course_is_that_of_the_card(run: Run) -> None:
+    card = json.loads((run.folder / "tuned/latent_diffusion-digits-diversity.json").read_text())
+    values = told(run, "fine_tune_course")["diversity"].values
     assert [card["measured"][i]["images"] for i in (0, 1)] == [0, 300]
     for step in card["measured"]:
         for metric in SETS:
@@ -100,55 +102,55 @@ def test_the_course_is_that_of_the_card(study: Study) -> None:
     assert values["denoising ~ 300"].value == card["losses"][0]["denoising"]
 
 
-def test_nothing_is_done_twice(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: record.values for name, record in told(study).items()}
+def test_nothing_is_done_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: record.values for name, record in told(run).items()}
 
     def never(*given: Any) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(training, "_resume", never)
-    again = opened(study.folder.parent, {"latent_diffusion": {}}, store=study.folder / "another store")
+    again = opened(run.folder.parent, {"latent_diffusion": {}}, store=run.folder / "another store")
     tunings = ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"]
     fine_tune(again, tunings, **FEW)  # type: ignore[arg-type]
     assert {name: record.values for name, record in told(again).items()} == before
 
 
-def test_the_page_says_what_holds(study: Study) -> None:
-    printed = report(study.folder)
+def test_the_page_says_what_holds(run: Run) -> None:
+    printed = report(run.folder)
     assert "diversity (weight 0.03), recall higher than that of control: classifier" in printed
     assert "fidelity(weight_real=9) (weight 9), frechet_distance lower than that of control: classifier" in printed
     assert "control(tau=0.3)" not in printed
-    page = (study.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
     for words in ("less control", "less untuned", "The course of training", "The same seeds; rows: untuned, control,"):
         assert words in page
 
 
 def test_a_gan_chooses_among_its_own_samples(tmp_path: Path) -> None:
     """w on real images and 1 / w on generated ones; the samples tried for one accepted stand in the course."""
-    study = opened(tmp_path, {"stylegan2": {}})
-    fine_tune(study, ["control", {"tuning": "diversity", "network": 0}], **FEW)  # type: ignore[arg-type]
-    card = json.loads((study.folder / "tuned/stylegan2-digits-diversity-network-0.json").read_text())
+    run = opened(tmp_path, {"stylegan2": {}})
+    fine_tune(run, ["control", {"tuning": "diversity", "network": 0}], **FEW)  # type: ignore[arg-type]
+    card = json.loads((run.folder / "tuned/stylegan2-digits-diversity-network-0.json").read_text())
     assert card["importance"]["weight_fake"] == pytest.approx(1 / 0.03)
-    assert told(study, "fine_tune_course")["diversity(network=0)"].values["tried_for_one ~ 64"].value > 1
-    assert "tried_for_one ~ 64" not in told(study, "fine_tune_course")["control"].values
+    assert told(run, "fine_tune_course")["diversity(network=0)"].values["tried_for_one ~ 64"].value > 1
+    assert "tried_for_one ~ 64" not in told(run, "fine_tune_course")["control"].values
 
 
 def test_what_cannot_be_tuned_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    study = opened(tmp_path, {"vae": {}})
-    fine_tune(study, **FEW)  # type: ignore[arg-type]
+    run = opened(tmp_path, {"vae": {}})
+    fine_tune(run, **FEW)  # type: ignore[arg-type]
     assert "fine_tune: vae has no trainer that goes on from weights, so it is left out" in capfd.readouterr().err
-    assert not (study.folder / "records").exists()
+    assert not (run.folder / "records").exists()
 
 
-def test_wrong_calls(study: Study) -> None:
-    other = opened(study.folder.parent, {"stylegan2": {"truncation": 0.5}})
+def test_wrong_calls(run: Run) -> None:
+    other = opened(run.folder.parent, {"stylegan2": {"truncation": 0.5}})
     for which, options, message in (
-        (study, {"tunings": ["fidelty"]}, "unknown tuning 'fidelty'; did you mean fidelity"),
-        (study, {"tunings": [{"tuning": "control", "weight": 3}]}, "unknown option of a tuning: 'weight'; did you"),
-        (study, {"tunings": ["control", "control"]}, "must be different ones, the control first"),
-        (study, {"tunings": []}, "must be different ones, the control first"),
-        (study, {"count": 101}, "count=101 must be 4 or more, and at most n=100"),
-        (study, {"halves": 1}, "halves=1 2 or more"),
+        (run, {"tunings": ["fidelty"]}, "unknown tuning 'fidelty'; did you mean fidelity"),
+        (run, {"tunings": [{"tuning": "control", "weight": 3}]}, "unknown option of a tuning: 'weight'; did you"),
+        (run, {"tunings": ["control", "control"]}, "must be different ones, the control first"),
+        (run, {"tunings": []}, "must be different ones, the control first"),
+        (run, {"count": 101}, "count=101 must be 4 or more, and at most n=100"),
+        (run, {"halves": 1}, "halves=1 2 or more"),
         (other, {}, r"start=zoo holds another generator than the one that is judged: give the file of"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):

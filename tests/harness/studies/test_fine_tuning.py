@@ -34,7 +34,7 @@ from assay.metrics.pseudo_density import pseudo_density, reference_density
 discover()
 CPU = torch.device("cpu")
 START = {"stylegan2": {"start": "zoo", "epochs": 2}, "latent_diffusion": {"start": "zoo", "epochs": 2, "batch": 100}}
-PLAIN = {"weight_real": 1, "weight_fake": None, "tau": 0.5, "through": "classifier", "k": 10, "network": 0}
+PLAIN = {"weight_real": 1, "weight_fake": None, "tau": 0.5, "space": "classifier", "k": 10, "network": 0}
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_weights_over_1_raise_precision_and_under_1_raise_recall(tmp_path: Path)
     rho = reference_density(codes).density
 
     def tuned(start: LatentDiffusionNetwork | None, weight: float, steps: int) -> LatentDiffusionNetwork:
-        training = train_latent_diffusion(Ring(), 0, str(vae), 48, 2, epochs=1, batch=batch, rate=2e-3, ema=0.98)
+        training = train_latent_diffusion(Ring(), 0, str(vae), 48, 2, epochs=1, batch=batch, lr=2e-3, ema=0.98)
         training.codes, training.deviation = codes, torch.zeros_like(codes)
         training.network.mean.zero_()
         training.network.scale.copy_(codes.std(0))

@@ -21,7 +21,7 @@ from assay.harness.arrays.views import Views
 from assay.harness.core import registry
 from assay.harness.core.protocols import View
 from assay.harness.report.report import report
-from assay.harness.run import Study
+from assay.harness.run import Run
 from assay.harness.studies.interpolate import paths as interpolate_paths
 from assay.harness.studies.interpolate.measure import interpolate
 from assay.harness.studies.interpolate.page import Numbers, observations
@@ -91,7 +91,7 @@ class Layers:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Study]:
+def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
     """study(generator): a study of it, with `Layers` as features, and scores as asked for."""
 
     def layers(dataset: str) -> Layers:
@@ -101,27 +101,27 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Stu
 
     def build(
         generator: Flat | None = None, folder: str = "paths", scores: tuple[str, ...] = (), sets: tuple[str, ...] = ()
-    ) -> Study:
+    ) -> Run:
         views = open_views(generator)
         views.features = "layers"
-        return Study(
+        return Run(
             experiment="paths", generator="plain", dataset="squares", views=views, folder=tmp_path / folder, seed=0,
-            n=50, reals=100, scores=scores, signals=(), classes="predicted_class", given={}, sets=sets,
+            n=50, n_real=100, scores=scores, quality_signals=(), classes="predicted_class", covariates={}, set_metrics=sets,
         )  # fmt: skip
 
     return build
 
 
-def numbers(study: Study) -> Rows:
+def numbers(run: Run) -> Rows:
     """(value, low, high) by row, quantity, of, against; records that failed are left out."""
     found = {}
-    for record in read_records(study.folder):
-        for key, estimate in record.values.items() if record.metric == "interpolate" else ():
-            found[(record.params["row"], *key.split(" ~ "))] = (estimate.value, *estimate.interval)
+    for record in read_records(run.folder):
+        for key, estimate in record.values.items() if record.cell.metric == "interpolate" else ():
+            found[(record.cell.params["row"], *key.split(" ~ "))] = (estimate.value, *estimate.interval)
     return found  # type: ignore[return-value]
 
 
-def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(study: Callable[..., Study]) -> None:
+def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(run: Callable[..., Run]) -> None:
     flat = study(scores=("negative_norm",))
     interpolate(flat, levels=2, iterations=60, pairs=8, starts=1)
     found = numbers(flat)
@@ -132,7 +132,7 @@ def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(
         assert found["pixel", "jensen gap", of, "nothing"][0] == pytest.approx(1, abs=1e-3)
         assert found["linear", "straightness", of, "nothing"][0] == pytest.approx(1, abs=1e-6)
         assert found["linear", "turning", of, "nothing"][0] == pytest.approx(0, abs=1e-3)
-        assert found["linear", "departure", of, "nothing"][0] == pytest.approx(0.5, abs=1e-5)
+        assert found["linear", "max_end_distance", of, "nothing"][0] == pytest.approx(0.5, abs=1e-5)
     z = torch.cat([flat.views.generator.latents([seed], "z") for seed in range(16)])
     difference = z[8:] - z[:8]
     pixels = (difference / 2).square().mean(1)
@@ -150,7 +150,7 @@ def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(
     assert difference_of_scores < 0, "a great arc keeps away from the middle"
 
 
-def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(study: Callable[..., Study]) -> None:
+def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(run: Callable[..., Run]) -> None:
     bent = study(Bent())
     interpolate(bent, judges=["pixels"], levels=2, iterations=40, pairs=6, starts=2, rounds=0)
     found = numbers(bent)
@@ -165,7 +165,9 @@ def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(study: Calla
         assert gain > 0.003
         assert found[row, "energy ratio", row, "nothing"][0] == pytest.approx(1 - gain)
         assert found[row, "energy ratio from start 1", row, "nothing"][0] > 0.5
-        (curve,) = [r for r in read_records(bent.folder) if r.metric == "energy_curve" and r.params["row"] == row]
+        (curve,) = [
+            r for r in read_records(bent.folder) if r.cell.metric == "energy_curve" and r.cell.params["row"] == row
+        ]
         assert curve.values["80"].value == pytest.approx(1 - gain, rel=1e-5)
         assert found[row, "calls", row, "nothing"][0] == 2 + 40 * (1 + 3) + 3
     assert found["pixel", "energy ratio", "pixels", "nothing"][0] == pytest.approx(
@@ -175,7 +177,7 @@ def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(study: Calla
     assert plain[0] - straight[0] == pytest.approx(-found["pixel", "contrast", "middle", "linear"][0], abs=1e-6)
 
 
-def test_pairs_that_another_row_undercuts_go_on_from_its_path(study: Callable[..., Study]) -> None:
+def test_pairs_that_another_row_undercuts_go_on_from_its_path(run: Callable[..., Run]) -> None:
     generator, sizes = Bent(), {"levels": 2, "iterations": 40, "pairs": 6, "starts": 1}
     alone, bent = study(generator, "alone"), study(generator)
     interpolate(alone, **sizes, rounds=0)
@@ -204,14 +206,14 @@ def test_pairs_that_another_row_undercuts_go_on_from_its_path(study: Callable[..
     assert "went on" not in report(alone.folder)
 
 
-def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(study: Callable[..., Study]) -> None:
+def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(run: Callable[..., Run]) -> None:
     options = {
         "features": "layers",
         "judges": (),
         "power": 1,
         "per_channel": False,
         "typical": (),
-        "rate": 0.01,
+        "lr": 0.01,
         "starts": 1,
         "rounds": 0,
     }
@@ -232,54 +234,54 @@ def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(study: Callab
         _ = paths(Flat(), constrain="often").radius
 
 
-def test_equalised_images_keep_the_usual_range_of_the_generator(study: Callable[..., Study]) -> None:
+def test_equalised_images_keep_the_usual_range_of_the_generator(run: Callable[..., Run]) -> None:
     flat = study()
     interpolate(flat, **TINY)
     images = flat.views.generator.decode(flat.views.generator.latents(range(8), "z"), "z").clamp(0, 1)
     expected = f"{float(images.mean()):.3g} {float(images.flatten(1).std(1, correction=0).mean()):.3g}"
-    assert {record.params["equalised_to"] for record in read_records(flat.folder)} == {expected}
+    assert {record.cell.params["equalised_to"] for record in read_records(flat.folder)} == {expected}
     interpolate(flat, typical=[0.45, 0.23], **TINY)
-    assert {record.params["equalised_to"] for record in read_records(flat.folder)} == {expected, "0.45 0.23"}
+    assert {record.cell.params["equalised_to"] for record in read_records(flat.folder)} == {expected, "0.45 0.23"}
     assert report(flat.folder).count("Paths of least energy, ") == 2, "both settings are told"
 
 
-def test_power_2_and_another_space(study: Callable[..., Study]) -> None:
+def test_power_2_and_another_space(run: Callable[..., Run]) -> None:
     flat = study()
     interpolate(flat, spaces=["w", "unheard of"], power=2, levels=1, iterations=1, pairs=3, starts=1, shown=0)
     z = flat.views.generator.latents(range(6), "w")
     expected = (z[3:] - z[:3]).square().sum(1).square().mean()
     assert numbers(flat)["linear", "energy", "latent", "nothing"][0] == pytest.approx(float(expected))
-    assert {record.params["space"] for record in read_records(flat.folder)} == {"w"}
+    assert {record.cell.params["space"] for record in read_records(flat.folder)} == {"w"}
 
 
-def test_a_score_that_has_no_answer_fails_alone(study: Callable[..., Study]) -> None:
+def test_a_score_that_has_no_answer_fails_alone(run: Callable[..., Run]) -> None:
     flat = study(scores=("latent_density", "cycle_consistency", "negative_norm"))
     interpolate(flat, **TINY)
     failed = [record for record in read_records(flat.folder) if record.status == "failed"]
-    assert {record.params["part"].partition("(")[0] for record in failed} == {"score cycle_consistency"}
+    assert {record.cell.params["part"].partition("(")[0] for record in failed} == {"score cycle_consistency"}
     assert all("encoder" in str(record.error) for record in failed)
     text = report(flat.folder)
     assert "Paths of least energy" in text
     assert "failed: " in (flat.folder / "report.html").read_text()
 
 
-def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(study: Callable[..., Study]) -> None:
-    def everything(of: Study) -> dict[str, bytes]:
+def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(run: Callable[..., Run]) -> None:
+    def everything(of: Run) -> dict[str, bytes]:
         report(of.folder)
         return {str(p.relative_to(of.folder)): p.read_bytes() for p in of.folder.rglob("*") if p.is_file()}
 
     generator = Bent(2)
     first = study(generator, scores=("pseudo_density",))
     interpolate(first, **TINY)
-    before, made = everything(first), first.views.store.made
+    before, made = everything(first), first.cell.views.store.made
     times = {path: path.stat().st_mtime_ns for path in first.folder.glob("records/*")}
     interpolate(first, **TINY)
-    assert first.views.store.made == made
+    assert first.cell.views.store.made == made
     assert {path: path.stat().st_mtime_ns for path in first.folder.glob("records/*")} == times
     assert everything(first) == before
-    for entry in first.views.store.root.rglob("*.npy"):
+    for entry in first.cell.views.store.root.rglob("*.npy"):
         entry.unlink()
-    first.views.store._sound.clear()
+    first.cell.views.store._sound.clear()
     second = study(generator, "again/paths", scores=("pseudo_density",))
     interpolate(second, **TINY)
     after = everything(second)
@@ -288,8 +290,8 @@ def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(st
     assert sum(name.startswith("figures/strip") for name in after) == 1
 
 
-def test_frames_between_the_ends_are_compared_with_as_many_real_samples(study: Callable[..., Study]) -> None:
-    grey = study(Grey(), sets=("precision", "frechet_distance"))
+def test_frames_between_the_ends_are_compared_with_as_many_real_samples(run: Callable[..., Run]) -> None:
+    grey = study(Grey(), set_metrics=("precision", "frechet_distance"))
     interpolate(grey, levels=3, iterations=1, pairs=6, starts=1)
     found, views = numbers(grey), grey.views
     ends = views.generator.latents(range(12), "z")
@@ -314,19 +316,17 @@ def test_frames_between_the_ends_are_compared_with_as_many_real_samples(study: C
     assert difference == pytest.approx(slerp - mean, abs=1e-9)
 
 
-def test_records_say_what_was_done_to_the_images(study: Callable[..., Study]) -> None:
+def test_records_say_what_was_done_to_the_images(run: Callable[..., Run]) -> None:
     flat = study(scores=("pseudo_density",))
     interpolate(flat, judges=["pixels"], **TINY)
     for record in read_records(flat.folder):
         assert record.preprocessing["features"] == "layers: none"
         assert record.preprocessing["pixels"].startswith("pixels: ")
-        if record.params.get("part") == "score pseudo_density":
+        if record.cell.params.get("part") == "score pseudo_density":
             assert record.preprocessing["pseudo_density fake"] == "layers: none"
 
 
-def test_a_stopped_run_loses_the_last_few_paths_only(
-    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_loses_the_last_few_paths_only(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"levels": 2, "iterations": 3, "pairs": 6, "starts": 2, "shown": 0}
     whole, stopped = study(Bent(), "whole"), study(Bent())
     interpolate(whole, **sizes)
@@ -351,18 +351,20 @@ def test_a_stopped_run_loses_the_last_few_paths_only(
         assert found[key] == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True), key
 
 
-def test_paths_are_kept_under_what_they_depend_on(study: Callable[..., Study]) -> None:
+def test_paths_are_kept_under_what_they_depend_on(run: Callable[..., Run]) -> None:
     generator = Bent()
     interpolate(study(generator), **TINY, rounds=0)
     again = study(generator, "again")
     interpolate(again, judges=["pixels"], **TINY, rounds=0)
-    assert again.views.store.made == 0, "judges change no path"
+    assert again.cell.views.store.made == 0, "judges change no path"
     interpolate(again, typical=[0.45, 0.23], **TINY, rounds=0)
     energies = 6
-    assert again.views.store.made == 2 + energies, "of `typical`, equalised features alone depend, from both starts"
+    assert again.cell.views.store.made == 2 + energies, (
+        "of `typical`, equalised features alone depend, from both starts"
+    )
 
 
-def test_what_cannot_be_done_is_told(study: Callable[..., Study]) -> None:
+def test_what_cannot_be_done_is_told(run: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match="pairs=1 must be 2 or more"):
         interpolate(study(), pairs=1)
     with pytest.raises(ValueError, match="rounds=-1 must be 0 or more"):

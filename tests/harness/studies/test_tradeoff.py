@@ -14,7 +14,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate
 from assay.harness.report.report import report
-from assay.harness.run import Study
+from assay.harness.run import Run
 from assay.harness.studies.tradeoff.measure import hypervolume, tradeoff
 from assay.harness.studies.tradeoff.page import frontier
 
@@ -49,22 +49,22 @@ class Noisy:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Study]:
-    def build(folder: str = "tradeoff", n: int = 800, scores: Sequence[str] = (SCORE,), seed: int = 1) -> Study:
-        return Study(
+def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+    def build(folder: str = "tradeoff", n: int = 800, scores: Sequence[str] = (SCORE,), seed: int = 1) -> Run:
+        return Run(
             experiment="tradeoff", generator="noisy", dataset="squares", views=open_views(Noisy()),  # type: ignore[arg-type]
-            folder=tmp_path / folder, seed=seed, n=n, reals=1000, scores=scores, signals=(), classes="predicted_class",
-            given={}, sets=(),
+            folder=tmp_path / folder, seed=seed, n=n, n_real=1000, scores=scores, quality_signals=(), classes="predicted_class",
+            covariates={}, set_metrics=(),
         )  # fmt: skip
 
     return build
 
 
-def numbers(study: Study) -> Mapping[tuple[str, str, str], Estimate]:
+def numbers(run: Run) -> Mapping[tuple[str, str, str], Estimate]:
     """Estimates by method, setting and quantity."""
-    records = [record for record in read_records(study.folder) if record.metric == "tradeoff"]
+    records = [record for record in read_records(run.folder) if record.cell.metric == "tradeoff"]
     assert all(record.status == "ok" for record in records), [record.error for record in records]
-    return {(r.params["method"], *key.split(" ~ ")): e for r in records for key, e in r.values.items()}  # type: ignore[misc]
+    return {(r.cell.params["method"], *key.split(" ~ ")): e for r in records for key, e in r.values.items()}  # type: ignore[misc]
 
 
 def test_hypervolume_is_the_area_of_a_staircase() -> None:
@@ -87,7 +87,7 @@ def test_frontier() -> None:
     assert frontier({"one": (0.1, 0.1), "same": (0.1, 0.1)}) == ["one", "same"]
 
 
-def test_choices_do_what_they_must(study: Callable[..., Study]) -> None:
+def test_choices_do_what_they_must(run: Callable[..., Run]) -> None:
     here = study(n=1000, seed=2)
     tradeoff(here, keep=0.15, **TINY)  # type: ignore[arg-type]
     found = numbers(here)
@@ -134,7 +134,7 @@ def test_choices_do_what_they_must(study: Callable[..., Study]) -> None:
     assert found["polarity", "rho -1", "calls"].value == pytest.approx(1000 / 150)
 
 
-def test_the_best_of_many_by_chance_is_no_gain(study: Callable[..., Study]) -> None:
+def test_the_best_of_many_by_chance_is_no_gain(run: Callable[..., Run]) -> None:
     """By a random score: above plain sampling, no better than chance; by a real score: better than chance."""
     above_plain, alarms, ahead = 0, 0, 0
     for seed in range(8):
@@ -152,7 +152,7 @@ def test_the_best_of_many_by_chance_is_no_gain(study: Callable[..., Study]) -> N
     assert ahead == 8  # by chance once in 256
 
 
-def test_gains_by_a_random_score_are_as_rare_as_they_should_be(study: Callable[..., Study]) -> None:
+def test_gains_by_a_random_score_are_as_rare_as_they_should_be(run: Callable[..., Run]) -> None:
     """Recall is that of all balls together: without a set's luck in them, half of these intervals would leave out 0."""
     alarms: dict[str, int] = dict.fromkeys(("precision gain", "recall gain"), 0)
     few = TINY | BY_SCORE | {"quantiles": [0.5], "weights": [0.5, 2], "percentiles": [], "rates": []}
@@ -168,7 +168,7 @@ def test_gains_by_a_random_score_are_as_rare_as_they_should_be(study: Callable[.
     assert max(alarms.values()) <= 6, alarms
 
 
-def test_calls_are_those_of_the_formula(study: Callable[..., Study]) -> None:
+def test_calls_are_those_of_the_formula(run: Callable[..., Run]) -> None:
     """Thresholds from the pool where reals cannot be scored, so the share below is the quantile itself."""
     here = study(n=1500, scores=("negative_norm",))
     tradeoff(here, keep=0.1, **TINY | BY_SCORE | {"quantiles": [0.25]})  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ def test_calls_are_those_of_the_formula(study: Callable[..., Study]) -> None:
         assert calls == pytest.approx(1 / acceptance_rate(0.25, weight), rel=0.41)
 
 
-def test_samples_that_are_shown_again_are_chosen_by_their_scores_alone(study: Callable[..., Study]) -> None:
+def test_samples_that_are_shown_again_are_chosen_by_their_scores_alone(run: Callable[..., Run]) -> None:
     here = study(n=100)
     here.views.generator.spaces = ("sample",)
     tradeoff(here, keep=0.5, **TINY)  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ def test_samples_that_are_shown_again_are_chosen_by_their_scores_alone(study: Ca
     assert not {"truncation z", "redrawn z", "polarity"} & methods
 
 
-def test_a_spent_pool_has_no_numbers(study: Callable[..., Study], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_spent_pool_has_no_numbers(run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
     here = study(n=100)
     tradeoff(here, keep=0.9, **TINY | BY_SCORE)  # type: ignore[arg-type]
     found = numbers(here)
@@ -197,7 +197,7 @@ def test_a_spent_pool_has_no_numbers(study: Callable[..., Study], capsys: pytest
     assert "fewer than 90 of 100 samples were accepted" in capsys.readouterr().err
 
 
-def test_the_page_and_a_second_run(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_and_a_second_run(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     here = study("pseudo_density", n=200)
     tradeoff(here, **TINY)  # type: ignore[arg-type]
     printed = report(here.folder)
@@ -220,7 +220,7 @@ def test_the_page_and_a_second_run(study: Callable[..., Study], monkeypatch: pyt
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_bad_options(study: Callable[..., Study]) -> None:
+def test_bad_options(run: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match=r"keep=0.001 of n=800 keeps 1 samples; 10 are needed"):
         tradeoff(study(), keep=0.001)
     with pytest.raises(ValueError, match="resamples=3 must be 20 or more"):

@@ -64,7 +64,7 @@ def test_trained_and_opened_again_at_any_width(tmp_path: Path) -> None:
         images[labels == label, 5 * label : 5 * label + 5] += 180
     np.savez(tmp_path / "bars.npz", images=images, labels=labels)
     data = array(str(tmp_path / "bars.npz"), holdout=0.25)
-    options = {"epochs": 6, "batch": 16, "rate": 1e-2, "width": 3}
+    options = {"epochs": 6, "batch": 16, "lr": 1e-2, "width": 3}
     path = train("resnet12", options, data, 0, tmp_path, torch.device("cpu"))
     space = resnet12("array", str(path))
     samples = data.take("test", 0, 24)

@@ -28,8 +28,8 @@ from assay.metrics.paths.energy import (
 from assay.metrics.paths.shape import (
     brightness,
     contrast,
-    departure,
     jensen_gap,
+    max_end_distance,
     path_ppl,
     speed_variation,
     straightness,
@@ -207,9 +207,9 @@ def test_from_the_path_of_a_rival_the_better_of_two_valleys_is_found() -> None:
     t = torch.linspace(0, 1, 9).double()
     above = torch.stack([2 * t - 1, 0.9 * (math.pi * t).sin()], 1)[None]
     assert path_energy(two_valleys(above[0])[None], itself) > 1.2 * first.energy[:, -1], "the rival is no better itself"
-    own = refine_path(two_valleys, first.path, itself, iterations=300, rate=0.01)
+    own = refine_path(two_valleys, first.path, itself, iterations=300, lr=0.01)
     torch.testing.assert_close(own.energy[:, -1], first.energy[:, -1], rtol=1e-3, atol=0)
-    other = refine_path(two_valleys, above, itself, iterations=300, rate=0.01)
+    other = refine_path(two_valleys, above, itself, iterations=300, lr=0.01)
     assert (other.path[:, 1:-1, 1] > 0).all()
     assert other.energy[:, -1] < 0.9 * own.energy[:, -1]
     assert other.gradient < 1e-3 * other.energy[:, -1]
@@ -218,13 +218,13 @@ def test_from_the_path_of_a_rival_the_better_of_two_valleys_is_found() -> None:
 
 
 @pytest.mark.parametrize("radius", [None, 1.5])
-@pytest.mark.parametrize("rate", [0.003, 1.0])
-def test_no_path_is_worse_than_what_it_went_on_from(rate: float, radius: float | None) -> None:
+@pytest.mark.parametrize("lr", [0.003, 1.0])
+def test_no_path_is_worse_than_what_it_went_on_from(lr: float, radius: float | None) -> None:
     distance = equalised(feature_distance(bent_layers))
     start, end = sphere(6, 3, radius=1.5, seed=1), sphere(6, 3, radius=1.5, seed=2)
     path = optimise_path(bent, start, end, distance, levels=3, iterations=20, radius=radius).path
     before = path.clone()
-    found = refine_path(bent, path, distance, iterations=30, rate=rate, radius=radius, chunk=9)
+    found = refine_path(bent, path, distance, iterations=30, lr=lr, radius=radius, chunk=9)
     assert torch.equal(path, before)
     energies = [
         path_energy(bent(each.flatten(0, 1)).unflatten(0, each.shape[:2]), distance) for each in (path, found.path)
@@ -236,7 +236,7 @@ def test_no_path_is_worse_than_what_it_went_on_from(rate: float, radius: float |
     assert torch.equal(found.path[:, [0, -1]], path[:, [0, -1]])
     stayed = (found.path == path).flatten(1).all(1)
     assert torch.equal(stayed, found.energy[:, -1] == found.energy[:, 0])
-    assert stayed.any() == (rate == 1), "steps as large as the path throw some pairs off for good"
+    assert stayed.any() == (lr == 1), "steps as large as the path throw some pairs off for good"
     if radius is not None:
         torch.testing.assert_close(found.path.norm(dim=2), torch.full((6, 9), radius, dtype=torch.float64))
     embedded = distance(bent(found.path[:, [0, -1]].flatten(0, 1))).view(6, 2, -1)
@@ -465,14 +465,14 @@ def test_shapes_of_an_arc() -> None:
     step = math.pi / 16
     assert float(straightness(arc)) == pytest.approx(math.sqrt(2) / (16 * math.sin(step / 2)))
     assert float(turning(arc)) == pytest.approx(7 * step)
-    assert float(departure(arc)) == pytest.approx(2 * math.sin(math.pi / 8) / math.sqrt(2))
+    assert float(max_end_distance(arc)) == pytest.approx(2 * math.sin(math.pi / 8) / math.sqrt(2))
     assert float(jensen_gap(step_lengths(arc))) == pytest.approx(1)
     line = torch.tensor([0.0, 1.0, 4.0, 5.0]).double()[:, None]
     lengths = step_lengths(line)
     assert float(jensen_gap(lengths)) == pytest.approx(3 * 11 / 25)
     assert float(jensen_gap(lengths)) == pytest.approx(1 + float(speed_variation(lengths)) ** 2)
     assert (float(straightness(line)), float(turning(line))) == (1, 0)
-    assert float(departure(line)) == pytest.approx(1 / 5)
+    assert float(max_end_distance(line)) == pytest.approx(1 / 5)
     assert energy(lengths).item() == 3 * 11
     assert energy(lengths, 2).item() == 27 * 83
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...core.files import digest
 from ...core.protocols import Estimate, FeatureGenerator, Record
-from ...core.registry import TASKS, task
-from ...run import Study, label
+from ...core.registry import STUDIES, study
+from ...run import Run, label
 from ...stats import intervals
 from .episodes import Episodes, draw_episodes
 from .feature_sets import open_feature_set
@@ -26,9 +26,9 @@ VERSION = 1
 COLUMNS = "generated ~ share ~ selection ~ quantity"
 
 
-@task(page)
+@study(page)
 def few_shot(
-    study: Study,
+    run: Run,
     path: str = "",
     features: str = "resnet12",
     semantics: str = "own",
@@ -57,12 +57,12 @@ def few_shot(
     none               nothing: the support alone
     all                all n
     random             a `share` of them, drawn by chance
-    top, bottom SCORE  the `share` with the highest, the lowest scores, within each class, for each of `study.scores`;
+    top, bottom SCORE  the `share` with the highest, the lowest scores, within each class, for each of `run.scores`;
                        `every` adds, for the nearest prototype, each registered per-sample score that has what it reads
 
     A score reads codes of the prior as generated latents, codes of the representatives as real ones, generated features
     and those of the base classes. Codes are drawn without regard to the class, so that a choice among them acts mostly
-    through their norm: negative_norm belongs in `study.scores`.
+    through their norm: negative_norm belongs in `run.scores`.
 
     There are `pools` pools of n features a class, each of seeds of its own; episode e has pool e mod `pools`. So an
     interval (Student's t over pools) covers the luck of what was generated, and of the random share, too. All
@@ -74,50 +74,50 @@ def few_shot(
     representatives: "nearest": the part `kept` of each class; "chi_square", as published: those with a p-value over
                      `kept` (0.9); "all".
     logistic:        episodes a split for logistic regression, the first ones; 0 leaves it out.
-    shares, numbers: for plots, the gain of the top by the first score of each metric in `study.scores`, at these shares
+    shares, numbers: for plots, the gain of the top by the first score of each metric in `run.scores`, at these shares
                      of n, and at the `share` of these numbers.
     Raises ValueError for options out of range, and for a generator that does not learn features.
     """
-    model = study.views.generator
+    model = run.views.generator
     if not isinstance(model, FeatureGenerator):
         raise ValueError("few_shot needs a generator that learns features: choose generator=conditional_vae")
-    if path and study.views.data.name != "none":
-        raise ValueError(f"the features are those of {path}, not of {study.views.data.name!r}: add dataset=none")
+    if path and run.views.data.name != "none":
+        raise ValueError(f"the features are those of {path}, not of {run.views.data.name!r}: add dataset=none")
     if representatives not in RULES:
         raise ValueError(f"representatives={representatives!r} must be one of {', '.join(RULES)}")
     if pools < 2 or episodes < pools or 0 < logistic < pools:
         raise ValueError(f"episodes={episodes} and logistic={logistic} must be at least pools={pools}, and that 2")
-    asked = [cell for cell in study.cells(study.scores) if can_be_had(cell)]
-    scored = asked + (every_other(study, asked) if every else [])
-    settings = settings_of(scored, asked, study.n, share, shares, numbers)
-    source = path or study.views.data
+    asked = [cell for cell in run.cells(run.scores) if can_be_had(cell)]
+    scored = asked + (every_other(run, asked) if every else [])
+    settings = settings_of(scored, asked, run.n, share, shares, numbers)
+    source = path or run.views.data
     chosen = {
         "semantics": semantics, "novel": novel, "representatives": representatives, "kept": kept, "ways": ways,
         "queries": queries, "pools": pools, "share": share, "support": support,
     }  # fmt: skip
-    how = label("", TASKS["few_shot"].options, chosen).strip("()") or "defaults"
+    how = label("", STUDIES["few_shot"].options, chosen).strip("()") or "defaults"
     counts = {name: count for name, count in zip(CLASSIFIERS, (episodes, logistic), strict=True) if count}
     found: dict[tuple[int, str], list[Record]] = {}
     for split in (0,) if path else splits:
         feature_set = open_feature_set(
-            source, study.views.store, study.views.device, split=split, novel=novel, features=features,
-            semantics=semantics, least=max(shots) + queries, seed=study.seed,
-            extractor=study.views.options.get(features),
+            source, run.views.store, run.views.device, split=split, novel=novel, features=features,
+            semantics=semantics, least=max(shots) + queries, seed=run.seed,
+            extractor=run.views.options.get(features),
         )  # fmt: skip
         draw_episodes(feature_set.labels, feature_set.novel, 1, ways, max(shots), queries)  # says what cannot be drawn
-        one = Split(study, model, feature_set, split, representatives, kept, pools, settings)
+        one = Split(run, model, feature_set, split, representatives, kept, pools, settings)
         params: dict[str, Any] = {"features": feature_set.name, "how": how}
-        study.record(
+        run.record(
             "few_shot_generator", VERSION, {"columns": "quantity", **params}, [], one.described, read=one.fingerprints
         )
         for k, (classifier, count) in itertools.product(shots, counts.items()):
-            rows, seed = (feature_set.labels, feature_set.novel), (study.seed, split, k)
+            rows, seed = (feature_set.labels, feature_set.novel), (run.seed, split, k)
             draw = partial(draw_episodes, *rows, count, ways, k, queries, seed)
             prototypes = classifier == CLASSIFIERS[0]
             mine = settings if prototypes else [s for s in settings if s.main and (not s.cell or s.cell in asked)]
             compute = partial(_answers, one, mine, draw, prototypes, support)
             of_kind = {"columns": COLUMNS, "shots": k, "classifier": classifier, "episodes": count, **params}
-            record = study.record("few_shot", VERSION, of_kind, [], compute, read=one.fingerprints)
+            record = run.record("few_shot", VERSION, of_kind, [], compute, read=one.fingerprints)
             found.setdefault((k, classifier), []).append(record)
     for (k, classifier), records in found.items():
         if all(record.status == "ok" for record in records):
@@ -126,7 +126,7 @@ def few_shot(
                 "features": records[0].params["features"] if path else features, "splits": len(records), "how": how,
             }  # fmt: skip
             read = {str(r.params["features"]): digest({key: list(e) for key, e in r.values.items()}) for r in records}
-            study.record("few_shot_splits", VERSION, params, [], partial(_over_splits, records, pools), read=read)
+            run.record("few_shot_splits", VERSION, params, [], partial(_over_splits, records, pools), read=read)
 
 
 def _answers(

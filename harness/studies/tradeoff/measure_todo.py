@@ -11,8 +11,8 @@ from torch import Tensor
 from ...arrays.views import REPLAYED
 from ...core.progress import say
 from ...core.protocols import Cell, Discriminating, Estimate, View
-from ...core.registry import task
-from ...run import Study
+from ...core.registry import study
+from ...run import Run
 from ...stats.intervals import proportion
 from ..judged import Judged, bootstrapped, resampled
 from ..spaces import chosen_space, prior_space
@@ -35,11 +35,11 @@ CHANCE = 20
 """Sets of samples drawn by chance, at least: recall depends on which samples happen to be in a set, all of them."""
 
 
-@task(page)
+@study(page)
 def tradeoff(
-    study: Study,
+    run: Run,
     keep: float = 0.2,
-    through: str = "features",
+    judge_space: str = "features",
     k: int = 3,
     quantiles: Sequence[float] = (0.1, 0.2, 0.5, 0.8, 0.9),
     weights: Sequence[float] = (0.01, 0.1, 0.3, 0.5, 2, 3.3, 10, 100),
@@ -63,7 +63,7 @@ def tradeoff(
     real ones as they keep, in one feature space. A setting that accepts too few of the n has no numbers. `calls` are
     generator calls a kept sample.
 
-    importance SCORE   for each of `study.scores`, over `quantiles` and `weights` (arXiv:2407.08659, Algorithm 2). A
+    importance SCORE   for each of `run.scores`, over `quantiles` and `weights` (arXiv:2407.08659, Algorithm 2). A
                        quantile is one of the scores of held-out real samples, where these can be scored; else of the n.
     top, bottom SCORE  the `shares` with the highest scores, and with the lowest.
     truncation         codes of `space` moved to psi of their distance from the mean code; "auto" is w, or else the
@@ -78,7 +78,7 @@ def tradeoff(
                        the discriminator likes them, by `steps` of `step_sizes`, each a call and a backward pass.
     Of a generator that shows samples again, and makes no others, samples are chosen by their scores alone.
 
-    through: the feature space that judges; choose another one than that which drives the scores.
+    judge_space: the feature space that judges; choose another one than that which drives the scores.
     k:       of precision and recall. Gains are differences to plain sampling, the mean of many sets drawn by chance.
     Hypervolume is the area under a method's frontier, plain sampling included. It is that of the best of many, so noise
     alone raises it: its gain is over as many sets of samples drawn by chance. Intervals of gains and of hypervolume are
@@ -87,31 +87,31 @@ def tradeoff(
     happens to hold: each bootstrap adds the luck of a set drawn by chance, the same to all settings of a method.
     Raises ValueError when fewer than 10 or k + 2 samples are kept, or for options out of range.
     """
-    kept = round(keep * study.n)
+    kept = round(keep * run.n)
     if not 0 < keep <= 1 or kept < max(k + 2, 10):
-        raise ValueError(f"keep={keep} of n={study.n} keeps {kept} samples; {max(k + 2, 10)} are needed, at most all")
+        raise ValueError(f"keep={keep} of n={run.n} keeps {kept} samples; {max(k + 2, 10)} are needed, at most all")
     if resamples < 20:
         raise ValueError(f"resamples={resamples} must be 20 or more")
-    pool = Pool(study, kept, through, k)
+    pool = Pool(run, kept, judge_space, k)
     record = partial(_record, pool, resamples)
-    for cell in study.cells(study.scores):
-        scores = study.oriented(cell)
+    for cell in run.cells(run.scores):
+        scores = run.oriented(cell)
         record(f"importance {cell.label}", [cell], partial(by_importance, pool, cell, scores, quantiles, weights),
                {"quantiles": list(quantiles), "weights": list(weights)})  # fmt: skip
         for name, sign in (("top", 1), ("bottom", -1)):
             chosen = partial(extremes, pool, sign * scores, shares)
             record(f"{name} {cell.label}", [cell], chosen, {"shares": list(shares)})
-    spaces = study.views.generator.spaces
-    decodes, first, prior = REPLAYED not in spaces, spaces[0], prior_space(study)
+    spaces = run.views.generator.spaces
+    decodes, first, prior = REPLAYED not in spaces, spaces[0], prior_space(run)
     if decodes and psis:
-        in_space = chosen_space(study, space, auto="w" if "w" in spaces else first)
+        in_space = chosen_space(run, space, auto="w" if "w" in spaces else first)
         record(f"truncation {in_space}", [], partial(truncated, pool, in_space, psis), {"psis": list(psis)})
     if decodes and thresholds and is_standard(pool.codes(prior)):
         record(f"redrawn {prior}", [], partial(with_redrawn, pool, prior, thresholds), {"thresholds": list(thresholds)})
     if decodes and rhos and pool.codes(first)[0].numel() <= dimensions:
         chosen = partial(by_polarity, pool, first, rhos, volume)
         record("polarity", [], chosen, {"rhos": list(rhos), "volume": volume})
-    if isinstance(study.views.generator, Discriminating):
+    if isinstance(run.views.generator, Discriminating):
         by = ByDiscriminator(pool)
         for name, chosen, knob in (
             ("discriminator rejection", partial(by.rejection, percentiles), {"percentiles": list(percentiles)}),
@@ -135,10 +135,10 @@ def _record(
 ) -> None:
     compute = partial(_estimates, pool, resamples, settings)
     params = {
-        "columns": "setting ~ quantity", "method": method, "through": pool.through, "kept": pool.kept, "k": pool.k,
+        "columns": "setting ~ quantity", "method": method, "judge_space": pool.judge_space, "kept": pool.kept, "k": pool.k,
         "resamples": resamples, **{name: str(value) for name, value in knobs.items()},
     }  # fmt: skip
-    pool.study.record("tradeoff", VERSION, params, cells, compute, {**pool.views, **(views or {})})
+    pool.run.record("tradeoff", VERSION, params, cells, compute, {**pool.views, **(views or {})})
 
 
 def _estimates(pool: Pool, resamples: int, settings: Callable[[], Settings]) -> Mapping[str, Estimate]:
@@ -146,11 +146,11 @@ def _estimates(pool: Pool, resamples: int, settings: Callable[[], Settings]) -> 
     judged: dict[str, Judged] = {}
     for name, one in settings():
         if one is None:
-            say(f"{name}: fewer than {pool.kept} of {pool.study.n} samples were accepted; generate more with n=")
+            say(f"{name}: fewer than {pool.kept} of {pool.run.n} samples were accepted; generate more with n=")
             found[f"{name} ~ precision"] = Estimate(math.nan, (math.nan, math.nan))
         else:
             judged[name] = one
-    n, seed = pool.study.n, pool.study.seed
+    n, seed = pool.run.n, pool.run.seed
     chance = [pool.by_chance(i) for i in range(max(CHANCE, len(judged)))]
     by_chance = resampled(chance, n, resamples, seed)
     plain_precision, (plain_recall, luck) = by_chance[0].mean(1), _with_luck(by_chance[1], seed)

@@ -12,14 +12,14 @@ from ...report import html
 from ...report.figures import save_strips, slug
 from ...report.tables import add_run, run_name
 from ...report.typeset import number, with_interval
-from ...run import Study
+from ...run import Run
 
 DIRECTIONS = ("lower", "higher")
 BEFORE, MOVED, RANDOM = "before", "moved", "random"
 OVER_BEFORE, OVER_RANDOM = f"{MOVED} - {BEFORE}", f"{MOVED} - {RANDOM}"
 """Of what a number is: samples before, moved, or moved at random, and paired differences."""
 SETTING = (
-    *("space", "features", "through", "steps", "alpha"),
+    *("space", "features", "judge_space", "steps", "alpha"),
     *("k", "epochs", "samples_moved", "neighbours", "resamples"),
 )
 """What all records of one call of the task have in common, by name."""
@@ -45,7 +45,7 @@ Numbers = Mapping[tuple[str, str], "pd.Series[float]"]
 
 
 def draw_grid(
-    study: Study,
+    study: Run,
     setting: Mapping[str, object],
     gradient: str,
     epsilon: float,
@@ -53,7 +53,7 @@ def draw_grid(
     original: Tensor,
 ) -> None:
     """Rows of the same samples: original, then as in `moved` (lower, higher, random), uint8 [N, C, H, W] each."""
-    run = run_name(study.generator, study.dataset, study.seed, study.n)
+    name_of_run = run_name(study.generator, study.dataset, study.seed, study.n)
     save_strips([original, *moved.values()], _picture(study.folder, run, setting, gradient, epsilon, list(moved)))
 
 
@@ -66,7 +66,7 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
         body.append(html.heading(f"{run}, space {setting['space']}", 3))
         options = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items())
         body.append(html.paragraph(options, "note"))
-        printed.append(f"Moved by pseudo density, {run}, space {setting['space']}, judged in {setting['through']}:")
+        printed.append(f"Moved by pseudo density, {run}, space {setting['space']}, judged in {setting['judge_space']}:")
         known = _numbers(part[part.part == "network"])
         if ("rank agreement", BEFORE) in known:
             line = (

@@ -61,7 +61,7 @@ def _shared_spaces(records: Sequence[Record]) -> set[tuple[str, str]]:
     """Pairs (score, signal) that read real samples through the same extractor."""
     spaces = {
         record.label: {
-            v.through for v in record.views.values() if v.of != "fake" and not v.through.startswith("latent")
+            v.space for v in record.views.values() if v.source != "fake" and not v.space.startswith("latent")
         }
         for record in records
     }

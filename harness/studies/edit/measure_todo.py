@@ -10,21 +10,20 @@ from torch import Tensor
 
 from ....generators.sampling.editing import Direction, agreement, attribute_direction, one_maximum, stops
 from ...core.protocols import Cell, Estimate, View
-from ...core.registry import METRICS, task
-from ...run import Entry, Study
+from ...core.registry import METRICS, study
+from ...run import MetricSpec, Run
 from ...shapes.pictures import pictures
-from ...stats.intervals import proportion
-from ...stats.ranks import mean_with_interval
+from ...stats import intervals
 from ..spaces import chosen_space
 from .page import AGREEMENT, BEYOND, CHANGE, GAIN, ITSELF, NORM, OVER_NORM, SETTING, WALKED, draw_frames, page
 
 VERSION = 1
 
 
-@task(page)
+@study(page)
 def edit(
-    study: Study,
-    attributes: Sequence[Entry] = ("ink", "laplacian_variance"),
+    run: Run,
+    attributes: Sequence[MetricSpec] = ("mean_intensity", "laplacian_variance"),
     spaces: Sequence[str] = (),
     reach: float = 4.0,
     steps: int = 17,
@@ -34,8 +33,8 @@ def edit(
     """The first `count` samples, edited: latents moved along the direction in which an attribute rises fastest.
 
     The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways, by
-    `reach` standard deviations of the latents along it. Of every score in `study.scores` it is told whether it has one
-    maximum on the way, where, how far it falls, whether it goes with the signals of quality in `study.signals` along
+    `reach` standard deviations of the latents along it. Of every score in `run.scores` it is told whether it has one
+    maximum on the way, where, how far it falls, whether it goes with the signals of quality in `run.quality_signals` along
     each edit (rank correlation, the mean over edits), and what it is good for: of walks that stop before the score has
     fallen by some amount, the same for all, and such that they change the attribute by as much on average as walks that
     go half the way: are the samples better where they stop than if they stopped in the order of chance? Baselines are
@@ -47,23 +46,23 @@ def edit(
     """
     if steps < 5 or steps % 2 == 0 or not reach > 0:
         raise ValueError(f"steps={steps} must be odd, 5 or more, and reach={reach} positive")
-    if not 10 <= count <= study.n:
-        raise ValueError(f"count={count} must be 10 or more, and at most n={study.n}")
-    first = study.views.generator.spaces[0]
+    if not 10 <= count <= run.n:
+        raise ValueError(f"count={count} must be 10 or more, and at most n={run.n}")
+    first = run.views.generator.spaces[0]
     for space in spaces or [first]:
-        if space not in study.views.generator.spaces:
+        if space not in run.views.generator.spaces:
             continue
-        for attribute in study.cells(attributes):
-            edits = Edits(study, chosen_space(study, space, first), attribute, reach, steps, count)
+        for attribute in run.cells(attributes):
+            edits = Edits(run, chosen_space(run, space, first), attribute, reach, steps, count)
             edits.record()
-            draw_frames(study, edits.setting, partial(edits.frames, shown), partial(edits.scores_shown, shown))
+            draw_frames(run, edits.setting, partial(edits.frames, shown), partial(edits.scores_shown, shown))
 
 
 @dataclass
 class Edits:
     """Edits along one direction, and every score on them; each found once, when needed."""
 
-    study: Study
+    run: Run
     space: str
     attribute: Cell
     reach: float
@@ -79,22 +78,22 @@ class Edits:
         return dict(zip(SETTING, values, strict=True))
 
     def record(self) -> None:
-        study = self.study
-        scores, signals = study.cells(study.scores), study.cells(study.signals)
+        run = self.run
+        scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
         cells = [*scores, *signals, self.attribute]
         about = {"columns": "score ~ quantity ~ of", **self.setting}
-        study.record("edit", VERSION, about, cells, partial(self.told, scores, signals))
+        run.record("edit", VERSION, about, cells, partial(self.told, scores, signals))
         along = {"columns": "score ~ at", **self.setting}
-        study.record("edit_course", VERSION, along, cells, partial(self.course, cells))
+        run.record("edit_course", VERSION, along, cells, partial(self.course, cells))
 
     # The edits
 
     @cached_property
     def direction(self) -> Direction:
-        return attribute_direction(self._codes(self.study.n).flatten(1), self.study.sample_scores(self.attribute))
+        return attribute_direction(self._codes(self.run.n).flatten(1), self.run.sample_scores(self.attribute))
 
     def _codes(self, n: int) -> Tensor:
-        return self.study.views.tensor(View("fake", f"latent:{self.space}"), self.study.seed, self.study.n)[:n]
+        return self.run.views.tensor(View("fake", f"latent:{self.space}"), self.run.seed, self.run.n)[:n]
 
     @cached_property
     def at(self) -> Tensor:
@@ -112,7 +111,7 @@ class Edits:
         """A score along every edit, higher is better where it has a direction: [P, T] float64."""
         if cell.label not in self._curves:
             metric = METRICS[cell.metric]
-            inputs = self.study.inputs(self._here(cell), self._through)
+            inputs = self.run.inputs(self._here(cell), self._in_space)
             found = metric.function(**inputs, **cell.params).double().cpu()
             self._curves[cell.label] = (-1 if metric.better == "lower" else 1) * found.view(self.count, self.steps)
         return self._curves[cell.label]
@@ -120,23 +119,23 @@ class Edits:
     def _here(self, cell: Cell) -> Cell:
         """The cell with the latent space in which edits are made."""
         here = {"latent": f"latent:{self.space}"}
-        views = {name: replace(view, through=here.get(view.through, view.through)) for name, view in cell.views.items()}
+        views = {name: replace(view, space=here.get(view.space, view.space)) for name, view in cell.views.items()}
         return replace(cell, views=views)
 
-    def _through(self, through: str) -> Tensor:
-        """The edited samples, seen through something."""
-        if through not in self._seen:
+    def _in_space(self, space: str) -> Tensor:
+        """The edited samples, seen space something."""
+        if space not in self._seen:
             codes = self.latents(self.count).flatten(0, 1)
-            self._seen[through] = self.study.views.seen(codes, self.space, through)
-        return self._seen[through]
+            self._seen[space] = self.run.views.seen(codes, self.space, space)
+        return self._seen[space]
 
     # What is told of them
 
     def told(self, scores: Sequence[Cell], signals: Sequence[Cell]) -> dict[str, Estimate]:
         attribute, named = self.curves(self.attribute), {cell.label: self.curves(cell) for cell in scores}
         walked = -self.at.abs().expand_as(attribute)
-        along = mean_with_interval(agreement(attribute, self.at.expand_as(attribute)))
-        fit = Estimate(self.direction.fit, (math.nan, math.nan), self.study.n)
+        along = intervals.mean(agreement(attribute, self.at.expand_as(attribute)))
+        fit = Estimate(self.direction.fit, (math.nan, math.nan), self.run.n)
         found = {("goes with the edit", ITSELF): {self.attribute.label: along}}
         found["linear fit", ITSELF] = {self.attribute.label: fit}
         for name, curves in {**named, WALKED: walked}.items():
@@ -177,11 +176,11 @@ class Edits:
             return {}
         fall = whole[:, self._middle] - (whole[:, 0] + whole[:, -1]) / 2
         found = {
-            "one maximum": proportion(one_maximum(whole)),
-            "maximum away by": mean_with_interval(self.at[whole.argmax(1)].abs()),
+            "one maximum": intervals.proportion(one_maximum(whole)),
+            "maximum away by": intervals.mean(self.at[whole.argmax(1)].abs()),
         }
         if spread := float(whole[:, self._middle].std()):
-            found["fall to the ends"] = mean_with_interval(fall / spread)
+            found["fall to the ends"] = intervals.mean(fall / spread)
         return found
 
     def _gains(self, curves: Tensor, change: Tensor, what: Tensor) -> Tensor:
@@ -200,7 +199,7 @@ class Edits:
         for cell in cells:
             curves = self._in_deviations(self.curves(cell))
             for at, moved in zip(self.at.tolist(), (curves - curves[:, self._middle, None]).T, strict=True):
-                found[f"{cell.label} ~ {at:g}"] = mean_with_interval(moved)
+                found[f"{cell.label} ~ {at:g}"] = intervals.mean(moved)
         return found
 
     # The picture
@@ -209,16 +208,16 @@ class Edits:
         """uint8 [shown, T, C, H, W]."""
         with torch.no_grad():
             codes = self.latents(min(shown, self.count)).flatten(0, 1)
-            stored = (self.study.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
+            stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
         images = pictures(stored)
         return images.view(-1, self.steps, *images.shape[1:])
 
     def scores_shown(self, shown: int) -> tuple[str, Tensor]:
         """The first score by name, and its values [shown, T] as the metric gives them."""
-        cell = self.study.cells(self.study.scores)[0]
+        cell = self.run.cells(self.run.scores)[0]
         sign = -1 if METRICS[cell.metric].better == "lower" else 1
         return cell.label, sign * self.curves(cell)[:shown]
 
 
 def _means(each: Mapping[str, Tensor]) -> dict[str, Estimate]:
-    return {name: mean_with_interval(values) for name, values in each.items()}
+    return {name: intervals.mean(values) for name, values in each.items()}

@@ -14,7 +14,7 @@ from ...report import html
 from ...report.figures import BLUE, GREY, ORANGE, save, save_strips, slug
 from ...report.tables import add_run, run_name
 from ...report.typeset import with_interval
-from ...run import Study
+from ...run import Run
 
 UNTUNED, NOTHING = "untuned", "nothing"
 """The generator before; and what a number that is no difference is compared with."""
@@ -35,7 +35,7 @@ Numbers = Mapping[tuple[str, str, str, str], "pd.Series[float]"]
 
 
 def draw_samples(
-    study: Study, setting: Mapping[str, object], strips: Callable[[], Sequence[Tensor]], again: bool
+    study: Run, setting: Mapping[str, object], strips: Callable[[], Sequence[Tensor]], again: bool
 ) -> None:
     """A row of samples, uint8 [N, C, H, W], for the untuned generator and each tuning: the same seeds.
 
@@ -53,7 +53,7 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
     courses = add_run(found["fine_tune_course"]) if "fine_tune_course" in found else None
     for (run, *values), part in add_run(found["fine_tune"]).groupby(["run", *SETTING], sort=False):
         setting = dict(zip(SETTING, values, strict=True))
-        numbers = {(r.tuning, r.metric, r.through, r.against): r for _, r in part.iterrows() if r.value == r.value}
+        numbers = {(r.tuning, r.metric, r.space, r.against): r for _, r in part.iterrows() if r.value == r.value}
         words = verdicts(part, numbers, str(setting["control"]))
         printed += [f"Fine-tuned by pseudo density, {run}:", *(f"  {line}" for line in words)]
         options = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items())
@@ -81,7 +81,7 @@ def verdicts(part: pd.DataFrame, numbers: Numbers, control: str) -> list[str]:
         metric = "precision" if weight >= STRONG else metric
         told = [
             f"{space} {_verdict(row, sign)}, {with_interval(row)}"
-            for space in part.through.unique()
+            for space in part.space.unique()
             if (row := numbers.get((name, metric, space, control))) is not None
         ]
         if told:
@@ -106,7 +106,7 @@ def in_order(tunings: Iterable[str], control: str) -> list[str]:
 
 
 def _table(part: pd.DataFrame, numbers: Numbers, against: str) -> str:
-    columns = list(dict.fromkeys(zip(part.metric, part.through, strict=True)))
+    columns = list(dict.fromkeys(zip(part.metric, part.space, strict=True)))
     rows = []
     for name in _tunings(part):
         cells = [numbers.get((name, *at, against)) for at in columns]
@@ -120,7 +120,7 @@ def _table(part: pd.DataFrame, numbers: Numbers, against: str) -> str:
 
 def _course(course: pd.DataFrame) -> Figure:
     """A panel for every quantity that is told of every epoch, a line for every tuning."""
-    shown = [name for name in course.quantity.unique() if " through " in name or name == "tried_for_one"]
+    shown = [name for name in course.quantity.unique() if " in " in name or name == "tried_for_one"]
     tunings = [name for name in _tunings(course) if name != UNTUNED]
     figure = Figure(figsize=(9, 3 * math.ceil(len(shown) / 2)), layout="constrained")
     for index, quantity in enumerate(shown):

@@ -14,7 +14,7 @@ from ...report import html
 from ...report.figures import BLUE, GREY, ORANGE, save, save_strips, slug
 from ...report.tables import add_run, run_name
 from ...report.typeset import with_interval
-from ...run import Study
+from ...run import Run
 
 LINEAR, SLERP = "linear", "slerp"
 SCHEMES = {"pixel": GREY, "feature": BLUE, "~pixel": ORANGE, "~feature": "#1a7f37"}
@@ -24,7 +24,7 @@ NOTHING = "nothing"
 """What a number that is no difference is compared with."""
 SETTING = (
     *("space", "features", "judges", "power", "equalised_per", "equalised_to"),
-    *("segments", "iterations", "rate", "sphere", "starts", "rounds", "pairs"),
+    *("segments", "iterations", "lr", "sphere", "starts", "rounds", "pairs"),
 )
 """What all records of a study of paths have in common, by name."""
 FRAMES = 9
@@ -34,9 +34,9 @@ Numbers = Mapping[tuple[str, str, str, str], "pd.Series[float]"]
 """Rows of the table, by row, quantity, what it is measured in, and against what."""
 
 
-def draw_strips(study: Study, setting: Mapping[str, object], pairs: Sequence[Sequence[Tensor]]) -> None:
+def draw_strips(study: Run, setting: Mapping[str, object], pairs: Sequence[Sequence[Tensor]]) -> None:
     """A picture per pair: a strip of frames, uint8 [N, C, H, W], for each of ROWS."""
-    run = run_name(study.generator, study.dataset, study.seed, study.n)
+    name_of_run = run_name(study.generator, study.dataset, study.seed, study.n)
     for pair, strips in enumerate(pairs):
         save_strips(strips, _picture(study.folder, f"strip-{pair:02}", run, setting))
 
@@ -161,7 +161,7 @@ def _tables(numbers: Numbers) -> list[str]:
     sets = sorted({of for _, quantity, of, _ in numbers if quantity == "frames"})
     twice = ("improvement", "least of all rows", "largest excess over the least")
     own = (*(f"{name} at first" for name in twice), "went on", *twice, "gradient", *starts, "calls")
-    shape = ("jensen gap", "speed variation", "straightness", "turning", "departure")
+    shape = ("jensen gap", "speed variation", "straightness", "turning", "max_end_distance")
     look = [(quantity, of) for quantity in ("contrast", "brightness") for of in ("middle", "mean", "least")]
     look += sorted({("path PPL", of) for _, quantity, of, _ in numbers if quantity == "path PPL"})
     return [

@@ -13,7 +13,7 @@ from ...report import html
 from ...report.figures import save, slug
 from ...report.tables import add_run, run_name
 from ...report.typeset import number, with_interval
-from ...run import Study
+from ...run import Run
 
 SETTING = ("space", "attribute", "reach", "steps", "edits")
 """What all records of the same edits have in common, by name."""
@@ -41,7 +41,7 @@ Numbers = Mapping[tuple[str, str, str], "pd.Series[float]"]
 
 
 def draw_frames(
-    study: Study, setting: Mapping[str, object], frames: Callable[[], Tensor], scores: Callable[[], tuple[str, Tensor]]
+    study: Run, setting: Mapping[str, object], frames: Callable[[], Tensor], scores: Callable[[], tuple[str, Tensor]]
 ) -> None:
     """A row for each edit: its images [P, T, C, H, W], the score [P, T] printed above each."""
     images, (name, values) = frames(), scores()
@@ -54,7 +54,7 @@ def draw_frames(
             axis.imshow(images[i, j].permute(1, 2, 0).numpy().squeeze(), cmap="gray", vmin=0, vmax=255)
             axis.set_title(number(float(values[i, j])), fontsize=6, pad=2)
             axis.axis("off")
-    run = run_name(study.generator, study.dataset, study.seed, study.n)
+    name_of_run = run_name(study.generator, study.dataset, study.seed, study.n)
     save(figure, _picture(study.folder, "edit", run, setting))
 
 

@@ -37,9 +37,9 @@ def page(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: P
     """HTML blocks, and the lines to print."""
     body: list[str] = [html.heading("Precision against recall by what is kept"), html.paragraph(NOTE, "note")]
     printed: list[str] = []
-    for (run, through, kept, k), part in add_run(found["tradeoff"]).groupby(["run", "through", "kept", "k"]):
-        title = f"{run}, {kept:,} kept, judged in {through}, k = {k}"
-        figure = folder / "figures" / f"tradeoff-{slug(run)}-{slug(through)}-{kept}-{k}.png"
+    for (run, judge_space, kept, k), part in add_run(found["tradeoff"]).groupby(["run", "judge_space", "kept", "k"]):
+        title = f"{run}, {kept:,} kept, judged in {judge_space}, k = {k}"
+        figure = folder / "figures" / f"tradeoff-{slug(run)}-{slug(judge_space)}-{kept}-{k}.png"
         numbers = {(r.method, r.setting, r.quantity): r for _, r in part.iterrows() if r.value == r.value}
         methods = sorted(dict.fromkeys(part.method), key=lambda method: -_gain(numbers, method))
         areas = [

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from ...arrays.views import SEEDS
 from ...core.progress import say
-from ...core.protocols import Estimate, Known, Truth
-from ...core.registry import task
-from ...run import Entry, Study
+from ...core.protocols import Estimate, HasGroundTruth, Truth
+from ...core.registry import study
+from ...run import MetricSpec, Run
 from ...stats.auroc import area, difference, separation
 from ...stats.correlations import Correlations
 from .page import ANY, BY_CLASS, BY_SORT, OTHER, RARE, RAW, SOUNDNESS, TYPICALITY, page
 
 
-@task(page)
+@study(page)
 def detect(
-    study: Study,
+    run: Run,
     rare: float = 0.2,
-    also: Sequence[Entry] = (),
-    against: Sequence[Entry] = ("negative_norm",),
+    also: Sequence[MetricSpec] = (),
+    against: Sequence[MetricSpec] = ("negative_norm",),
     resamples: int = 1000,
 ) -> None:
     """How often a faulty sample scores below a sound one (AUROC), for each fault and all; how often a rare one does.
@@ -37,15 +37,15 @@ def detect(
     Intervals: DeLong's; for correlations percentiles of `resamples` bootstraps. A score is judged on the samples where
     it is defined.
     """
-    if not isinstance(study.views.generator, Known):
-        say(f"detect is left out: what is wrong with samples of {study.generator} is not known; generator=faulty knows")
+    if not isinstance(run.views.generator, HasGroundTruth):
+        say(f"detect is left out: what is wrong with samples of {run.generator} is not known; generator=faulty knows")
         return
-    first = study.seed * SEEDS
-    truth = study.views.generator.truth(range(first, first + study.n))
-    tried = {cell.label: cell for cell in study.cells([*study.scores, *study.signals, *also])}
-    cells, names, rivals = list(tried.values()), list(tried), study.cells(list(against))
-    columns = {cell.label: study.oriented(cell) for cell in [*cells, *rivals]}
-    faults = {name: number for number, name in enumerate(study.views.generator.states) if number}
+    first = run.seed * SEEDS
+    truth = run.views.generator.truth(range(first, first + run.n))
+    tried = {cell.label: cell for cell in run.cells([*run.scores, *run.quality_signals, *also])}
+    cells, names, rivals = list(tried.values()), list(tried), run.cells(list(against))
+    columns = {cell.label: run.oriented(cell) for cell in [*cells, *rivals]}
+    faults = {name: number for number, name in enumerate(run.views.generator.states) if number}
     conditions: dict[str, Tensor | None] = {RAW: None, BY_CLASS: truth.kind}
     known = bool(truth.typicality.isfinite().all())
     if known:
@@ -54,16 +54,16 @@ def detect(
     for given, strata in conditions.items():
         compute = partial(_areas, columns, names, truth, faults, rare if known and given != BY_SORT else None, strata)
         params = {"columns": "score ~ fault", "given": given, "rare": rare}
-        study.record("detect", 1, params, cells, compute)
+        run.record("detect", 1, params, cells, compute)
     compute = partial(_gains, columns, names, [cell.label for cell in rivals], truth, strata)
-    study.record("detect_gain", 1, {"columns": "score ~ against", "given": given}, [*cells, *rivals], compute)
+    run.record("detect_gain", 1, {"columns": "score ~ against", "given": given}, [*cells, *rivals], compute)
     sound, typical = (truth.state == 0).double(), truth.typicality
     facts = {SOUNDNESS: sound, TYPICALITY: typical} if known else {SOUNDNESS: sound}
-    correlations = Correlations({**columns, **facts}, truth.kind, resamples, study.seed)
+    correlations = Correlations({**columns, **facts}, truth.kind, resamples, run.seed)
     for given in (RAW, OTHER):
         compute = partial(_followed, correlations, names, list(facts), given == OTHER)
         params = {"columns": "score ~ fact", "given": given, "resamples": resamples}
-        study.record("detect_followed", 1, params, cells, compute)
+        run.record("detect_followed", 1, params, cells, compute)
 
 
 def _areas(

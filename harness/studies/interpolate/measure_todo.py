@@ -7,16 +7,15 @@ from functools import partial
 import torch
 
 from ...core.protocols import Estimate, View
-from ...core.registry import METRICS, task, unknown
-from ...run import Study
-from ...stats.intervals import proportion
-from ...stats.ranks import mean_with_interval
+from ...core.registry import METRICS, study, unknown
+from ...run import Run
+from ...stats import intervals
 from .measures import Measured, Measures
 from .page import LINEAR, NOTHING, ROWS, SCHEMES, draw_strips, page
 from .paths import Paths
 
 PARTS: Mapping[str, tuple[Sequence[str], str]] = {
-    "shape": (("jensen gap", "speed variation", "straightness", "turning", "departure"), "as decoded"),
+    "shape": (("jensen gap", "speed variation", "straightness", "turning", "max_end_distance"), "as decoded"),
     "smoothness": (("path PPL",), "as decoded"),
     "look": (("contrast", "brightness"), "clamped"),
 }
@@ -26,9 +25,9 @@ EVERY = 5
 VERSION = 3
 
 
-@task(page)
+@study(page)
 def interpolate(
-    study: Study,
+    run: Run,
     spaces: Sequence[str] = (),
     features: str = "features",
     judges: Sequence[str] = (),
@@ -37,7 +36,7 @@ def interpolate(
     typical: Sequence[float] = (),
     levels: int = 5,
     iterations: int = 50,
-    rate: float = 0.01,
+    lr: float = 0.01,
     constrain: str = "auto",
     starts: int = 3,
     rounds: int = 8,
@@ -51,12 +50,12 @@ def interpolate(
     its interval, also as paired difference to the straight path and, for equalised schemes, to the plain one. Rows are
     measured in the latent space, in all four distances and in those of `judges`, which no path was optimised for.
     Energies are those of images as decoded, neither clamped nor rounded; contrast and brightness those of clamped
-    images. `study.scores` and `study.sets` see the frames between the ends as samples are stored, 8 bits deep: the
+    images. `run.scores` and `run.set_metrics` see the frames between the ends as samples are stored, 8 bits deep: the
     scores each frame, the sets all frames of a row against as many real samples.
 
     spaces:    latent spaces, of those that the generator has; by default its first.
     features:  an extractor that shows its layers; "features" is the one of the run. judges: any extractors.
-    power, levels, iterations, rate, chunk: see `metrics.paths.energy`. per_channel: equalise each channel alone.
+    power, levels, iterations, lr, chunk: see `metrics.paths.energy`. per_channel: equalise each channel alone.
     typical:   mean and standard deviation of equalised images where the network sees them; by default those of the
                images of the ends, on average. (0.45, 0.23) is typical of photographs.
     constrain: "sphere" keeps latents on a sphere of radius sqrt(D), "free" does not; "auto" does where twice a latent
@@ -64,7 +63,7 @@ def interpolate(
     starts:    from how many middles a path is optimised, to tell local minima: the mean of the ends, and others half
                their distance away from it, on the first pairs. The paths shown and measured are those of the first.
     rounds:    after the paper's procedure, how often each pair that another row undercuts in the scheme's own energy
-               goes on from that row's path, for `iterations` more at a tenth of the rate; until none is left, 0: never.
+               goes on from that row's path, for `iterations` more at a tenth of the learning rate; until none is left, 0: never.
                So each scheme has the least energy of all rows in its own distance by construction, up to the excess
                recorded; how far the procedure comes by itself is recorded as "at first". All else, but for the curve of
                energy and the other starts, is measured on the paths after the rounds. A pair that went on keeps much of
@@ -80,14 +79,14 @@ def interpolate(
         raise ValueError(f"pairs={pairs} must be 2 or more: an interval needs them")
     if len(typical) not in (0, 2):
         raise ValueError(f"typical={list(typical)} must be a mean and a standard deviation")
-    features = study.views.features if features == "features" else features
-    options = (judges, power, per_channel, typical, levels, iterations, rate, constrain, starts, rounds, pairs, chunk)
-    for space in _chosen(study.views.generator.spaces, spaces):
-        paths = Paths(study, space, features, *options)
+    features = run.views.features if features == "features" else features
+    options = (judges, power, per_channel, typical, levels, iterations, lr, constrain, starts, rounds, pairs, chunk)
+    for space in _chosen(run.views.generator.spaces, spaces):
+        paths = Paths(run, space, features, *options)
         measures = Measures(paths)
         for row in ROWS:
             _record_row(measures, row)
-        draw_strips(study, paths.setting, [[paths.frames(row, i) for row in ROWS] for i in range(min(shown, pairs))])
+        draw_strips(run, paths.setting, [[paths.frames(row, i) for row in ROWS] for i in range(min(shown, pairs))])
 
 
 def _chosen(spaces: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -99,10 +98,10 @@ def _chosen(spaces: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 def _record_row(measures: Measures, row: str) -> None:
     """All records of one row."""
-    paths, study = measures.paths, measures.paths.study
+    paths, run = measures.paths, measures.paths.run
     record = partial(_record, paths, row)
-    scores = [measures.read_by(cell) for cell in study.cells(study.scores)]
-    sets = [measures.read_by(cell, as_many=True) for cell in study.cells(study.sets)]
+    scores = [measures.read_by(cell) for cell in run.cells(run.scores)]
+    sets = [measures.read_by(cell, as_many=True) for cell in run.cells(run.set_metrics)]
     record("energy", "as decoded", lambda: _estimates(_energies(measures, row)))
     for part, (quantities, images) in PARTS.items():
         record(part, images, partial(_compared, row, partial(_some, measures, quantities)))
@@ -114,7 +113,7 @@ def _record_row(measures: Measures, row: str) -> None:
     if row in SCHEMES:
         record("optimisation", "as decoded", partial(_optimisation, paths, row))
         params = {"columns": "iteration", "row": row, **paths.setting}
-        study.record("energy_curve", VERSION, params, [], partial(_curve, paths, row), paths.views)
+        run.record("energy_curve", VERSION, params, [], partial(_curve, paths, row), paths.views)
 
 
 def _record(
@@ -128,7 +127,7 @@ def _record(
 ) -> None:
     """images: in what form the part takes them. views, version: of the metric whose scores the part holds."""
     params = {"columns": "quantity ~ of ~ against", "row": row, "part": part, "images": images, **paths.setting}
-    paths.study.record("interpolate", 100 * VERSION + version, params, [], compute, {**paths.views, **(views or {})})
+    paths.run.record("interpolate", 100 * VERSION + version, params, [], compute, {**paths.views, **(views or {})})
 
 
 def _some(measures: Measures, quantities: Sequence[str], row: str) -> Measured:
@@ -166,8 +165,8 @@ def _optimisation(paths: Paths, row: str) -> dict[str, Estimate]:
         values[f"improvement{when}"] = 1 - own / energies[LINEAR]
         shares[f"least of all rows{when}"] = excess <= 0
         alone[f"largest excess over the least{when}"] = float(excess.clamp(min=0).max())
-    estimates = {name: mean_with_interval(each) for name, each in values.items()}
-    estimates |= {name: proportion(each) for name, each in shares.items()}
+    estimates = {name: intervals.mean(each) for name, each in values.items()}
+    estimates |= {name: intervals.proportion(each) for name, each in shares.items()}
     estimates |= {name: Estimate(number, (math.nan, math.nan), paths.pairs) for name, number in alone.items()}
     return {f"{name} ~ {row} ~ {NOTHING}": estimate for name, estimate in estimates.items()}
 
@@ -176,8 +175,8 @@ def _curve(paths: Paths, row: str) -> dict[str, Estimate]:
     """Energy before an iteration of the paper's procedure, over that of the straight path with all its segments."""
     history = paths.optimised(row).energy / paths.energies(paths.at_first(LINEAR))[row][:, None]
     last = history.shape[1] - 1
-    return {str(i): mean_with_interval(history[:, i]) for i in sorted({*range(0, last, EVERY), last})}
+    return {str(i): intervals.mean(history[:, i]) for i in sorted({*range(0, last, EVERY), last})}
 
 
 def _estimates(values: Measured, against: str = NOTHING) -> dict[str, Estimate]:
-    return {f"{quantity} ~ {of} ~ {against}": mean_with_interval(each) for (quantity, of), each in values.items()}
+    return {f"{quantity} ~ {of} ~ {against}": intervals.mean(each) for (quantity, of), each in values.items()}

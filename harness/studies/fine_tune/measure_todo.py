@@ -15,9 +15,9 @@ from ...arrays.views import Views
 from ...core.files import digest
 from ...core.progress import say
 from ...core.protocols import Estimate, View
-from ...core.registry import GENERATORS, TRAINERS, task, unknown
+from ...core.registry import GENERATORS, TRAINERS, study, unknown
 from ...report.figures import slug
-from ...run import Entry, Study, label
+from ...run import MetricSpec, Run, label
 from ...train import Importance, Measure, train
 from ..same_seeds import SameSeeds
 from .importance import by_pseudo_density
@@ -25,13 +25,13 @@ from .page import NOTHING, SETTING, UNTUNED, draw_samples, in_order, page
 
 VERSION = 2
 PRESETS = Path(__file__).parents[3] / "configs" / "tuning"
-PLAIN = {"weight_real": 1, "weight_fake": None, "tau": 0.5, "through": "classifier", "k": 10, "network": 20}
+PLAIN = {"weight_real": 1, "weight_fake": None, "tau": 0.5, "space": "classifier", "k": 10, "network": 20}
 
 
-@task(page)
+@study(page)
 def fine_tune(
-    study: Study,
-    tunings: Sequence[Entry] = ("control", "fidelity", "diversity"),
+    run: Run,
+    tunings: Sequence[MetricSpec] = ("control", "fidelity", "diversity"),
     trainers: Mapping[str, Mapping[str, Any]] = {},
     start: str = "zoo",
     spaces: Sequence[str] = ("features", "pixels"),
@@ -40,7 +40,7 @@ def fine_tune(
     curve: int = 1000,
     shown: int = 12,
 ) -> None:
-    """The generator trained on in several ways (arXiv:2407.08659, Algorithm 3), each judged by `study.sets`.
+    """The generator trained on in several ways (arXiv:2407.08659, Algorithm 3), each judged by `run.set_metrics`.
 
     The same `count` seeds are judged before and after every tuning, against the same reals. Differences to the untuned
     generator and to the first tuning, which should be plain further training, have intervals that hold for new samples
@@ -55,31 +55,31 @@ def fine_tune(
     halves:   random halves of samples and reals, by which the intervals of differences are found.
     curve:    samples by which the first space tells of every epoch. shown: samples in the picture.
     """
-    family = study.generator.partition("(")[0]
+    family = run.generator.partition("(")[0]
     if "start" not in (TRAINERS[family].options if family in TRAINERS else ()):
         say(f"fine_tune: {family} has no trainer that goes on from weights, so it is left out")
         return
-    same = SameSeeds(study, spaces, count, halves)
-    if GENERATORS[family].function(study.views.data.name, path=start).fingerprint != study.views.generator.fingerprint:
+    same = SameSeeds(run, spaces, count, halves)
+    if GENERATORS[family].function(run.views.data.name, path=start).fingerprint != run.views.generator.fingerprint:
         raise ValueError(
             f"start={start} holds another generator than the one that is judged: give the file of "
             f"generator.{family}.path, and its other options as they are by default"
         )
     options = {"start": start} | dict(trainers.get(family, {}))
     images = options.pop("images", None)
-    arms = [Arm.of(entry, study.seed, images) for entry in tunings]
+    arms = [Arm.of(entry, run.seed, images) for entry in tunings]
     if len({arm.label for arm in arms}) < len(arms) or not arms:
         raise ValueError(f"tunings={[arm.label for arm in arms]} must be different ones, the control first")
-    untuned, control = Arm(UNTUNED, 0, study.seed, PLAIN), arms[0]
-    tuned = Tuned(study, family, control, options, same, curve)
+    untuned, control = Arm(UNTUNED, 0, run.seed, PLAIN), arms[0]
+    tuned = Tuned(run, family, control, options, same, curve)
     for arm in (untuned, *arms):
         others = [] if arm is untuned else [untuned] if arm is control else [untuned, control]
-        tuned.record("fine_tune", "metric ~ through ~ against", arm, partial(tuned.compared, arm, others))
+        tuned.record("fine_tune", "metric ~ space ~ against", arm, partial(tuned.compared, arm, others))
     for arm in arms:
         tuned.record("fine_tune_course", "quantity ~ images", arm, partial(tuned.course, arm))
     by_label = {arm.label: arm for arm in (untuned, *arms)}
     rows = [by_label[name] for name in in_order(by_label, control.label)]
-    draw_samples(study, tuned.setting, lambda: [tuned.images(arm, shown) for arm in rows], tuned.changed)
+    draw_samples(run, tuned.setting, lambda: [tuned.images(arm, shown) for arm in rows], tuned.changed)
 
 
 class Arm(NamedTuple):
@@ -91,7 +91,7 @@ class Arm(NamedTuple):
     importance: Mapping[str, Any]
 
     @classmethod
-    def of(cls, entry: Entry, seed: int, images: int | None) -> "Arm":
+    def of(cls, entry: MetricSpec, seed: int, images: int | None) -> "Arm":
         changes: dict[str, Any] = {"tuning": entry} if isinstance(entry, str) else dict(entry)
         name, known = str(changes.pop("tuning", "")), {file.stem: file for file in PRESETS.glob("*.yaml")}
         if name not in known:
@@ -109,7 +109,7 @@ class Arm(NamedTuple):
 class Tuned:
     """The generator after each tuning; weights are made when first needed, and what is judged is kept while this is."""
 
-    study: Study
+    run: Run
     family: str
     control: Arm
     options: Mapping[str, Any]
@@ -136,9 +136,9 @@ class Tuned:
         if weights["weight_fake"] is None:
             weights["weight_fake"] = "as published"
         params = {"columns": columns, "tuning": arm.label, "images_an_epoch": arm.images, "trainer_seed": arm.seed}
-        views = self.study.views
+        views = self.run.views
         read = {"start": views.generator.fingerprint, "data": views.data.fingerprint, "control": digest(self.control)}
-        self.study.record(table, VERSION, {**params, **weights, **self.setting}, self.same.cells, compute, read=read)
+        self.run.record(table, VERSION, {**params, **weights, **self.setting}, self.same.cells, compute, read=read)
 
     @property
     def changed(self) -> bool:
@@ -154,25 +154,25 @@ class Tuned:
         return self._paths[arm.label]
 
     def _train(self, arm: Arm) -> Path:
-        views = self.study.views
+        views = self.run.views
 
         def weigh(selective: bool) -> Importance | None:
-            through = arm.importance["through"]
-            features = views.tensor(View("real", through, n="all"), self.study.seed, self.study.n)
-            known = views.extractor(through), features
+            space = arm.importance["space"]
+            features = views.tensor(View("real", space, n="all"), self.run.seed, self.run.n)
+            known = views.extractor(space), features
             return by_pseudo_density(views.data, views.device, selective, **arm.importance, known=known)
 
         measure = Measure(
             list(dict.fromkeys(cell.metric for cell in self.same.cells)), self.same.spaces[:1], self.curve
         )
         return train(
-            self.family, self._options, views.data, arm.seed, self.study.folder / "tuned", views.device,
+            self.family, self._options, views.data, arm.seed, self.run.folder / "tuned", views.device,
             tag=slug(arm.label), images=arm.images, weigh=weigh, measure=measure,
         )  # fmt: skip
 
     def views(self, arm: Arm) -> Views:
-        """What a tuning made, seen through everything."""
-        views = self.study.views
+        """What a tuning made, seen space everything."""
+        views = self.run.views
         if arm.label == UNTUNED:
             return views
         if arm.label not in self._opened:
@@ -183,7 +183,7 @@ class Tuned:
 
     def images(self, arm: Arm, shown: int) -> Tensor:
         """The first samples, uint8 [shown, C, H, W]."""
-        return self.views(arm).images("fake", self.study.seed, self.same.count, range(min(shown, self.same.count)))
+        return self.views(arm).images("fake", self.run.seed, self.same.count, range(min(shown, self.same.count)))
 
     # What is told of them
 

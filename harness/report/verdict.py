@@ -1,0 +1,45 @@
+"""What an interval decides: the words in which every study says whether a claim holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from .typeset import estimate
+
+HOLDS, OPPOSITE, UNDECIDED = "holds", "does not hold, the opposite is seen", "not decided"
+
+
+class Number(Protocol):
+    """A row of a table: its value and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def sign(row: Number, null: float = 0.0) -> Literal[-1, 0, 1]:
+    """1 where the whole interval lies above `null`, -1 where it lies below, 0 where neither is decided."""
+    return 1 if row.low > null else -1 if row.high < null else 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim about the sign of an effect, what its interval decides, and the numbers behind it.
+
+    direction: 1 where the claim is that the effect is above 0, -1 below. words: for a claim that holds, whose opposite
+    is seen, and that is not decided. more: further sentences about the same claim.
+    """
+
+    claim: str
+    effect: Number
+    direction: Literal[-1, 1] = 1
+    words: tuple[str, str, str] = (HOLDS, OPPOSITE, UNDECIDED)
+    more: Sequence[str] = ()
+
+    @property
+    def decision(self) -> str:
+        return {1: self.words[0], -1: self.words[1], 0: self.words[2]}[self.direction * sign(self.effect)]
+
+    def __str__(self) -> str:
+        """E.g. "w > 1 raises precision: holds, 0.035 (0.016 to 0.051)."; then what else there is to say."""
+        return ". ".join([f"{self.claim}: {self.decision}, {estimate(self.effect)}", *self.more]) + "."
