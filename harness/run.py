@@ -14,7 +14,7 @@ from .arrays.records import find_record
 from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import require_writable
-from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, Scalar, View, pick_device
+from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, View, pick_device
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
 from .evaluate import evaluate, sample_scores
 from .formats.weights import ZOO
@@ -167,7 +167,7 @@ class Run:
         """Where a picture of this run lies; the page finds it there by the same kind and words."""
         return figure_path(self.folder, kind, self.title, *more)
 
-    def part(self, table: str, setting: Mapping[str, Scalar], views: Mapping[str, View]) -> Cell:
+    def part(self, table: str, setting: Mapping[str, Any], views: Mapping[str, View]) -> Cell:
         """The cell of a part of a study: of a table, with what its rows have in common."""
         return replace(
             self._empty,

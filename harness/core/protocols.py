@@ -322,7 +322,7 @@ class Part:
     """
 
     rows: Callable[[], Iterable[tuple[tuple[Scalar, ...], Estimate]]]
-    setting: Mapping[str, Scalar] = field(default_factory=dict)
+    setting: Mapping[str, Any] = field(default_factory=dict)
     table: str = ""
     cells: Sequence[Cell] = ()
     views: Mapping[str, View] = field(default_factory=dict)

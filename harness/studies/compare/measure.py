@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ...arrays.views import Views
-from ...core.protocols import Part, Row, Scalar
+from ...core.protocols import Part, Row
 from ...core.registry import study
 from ...run import Run, open_generator
 from ..same_seeds import SameSeeds
@@ -39,7 +39,7 @@ def compare(run: Run, options: Options) -> Iterator[Part]:
     for entry in options.to:
         name, generator = open_generator(here.data.name, {entry: {}} if isinstance(entry, str) else entry)
         there = Views(here.data, generator, here.features, here.store, here.device, here.options)
-        setting: dict[str, Scalar] = {"against": name, "halves": options.halves, "spaces": ", ".join(same.spaces)}
+        setting = {"against": name, "halves": options.halves, "spaces": ", ".join(same.spaces)}
         fingerprints = {"against": generator.fingerprint}
         yield Part(partial(_compared, same, here, there), setting, cells=same.cells, fingerprints=fingerprints)
 
