@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays.records import find_record
+from .arrays.records import find_record, upgrade
 from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import require_writable
@@ -221,6 +221,7 @@ def open_run(
         features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
     require_writable(folder)
+    upgrade(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
     return Run(
         experiment=folder.name,

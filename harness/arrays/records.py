@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,30 @@ def pack(folder: Path) -> None:
         (folder / "records").rmdir()
 
 
-def _packed(folder: Path) -> dict[str, Record]:
+def upgrade(folder: Path) -> None:
+    """Write the record files of the first release anew, under the names of today."""
+    for path in list((folder / "records").glob("*.json")):
+        text = path.read_text()
+        record = _parse(text) if '"schema": 2' in text else None
+        if record is not None:
+            write_record(folder, record)
+            if path.name != record_name(record.cell):
+                path.unlink()
+
+
+def _packed(folder: Path) -> Mapping[str, Record]:
     """The records of records.jsonl by name."""
     path = folder / "records.jsonl"
-    records = map(_parse, path.read_text().splitlines()) if path.is_file() else ()
+    if not path.is_file():
+        return {}
+    status = path.stat()
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(2)
+def _parsed(path: Path, size: int, modified: int) -> Mapping[str, Record]:
+    """The records of a file that is read once as long as it does not change."""
+    records = map(_parse, path.read_text().splitlines())
     return {record_name(record.cell): record for record in records if record is not None}
 
 
