@@ -41,9 +41,9 @@ def page(found: Found) -> Iterator[Block]:
         yield Text("; ".join(f"{name.replace('_', ' ')} {about[name]}" for name in names.COMMON), "note")
         network = numbers(part[part.part == names.NETWORK], "quantity", "samples_of")
         rows = part[part.part == MOVED].groupby(["gradient", "epsilon", "direction"], sort=False)
-        moves = {move: of for move, each in rows if (of := numbers(each, "quantity", "samples_of"))}
-        lines = [*([_network(network)] if network else []), *(_verdict(*move, of) for move, of in moves.items())]
-        yield Verdicts(lines, f"{title}, judged in {about['judge_space']}")
+        moves: dict[Any, Any] = {move: of for move, each in rows if (of := numbers(each, "quantity", "samples_of"))}
+        known = [_network(network)] if network else []
+        yield Verdicts([*known, *map(_verdict, moves, moves.values())], f"{title}, judged in {about['judge_space']}")
         signals = dict.fromkeys(quantity for of in moves.values() for quantity, _ in of if quantity not in OTHERS)
         effects = itertools.product((names.PRECISION, names.RECALL, *signals), (BEFORE, OVER_BEFORE, OVER_RANDOM))
         distances = [(names.FRECHET, of) for of in (BEFORE, MOVED, RANDOM)]
@@ -53,9 +53,8 @@ def page(found: Found) -> Iterator[Block]:
             yield Grid("direction, gradient, epsilon", list(label.values()), columns, cells)
         for gradient, epsilon in dict.fromkeys((gradient, epsilon) for gradient, epsilon, _ in moves):
             shown = [*(d for d in names.DIRECTIONS if (gradient, epsilon, d) in moves), RANDOM]
-            path = figure_path(
-                found.folder, "perturb", about["run"], *names.picture_words(about, gradient, epsilon, shown)
-            )
+            words = names.picture_words(about, gradient, epsilon, shown)
+            path = figure_path(found.folder, "perturb", about["run"], *words)
             yield Picture(path, f"{gradient} gradient, epsilon {epsilon:g}; rows: original, {', '.join(shown)}")
 
 
@@ -66,12 +65,13 @@ def _network(of: Mapping[Any, Number]) -> str:
     )
 
 
-def _verdict(gradient: str, epsilon: float, direction: str, of: Mapping[Any, Number]) -> Verdict:
-    verb = "raises" if direction == "higher" else "lowers"
+def _verdict(move: tuple[str, float, str], of: Mapping[Any, Number]) -> Verdict:
+    gradient, epsilon, direction = move
+    verb = "raise" if direction == "higher" else "lower"
     more = (
-        f"It moves the right way in {estimate(of[RIGHT[EXACT], MOVED])} of samples, after random moves in "
+        f"The density moves the right way in {estimate(of[RIGHT[EXACT], MOVED])} of samples, after random moves in "
         f"{estimate(of[RIGHT[EXACT], RANDOM])}. The network is fooled in {estimate(of[names.FOOLED, MOVED])}. Of the "
         f"change that it predicts, {estimate(of[names.KEPT_PROMISE, MOVED])} is true"
     )
-    claim = f"{direction}, {gradient} gradient, epsilon {epsilon:g} {verb} the exact density against random moves"
+    claim = f"the {gradient} gradient, epsilon {epsilon:g}, to {direction} density {verb}s it more than random moves"
     return Verdict(claim, of[EXACT, OVER_RANDOM], 1 if direction == "higher" else -1, more=[more])

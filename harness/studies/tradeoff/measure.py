@@ -30,7 +30,7 @@ from .methods import (
     truncated,
     with_redrawn,
 )
-from .names import ABOVE, ALL, AREA, AREA_GAIN, BELOW, CALLS, FRECHET, GAIN, PLAIN, PRECISION, RECALL, side_of
+from .names import ABOVE, ALL, AREA, AREA_GAIN, BELOW, CALLS, FRECHET, GAIN, PLAIN, PRECISION, RECALL, SETTING, side_of
 from .page import page
 
 CHANCE = 20
@@ -155,10 +155,11 @@ def _part(
     more: Mapping[str, str] | None = None,
 ) -> Part:
     """The part of a method. knobs: names of the options that only it depends on; more: what else is in its setting."""
-    setting = {
-        "k": pool.k, "kept": pool.kept, "method": method, "resamples": options.resamples, **(more or {}),
-        **{name: _as_text(getattr(options, name)) for name in knobs}, "judge_space": pool.judge_space,
+    found = {
+        "method": method, "kept": pool.kept, "k": pool.k, "judge_space": pool.judge_space,
+        "resamples": options.resamples, **{name: _as_text(getattr(options, name)) for name in knobs}, **(more or {}),
     }  # fmt: skip
+    setting = {name: found.pop(name) for name in SETTING if name in found}
     rows = partial(_rows, pool, options.resamples, settings)
     return Part(rows, setting, cells=cells, views={**pool.views, **(views or {})})
 

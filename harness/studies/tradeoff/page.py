@@ -103,14 +103,14 @@ def frontier(points: pd.DataFrame) -> pd.DataFrame:
 def _drawn(title: str, joined: pd.DataFrame, plain: pd.DataFrame, others: pd.DataFrame) -> Figure:
     """Precision against recall: a line for each method of `joined`, a star for plain sampling, dots for others."""
 
-    def line(name: str, points: pd.DataFrame, colour: str, style: str) -> Line:
-        return Line(name, points.rename(columns={RECALL: "at", PRECISION: "value"}), colour, style=style)
+    def line(name: str, points: pd.DataFrame, colour: str, style: str, size: float = 3) -> Line:
+        return Line(name, points.rename(columns={RECALL: "at", PRECISION: "value"}), colour, style=style, size=size)
 
     looks = itertools.product(("o-", "o--", "o:"), COLOURS)
-    methods = joined.groupby("method", sort=False)
-    curves = [line(name, part, colour, style) for (name, part), (style, colour) in zip(methods, looks, strict=False)]
-    alone = [line("", others, GREY, "."), line("plain sampling", plain, "black", "*")]
-    return lines({title: [*curves, *alone]}, RECALL, PRECISION, size=(7.5, 5), legend_beside=True)
+    methods = zip(joined.groupby("method", sort=False), looks, strict=False)
+    curves = [line(name, part, colour, style) for (name, part), (style, colour) in methods]
+    curves = [line("", others, GREY, "."), *curves, line("plain sampling", plain, "black", "*", 11)]
+    return lines({title: curves}, RECALL, PRECISION, size=(7.5, 4.5), legend_beside=True)
 
 
 def _drawn_from_papers(papers: pd.DataFrame) -> Figure:
