@@ -64,7 +64,7 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
     shared, signals = shared_spaces(found.records), list(table.signal.unique())
     marks = dict.fromkeys(shared, "†")
     yield Heading("Which score tells good samples from bad ones?", 2)
-    title = f"With {most} held fixed, over {held.run.nunique()} runs and {held.signal.nunique()} signals of quality"
+    title = f"With {most} held fixed (runs: {held.run.nunique()}, signals of quality: {held.signal.nunique()})"
     yield Verdicts(verdict(held, raw, shared), title)
     yield Grid("score", list(held.score.unique()), signals, _tallies(held), lambda value: value, marks, _tally)
     yield Text(f"{NOTE} {table.resamples.max():,} bootstrap resamples.", "note")

@@ -35,13 +35,16 @@ def page(found: Found) -> Iterator[Block]:
         rare = in_class[in_class.fault == RARE]
         yield Heading(run)
         yield Verdicts(verdict(fixed, rare, held), run)
-        yield Text(f"Area within {held}; that of rare samples, of typicality {about['rare']} or less, within the class")
+        of_rare = f"; of rare samples, of typicality {about['rare']} or less, within the class" if len(rare) else ""
+        yield Text(f"Area within {held}{of_rare}")
         yield _grid(pd.concat([fixed[fixed.fault != RARE], rare]), "fault", CHANCE, 2)
         yield Fold("with nothing held fixed", [_grid(raw, "fault", CHANCE, 2)])
         any_raw, any_fixed = (frame[frame.fault == ANY] for frame in (raw, fixed))
         panels = {ANY: [(any_raw, GREY), (any_fixed, BLUE)]} | ({RARE: [(rare, ORANGE)]} if len(rare) else {})
         order = any_fixed.sort_values("value", ascending=False).score.tolist()
-        caption = f"AUROC, with nothing held fixed (grey), within {held} (blue), of rare samples in a class (orange)"
+        caption = f"AUROC with nothing held fixed (grey) and within {held} (blue)" + (
+            ", and of rare samples within the class (orange)" if len(rare) else ""
+        )
         drawn = partial(dots, panels, order, level=CHANCE, limits=(0, 1))
         yield Drawing(figure_path(found.folder, "detect", *about.values()), caption, drawn)
         gain = f"By how much the area for all faults is larger than that of another score, within {held}, paired"
