@@ -24,24 +24,25 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
 
     Signs are turned so that more is better on both sides. First nothing is held fixed, then the class, then with it
     each entry of `covariates` in its order. Where the class of some samples is not known, the parts that hold it fixed
-    fail, and no others.
+    fail, and no others; a score or signal that failed has no correlations.
     """
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}
     classes, labels = run.sample_classes()
     every = [*scores, *signals, *(cell for cells in covariates.values() for cell in cells)]
     correlations = Correlations({cell.label: run.oriented(cell) for cell in every}, labels, options.resamples, run.seed)
+    both = [*scores, *signals]
+    made = [cell for cell in both if not run.failed(cell)]  # a failed one may have no views to tell by
 
-    def rows(others: Sequence[Cell], ones: Sequence[Cell], held: Sequence[Cell] = (), stratify: bool = False) -> Rows:
-        pairs = _labels(ones), _labels(others), _labels(held)
-        return lambda: correlations.of(*pairs, stratify).items()
+    def rows(ones: Sequence[Cell], others: Sequence[Cell], held: Sequence[Cell] = (), stratify: bool = False) -> Rows:
+        names = _labels(ones), _labels(others), _labels(held)
+        return lambda: correlations.of(*names, stratify).items()
 
     for name, stratify, held in _conditions(covariates):
         setting = {"covariates": name, "resamples": options.resamples}
-        cells = [*scores, *signals, *(classes if stratify else []), *held]
-        yield Part(rows(signals, scores, held, stratify), setting, table="correlate", cells=cells)
-    both = [*scores, *signals]
-    yield Part(rows(both, both), {"resamples": options.resamples}, table="agreement", cells=both)
+        cells = [*made, *(classes if stratify else []), *held]
+        yield Part(rows(scores, signals, held, stratify), setting, table="correlate", cells=cells)
+    yield Part(rows(both, both), {"resamples": options.resamples}, table="agreement", cells=made)
 
 
 Rows = Callable[[], Iterable[tuple[tuple[str, str], Estimate]]]

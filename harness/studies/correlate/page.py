@@ -1,17 +1,13 @@
 """What `correlate` found: which scores tell something about quality, all correlations, and how the scores agree."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
 from ...core.protocols import Record
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, heat_map, numbers
 from ...report.figures import BLUE, GREY, figure_path
-from ...report.typeset import number
 from ...report.verdict import sign
 from ..conditions import NOTHING
 
@@ -24,24 +20,17 @@ FALLING = "fall with some signals and never rise"
 CHANCE = "rise with no signal in every run, and never fall: nothing that the intervals can tell from chance"
 NOT_INDEPENDENT = "read the same feature space as every signal, so that no signal judges them independently"
 DETERMINED = "have no correlation left, because what is held fixed determines them"
-NOTHING_LEFT = (
-    "have no correlation left: what is held fixed determines them, or is not defined for all of the samples for which "
-    "they are"
-)
-UNDEFINED = (
-    "have no correlation with an independent signal, whatever is held fixed: scores or signals are constant, or not "
-    "defined for enough of the same samples"
-)
+NOTHING_LEFT = "have no correlation left: what is held fixed determines them, or is undefined for some of their samples"
+UNDEFINED = "have no correlation even with nothing held fixed: they or the signals are constant, or undefined too often"
 ANSWERS = (EVERY, SOME, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED)
 """What the intervals say about a score."""
 
 NOTE = (
-    "In how many runs the interval of the correlation lies above zero (rises) or below it (falls), and the median "
-    "correlation. Spearman correlations over samples, signs turned so that more is better on both sides. Covariates "
-    "are held fixed by their ranks, the class by indicators. A score without any information rises with one signal in "
-    "one run once in 40 times. † the score reads the same feature space as the signal, so that the two are not "
-    "independent, and the sentences above leave that signal out. A name shows what differs from the metric's "
-    "defaults, which `assay list metrics` tells."
+    "A score rises with a signal where the interval of their correlation lies above zero, and falls where it lies "
+    "below. Spearman correlations over samples, signs turned so that more is better on both sides; partial ones hold "
+    "covariates fixed by their ranks, and the class by indicators. A score without any information rises with one "
+    "signal in one run once in 40 times. † the score reads the same feature space as the signal: the two are not "
+    "independent, and the sentences leave the signal out. A name shows what differs from the metric's defaults."
 )
 
 
@@ -57,37 +46,26 @@ def page(found: Found) -> Iterator[Block]:
 
 
 def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
-    defined = table[table.value.notna()]
-    conditions = (defined if len(defined) else table).covariates.unique()
-    most = max(conditions, key=lambda name: (name != NOTHING, len(name)))
-    raw, held = table[table.covariates == NOTHING], table[table.covariates == most]
-    shared, signals = shared_spaces(found.records), list(table.signal.unique())
-    marks = dict.fromkeys(shared, "†")
+    most = max(table.covariates[table.value.notna()], key=lambda name: (name != NOTHING, len(name)), default=NOTHING)
+    raw, held = (table[table.covariates == name] for name in (NOTHING, most))
+    shared = shared_spaces(found.records)
+    colours, kinds = {NOTHING: GREY, most: BLUE}, {most: "partial", NOTHING: "raw"}
     yield Heading("Which score tells good samples from bad ones?", 2)
     title = f"With {most} held fixed (runs: {held.run.nunique()}, signals of quality: {held.signal.nunique()})"
     yield Verdicts(verdict(held, raw, shared), title)
-    yield Grid("score", list(held.score.unique()), signals, _tallies(held), lambda value: value, marks, _tally)
     yield Text(f"{NOTE} {table.resamples.max():,} bootstrap resamples.", "note")
-    for run in table.run.unique():
-        kinds = {"raw": raw[raw.run == run]} | ({"partial": held[held.run == run]} if most != NOTHING else {})
-        scores = list(table.score[table.run == run].unique())
+    for run, part in table[table.covariates.isin(kinds)].groupby("run", sort=False):
+        part = part.assign(column=part.signal + ", " + part.covariates.map(kinds))
+        scores, columns = list(part.score.unique()), sorted(part.column.unique())
         panels = {
-            signal: [(part[part.signal == signal], GREY if kind == "raw" else BLUE) for kind, part in kinds.items()]
-            for signal in signals
+            str(signal): [(one[one.covariates == name], colour) for name, colour in colours.items()]
+            for signal, one in part.groupby("signal")
         }
-        columns = {(signal, kind): f"{signal}, {kind}" for signal in signals for kind in kinds}
-        cells = {
-            (score, (signal, kind)): row
-            for kind, part in kinds.items()
-            for (score, signal), row in numbers(part, "score", "signal").items()
-        }
-        daggers = {(score, (signal, kind)): "†" for score, signal in shared for kind in kinds}
-        caption = f"{run}: correlation with each signal, raw (grey)" + (
-            f" and partial, with {most} held fixed (blue)" if "partial" in kinds else ""
-        )
+        marks = {(row.score, row.column): "†" for _, row in part.iterrows() if (row.score, row.signal) in shared}
+        caption = f"{run}: correlation with each signal, with {most} held fixed in blue, and with nothing in grey"
         yield Heading(str(run))
         yield Drawing(figure_path(found.folder, "correlate", run), caption, partial(dots, panels, scores))
-        yield Grid("score", scores, columns, cells, lambda value: value, daggers)
+        yield Grid("score", scores, columns, numbers(part, "score", "column"), lambda value: value, marks)
 
 
 def shared_spaces(records: Sequence[Record]) -> Pairs:
@@ -107,55 +85,24 @@ def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[str]:
     complete = held.run[held.value.notna() & (held.missing == 0)]  # runs where covariates are defined for every sample
     for score, part in held.groupby("score", sort=False):
         own = part[[(score, signal) not in shared for signal in part.signal]]
-        before = raw[(raw.score == score) & raw.signal.isin(own.signal)]
-        said[_answer(own, before, bool(own.run.isin(complete).all()))].append(str(score))
+        before = raw.value[(raw.score == score) & raw.signal.isin(own.signal)]
+        defined = own[own.value.notna()]
+        signs = pd.Series([sign(row) for _, row in defined.iterrows()], defined.signal, dtype=float)
+        rises, up, down = (signs == 1).groupby(level=0).all(), (signs == 1).any(), (signs == -1).any()
+        if own.empty:
+            answer = NOT_INDEPENDENT
+        elif defined.empty and before.isna().all():
+            answer = UNDEFINED
+        elif defined.empty:
+            answer = DETERMINED if own.run.isin(complete).all() else NOTHING_LEFT
+        elif rises.all():
+            answer = EVERY
+        elif down:
+            answer = MIXED if up else FALLING
+        else:
+            answer = SOME if rises.any() else CHANCE
+        said[answer].append(str(score))
     return [f"{', '.join(scores)}: {answer}." for answer, scores in said.items() if scores]
-
-
-def _answer(own: pd.DataFrame, before: pd.DataFrame, complete: bool) -> str:
-    """What the correlations of one score with independent signals say.
-
-    before: the same with nothing held fixed; complete: whether covariates are known to be defined for every sample.
-    """
-    if own.empty:
-        return NOT_INDEPENDENT
-    defined = own[own.value.notna()]
-    if defined.empty:
-        left = DETERMINED if complete else NOTHING_LEFT
-        return left if before.value.notna().any() else UNDEFINED
-    signs = pd.Series([sign(row) for _, row in defined.iterrows()], defined.signal)
-    rises = (signs == 1).groupby(level=0).all()
-    up, down = bool((signs == 1).any()), bool((signs == -1).any())
-    if rises.all():
-        return EVERY
-    if down:
-        return MIXED if up else FALLING
-    return SOME if rises.any() else CHANCE
-
-
-@dataclass
-class Tally:
-    """The median correlation over runs, and in how many of them the interval lies above 0 and below."""
-
-    value: float
-    rises: int
-    falls: int
-    low: float = math.nan
-    high: float = math.nan
-
-
-def _tallies(held: pd.DataFrame) -> dict[Any, Tally]:
-    found = {}
-    for keys, part in held[held.value.notna()].groupby(["score", "signal"], sort=False):
-        signs = [sign(row) for _, row in part.iterrows()]
-        found[keys] = Tally(float(part.value.median()), signs.count(1), signs.count(-1))
-    return found
-
-
-def _tally(cell: Any) -> str:
-    """E.g. "rises 2, falls 1 (0.12)"; "no (0.01)" where no interval leaves 0 out."""
-    says = [f"{word} {count}" for word, count in (("rises", cell.rises), ("falls", cell.falls)) if count]
-    return f"{', '.join(says) or 'no'} ({number(cell.value)})"
 
 
 def _finest(table: pd.DataFrame) -> pd.DataFrame:

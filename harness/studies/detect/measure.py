@@ -52,9 +52,11 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
         return
     truth = model.truth(range(run.seed * SEEDS, run.seed * SEEDS + run.n))
     tried = {cell.label: cell for cell in run.cells([*run.scores, *run.quality_signals, *options.also])}
-    cells, rivals = list(tried.values()), run.cells(list(options.against))
-    scores = {name: run.oriented(cell) for name, cell in tried.items()}
-    rival_scores = {cell.label: run.oriented(cell) for cell in rivals}
+    against = {cell.label: cell for cell in run.cells(list(options.against))}
+    scores, rivals = ({name: run.oriented(cell) for name, cell in entries.items()} for entries in (tried, against))
+    cells, rival_cells = (  # without those that failed, which may have no views to tell by
+        [cell for cell in entries.values() if not run.failed(cell)] for entries in (tried, against)
+    )
     sound, typicality_known = truth.state == 0, bool(truth.typicality.isfinite().all())
     groups = {ANY: (~sound, sound)}
     groups |= {name: (truth.state == number, sound) for number, name in enumerate(model.states) if number}
@@ -69,8 +71,8 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
         rows = partial(_areas, scores, among, within)
         yield Part(rows, {"covariates": held, "rare": options.rare}, table="detect", cells=cells)
     finest = list(strata)[-1]
-    rows = partial(_gains, scores, rival_scores, ~sound, strata[finest])
-    yield Part(rows, {"covariates": finest}, table="detect_gain", cells=[*cells, *rivals])
+    rows = partial(_gains, scores, rivals, ~sound, strata[finest])
+    yield Part(rows, {"covariates": finest}, table="detect_gain", cells=[*cells, *rival_cells])
     facts = {SOUNDNESS: sound.double()} | ({TYPICALITY: truth.typicality} if typicality_known else {})
     correlations = Correlations({**scores, **facts}, truth.kind, options.resamples, run.seed)
     for held in (NOTHING, OTHER):

@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate, View
-from assay.harness.core.registry import metric
+from assay.harness.core.registry import extractor, metric
 from assay.harness.report.report import report
 from assay.harness.run import Run
 from assay.harness.stats.correlations import FEWEST, Correlations
@@ -25,6 +25,15 @@ from assay.harness.studies.correlate.page import verdict
 
 N = 300
 UNDEFINED = (math.nan, math.nan)
+
+
+class Doubled:
+    """Twice the pixels."""
+
+    fingerprint, preprocessing = "doubled elsewhere", "doubled"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return 2 * images.flatten(1)
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ def test_the_page_says_what_the_intervals_say(run: Run) -> None:
     assert "noise: " in printed
     html = (run.folder / "report.html").read_text()
     assert html.count("data:image/png") == 2
-    assert "rises 1" in html
+    assert "quality, partial" in html
 
 
 def test_another_number_of_resamples_takes_the_place_of_the_first_on_the_page(run: Run) -> None:
@@ -127,6 +136,27 @@ def test_without_the_class_of_every_sample_only_what_holds_it_fixed_fails(
     assert all(re.match(why, str(record.error)) for record in records[1:3])
     assert "With nothing held fixed (runs: 1, signals of quality: 1):" in report(run.folder)
     assert [record.status for record in carry_out(run, "correlate", resamples=20)] == ["ok"] * 4
+
+
+def test_a_signal_that_cannot_be_read_spoils_no_other_and_is_taken_up_once_it_can(run: Run) -> None:
+    @metric(better="higher", kind="sample", source="not published", fake=View("fake", "elsewhere"))
+    def unread(fake: Tensor) -> Tensor:
+        return fake[:, 0].double()
+
+    both = dataclasses.replace(run, quality_signals=("quality", "unread"))
+    records = carry_out(both, "correlate", resamples=20)
+    assert [record.status for record in records] == ["ok"] * 4
+    assert records[0].values["noise", "unread"].interval == pytest.approx(UNDEFINED, nan_ok=True)
+    assert records[0].values["noise", "quality"].interval != UNDEFINED
+    assert "noise" in report(run.folder)
+
+    @extractor
+    def elsewhere(dataset: str) -> Doubled:
+        return Doubled()
+
+    found = carry_out(both, "correlate", resamples=20)[0].values
+    assert found["noise", "quality"] == records[0].values["noise", "quality"]
+    assert math.isfinite(found["noise", "unread"].value)
 
 
 def test_two_metrics_of_classes_are_refused(run: Run) -> None:
