@@ -1,7 +1,7 @@
 """Does a score tell how far an edit may go? Samples moved along directions of attributes, and scores along the way."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -9,53 +9,82 @@ import torch
 from torch import Tensor
 
 from ....generators.sampling.editing import Direction, agreement, attribute_direction, one_maximum, stops
-from ...core.protocols import Cell, Estimate, View
+from ...core.protocols import Cell, Estimate, Part, Row, View
 from ...core.registry import METRICS, study
+from ...report.figures import save, short
 from ...run import MetricSpec, Run
 from ...shapes.pictures import pictures
 from ...stats import intervals
 from ..spaces import chosen_space
-from .page import AGREEMENT, BEYOND, CHANGE, GAIN, ITSELF, NORM, OVER_NORM, SETTING, WALKED, draw_frames, page
+from .frames import frames
+from .page import page
+from .quantities import (
+    AGREEMENT,
+    AWAY,
+    BEYOND,
+    CHANGE,
+    FALL,
+    FIT,
+    GAIN,
+    ITSELF,
+    MOVES,
+    NORM,
+    ONE_MAXIMUM,
+    OVER_NORM,
+    WALKED,
+)  # fmt: skip
 
-VERSION = 1
+
+@dataclass(frozen=True)
+class Options:
+    """What is edited, and how far.
+
+    attributes: sample metrics.
+    spaces: latent spaces, of those that the generator has; by default its first.
+    reach:  how far an edit goes each way, in standard deviations of the latents along the direction.
+    steps:  points along an edit, the sample itself in the middle: an odd number, 5 or more.
+    count:  how many samples are edited, 10 to n. shown: edits in the picture.
+    """
+
+    attributes: Sequence[MetricSpec] = ("mean_intensity", "laplacian_variance")
+    spaces: Sequence[str] = ()
+    reach: float = 4.0
+    steps: int = 17
+    count: int = 400
+    shown: int = 4
 
 
-@study(page)
-def edit(
-    run: Run,
-    attributes: Sequence[MetricSpec] = ("mean_intensity", "laplacian_variance"),
-    spaces: Sequence[str] = (),
-    reach: float = 4.0,
-    steps: int = 17,
-    count: int = 400,
-    shown: int = 4,
-) -> None:
+@study(page=page, edit=("score", "quantity", "signal"), edit_course=("score", "at"))
+def edit(run: Run, options: Options) -> Iterator[Part]:
     """The first `count` samples, edited: latents moved along the direction in which an attribute rises fastest.
 
-    The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways, by
-    `reach` standard deviations of the latents along it. Of every score in `run.scores` it is told whether it has one
-    maximum on the way, where, how far it falls, whether it goes with the signals of quality in `run.quality_signals` along
-    each edit (rank correlation, the mean over edits), and what it is good for: of walks that stop before the score has
-    fallen by some amount, the same for all, and such that they change the attribute by as much on average as walks that
-    go half the way: are the samples better where they stop than if they stopped in the order of chance? Baselines are
-    the way walked from the sample itself, which knows nothing of samples, and the norm of the latent, where
-    negative_norm is among the scores.
-
-    attributes: sample metrics. spaces: latent spaces, of those that the generator has; by default its first.
-    steps:      points along an edit, the sample itself in the middle. shown: edits in the picture.
+    The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways. For
+    every score in `run.scores` the table holds whether it has one maximum on the way, where, how far it falls, whether
+    it goes with the signals in `run.quality_signals` along each edit (rank correlation, the mean over edits), and what
+    it is good for. For this, walks stop before the score has fallen by some amount, which is the same for all walks and
+    such that they change the attribute by as much on average as walks that go half the way: are the samples better
+    where the walks stop than if they stopped in the order of chance? There are two baselines: the way walked from the
+    sample itself, which knows nothing of samples, and the norm of the latent, where negative_norm is among the scores.
     """
-    if steps < 5 or steps % 2 == 0 or not reach > 0:
-        raise ValueError(f"steps={steps} must be odd, 5 or more, and reach={reach} positive")
-    if not 10 <= count <= run.n:
-        raise ValueError(f"count={count} must be 10 or more, and at most n={run.n}")
+    if options.steps < 5 or options.steps % 2 == 0 or not options.reach > 0:
+        raise ValueError(f"steps={options.steps} must be odd, 5 or more, and reach={options.reach} positive")
+    if not 10 <= options.count <= run.n:
+        raise ValueError(f"count={options.count} must be 10 or more, and at most n={run.n}")
+    scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     first = run.views.generator.spaces[0]
-    for space in spaces or [first]:
+    for space in options.spaces or [first]:
         if space not in run.views.generator.spaces:
             continue
-        for attribute in run.cells(attributes):
-            edits = Edits(run, chosen_space(run, space, first), attribute, reach, steps, count)
-            edits.record()
-            draw_frames(run, edits.setting, partial(edits.frames, shown), partial(edits.scores_shown, shown))
+        for attribute in run.cells(options.attributes):
+            chosen = chosen_space(run, space, first)
+            edits = Edits(run, chosen, attribute, options.reach, options.steps, options.count)
+            cells = list({cell.label: cell for cell in [*scores, *signals, attribute]}.values())
+            yield Part(partial(edits.rows, scores, signals), edits.setting, "edit", cells)
+            yield Part(partial(edits.course, cells), edits.setting, "edit_course", cells)
+            for score in scores[:1]:
+                sign = -1 if METRICS[score.metric].better == "lower" else 1
+                picture = frames(edits.images(options.shown), score.label, sign * edits.curves(score)[: options.shown])
+                save(picture, run.figure("edit", short(edits.setting)))
 
 
 @dataclass
@@ -69,22 +98,15 @@ class Edits:
     steps: int
     count: int
     _curves: dict[str, Tensor] = field(default_factory=dict)
-    _seen: dict[str, Tensor] = field(default_factory=dict)
+    _edited: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def setting(self) -> dict[str, str | int | float]:
-        """What all records of these edits have in common, by the names in SETTING."""
-        values = (self.space, self.attribute.label, self.reach, self.steps, self.count)
-        return dict(zip(SETTING, values, strict=True))
-
-    def record(self) -> None:
-        run = self.run
-        scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
-        cells = [*scores, *signals, self.attribute]
-        about = {"columns": "score ~ quantity ~ of", **self.setting}
-        run.record("edit", VERSION, about, cells, partial(self.told, scores, signals))
-        along = {"columns": "score ~ at", **self.setting}
-        run.record("edit_course", VERSION, along, cells, partial(self.course, cells))
+        """What all rows of these edits have in common, by the names in SETTING."""
+        return {
+            "attribute": self.attribute.label, "edits": self.count, "reach": self.reach, "space": self.space,
+            "steps": self.steps,
+        }  # fmt: skip
 
     # The edits
 
@@ -101,11 +123,19 @@ class Edits:
         return torch.linspace(-self.reach, self.reach, self.steps, dtype=torch.float64)
 
     def latents(self, count: int) -> Tensor:
-        """[count, T, ...]."""
+        """Latents [count, T, ...] of the first edits."""
         codes = self._codes(count)
         move = (self.direction.unit * self.direction.scale).view(codes.shape[1:])
         at = self.at.to(codes).view(1, -1, *[1] * (codes.ndim - 1))
         return codes[:, None] + at * move
+
+    def images(self, count: int) -> Tensor:
+        """Images uint8 [count, T, C, H, W] of the first edits."""
+        with torch.no_grad():
+            codes = self.latents(min(count, self.count)).flatten(0, 1)
+            stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
+        shown = pictures(stored)
+        return shown.view(-1, self.steps, *shown.shape[1:])
 
     def curves(self, cell: Cell) -> Tensor:
         """A score along every edit, higher is better where it has a direction: [P, T] float64."""
@@ -123,44 +153,44 @@ class Edits:
         return replace(cell, views=views)
 
     def _in_space(self, space: str) -> Tensor:
-        """The edited samples, seen space something."""
-        if space not in self._seen:
+        """The edited samples in a space."""
+        if space not in self._edited:
             codes = self.latents(self.count).flatten(0, 1)
-            self._seen[space] = self.run.views.seen(codes, self.space, space)
-        return self._seen[space]
+            self._edited[space] = self.run.views.seen(codes, self.space, space)
+        return self._edited[space]
 
-    # What is told of them
+    # The tables
 
-    def told(self, scores: Sequence[Cell], signals: Sequence[Cell]) -> dict[str, Estimate]:
-        attribute, named = self.curves(self.attribute), {cell.label: self.curves(cell) for cell in scores}
+    def rows(self, scores: Sequence[Cell], signals: Sequence[Cell]) -> Iterator[Row]:
+        """Of the attribute, of every score, and of every score beside every signal."""
+        attribute, curves = self.curves(self.attribute), {cell.label: self.curves(cell) for cell in scores}
         walked = -self.at.abs().expand_as(attribute)
-        along = intervals.mean(agreement(attribute, self.at.expand_as(attribute)))
+        moves = agreement(attribute, self.at.expand_as(attribute))
+        yield Row((self.attribute.label, MOVES, ITSELF), intervals.mean(moves))
         fit = Estimate(self.direction.fit, (math.nan, math.nan), self.run.n)
-        found = {("goes with the edit", ITSELF): {self.attribute.label: along}}
-        found["linear fit", ITSELF] = {self.attribute.label: fit}
-        for name, curves in {**named, WALKED: walked}.items():
-            for quantity, estimate in self._shape(curves).items():
-                found.setdefault((quantity, ITSELF), {})[name] = estimate
+        yield Row((self.attribute.label, FIT, ITSELF), fit)
+        for name, along in {**curves, WALKED: walked}.items():
+            yield from (Row((name, quantity, ITSELF), value) for quantity, value in self._shape(along).items())
         change = self._in_deviations(attribute)
         change = (change - change[:, self._middle, None]).abs()
-        gains = {name: self._gains(curves, change, change) for name, curves in named.items()}
-        found[CHANGE, ITSELF] = _means(gains)
-        for signal in signals:
-            quality = self._in_deviations(self.curves(signal))
-            near = agreement(walked, quality)
-            agreeing = {name: agreement(curves, quality) for name, curves in named.items()}
-            gains = {name: self._gains(curves, change, quality) for name, curves in named.items()}
-            found[AGREEMENT, signal.label] = _means({**agreeing, WALKED: near})
-            found[BEYOND, signal.label] = _means({name: each - near for name, each in agreeing.items()})
-            found[GAIN, signal.label] = _means(gains)
-            if NORM in gains:
-                norm = gains.pop(NORM)
-                found[OVER_NORM, signal.label] = _means({name: each - norm for name, each in gains.items()})
-        return {
-            f"{name} ~ {quantity} ~ {of}": estimate
-            for (quantity, of), each in found.items()
-            for name, estimate in each.items()
-        }
+        for name, along in curves.items():
+            yield Row((name, CHANGE, ITSELF), intervals.mean(self._gains(along, change, change)))
+        for signal in {cell.label: cell for cell in signals}.values():
+            yield from self._beside(signal, curves, walked, change)
+
+    def _beside(self, signal: Cell, curves: Mapping[str, Tensor], walked: Tensor, change: Tensor) -> Iterator[Row]:
+        """How scores go with one signal along edits, and whether it is better where they say stop."""
+        quality = self._in_deviations(self.curves(signal))
+        near = agreement(walked, quality)
+        yield Row((WALKED, AGREEMENT, signal.label), intervals.mean(near))
+        gains = {name: self._gains(along, change, quality) for name, along in curves.items()}
+        for name, along in curves.items():
+            agreeing = agreement(along, quality)
+            found = {AGREEMENT: agreeing, BEYOND: agreeing - near, GAIN: gains[name]}
+            if NORM in gains and name != NORM:
+                found[OVER_NORM] = gains[name] - gains[NORM]
+            for quantity, values in found.items():
+                yield Row((name, quantity, signal.label), intervals.mean(values))
 
     @property
     def _middle(self) -> int:
@@ -176,11 +206,11 @@ class Edits:
             return {}
         fall = whole[:, self._middle] - (whole[:, 0] + whole[:, -1]) / 2
         found = {
-            "one maximum": intervals.proportion(one_maximum(whole)),
-            "maximum away by": intervals.mean(self.at[whole.argmax(1)].abs()),
+            ONE_MAXIMUM: intervals.proportion(one_maximum(whole)),
+            AWAY: intervals.mean(self.at[whole.argmax(1)].abs()),
         }
         if spread := float(whole[:, self._middle].std()):
-            found["fall to the ends"] = intervals.mean(fall / spread)
+            found[FALL] = intervals.mean(fall / spread)
         return found
 
     def _gains(self, curves: Tensor, change: Tensor, what: Tensor) -> Tensor:
@@ -193,31 +223,9 @@ class Edits:
         gain = value.gather(1, stopped[:, None])[:, 0] - value @ by_chance
         return gain.view(2, -1).mean(0)
 
-    def course(self, cells: Sequence[Cell]) -> dict[str, Estimate]:
+    def course(self, cells: Sequence[Cell]) -> Iterator[Row]:
         """Every score along the edits, less that of the sample itself, in standard deviations of samples."""
-        found: dict[str, Estimate] = {}
         for cell in cells:
             curves = self._in_deviations(self.curves(cell))
             for at, moved in zip(self.at.tolist(), (curves - curves[:, self._middle, None]).T, strict=True):
-                found[f"{cell.label} ~ {at:g}"] = intervals.mean(moved)
-        return found
-
-    # The picture
-
-    def frames(self, shown: int) -> Tensor:
-        """uint8 [shown, T, C, H, W]."""
-        with torch.no_grad():
-            codes = self.latents(min(shown, self.count)).flatten(0, 1)
-            stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
-        images = pictures(stored)
-        return images.view(-1, self.steps, *images.shape[1:])
-
-    def scores_shown(self, shown: int) -> tuple[str, Tensor]:
-        """The first score by name, and its values [shown, T] as the metric gives them."""
-        cell = self.run.cells(self.run.scores)[0]
-        sign = -1 if METRICS[cell.metric].better == "lower" else 1
-        return cell.label, sign * self.curves(cell)[:shown]
-
-
-def _means(each: Mapping[str, Tensor]) -> dict[str, Estimate]:
-    return {name: intervals.mean(values) for name, values in each.items()}
+                yield Row((cell.label, f"{at:g}"), intervals.mean(moved))

@@ -2,52 +2,87 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from ...arrays.records import find_record
 from ...core.files import digest
-from ...core.protocols import Estimate, FeatureGenerator, Record
-from ...core.registry import STUDIES, study
+from ...core.protocols import Cell, Estimate, FeatureGenerator, Part, Record, Row
+from ...core.registry import study
 from ...run import Run, label
 from ...stats import intervals
 from .episodes import Episodes, draw_episodes
 from .feature_sets import open_feature_set
-from .page import ACCURACY, CLASSIFIERS, GAIN, NONE, NORM, OVER_NORM, POOLED, RANDOM, page
+from .page import page
 from .prototypes import SUPPORT, logistic_regression, nearest_prototype
-from .settings import Setting, can_be_had, every_other, settings_of
+from .settings import (
+    ACCURACY,
+    GAIN,
+    LOGISTIC,
+    NONE,
+    NORM,
+    OVER_NORM,
+    POOLED,
+    PROTOTYPE,
+    RANDOM,
+    Setting,
+    can_be_had,
+    every_other,
+    settings_of,
+)  # fmt: skip
 from .split import RULES, Split
 
-VERSION = 1
-COLUMNS = "generated ~ share ~ selection ~ quantity"
+COLUMNS = ("generated", "share", "selection", "quantity")
+NAMED = ("semantics", "novel", "representatives", "kept", "ways", "queries", "pools", "share", "support")
+"""Options that the column `how` names where they differ from their defaults."""
 
 
-@study(page)
-def few_shot(
-    run: Run,
-    path: str = "",
-    features: str = "resnet12",
-    semantics: str = "own",
-    novel: int = 8,
-    splits: Sequence[int] = (0, 1, 2, 3, 4),
-    representatives: str = "nearest",
-    kept: float = 0.25,
-    ways: int = 5,
-    shots: Sequence[int] = (1, 5),
-    queries: int = 15,
-    episodes: int = 2000,
-    logistic: int = 200,
-    pools: int = 20,
-    share: float = 0.2,
-    shares: Sequence[float] = (),
-    numbers: Sequence[int] = (),
-    support: str = SUPPORT[0],
-    every: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Which features, which episodes, and what is kept.
+
+    path:            a file or folder of features, with dataset=none; else they are made of the data set's images.
+    features, semantics, novel, splits: see `feature_sets`; a file is one split.
+    representatives: "nearest": the part `kept` of each class; "chi_square", as published: those with a p-value over
+                     `kept` (0.9); "all".
+    ways, shots, queries: classes of an episode, features of each that are known, and those that are asked about.
+    episodes:        episodes a split for the nearest prototype.
+    logistic:        episodes a split for logistic regression, the first ones; 0 leaves it out.
+    pools:           pools of n generated features a class.
+    share:           the share of a pool that a selection keeps.
+    shares, numbers: for plots, the gain of the top by the first score of each metric in `run.scores`, at these shares
+                     of n, and at the `share` of these numbers.
+    support:         what a class is by its shots, see `prototypes`.
+    every:           adds, for the nearest prototype, each registered per-sample score that has what it reads.
+    """
+
+    path: str = ""
+    features: str = "resnet12"
+    semantics: str = "own"
+    novel: int = 8
+    splits: Sequence[int] = (0, 1, 2, 3, 4)
+    representatives: str = "nearest"
+    kept: float = 0.25
+    ways: int = 5
+    shots: Sequence[int] = (1, 5)
+    queries: int = 15
+    episodes: int = 2000
+    logistic: int = 200
+    pools: int = 20
+    share: float = 0.2
+    shares: Sequence[float] = ()
+    numbers: Sequence[int] = ()
+    support: str = SUPPORT[0]
+    every: bool = False
+
+
+@study(page=page, few_shot=COLUMNS, few_shot_generator=("quantity",), few_shot_splits=COLUMNS)
+def few_shot(run: Run, options: Options) -> Iterator[Part]:
     """Accuracy of `ways`-way episodes whose prototypes lean on generated features, kept or not by a score.
 
     Follows R-SVAE (Xu and Le, CVPR 2022), on which few-shot classification by latent density (arXiv:2407.15171) most
@@ -57,108 +92,116 @@ def few_shot(
     none               nothing: the support alone
     all                all n
     random             a `share` of them, drawn by chance
-    top, bottom SCORE  the `share` with the highest, the lowest scores, within each class, for each of `run.scores`;
-                       `every` adds, for the nearest prototype, each registered per-sample score that has what it reads
+    top, bottom SCORE  the `share` with the highest, the lowest scores, within each class, for each of `run.scores`
 
     A score reads codes of the prior as generated latents, codes of the representatives as real ones, generated features
     and those of the base classes. Codes are drawn without regard to the class, so that a choice among them acts mostly
     through their norm: negative_norm belongs in `run.scores`.
 
-    There are `pools` pools of n features a class, each of seeds of its own; episode e has pool e mod `pools`. So an
-    interval (Student's t over pools) covers the luck of what was generated, and of the random share, too. All
-    selections have the same episodes; gains are paired differences of accuracy, to the random share and to the share of
-    smallest norm. Over splits: Student's t over splits, and for these splits alone their pools together.
+    Each of the `pools` has seeds of its own; episode e has pool e mod `pools`. So an interval (Student's t over pools)
+    covers chance in what was generated, and in the random share, too. All selections have the same episodes; gains are
+    paired differences of accuracy, to the random share and to the share of smallest norm. Over splits: Student's t over
+    splits, and for these splits alone their pools together.
 
-    path:            a file or folder of features, with dataset=none; else they are made of the data set's images.
-    features, semantics, novel, splits: see `feature_sets`; a file is one split.
-    representatives: "nearest": the part `kept` of each class; "chi_square", as published: those with a p-value over
-                     `kept` (0.9); "all".
-    logistic:        episodes a split for logistic regression, the first ones; 0 leaves it out.
-    shares, numbers: for plots, the gain of the top by the first score of each metric in `run.scores`, at these shares
-                     of n, and at the `share` of these numbers.
     Raises ValueError for options out of range, and for a generator that does not learn features.
     """
-    model = run.views.generator
-    if not isinstance(model, FeatureGenerator):
-        raise ValueError("few_shot needs a generator that learns features: choose generator=conditional_vae")
-    if path and run.views.data.name != "none":
-        raise ValueError(f"the features are those of {path}, not of {run.views.data.name!r}: add dataset=none")
-    if representatives not in RULES:
-        raise ValueError(f"representatives={representatives!r} must be one of {', '.join(RULES)}")
-    if pools < 2 or episodes < pools or 0 < logistic < pools:
-        raise ValueError(f"episodes={episodes} and logistic={logistic} must be at least pools={pools}, and that 2")
+    model = _feature_generator(run, options)
     asked = [cell for cell in run.cells(run.scores) if can_be_had(cell)]
-    scored = asked + (every_other(run, asked) if every else [])
-    settings = settings_of(scored, asked, run.n, share, shares, numbers)
-    source = path or run.views.data
-    chosen = {
-        "semantics": semantics, "novel": novel, "representatives": representatives, "kept": kept, "ways": ways,
-        "queries": queries, "pools": pools, "share": share, "support": support,
-    }  # fmt: skip
-    how = label("", STUDIES["few_shot"].options, chosen).strip("()") or "defaults"
-    counts = {name: count for name, count in zip(CLASSIFIERS, (episodes, logistic), strict=True) if count}
-    found: dict[tuple[int, str], list[Record]] = {}
-    for split in (0,) if path else splits:
-        feature_set = open_feature_set(
-            source, run.views.store, run.views.device, split=split, novel=novel, features=features,
-            semantics=semantics, least=max(shots) + queries, seed=run.seed,
-            extractor=run.views.options.get(features),
-        )  # fmt: skip
-        draw_episodes(feature_set.labels, feature_set.novel, 1, ways, max(shots), queries)  # says what cannot be drawn
-        one = Split(run, model, feature_set, split, representatives, kept, pools, settings)
-        params: dict[str, Any] = {"features": feature_set.name, "how": how}
-        run.record(
-            "few_shot_generator", VERSION, {"columns": "quantity", **params}, [], one.described, read=one.fingerprints
-        )
-        for k, (classifier, count) in itertools.product(shots, counts.items()):
-            rows, seed = (feature_set.labels, feature_set.novel), (run.seed, split, k)
-            draw = partial(draw_episodes, *rows, count, ways, k, queries, seed)
-            prototypes = classifier == CLASSIFIERS[0]
-            mine = settings if prototypes else [s for s in settings if s.main and (not s.cell or s.cell in asked)]
-            compute = partial(_answers, one, mine, draw, prototypes, support)
-            of_kind = {"columns": COLUMNS, "shots": k, "classifier": classifier, "episodes": count, **params}
-            record = run.record("few_shot", VERSION, of_kind, [], compute, read=one.fingerprints)
-            found.setdefault((k, classifier), []).append(record)
-    for (k, classifier), records in found.items():
-        if all(record.status == "ok" for record in records):
-            params = {
-                "columns": COLUMNS, "shots": k, "classifier": classifier, "episodes": records[0].params["episodes"],
-                "features": records[0].params["features"] if path else features, "splits": len(records), "how": how,
+    scored = asked + (every_other(run, asked) if options.every else [])
+    settings = settings_of(scored, asked, run.n, options.share, options.shares, options.numbers)
+    main = [setting for setting in settings if setting.main and (not setting.cell or setting.cell in asked)]
+    classifiers = [(PROTOTYPE, options.episodes, settings)]
+    if options.logistic:
+        classifiers.append((LOGISTIC, options.logistic, main))
+    how = label("", vars(Options()), {name: getattr(options, name) for name in NAMED}).strip("()") or "defaults"
+    judged: dict[tuple[int, str], list[Cell]] = {}
+    for number in (0,) if options.path else options.splits:
+        split = _open_split(run, model, options, number, settings)
+        about = {"features": split.set.name, "how": how}
+        yield Part(split.described, about, "few_shot_generator", fingerprints=split.fingerprints)
+        for shots, (classifier, count, chosen) in itertools.product(options.shots, classifiers):
+            classes = (split.set.labels, split.set.novel)
+            seed = (run.seed, number, shots)
+            draw = partial(draw_episodes, *classes, count, options.ways, shots, options.queries, seed)
+            setting = {"classifier": classifier, "episodes": count, **about, "shots": shots}
+            rows = partial(_judged, split, chosen, draw, classifier, options.support)
+            yield Part(rows, setting, "few_shot", fingerprints=split.fingerprints)
+            judged.setdefault((shots, classifier), []).append(run.part("few_shot", setting, {}))
+    for (shots, classifier), cells in judged.items():
+        records = [record for cell in cells if (record := find_record(run.folder, cell)) and record.status == "ok"]
+        if len(records) == len(cells):
+            params = records[0].cell.params
+            features = params["features"] if options.path else options.features
+            setting = {
+                "classifier": classifier, "episodes": params["episodes"], "features": features, "how": how,
+                "shots": shots, "splits": len(records),
             }  # fmt: skip
-            read = {str(r.params["features"]): digest({key: list(e) for key, e in r.values.items()}) for r in records}
-            run.record("few_shot_splits", VERSION, params, [], partial(_over_splits, records, pools), read=read)
+            fingerprints = {record.cell.params["features"]: _fingerprint(record) for record in records}
+            means = partial(_over_splits, records, options.pools)
+            yield Part(means, setting, "few_shot_splits", fingerprints=fingerprints)
 
 
-def _answers(
-    one: Split, settings: Sequence[Setting], draw: Callable[[], Episodes], prototypes: bool, support: str
-) -> Mapping[str, Estimate]:
+def _feature_generator(run: Run, options: Options) -> FeatureGenerator:
+    """The run's generator, once the options are known to be within range."""
+    generator = run.views.generator
+    if not isinstance(generator, FeatureGenerator):
+        raise ValueError("few_shot needs a generator that learns features: choose generator=conditional_vae")
+    if options.path and run.views.data.name != "none":
+        raise ValueError(f"the features are those of {options.path}, not of {run.views.data.name!r}: add dataset=none")
+    if options.representatives not in RULES:
+        raise ValueError(f"representatives={options.representatives!r} must be one of {', '.join(RULES)}")
+    if options.pools < 2 or options.episodes < options.pools or 0 < options.logistic < options.pools:
+        raise ValueError(
+            f"episodes={options.episodes} and logistic={options.logistic} must be at least pools={options.pools}, "
+            "and that 2"
+        )
+    return generator
+
+
+def _open_split(
+    run: Run, generator: FeatureGenerator, options: Options, number: int, settings: Sequence[Setting]
+) -> Split:
+    """The features of a split. Raises ValueError where no episode can be drawn from them."""
+    shots = max(options.shots)
+    features = open_feature_set(
+        options.path or run.views.data, run.views.store, run.views.device, split=number, novel=options.novel,
+        features=options.features, semantics=options.semantics, least=shots + options.queries, seed=run.seed,
+        extractor=run.views.options.get(options.features),
+    )  # fmt: skip
+    draw_episodes(features.labels, features.novel, 1, options.ways, shots, options.queries)
+    return Split(run, generator, features, number, options.representatives, options.kept, options.pools, settings)
+
+
+def _judged(
+    split: Split, settings: Sequence[Setting], draw: Callable[[], Episodes], classifier: str, support: str
+) -> list[Row]:
     """Accuracy and gains of each setting, all over the same episodes."""
-    episodes, features = draw(), one.set.features
-    places = [one.settings.index(setting) for setting in settings]
-    if prototypes:
+    episodes, features = draw(), split.set.features
+    places = [split.settings.index(setting) for setting in settings]
+    if classifier == PROTOTYPE:
         alone = nearest_prototype(features, episodes, None, support)[0]
-        every = nearest_prototype(features, episodes, one.centres[places], support)
+        every = nearest_prototype(features, episodes, split.centres[places], support)
     else:
         alone, every = logistic_regression(features, episodes), torch.empty(len(places), len(episodes.classes))
-        for number in range(one.pools):
-            rows, made = torch.arange(number, len(episodes.classes), one.pools), one.pool(number).features.cpu()
+        for number in range(split.pools):
+            rows, made = torch.arange(number, len(episodes.classes), split.pools), split.pool(number).features.cpu()
             for i, place in enumerate(places):
-                kept = [of_class[mask] for of_class, mask in zip(made, one.kept[place, number], strict=True)]
+                kept = [of_class[mask] for of_class, mask in zip(made, split.kept[place, number], strict=True)]
                 if all(map(len, kept)):
                     every[i, rows] = logistic_regression(features, episodes.rows(rows), kept)
-    defined = one.kept[places].any(-1).flatten(1).all(1)
+    defined = split.kept[places].any(-1).flatten(1).all(1)
     accuracy = [values.where(there, torch.nan) for values, there in zip(every, defined, strict=True)]
     by_chance = {(s.number, s.share): v for s, v in zip(settings, accuracy, strict=True) if s.name == RANDOM}
     main = {s.name: v for s, v in zip(settings, accuracy, strict=True) if s.main}
-    found = {f"0 ~ 0 ~ {NONE} ~ {ACCURACY}": alone, f"0 ~ 0 ~ {NONE} ~ {GAIN}": alone - main[RANDOM]}
+    found = {("0", "0", NONE, ACCURACY): alone, ("0", "0", NONE, GAIN): alone - main[RANDOM]}
     for s, value in zip(settings, accuracy, strict=True):
         if s.main:
-            found[f"{s.key} ~ {ACCURACY}"] = value
+            found[*s.keys, ACCURACY] = value
         if s.name != RANDOM:
-            found[f"{s.key} ~ {GAIN}"] = value - by_chance.get((s.number, s.share), main[RANDOM])
+            found[*s.keys, GAIN] = value - by_chance.get((s.number, s.share), main[RANDOM])
         if s.main and s.cell and s.sign > 0 and s.name != NORM and NORM in main:
-            found[f"{s.key} ~ {OVER_NORM}"] = value - main[NORM]
-    return {key: by_pool(values, one.pools) for key, values in found.items()}
+            found[*s.keys, OVER_NORM] = value - main[NORM]
+    return [Row(keys, by_pool(values, split.pools)) for keys, values in found.items()]
 
 
 def by_pool(values: Tensor, pools: int) -> Estimate:
@@ -169,17 +212,22 @@ def by_pool(values: Tensor, pools: int) -> Estimate:
     return intervals.mean(means)._replace(n=len(values))
 
 
-def _over_splits(records: Sequence[Record], pools: int) -> dict[str, Estimate]:
+def _over_splits(records: Sequence[Record], pools: int) -> Iterator[Row]:
     """Each number's mean over splits: with Student's t over them, and as it is for these splits alone."""
-    found = {}
-    for key in records[0].values:
-        each = [record.values[key] for record in records]
-        values = torch.tensor([estimate.value for estimate in each], dtype=torch.float64)
-        if not values.isfinite().all():
+    of_splits = [record.values for record in records]
+    for keys in of_splits[0]:
+        each = [values[keys] for values in of_splits]
+        terms = torch.tensor([estimate.value for estimate in each], dtype=torch.float64)
+        if not terms.isfinite().all():
             continue
-        mean, n = float(values.mean()), sum(estimate.n for estimate in each)
-        interval = intervals.mean(values).interval if len(each) > 1 else (math.nan, math.nan)
-        found[key] = Estimate(mean, interval, n)
+        mean, n = float(terms.mean()), sum(estimate.n for estimate in each)
+        interval = intervals.mean(terms).interval if len(each) > 1 else (math.nan, math.nan)
+        yield Row(keys, Estimate(mean, interval, n))
         errors = [(estimate.interval[1] - estimate.value) / float(stdtrit(pools - 1, 0.975)) for estimate in each]
-        found[f"{key}{POOLED}"] = intervals.normal(mean, math.hypot(*errors) / len(each), n)
-    return found
+        *place, quantity = keys
+        yield Row((*place, f"{quantity}{POOLED}"), intervals.normal(mean, math.hypot(*errors) / len(each), n))
+
+
+def _fingerprint(record: Record) -> str:
+    """Of the numbers of a record, keyed as in schema 2, so that published means over splits stay valid."""
+    return digest({" ~ ".join(map(str, row.keys)): list(row.estimate) for row in record.rows})

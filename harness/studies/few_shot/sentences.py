@@ -7,7 +7,7 @@ trained on pairs of sentences (Reimers and Gurevych 2019, arXiv:1908.10084). `tr
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,14 +61,15 @@ class SentenceEncoder:
             raise ImportError(f"semantics=sentences needs transformers: {INSTALL}") from None
         try:
             self.tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
-            self.bert, found = BertModel.from_pretrained(
+            opened: Any = BertModel.from_pretrained(
                 folder, local_files_only=True, attn_implementation="sdpa", output_loading_info=True
             )
         except Exception as error:  # each reader has its own errors for a damaged file
             raise ValueError(f"{folder} holds no sentence model of BERT's kind ({error!r})") from None
+        bert, found = opened
         if found["missing_keys"]:  # they would be drawn by chance
             raise ValueError(f"{folder} holds no sentence model of BERT's kind, but lacks {min(found['missing_keys'])}")
-        self.bert.float().eval()
+        self.bert = bert.float().eval()
         self.sha256 = sha256_of(folder / "model.safetensors")
 
     @torch.no_grad()
