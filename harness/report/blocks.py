@@ -209,18 +209,19 @@ def _image(path: Path, caption: str) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of a plot: a table with columns at, value and, for a band, low and high."""
+    """A curve of a plot: a table with columns at, value and, for a band, low and high; size: of its markers."""
 
     name: str
     points: pd.DataFrame
     colour: str = ""
     band: bool = False
     style: str = "-"
+    size: float = 4
 
 
 def lines(
     panels: Mapping[str, Sequence[Line]], across: str, up: str = "", level: float | None = None, wide: int = 2,
-    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0),
+    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0), legend_beside: bool = False,
 ) -> Figure:  # fmt: skip
     """Curves in panels by title, `wide` beside each other, with one legend. level: a horizontal line."""
     count = min(wide, len(panels))
@@ -231,19 +232,27 @@ def lines(
         for i, curve in enumerate(curves):
             points = curve.points.sort_values("at")
             colour = curve.colour or COLOURS[i % len(COLOURS)]
-            axis.plot(points["at"], points.value, curve.style, color=colour, label=curve.name, linewidth=1.4)
+            axis.plot(
+                points["at"], points.value, curve.style, color=colour, label=curve.name, linewidth=1.4,
+                markersize=curve.size,
+            )  # fmt: skip
             if curve.band:
                 axis.fill_between(points["at"], points.low, points.high, color=colour, alpha=0.15, linewidth=0)
         if level is not None:
             axis.axhline(level, color="black", linewidth=0.8)
         if logarithmic:
+            places = sorted({place for curve in curves for place in curve.points["at"]})
             axis.set_xscale("log")
+            axis.set_xticks(places, [f"{place:g}" for place in places])
+            axis.minorticks_off()
         axis.set_title(title, fontsize=8)
         axis.set_xlabel(across, fontsize=8)
         axis.set_ylabel(up, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-        if index == 0:
+        if index == 0 and legend_beside:
+            figure.legend(fontsize=6, loc="outside right center")
+        elif index == 0:
             axis.legend(fontsize=6)
     return figure
 

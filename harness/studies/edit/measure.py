@@ -134,8 +134,8 @@ class Edits:
         with torch.no_grad():
             codes = self.latents(min(count, self.count)).flatten(0, 1)
             stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
-        shown = pictures(stored)
-        return shown.view(-1, self.steps, *shown.shape[1:])
+        images = pictures(stored)
+        return images.view(-1, self.steps, *images.shape[1:])
 
     def curves(self, cell: Cell) -> Tensor:
         """A score along every edit, higher is better where it has a direction: [P, T] float64."""

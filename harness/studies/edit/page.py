@@ -84,4 +84,4 @@ def _drawn(course: pd.DataFrame) -> Figure:
     scores = course.assign(at=course["at"].astype(float)).groupby("score", sort=False)
     curves = [Line(score, points, style=("-", "--", ":")[i // 8 % 3]) for i, (score, points) in enumerate(scores)]
     across, up = "standard deviations along the direction", "change, standard deviations of samples"
-    return lines({"": curves}, across, up, level=0, size=(9, 4))
+    return lines({"": curves}, across, up, level=0, size=(9, 4), legend_beside=True)

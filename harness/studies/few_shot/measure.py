@@ -96,7 +96,7 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
 
     A score reads codes of the prior as generated latents, codes of the representatives as real ones, generated features
     and those of the base classes. Codes are drawn without regard to the class, so that a choice among them acts mostly
-    through their norm: negative_norm belongs in `run.scores`.
+    by their norm: negative_norm belongs in `run.scores`.
 
     Each of the `pools` has seeds of its own; episode e has pool e mod `pools`. So an interval (Student's t over pools)
     covers chance in what was generated, and in the random share, too. All selections have the same episodes; gains are
@@ -136,7 +136,7 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
                 "classifier": classifier, "episodes": params["episodes"], "features": features, "how": how,
                 "shots": shots, "splits": len(records),
             }  # fmt: skip
-            fingerprints = {record.cell.params["features"]: _fingerprint(record) for record in records}
+            fingerprints = {record.cell.params["features"]: fingerprint(record) for record in records}
             means = partial(_over_splits, records, options.pools)
             yield Part(means, setting, "few_shot_splits", fingerprints=fingerprints)
 
@@ -228,6 +228,6 @@ def _over_splits(records: Sequence[Record], pools: int) -> Iterator[Row]:
         yield Row((*place, f"{quantity}{POOLED}"), intervals.normal(mean, math.hypot(*errors) / len(each), n))
 
 
-def _fingerprint(record: Record) -> str:
+def fingerprint(record: Record) -> str:
     """Of the numbers of a record, keyed as in schema 2, so that published means over splits stay valid."""
     return digest({" ~ ".join(map(str, row.keys)): list(row.estimate) for row in record.rows})

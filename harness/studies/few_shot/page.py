@@ -46,7 +46,7 @@ def page(found: Found) -> Iterator[Block]:
         yield Verdicts(said, f"{made}, {about['splits']} splits")
         if panels := _panels(part):
             path = figure_path(found.folder, "few_shot", about["features"], short(about))
-            draw = partial(lines, panels, "", "points over random", level=0, logarithmic=True)
+            draw = partial(lines, panels, "", "points over random", level=0, logarithmic=True, legend_beside=True)
             yield Drawing(path, "Gain over a random share of equal size, by nearest prototype", draw)
         yield from grids
         plain = re.sub("[^a-z]", "", about["features"].lower())
@@ -91,8 +91,8 @@ def _panels(part: pd.DataFrame) -> dict[str, list[Line]]:
     varied = [name for name, rows in gains.groupby("selection") if len(rows) > gains.shots.nunique()]
     panels = {}
     for shots, rows in gains[gains.selection.isin(varied)].groupby("shots"):
-        for across, fixed in (("share", "generated"), ("generated", "share")):
+        for across, fixed, title in (("share", "generated", "share kept"), ("generated", "share", "number generated")):
             points = rows[rows[fixed] == rows[fixed].mode()[0]].assign(at=rows[across])
             curves = [Line(name, each, band=name in (CLAIM, NORM)) for name, each in points.groupby("selection")]
-            panels[f"{shots}-shot, by {across}"] = curves
+            panels[f"{shots}-shot, by {title}"] = curves
     return panels

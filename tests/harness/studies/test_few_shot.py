@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from assay.harness.arrays.records import read_records
+from assay.harness.arrays.schema2 import OLD
 from assay.harness.arrays.store import Store
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Dataset, Estimate, Samples, Split
 from assay.harness.core.registry import DATASETS, METRICS, discover
 from assay.harness.report.report import report
+from assay.harness.report.tables import PUBLISHED
 from assay.harness.run import MetricSpec, Run
 from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.few_shot.measure import fingerprint
 
 C, EACH = 12, 40
 DENSE, NORM, KNN = "latent_density(bandwidth=0.5)", "negative_norm", "latent_knn"
@@ -264,6 +267,26 @@ def test_a_file_of_published_data_has_published_accuracies_beside_it(
     assert "0.7484" in page
     assert "0.8328" in page
     assert {key[2] for key in numbers(here)} >= {"none", "all", "random", f"top {DENSE}"}
+
+
+def test_published_means_over_splits_are_still_of_the_published_numbers() -> None:
+    """A change of the fingerprint would compute them again."""
+    records = read_records(PUBLISHED / "few_shot")
+    of_splits = {
+        (record.cell.generator, record.cell.label): record
+        for record in records
+        if record.cell.metric == "few_shot_splits"
+    }
+    assert of_splits
+    for whole in of_splits.values():
+        kind = {name: whole.cell.params[name] for name in ("shots", "classifier", "episodes")}
+        parts = [
+            record for record in records
+            if record.cell.metric == "few_shot" and kind.items() <= record.cell.params.items()
+            and record.cell.generator == whole.cell.generator
+        ]  # fmt: skip
+        inputs = {name.removeprefix(OLD): value for name, value in whole.inputs.items()}
+        assert {part.cell.params["features"]: fingerprint(part) for part in parts} == inputs
 
 
 def test_bad_options(open_run: Callable[..., Run]) -> None:
