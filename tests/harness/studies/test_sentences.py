@@ -1,6 +1,7 @@
 """The sentence model: a BERT as its formulas have it, and its way of cutting words."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_what_is_no_sentence_model(folder: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("assay.harness.studies.few_shot.sentences.PACKAGE", "a-package")
     with pytest.raises(ValueError, match=r"has sha256 .*, expected 53aa51.*install a-package again"):
         class_embeddings(["shirt"])
+
+
+def test_without_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"needs transformers: `pip install 'assay\[text\]'`"):
+        SentenceEncoder(folder)
