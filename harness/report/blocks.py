@@ -241,7 +241,10 @@ def lines(
         if level is not None:
             axis.axhline(level, color="black", linewidth=0.8)
         if logarithmic:
+            places = sorted({place for curve in curves for place in curve.points["at"]})
             axis.set_xscale("log")
+            axis.set_xticks(places, [f"{place:g}" for place in places])
+            axis.minorticks_off()
         axis.set_title(title, fontsize=8)
         axis.set_xlabel(across, fontsize=8)
         axis.set_ylabel(up, fontsize=8)
