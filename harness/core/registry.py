@@ -144,7 +144,7 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     """One line about an unknown name: the nearest known names first, then all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"unknown {noun} {name!r}{hint} HasGroundTruth: {', '.join(known) or 'none'}"
+    return f"unknown {noun} {name!r}{hint} Known: {', '.join(known) or 'none'}"
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
@@ -287,11 +287,14 @@ def trainer(name: str) -> Callable[[F], F]:
     return register
 
 
-def discover() -> None:
-    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files."""
+def discover(*patterns: str) -> None:
+    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files.
+
+    patterns: those of DECLARING whose files are enough; by default all.
+    """
     root = Path(__file__).parents[2]
     package = __package__.removesuffix(".harness.core")
-    for pattern in DECLARING:
+    for pattern in patterns or DECLARING:
         for file in sorted(root.glob(pattern)):
             importlib.import_module(".".join([package, *file.relative_to(root).with_suffix("").parts]))
     for entry in entry_points(group="assay.plugins"):
