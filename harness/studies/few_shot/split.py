@@ -17,7 +17,7 @@ from ...core.files import digest
 from ...core.progress import say, track
 from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, Row, View
 from ...core.registry import METRICS
-from ...evaluate import USED, reason
+from ...arrays.records import USED
 from ...formats.weights import read_safetensors, write_weights
 from ...run import Run
 from .prototypes import centre
