@@ -1,31 +1,42 @@
 """The page: one file that needs no other, with nothing in it that was not meant, and every failure on it."""
 
-import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assay.harness.arrays.records import SCHEMA, write_record
-from assay.harness.core.protocols import Estimate, Record
+from assay.harness.arrays.records import write_record
+from assay.harness.core.protocols import Cell, Estimate, Record, Row
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
 
 EVIL = 'vae(<script>alert(1)</script> & "q")'
 RECORD = Record(
-    schema=SCHEMA, experiment="study", dataset="digits", generator=EVIL, metric="precision", label="precision",
-    version=1, kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={},
-    status="ok", error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={"torch": "2"},
+    cell=Cell("study", "digits", EVIL, "precision", "precision", 0, 100), version=1, kind="set", better="higher",
+    source="not published", columns=("name",), rows=[Row(("precision",), Estimate(0.5, (0.4, 0.6), 100))], status="ok",
+    error=None, inputs={}, numerics={"torch": "2"},
 )  # fmt: skip
-FAILED = dataclasses.replace(
-    RECORD, metric="recall", label="recall", status="failed", error="k < 5 <b>bad</b>", values={}
-)
+FAILED = replace(
+    RECORD, cell=replace(RECORD.cell, metric="recall", label="recall"), status="failed", error="k < 5 <b>bad</b>",
+    rows=[],
+)  # fmt: skip
+
+
+def other(value: float, low: float, high: float, record: Record = RECORD, **cell: Any) -> Record:
+    """The record of another cell."""
+    return replace(
+        record,
+        cell=replace(record.cell, **cell),
+        rows=[Row(("precision",), Estimate(value, (low, high), 100))],
+    )
 
 
 def written(folder: Path, *records: Record) -> Path:
     discover()
-    for i, record in enumerate(records):
-        write_record(folder / "records" / f"{record.cell.metric}-{i}.json", record)
+    for record in records:
+        write_record(folder, record)
     return folder
 
 
@@ -74,30 +85,27 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_values_are_printed_with_intervals_and_ranks(tmp_path: Path) -> None:
-    other = dataclasses.replace(RECORD, generator="gan", values={"precision": Estimate(0.1, (0.05, 0.15), 100)})
-    printed = report(written(tmp_path, RECORD, other))
+    printed = report(written(tmp_path, RECORD, other(0.1, 0.05, 0.15, generator="gan")))
     assert "0.5 (0.4 to 0.6) [1]" in printed
     assert "0.1 (0.05 to 0.15) [2]" in printed
 
 
 def test_two_settings_of_one_metric_stand_side_by_side(tmp_path: Path) -> None:
     """A sweep over an option must show all its values, on the page and in print."""
-    other = dataclasses.replace(RECORD, label="precision(k=9)", values={"precision": Estimate(0.7, (0.6, 0.8), 100)})
-    printed = report(written(tmp_path, RECORD, other))
+    printed = report(written(tmp_path, RECORD, other(0.7, 0.6, 0.8, label="precision(k=9)")))
     assert "0.5 (0.4 to 0.6)" in printed
     assert "0.7 (0.6 to 0.8)" in printed
     assert "precision(k=9)" in printed
 
 
 def test_two_settings_of_a_score_are_told_apart_in_print(tmp_path: Path) -> None:
-    score = dataclasses.replace(RECORD, kind="sample")
-    printed = report(written(tmp_path, score, dataclasses.replace(score, label="precision(k=9)")))
+    score = replace(RECORD, kind="sample")
+    printed = report(written(tmp_path, score, other(0.5, 0.4, 0.6, score, label="precision(k=9)")))
     assert "precision(k=9)" in printed
 
 
 def test_two_numbers_of_samples_are_told_apart(tmp_path: Path) -> None:
-    fewer = dataclasses.replace(RECORD, n=50, values={"precision": Estimate(0.7, (0.6, 0.8), 50)})
-    printed = report(written(tmp_path, RECORD, fewer))
+    printed = report(written(tmp_path, RECORD, other(0.7, 0.6, 0.8, n=50)))
     assert "0.5 (0.4 to 0.6)" in printed
     assert "0.7 (0.6 to 0.8)" in printed
 
