@@ -106,6 +106,7 @@ def test_markdown_keeps_its_columns(tmp_path: Path) -> None:
     lines = (tmp_path / "tables" / "metrics.md").read_text().splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(lines[1].split("---"))}
     assert "a\\|b" in lines[2]
+    assert r"\\z" in lines[2], "a backslash is one in the text too"
 
 
 def test_latex_escapes_all_that_means_something_to_it(tmp_path: Path) -> None:

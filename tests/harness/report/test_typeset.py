@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from assay.harness.report.typeset import compact, formatted, latex, markdown, number
+from assay.harness.report.typeset import compact, formatted, latex, markdown, markdown_table, number
 
 
 def table(**columns: list[object]) -> pd.DataFrame:
@@ -86,3 +86,28 @@ def test_the_same_table_in_both_languages() -> None:
     text = latex(long).splitlines()
     assert text[:2] == ["% data x_1", r"\begin{tabular}{lll}"]
     assert r"c\&d & 2 & 3 \\" in text
+
+
+def test_text_stays_in_its_cell() -> None:
+    """A backslash before a bar, lines, and tags: each as it was written, none with a meaning of its own."""
+    rows = [["a\\|b", "c\nd\u2028e"], ["<img src=x onerror=y>", "</td> 1 < 2 <!--"]]
+    assert markdown_table(["x|y", "z"], rows).splitlines() == [
+        r"| x\|y | z |",
+        "| --- | --- |",
+        r"| a\\\|b | c d e |",
+        "| &lt;img src=x onerror=y> | &lt;/td> 1 < 2 &lt;!-- |",
+    ]
+
+
+def test_a_caption_cannot_leave_its_comment() -> None:
+    long = table(model=["a", "b"], note=["one\n\\input{secrets}\u2029two"] * 2)
+    head, *rest = latex(long).splitlines()
+    assert head == "% note one \\input{secrets} two"
+    assert rest[0].startswith("\\begin{tabular}")
+    assert not any("secrets" in line for line in rest)
+    assert markdown(long).splitlines()[0] == "note one \\\\input{secrets} two"
+
+
+def test_a_cell_of_latex_is_one_line() -> None:
+    long = table(model=["a\n\nb", "c"], metric=["P", "P"])
+    assert r"a  b & 0 \\" in latex(long).splitlines()
