@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import assay
+from assay.harness.arrays.records import find_record
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, View
 from assay.harness.core.registry import METRICS, metric
@@ -125,3 +127,15 @@ def test_scores_are_turned_so_that_more_is_better(run: Run) -> None:
     torch.testing.assert_close(run.oriented(cell), -run.sample_scores(cell))
     with pytest.raises(ValueError, match="'precision' is no per-sample score"):
         run.sample_scores(run.cell("precision"))
+
+
+def test_one_cell_from_a_notebook(tmp_path: Path) -> None:
+    record = assay.evaluate(
+        "precision", "vae", "digits", tmp_path / "run", space="pixels", options={"k": 3}, n=40, store=tmp_path / "store"
+    )
+    assert (record.status, record.cell.label, record.cell.n) == ("ok", "precision(k=3, space=pixels)", 40)
+    assert find_record(tmp_path / "run", record.cell) is not None
+    with pytest.raises(ValueError, match="encode=sample does not apply to precision"):
+        assay.evaluate("precision", "vae", "digits", tmp_path / "run", encode="sample", n=40, store=tmp_path / "store")
+    points = torch.arange(8.0)[:, None]
+    assert assay.score("precision", points, points + 0.1, k=2).value == 1

@@ -360,13 +360,15 @@ def test_a_score_that_failed_makes_the_study_be_computed_again_once_it_works(run
 def test_the_same_where_the_cell_is_declared_and_evaluated_before(run: Run) -> None:
     calls = []
 
+    def defined(scores: Tensor) -> Iterator[Row]:
+        calls.append(1)
+        yield Row(("n",), Estimate(float(scores.isfinite().sum()), (0.0, 1.0)))
+
     @study(things=("thing",))
     def studied(run: Run, options: Options) -> Iterator[Part]:
         cell = run.cell("tested")
         scores = run.sample_scores(cell)
-        yield Part(
-            lambda: calls.append(1) or [(("n",), Estimate(float(scores.isfinite().sum()), (0, 1)))], cells=[cell]
-        )
+        yield Part(lambda: defined(scores), cells=[cell])
 
     values = []
     for works in (False, False, True, True):
