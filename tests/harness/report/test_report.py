@@ -1,5 +1,6 @@
 """The page: one file that needs no other, with nothing in it that was not meant, and every failure on it."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -220,7 +221,8 @@ def test_files_that_are_links_are_replaced_not_followed(tmp_path: Path) -> None:
     folder, outside = written(tmp_path / "run", RECORD), tmp_path / "outside.txt"
     outside.write_text("mine")
     (folder / "tables").mkdir()
-    for link in (folder / "report.html", folder / "report.md", folder / "tables" / "metrics.csv"):
+    temporary = folder / f".report.md.{os.getpid()}.tmp"
+    for link in (folder / "report.html", folder / "report.md", folder / "tables" / "metrics.csv", temporary):
         link.symlink_to(outside)
     report(folder)
     assert outside.read_text() == "mine"
