@@ -86,7 +86,7 @@ def _version(table: str, version: int) -> int:
 
 def _keys(table: str, columns: list[str], keys: list[str]) -> tuple[str, ...]:
     parts = dict(zip(columns, keys, strict=True))
-    return tuple(QUANTITIES.get(key, key) if column == "quantity" else rename(key) for column, key in parts.items())
+    return tuple(rename(QUANTITIES.get(key, key) if column == "quantity" else key) for column, key in parts.items())
 
 
 def _renamed(name: str, value: Any) -> Any:
