@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,13 +29,11 @@ def page(found: Found) -> Iterator[Block]:
         run, *_ = about.values()
         control, name = about["control"], short({name: about[name] for name in COMMON})
         tunings = in_order(part.tuning.unique(), control)
-        cells = numbers(part.assign(judged=part.metric + ", " + part.space), "tuning", "judged", "against")
-        weights = {
-            row.tuning: float(row.weight_real) for row in part.itertuples() if row.tuning not in (UNTUNED, control)
-        }
+        cells = numbers(part.assign(judged=part.metric + " in " + part.space), "tuning", "judged", "against")
+        weights = part.groupby("tuning").weight_real.first().astype(float).to_dict()
         yield Heading(run)
-        yield Verdicts(list(_verdicts(cells, weights, control)), f"Fine-tuned by pseudo density, {run}")
-        yield Text("; ".join(f"{name.replace('_', ' ')} {about[name]}" for name in COMMON), "note")
+        yield Verdicts([*_verdicts(cells, weights, control)], f"Fine-tuned by pseudo density, {run}")
+        yield Text.of_setting(about, COMMON)
         for against in (NOTHING, control, UNTUNED):
             shown = {(tuning, judged): row for (tuning, judged, other), row in cells.items() if other == against}
             columns = list(dict.fromkeys(judged for _, judged, _ in cells))
@@ -50,22 +48,16 @@ def page(found: Found) -> Iterator[Block]:
 
 def _verdicts(cells: Mapping[Any, Number], weights: Mapping[str, float], control: str) -> Iterator[Verdict]:
     """For each tuning whether it does what its weight is for, against the control, in every space."""
-    for tuning, weight in weights.items():
-        metric, direction, verb = _purpose(weight)
-        for (which, judged, against), difference in cells.items():
-            if weight != 1 and (which, against) == (tuning, control) and judged.startswith(f"{metric}, "):
-                claim = f"{tuning} (weight {weight:g}) {verb} {judged}, beyond {control}"
-                yield Verdict(claim, difference, direction)
-
-
-def _purpose(weight: float) -> tuple[str, Literal[-1, 1], str]:
-    if 1 / STRONG < weight < STRONG:
-        return "frechet_distance", -1, "lowers"
-    return ("precision" if weight >= STRONG else "recall"), 1, "raises"
+    for (tuning, judged, against), difference in cells.items():
+        weight = weights[tuning]
+        strong = "precision" if weight >= STRONG else "recall" if weight <= 1 / STRONG else ""
+        if weight != 1 and against == control and judged.startswith(f"{strong or 'frechet_distance'} in "):
+            claim = f"{tuning} (weight {weight:g}) {'raises' if strong else 'lowers'} {judged}, compared with {control}"
+            yield Verdict(claim, difference, 1 if strong else -1)
 
 
 def _course(course: pd.DataFrame, tunings: list[str]) -> Figure:
-    """A panel for every quantity that is told of every epoch, a line for every tuning."""
+    """A panel for every quantity that is known of every epoch, a line for every tuning."""
     course = course.assign(at=course.images.astype(int))
     shown = [quantity for quantity in course.quantity.unique() if " in " in quantity or quantity == TRIED]
     panels = {
