@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
 from .arrays.costs import Cost
 from .arrays.records import find_record, write_record
 from .arrays.schema2 import OLD
@@ -193,7 +193,7 @@ def numerics(views: Views) -> dict[str, str]:
     """With what numbers are computed here: versions, device, threads, and the types of the arrays just read."""
     device = views.device.type
     return {
-        "assay": __version__,
+        "assay": version("assay"),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(views.device) if device == "cuda" else device,
         "dtype": ", ".join(sorted(views.dtypes)) or "stored scores",

@@ -34,7 +34,8 @@ class Run:
     generator, dataset: names with the options that differ from their defaults.
     n_real:  how many real samples the metrics that take all of them may see; None for all.
     scores:  the per-sample scores under test; quality_signals: independent signs of quality.
-    classes: a sample metric that gives the class of each sample; covariates: further sample metrics to hold fixed.
+    classes: a sample metric that gives the class of each sample, None where there is none; covariates: further sample
+             metrics to hold fixed.
     set_metrics: set metrics by which groups of samples are compared.
     written: the records that were written, not found.
     """
@@ -49,7 +50,7 @@ class Run:
     n_real: int | None
     scores: Sequence[MetricSpec]
     quality_signals: Sequence[MetricSpec]
-    classes: MetricSpec
+    classes: MetricSpec | None
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]]
     set_metrics: Sequence[MetricSpec]
     written: list[Record] = field(default_factory=list)
@@ -141,6 +142,14 @@ class Run:
             return torch.full((self.n,), torch.nan, dtype=torch.float64)
         return sample_scores(cell, self.views)
 
+    def sample_classes(self) -> tuple[list[Cell], Tensor]:
+        """The cell of `classes`, if any, and the class of each sample [n]; NaN where it is not known."""
+        cells = self.cells(self.classes or [])
+        if len(cells) > 1:
+            raise ValueError(f"classes={self.classes} names {len(cells)} metrics; name one")
+        unknown = torch.full((self.n,), torch.nan, dtype=torch.float64)
+        return cells, self.sample_scores(cells[0]) if cells else unknown
+
     def failed(self, cell: Cell) -> bool:
         """Whether the record of a cell says that it could not be evaluated."""
         record = find_record(self.folder, cell)
@@ -202,7 +211,7 @@ def open_run(
     n_real: int | None = None,
     scores: Sequence[MetricSpec] = (),
     quality_signals: Sequence[MetricSpec] = (),
-    classes: MetricSpec = "predicted_class",
+    classes: MetricSpec | None = "predicted_class",
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
 ) -> Run:

@@ -42,7 +42,7 @@ def upgraded(fields: Mapping[str, Any]) -> Record:
     params = dict(fields["params"])
     columns = params.pop("columns").split(" ~ ") if study else ["name"]
     if study:
-        params = {new.get(key, key): _renamed(value) for key, value in params.items()}
+        params = {new.get(key, key): _renamed(key, value) for key, value in params.items()}
     rows = [
         Row(_keys(table, columns, key.split(" ~ ") if study else [key]), _estimate(**estimate))
         for key, estimate in fields["values"].items()
@@ -87,8 +87,10 @@ def _keys(table: str, columns: list[str], keys: list[str]) -> tuple[str, ...]:
     return tuple(QUANTITIES.get(key, key) if column == "quantity" else rename(key) for column, key in parts.items())
 
 
-def _renamed(value: Any) -> Any:
-    return re.sub(r"(?<!\w)rate (?=[\d.])", "lr ", rename(value)) if isinstance(value, str) else value
+def _renamed(name: str, value: Any) -> Any:
+    """A setting's value; that of the trainer has a learning rate in it."""
+    value = rename(value) if isinstance(value, str) else value
+    return value.replace("rate ", "lr ") if name == "trainer" else value
 
 
 def _view(of: Any, through: str, n: Any, encode: Any) -> View:

@@ -220,7 +220,7 @@ class Line:
 
 def lines(
     panels: Mapping[str, Sequence[Line]], across: str, up: str = "", level: float | None = None, wide: int = 2,
-    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0),
+    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0), legend_beside: bool = False,
 ) -> Figure:  # fmt: skip
     """Curves in panels by title, `wide` beside each other, with one legend. level: a horizontal line."""
     count = min(wide, len(panels))
@@ -244,7 +244,7 @@ def lines(
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
         if index == 0:
-            axis.legend(fontsize=6)
+            axis.legend(fontsize=6, **({"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if legend_beside else {}))
     return figure
 
 

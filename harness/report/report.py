@@ -12,7 +12,7 @@ from ..core.protocols import Record
 from ..core.registry import STUDIES, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
-from .tables import add_run, number_name, tables, write_tables
+from .tables import add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
 FEW = 24
@@ -24,7 +24,9 @@ def report(folder: Path) -> str:
     records = read_records(folder)
     found = tables(records)
     write_tables(found, folder)
-    named = Found({name: add_run(frame) for name, frame in found.items()}, records, folder)
+    answered = study_tables([record for record in records if record.status == "ok"])  # _about tells what failed
+    shown = {name: found[name] for name in ("metrics", "leaderboard") if name in found} | answered
+    named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
     blocks = [*_about(records), *_leaderboard(found), *_studies(named), *_cells(found)]
     title = f"assay: {folder.name}"
     body = [text for block in blocks if (text := block.html())]

@@ -21,11 +21,17 @@ TOLERANCE = 0.01, 0.1
 
 
 def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """`metrics`: every number of every cell; `leaderboard`: set metrics with ranks; and one for each kind of study."""
+    """`metrics`: every number of every cell; `leaderboard`: set metrics with ranks; and those of studies."""
     cells = [record for record in records if record.kind != "study"]
     found = {"metrics": _frame(_cell_rows(cells)), "leaderboard": _leaderboard(cells)}
-    for name in sorted({record.cell.metric for record in records if record.kind == "study"}):
-        found[name] = _frame(_study_rows([record for record in records if record.cell.metric == name]))
+    return {name: frame for name, frame in found.items() if len(frame)} | study_tables(records)
+
+
+def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables of studies, by name. A part that failed is a row that says why."""
+    studies = [record for record in records if record.kind == "study"]
+    names = sorted({record.cell.metric for record in studies})
+    found = {name: _frame(_study_rows([record for record in studies if record.cell.metric == name])) for name in names}
     return {name: frame for name, frame in found.items() if len(frame)}
 
 

@@ -1,0 +1,13 @@
+"""The names of what `tradeoff` records: what stands in place of a setting, and the quantities."""
+
+PLAIN, ALL, ABOVE, BELOW = "plain", "all", "all w > 1", "all w < 1"
+"""In place of a setting: the samples as they come; all settings of a method, or those on one side of w = 1."""
+PRECISION, RECALL, FRECHET, CALLS = "precision", "recall", "frechet_distance", "calls"
+GAIN = {PRECISION: f"{PRECISION} gain", RECALL: f"{RECALL} gain"}
+AREA, AREA_GAIN = "hypervolume", "hypervolume gain"
+
+
+def side_of(setting: str) -> str:
+    """Whether a setting of importance sampling prefers high scores or low ones; empty for other settings."""
+    weight = float(setting.rpartition(" w ")[2]) if setting.startswith("tau ") else 1.0
+    return ABOVE if weight > 1 else BELOW if weight < 1 else ""
