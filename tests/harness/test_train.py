@@ -14,7 +14,7 @@ from assay.harness import train as module
 from assay.harness.core.files import sha256_of
 from assay.harness.core.protocols import Dataset, Encoder, Generator
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
-from assay.harness.formats.weights import ZOO, find_weights, read_weights
+from assay.harness.formats.weights import RENAMED, ZOO, find_weights, read_weights
 from assay.harness.train import train
 
 discover()
@@ -139,7 +139,7 @@ def test_the_zoo(path: Path) -> None:
     card = json.loads(path.with_suffix(".json").read_text())
     assert find_weights(KINDS.get(family, "generator"), family, dataset) == path
     assert weights.sha256 == sha256_of(path)
-    assert card["architecture"] == weights.architecture
+    assert {RENAMED.get(key, key): value for key, value in card["architecture"].items()} == weights.architecture
     assert card["data"]["name"] == dataset
     assert len(card["data"]["fingerprint"]) == 64
     assert f"trainer={family} dataset={dataset} " in card["command"]
