@@ -24,6 +24,8 @@ COLUMNS = {
 }
 """New names of columns, by table."""
 METRICS = {"ink": "mean_intensity"}
+METRIC_VERSION = "1"
+"""Of every metric of the first release."""
 QUANTITIES = {"departure": "max_end_distance"}
 """New names of quantities in the column of that name."""
 
@@ -47,7 +49,7 @@ def upgraded(fields: Mapping[str, Any]) -> Record:
         Row(_keys(table, columns, key.split(" ~ ") if study else [key]), _estimate(**estimate))
         for key, estimate in fields["values"].items()
     ]
-    views = {name: _view(**view) for name, view in fields["views"].items()}
+    views = {rename(name): _view(**view) for name, view in fields["views"].items()}
     name = rename(table)
     options = ", ".join(f"{key}={value}" for key, value in sorted(params.items()))
     cell = Cell(
@@ -71,8 +73,8 @@ def upgraded(fields: Mapping[str, Any]) -> Record:
         rows=rows,
         status=fields["status"],
         error=fields["error"],
-        inputs={f"{OLD}{key}": value for key, value in fields["inputs"].items()} if study else fields["inputs"],
-        preprocessing=fields["preprocessing"],
+        inputs={f"{OLD}{key}" if study else rename(key): value for key, value in fields["inputs"].items()},
+        preprocessing={rename(key): text for key, text in fields["preprocessing"].items()},
         numerics=fields["numerics"],
     )
 
