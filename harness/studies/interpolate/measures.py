@@ -34,7 +34,7 @@ class Measures:
         self.paths, self.run = paths, paths.run
         self._measured: dict[str, Measured] = {}
         self._scores: dict[tuple[str, str], Measured] = {}
-        self._seen: dict[tuple[str, str], Tensor] = {}
+        self._frames: dict[tuple[str, str], Tensor] = {}
 
     def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
         """A cell whose latent space is the one in which the paths run; with `as_many`, as many reals as frames."""
@@ -79,8 +79,8 @@ class Measures:
             }
         for name in ("feature", *self.paths.options.judges):
             found[names.PPL, name] = path_ppl(self.paths.decode, path, self.paths.distances[name], self.paths.radius)
-        seen = images.clamp(0, 1).view(*path.shape[:2], *images.shape[1:])
-        for name, values in {names.CONTRAST: contrast(seen), names.BRIGHTNESS: brightness(seen)}.items():
+        clamped = images.clamp(0, 1).view(*path.shape[:2], *images.shape[1:])
+        for name, values in {names.CONTRAST: contrast(clamped), names.BRIGHTNESS: brightness(clamped)}.items():
             between = values[:, 1:-1]
             found[name, names.MIDDLE] = values[:, values.shape[1] // 2]
             found[name, names.MEAN], found[name, names.LEAST] = between.mean(1), between.amin(1)
@@ -133,7 +133,7 @@ class Measures:
     @torch.no_grad()
     def _frames_in(self, row: str, space: str) -> Tensor:
         """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
-        if (row, space) not in self._seen:
+        if (row, space) not in self._frames:
             codes = self.paths.path(row)[:, 1:-1].flatten(0, 1)
-            self._seen[row, space] = self.run.views.seen(codes, self.paths.space, space)
-        return self._seen[row, space]
+            self._frames[row, space] = self.run.views.seen(codes, self.paths.space, space)
+        return self._frames[row, space]
