@@ -173,8 +173,10 @@ def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
 
 
 def _study_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
+    """What rows have in common stands first; a setting that only some parts have is empty in the others."""
+    settings = dict.fromkeys((name for record in records for name in record.cell.params), "")
     for record in records:
-        common = {**_about(record), **record.cell.params}
+        common = {**_about(record), **settings, **record.cell.params}
         if record.status == "failed":
             keys = dict.fromkeys(record.columns, f"failed: {record.error}")
             yield {**common, **keys, **_numbers(None), "n": 0, "missing": 0}
