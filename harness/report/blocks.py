@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 
 from ..core.protocols import Record
 from . import html
-from .figures import BLUE, GREY, ORANGE, save
+from .figures import COLOURS, save
 from .typeset import estimate, markdown_table, markdown_text
 from .verdict import Number, Verdict
-
-COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
 
 
 @dataclass(frozen=True)

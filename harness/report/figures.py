@@ -15,6 +15,8 @@ os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # rea
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
+COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
+"""Of the curves of a plot, in order."""
 
 
 def save(figure: Figure, path: Path) -> Path:

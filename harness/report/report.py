@@ -1,5 +1,7 @@
 """Records to a page: tables, then what each study has to say, in one self-contained HTML file."""
 
+import inspect
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ import pandas as pd
 from ..arrays.records import read_records
 from ..core.files import replace
 from ..core.protocols import Record
-from ..core.registry import STUDIES, TABLES_OF_CELLS
+from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
 from .tables import add_run, number_name, study_tables, tables, write_tables
@@ -74,17 +76,27 @@ def _numerics(records: Sequence[Record]) -> str:
 def _studies(found: Found) -> Iterator[Block]:
     """What each study has to say. Where it has no page, or is not declared here, its tables as they are."""
     shown = set(TABLES_OF_CELLS)
-    for name, study in sorted(STUDIES.items()):
+    for _, study in sorted(STUDIES.items()):
         filled = [table for table in study.tables if table in found.tables]
         shown |= set(filled)
         if filled:
-            yield from study.page(found) if study.page else _plain(found, name, filled)
+            yield from _introduced(study)
+            yield from study.page(found) if study.page else _plain(found, filled)
     for table in sorted(found.tables.keys() - shown):
-        yield from _plain(found, table, [table])
+        yield Heading(table.replace("_", " "), 2)
+        yield from _plain(found, [table])
 
 
-def _plain(found: Found, title: str, names: Sequence[str]) -> Iterator[Block]:
-    yield Heading(title.replace("_", " "), 2)
+def _introduced(study: Study) -> Iterator[Block]:
+    """The question that the file of a study begins with, else its name; then the prose of the study's docstring."""
+    question, mark, _ = (inspect.getdoc(sys.modules[study.function.__module__]) or "").partition("?")
+    yield Heading(question + mark if mark and "\n" not in question else study.name.replace("_", " "), 2)
+    for paragraph in (inspect.getdoc(study.function) or "").partition("\nRaises ")[0].split("\n\n"):
+        if "   " not in paragraph.strip():  # a list, for those who read the code
+            yield Text(" ".join(paragraph.split()).replace("`", ""), "note")
+
+
+def _plain(found: Found, names: Sequence[str]) -> Iterator[Block]:
     for name in names:
         caption, text = compact(found.tables[name].drop(columns=["run"]))
         yield Text(caption, "note")

@@ -32,7 +32,11 @@ class Options:
 
 @study(page=page, compare=("metric", "space", "subject"))
 def compare(run: Run, options: Options) -> Iterator[Part]:
-    """`set_metrics` of this generator and of others, on the same seeds and reals; a difference has its own interval."""
+    """The set metrics of this generator and of others, on the same seeds and reals, and their differences.
+
+    A generator's own interval holds for other samples against these reals. That of a difference comes from random
+    halves of samples and reals: it holds for other reals too, and is rather wide than narrow.
+    """
     if not options.to:
         raise ValueError("name the generators to compare with: study.compare.to=[NAME,{NAME: {OPTION: VALUE}}]")
     same, here = SameSeeds(run, options.spaces, run.n, options.halves), run.views

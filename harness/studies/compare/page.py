@@ -3,20 +3,13 @@
 from collections.abc import Iterator
 
 from ...core.registry import METRICS
-from ...report.blocks import Block, Found, Grid, Heading, Text, Verdicts, numbers
+from ...report.blocks import Block, Found, Grid, Heading, Verdicts, numbers
 from ...report.verdict import Verdict
 
 WORDS = ("better", "worse", "not decided")
-NOTE = (
-    "Both generators are judged by as many samples of the same seeds, against the same reals. Their own intervals hold "
-    "for other samples against these reals; the interval of the difference, from random halves of samples and reals, "
-    "for other reals too, and it is rather wide than narrow."
-)
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Which generator is better?", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("compare", "against"):
         cells = numbers(part.assign(row=part.metric + ", " + part.space), "row", "subject")
         rows = list(dict.fromkeys(row for row, _ in cells))

@@ -25,20 +25,12 @@ UNDEFINED = "have no correlation even with nothing held fixed: they or the signa
 ANSWERS = (EVERY, SOME, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED)
 """What the intervals say about a score."""
 
-NOTE = (
-    "A score rises with a signal where the interval of their correlation lies above zero, and falls where it lies "
-    "below. Spearman correlations over samples, signs turned so that more is better on both sides; partial ones hold "
-    "covariates fixed by their ranks, and the class by indicators. A score without any information rises with one "
-    "signal in one run once in 40 times. † the score reads the same feature space as the signal: the two are not "
-    "independent, and the sentences leave the signal out. A name shows what differs from the metric's defaults."
-)
-
 
 def page(found: Found) -> Iterator[Block]:
     if "correlate" in found.tables:
         yield from _with_quality(_finest(found.tables["correlate"]), found)
     if "agreement" in found.tables:
-        yield Heading("How the scores agree with each other", 2)
+        yield Heading("How the scores agree with each other")
         for run, part in _finest(found.tables["agreement"]).groupby("run", sort=False):
             caption = f"{run}: Spearman correlation between scores and signals"
             path = figure_path(found.folder, "agreement", run)
@@ -50,10 +42,9 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
     raw, held = (table[table.covariates == name] for name in (NOTHING, most))
     shared = shared_spaces(found.records)
     colours, kinds = {NOTHING: GREY, most: BLUE}, {most: "partial", NOTHING: "raw"}
-    yield Heading("Which score tells good samples from bad ones?", 2)
     title = f"With {most} held fixed (runs: {held.run.nunique()}, signals of quality: {held.signal.nunique()})"
+    yield Text(f"Intervals come from {table.resamples.max():,} bootstrap resamples of samples.", "note")
     yield Verdicts(verdict(held, raw, shared), title)
-    yield Text(f"{NOTE} {table.resamples.max():,} bootstrap resamples.", "note")
     for run, part in table[table.covariates.isin(kinds)].groupby("run", sort=False):
         part = part.assign(column=part.signal + ", " + part.covariates.map(kinds))
         scores, columns = list(part.score.unique()), sorted(part.column.unique())

@@ -41,10 +41,15 @@ class Options:
 def detect(run: Run, options: Options) -> Iterator[Part]:
     """How often a faulty sample scores below a sound one (AUROC), for each fault and all; how often a rare one does.
 
-    Only for a generator that knows what its samples are, such as `faulty`; others are left out. Tried are the scores of
-    the run and its signals of quality, also within classes, and within sorts of equal class and typicality. Rank
-    correlations with soundness and with typicality, each with class and the other held fixed, say which of the two a
-    score follows. Intervals of areas are DeLong's. A score is judged on the samples for which it is defined.
+    Only for a generator that knows what its samples are, such as faulty; others are left out. The scores of the run and
+    its signals of quality are tried with nothing held fixed, within classes, and within sorts of equal class and
+    typicality, where finding what is rare is no help. 0.5 is chance. A higher score should be better: signs are turned
+    accordingly, and a score without direction is taken as it is. "Rare, not faulty" has sound samples of one class on
+    both sides: above 0.5, rare ones score worse. Rank correlations with soundness (1 sound, 0 faulty) and with
+    typicality, each with class and the other held fixed, say which of the two a score follows.
+
+    Intervals of areas are DeLong's: a score without any information counts as a finder of a fault once in 40 times. A
+    score is judged on the samples for which it is defined.
     """
     model = run.views.generator
     if not isinstance(model, HasGroundTruth):

@@ -16,20 +16,11 @@ EVERY, SOME, NONE = "find every kind of fault", "find some kinds", "find none"
 MISLED = "rank samples with some fault above sound ones"
 UNDEFINED = "not defined for enough samples to tell"
 RARE_BELOW, RARE_ABOVE = (f"rank rare sound samples {side} common ones" for side in ("below", "above"))
-NOTE = (
-    "AUROC: the probability that a faulty sample scores worse than a sound one; 0.5 is chance. Signs are turned so "
-    "that a higher score should be better; a score without direction is taken as it is. Within class and typicality, "
-    "only samples of one class whose style is equally common are compared, so that finding what is rare is no help. "
-    "'Rare, not faulty' has sound samples on both sides, of one class: above 0.5, rare ones score worse. DeLong's "
-    "intervals; a score without any information is called a finder of a fault once in 40 times."
-)
 FOLLOWED = "Rank correlation with soundness (1 sound, 0 faulty) and typicality, with class and the other held fixed"
 GAIN = "By how much the area for all faults is larger than that of another score, paired, within "
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Which scores find faulty samples?", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("detect", "rare"):
         run, held = about["run"], next(name for name in (BY_SORT, CLASS, NOTHING) if name in set(part.covariates))
         raw, fixed, in_class = (part[part.covariates == name] for name in (NOTHING, held, CLASS))

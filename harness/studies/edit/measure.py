@@ -56,15 +56,20 @@ class Options:
 
 @study(page=page, edit=("score", "quantity", "signal"), edit_course=("score", "at"))
 def edit(run: Run, options: Options) -> Iterator[Part]:
-    """The first `count` samples, edited: latents moved along the direction in which an attribute rises fastest.
+    """Samples edited along the direction in latent space in which an attribute rises fastest, and scores on the way.
 
-    The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways. For
-    every score in `run.scores` the table holds whether it has one maximum on the way, where, how far it falls, whether
-    it goes with the signals in `run.quality_signals` along each edit (rank correlation, the mean over edits), and what
-    it is good for. For this, walks stop before the score has fallen by some amount, which is the same for all walks and
-    such that they change the attribute by as much on average as walks that go half the way: are the samples better
-    where the walks stop than if they stopped in the order of chance? There are two baselines: the way walked from the
-    sample itself, which knows nothing of samples, and the norm of the latent, where negative_norm is among the scores.
+    The direction is that of a linear model of the attribute in the latents of all samples; edits go both ways.
+    Distances are in standard deviations of the latents along the direction, falls and gains in standard deviations of
+    samples. For every score the table holds whether it has one maximum on the way, where that is, how far the score
+    falls, and whether it agrees with the signals of quality along each edit (rank correlation, the mean over edits).
+
+    It also holds what stopping by the score gains. Walks stop before the score has fallen by some amount, which is the
+    same for all walks, and such that they change the attribute by as much on average as walks that go half the way. The
+    gain is the quality of the samples where the walks stop, less what it would be if as many walks stopped as early,
+    but in random order. A gain counts where the attribute does not change less. There are two baselines: minus the way
+    walked, which knows nothing of samples, and minus the norm of the latent.
+
+    The paper (arXiv:2407.15171) prints scores above a few edited faces; its directions are not published.
     """
     if options.steps < 5 or options.steps % 2 == 0 or not options.reach > 0:
         raise ValueError(f"steps={options.steps} must be odd, 5 or more, and reach={options.reach} positive")

@@ -12,22 +12,11 @@ from ...report.typeset import estimate, number
 from ...report.verdict import UNDECIDED, Number, Verdict, sign
 from . import quantities as named
 
-NOTE = (
-    "Samples moved both ways along the direction in which a linear model of the attribute rises; distances in standard "
-    "deviations of the latents along it, falls and gains in those of samples. Agreement: rank correlation of a score "
-    "with a signal of quality along an edit, mean over edits. Walks stop before the score has fallen too far, so that "
-    "the mean change of the attribute is that of half the way. Gain of stopping, change where it stops: quality of the "
-    "samples, and change of the attribute, less what they would be if as many walks stopped as early in the order of "
-    "chance. A gain is one where the change is not less. "
-    "The paper (arXiv:2407.15171) prints scores above a few edited faces; its directions are not published."
-)
 COUNTED = ("score", "cases", "better", "worse", "better than by the norm", "worse than by the norm")
 WORDS = {1: "better", -1: "worse"}
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("How far may an edit go?", 2)
-    yield Text(NOTE, "note")
     yield Text("In how many cases (generator, space, attribute and signal) stopping by a score gains")
     yield Table(COUNTED, counts(found.tables["edit"]))
     for about, part in found.parts("edit", *named.SETTING):

@@ -99,9 +99,13 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
     by their norm: negative_norm belongs in `run.scores`.
 
     Each of the `pools` has seeds of its own; episode e has pool e mod `pools`. So an interval (Student's t over pools)
-    covers chance in what was generated, and in the random share, too. All selections have the same episodes; gains are
-    paired differences of accuracy, to the random share and to the share of smallest norm. Over splits: Student's t over
-    splits, and for these splits alone their pools together.
+    covers chance in what was generated, and in the random share, too. All selections have the same episodes. Gains are
+    paired differences of accuracy, to the random share and to the share of smallest norm.
+
+    The interval over splits is Student's t of the means of splits: it holds for another split. That of these splits
+    takes their pools together: it holds for these base and novel classes alone. A selection is said to help or to harm
+    where both leave out 0, since five means can agree by chance more closely than the episodes allow; in sentences, an
+    interval reaches to the outer ends of both.
 
     Raises ValueError for options out of range, and for a generator that does not learn features.
     """

@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 
-from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Text, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
 from ...report.tables import from_papers
 from ...report.typeset import NUMBERS, estimate
@@ -15,22 +15,12 @@ from .settings import ACCURACY, GAIN, NONE, NORM, OVER_NORM, POOLED, PROTOTYPE
 
 CLAIM = "top latent_density"
 WORDS = ("helps", "harms", "neither helps nor harms that can be told")
-NOTE = (
-    "Accuracy of episodes, in per cent. Each selection keeps a part of the same generated features of a class, and has "
-    "the same episodes as the others. Gains are paired differences of accuracy, in points. Over splits: Student's t of "
-    "their means, what another split would be held to. These splits: their pools of generated features together, "
-    "each with episodes of its own, what these base and novel classes alone are held to. A selection is said to help "
-    "or harm where both intervals leave out 0: five means can agree by chance more closely than the episodes allow. "
-    "In words, an interval reaches to the outer ends of both."
-)
 ABOUT = ("dataset", "generator", "seed", "samples", "features", "splits", "how")
 """Columns that tell one study from another."""
 QUANTITIES = (ACCURACY, GAIN, f"{GAIN}{POOLED}", OVER_NORM, f"{OVER_NORM}{POOLED}")
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Few-shot classification by what is kept of generated features", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("few_shot_splits", *ABOUT) if "few_shot_splits" in found.tables else ():
         part = part.assign(**100 * part[NUMBERS])
         made = f"{about['samples']:,} features of each class by {about['generator']}"

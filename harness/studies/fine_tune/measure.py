@@ -64,12 +64,15 @@ class Options:
 
 @study(version=2, page=page, fine_tune=("metric", "space", "against"), fine_tune_course=("quantity", "images"))
 def fine_tune(run: Run, options: Options) -> Iterator[Part]:
-    """The generator trained on in several ways (arXiv:2407.08659, Algorithm 3), each judged by `run.set_metrics`.
+    """The generator trained on in several ways (arXiv:2407.08659, Algorithm 3), each judged by set metrics.
 
-    The same `count` seeds are judged before and after every tuning, against the same reals. Differences to the untuned
-    generator and to the first tuning, which should be plain further training, have intervals that hold for new samples
-    and reals; two trainings differ by more: a second control with another seed tells how much. A generator without a
-    trainer that goes on from weights is left out. The tuned weights stay in <out>/tuned.
+    Every tuning goes on from the same weights for as many images; the control, which comes first, does so without
+    importance weights. All are judged by the same seeds against the same reals. Differences to the untuned generator
+    and to the control have intervals that hold for other samples and reals (from random halves, rather wide than
+    narrow), but not for another training: two controls of different seeds show how far trainings differ. Feature spaces
+    other than the one whose density steers judge what did not steer.
+
+    A generator without a trainer that goes on from weights is left out. The tuned weights stay in <out>/tuned.
     Raises ValueError for weights of another generator, unknown tunings or options of them, and equal tunings.
     """
     family = run.generator.partition("(")[0]

@@ -14,17 +14,9 @@ from .names import COMMON, NOTHING, TRIED, UNTUNED, in_order
 
 STRONG = 10
 """Weights from which on, or below the inverse of which, a tuning is for precision or recall; milder ones for FID."""
-NOTE = (
-    "Each generator goes on from the same weights for as many images; the control does so without weights. All are "
-    "judged by the same seeds and the same reals. Intervals of differences hold for other samples and reals (by "
-    "random halves, rather wide than narrow), not for another training: how far two controls of different seeds lie "
-    "apart tells of that. Spaces other than the one whose density steers judge what did not steer."
-)
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Fine-tuning by pseudo density", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("fine_tune", *COMMON):
         run, *_ = about.values()
         control, name = about["control"], short({name: about[name] for name in COMMON})

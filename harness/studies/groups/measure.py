@@ -31,9 +31,10 @@ class Options:
 def groups(run: Run, options: Options) -> Iterator[Part]:
     """Set metrics of the top, middle, bottom and a random share of the samples by every score.
 
-    All groups have round(share·n) samples and are compared with as many real ones, since FID, recall and coverage
-    depend on the number. A sample without a score is in none of the groups but the random one. The gallery shows the
-    extremes: the very best, those at the median and the very worst.
+    All groups have equally many samples and are compared with as many real ones, since FID, recall and coverage depend
+    on the number. A sample without a score is in none of the groups but the random one. A score that selects for
+    quality raises precision from bottom to top; if it selects the typical only, recall and coverage fall below those of
+    the random group. The gallery shows the extremes: the very best, those at the median and the very worst.
     """
     size = round(options.share * run.n)
     if not 2 <= size <= run.n // 3:

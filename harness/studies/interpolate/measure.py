@@ -33,12 +33,18 @@ EVERY = 5
 def interpolate(run: Run, options: Options) -> Iterator[Part]:
     """Paths between pairs of latents: straight, slerp, and of least energy in pixels, features and equalised both.
 
-    The ends are the first 2 · pairs generated samples, the same for all rows; every number is a mean over pairs with
-    its interval, also as paired difference to the straight path and, for equalised schemes, to the plain one. Rows are
-    measured in the latent space, in all four distances and in those of `judges`, which no path was optimised for.
-    Energies are those of images as decoded, neither clamped nor rounded; contrast and brightness those of clamped
-    images. `run.scores` and `run.set_metrics` see the frames between the ends as samples are stored, 8 bits deep: the
-    scores each frame, the set metrics all frames of a row against as many real samples.
+    The ends are the same for all rows; every number is a mean over pairs of ends with its interval. Linear is a
+    straight line, put back on the sphere where latents lie on one. The other rows minimise the energy in pixels or in
+    features; those with ~ that of images equalised to zero mean and unit variance before. Paired differences to the
+    straight path and to the row without equalisation are in tables/interpolate.csv. Rows are measured in the latent
+    space, in all four distances and in those of the judges, which no path was optimised for. Energies are those of
+    images as decoded, neither clamped nor rounded; contrast and brightness those of clamped images. Scores and set
+    metrics see the frames between the ends as samples are stored, 8 bits deep: scores each frame, set metrics all
+    frames of a row against as many real samples.
+
+    "At first" is the paper's procedure alone (Laine 2018, which has no numbers to compare with). All other numbers are
+    those after the rounds, in which pairs that another row undercut went on from its path. Such paths keep much of its
+    look, since equalised energies see neither brightness nor contrast. With rounds 0 there is the procedure alone.
     Raises ValueError where the generator has none of the spaces asked for.
     """
     for space in _chosen(run.views.generator.spaces, options.spaces):

@@ -15,14 +15,6 @@ from ...report.verdict import HOLDS, OPPOSITE, UNDECIDED, Verdict, sign
 from . import names
 from .names import AT_FIRST, BRIGHTNESS, CONTRAST, LINEAR, MIDDLE, NOTHING, ROWS, SCHEMES, picture_words
 
-NOTE = (
-    "Every number is a mean over pairs of ends, the same for all rows. Linear: a straight line, put back on the sphere "
-    "where latents lie on one. The others minimise the energy in pixels or in features; ~: of images equalised to zero "
-    "mean and unit variance before. Differences to the straight path and to the scheme without equalisation, paired, "
-    "are in tables/interpolate.csv. The paper (Laine 2018) has no numbers to compare with. At first: by its procedure "
-    "alone. All else is of the paths after the rounds, in which pairs that another row undercut went on from its path. "
-    "They keep much of its look: equalised energies see neither brightness nor contrast. Rounds 0: the procedure alone."
-)
 CURVES = "Energy of each scheme in its own distance by the paper's procedure, over that of the straight path"
 COLOURS = {"pixel": GREY, "feature": BLUE, "~pixel": ORANGE, "~feature": "#1a7f37"}
 NO_DARKENING = "no darkening was found that it could stop"
@@ -30,17 +22,12 @@ IN_PART = "holds in part, it lessens the darkening but does not end it"
 UNITS = {CONTRAST: "of that of the ends", BRIGHTNESS: "above the mean of the ends (1 is white)"}
 OWN = (names.IMPROVEMENT, names.LEAST_OF_ALL, names.EXCESS)
 RATIOS = "Energy in each distance over that of the straight path (cross-energy matrix)"
-OPTIMISER = (
-    "The optimiser, each scheme in its own distance. At first: by the paper's procedure alone; then pairs that another "
-    "row undercut went on from its path. Gradient: its norm over the energy, at the end"
-)
+OPTIMISER = "The optimiser, each scheme in its own distance. Gradient: its norm over the energy, at the end"
 Numbers = Mapping[tuple[str, str, str, str], Any]
 """Rows of the table, by row, quantity, what it is measured in, and against what."""
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Paths of least energy between latents", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("interpolate", *names.COMMON):
         title = "{run}, space {space}, features {features}, rounds {rounds}".format_map(about)
         cells = numbers(part, "row", "quantity", "measured_in", "against")

@@ -74,13 +74,14 @@ class Options:
     perturb=("quantity", "samples_of"),
 )
 def perturb(run: Run, options: Options) -> Iterator[Part]:
-    """The first `count` samples, moved to a lower and to a higher pseudo density (arXiv:2407.08659, Algorithm 1).
+    """Samples moved to a lower and to a higher pseudo density (arXiv:2407.08659, Algorithm 1).
 
-    A network learns the pseudo density of the real samples in the features of the run; the latents follow its gradient
-    through the generator as decoded, neither clamped nor rounded. What came of it is measured on samples as they are
-    stored, 8 bits deep: the exact density beside the predicted one, for a network can be fooled; precision, recall and
-    Fréchet distance against as many reals in another feature space; and `run.quality_signals`. The control beside every
-    number is a move as far in each coordinate, each way with probability 1/2.
+    A network learns the pseudo density of the real samples in the features of the run. Latents follow its gradient
+    through the generator as decoded, neither clamped nor rounded. The outcome is measured on samples as they are
+    stored, 8 bits deep: the density that the network predicts; the exact density, from neighbours among the reals;
+    precision, recall and Fréchet distance of all samples moved, against as many reals in the feature space that judges;
+    and the signals of quality. A sample is fooled where the prediction moves the right way and the exact density does
+    not. The random control moves as far in each coordinate, each way with probability 1/2. Every difference is paired.
     Raises ValueError for too few or too many samples, and for unknown directions, gradients or spaces.
     """
     least = max(10, options.neighbours + 2)

@@ -11,14 +11,6 @@ from ...report.verdict import Number, Verdict
 from . import names
 from .names import BEFORE, EXACT, MOVED, OVER_BEFORE, OVER_RANDOM, PREDICTED, RANDOM, RIGHT
 
-NOTE = (
-    "Latents follow the gradient of a network that learned the pseudo density of real samples in the features of the "
-    "run. The predicted density is that of this network; the exact one comes from neighbours among the reals, for "
-    "images as stored. A sample is fooled where the prediction moves the right way and the exact density does not. The "
-    "random control moves as far in every coordinate, each way with probability 1/2. Precision, recall and Fréchet "
-    "distance are those of all samples moved, against as many reals, in the feature space that judges. Every "
-    "difference is paired."
-)
 DENSITY = {
     (names.LARGEST, MOVED): "largest move", (PREDICTED, BEFORE): "predicted before",
     (PREDICTED, MOVED): "predicted after", (EXACT, BEFORE): "exact before", (EXACT, MOVED): "exact after",
@@ -33,8 +25,6 @@ OTHERS = (*RIGHT.values(), names.PRECISION, names.RECALL, names.FRECHET, *(quant
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Samples moved by their pseudo density", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("perturb", *names.COMMON):
         title = f"{about['run']}, space {about['space']}"
         yield Heading(title)

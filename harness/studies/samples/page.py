@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ...report.blocks import Block, Found, Heading, Picture, Verdicts
+from ...report.blocks import Block, Found, Picture, Verdicts
 from ...report.figures import figure_path
 from .meshes import meshes_folder
 
@@ -15,7 +15,6 @@ def page(found: Found) -> Iterator[Block]:
         *((f"{name}, held-out images", figure_path(found.folder, "samples", name, "holdout")) for name in datasets),
         *((f"{run}, from all sides", figure_path(found.folder, "samples", run, "turning")) for run in runs),
     ]
-    yield Heading("Samples", 2)
     for what, path in shown:
         yield Picture(path, f"{what}: the first ones, none chosen")
     folders = [folder for run in runs if (folder := meshes_folder(found.folder, run)).is_dir()]

@@ -7,35 +7,13 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...report.blocks import (
-    COLOURS,
-    Block,
-    Drawing,
-    Fold,
-    Found,
-    Grid,
-    Heading,
-    Line,
-    Table,
-    Text,
-    Verdicts,
-    lines,
-    numbers,
-)
-from ...report.figures import GREY, figure_path
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Text, Verdicts, lines, numbers
+from ...report.figures import COLOURS, GREY, figure_path
 from ...report.tables import from_papers
 from ...report.typeset import estimate
 from ...report.verdict import Verdict, sign
 from .names import ABOVE, ALL, AREA, AREA_GAIN, BELOW, CALLS, FRECHET, GAIN, PLAIN, PRECISION, RECALL, side_of
 
-NOTE = (
-    "Each point is a set of equally many samples, chosen from one pool, against as many real ones; a line joins the "
-    "settings of a method that no other of its settings beats in both, and the star is plain sampling. Gains are "
-    "differences to plain sampling, the mean of many sets drawn by chance; their intervals hold how much one such set "
-    "differs from the mean. Hypervolume is the area under a method's frontier, plain sampling included. It is that of "
-    "the best of many sets, so noise alone raises it; its gain is over as many sets drawn by chance, and methods stand "
-    "in its order. Calls are generator calls a sample kept. A setting without numbers accepts too few of the pool."
-)
 PAPERS = (
     "Numbers that papers print for their own models, data, feature spaces and numbers of samples. They are not ours, "
     "they are not comparable with the numbers above, and no frontier or hypervolume above contains them."
@@ -45,17 +23,14 @@ Numbers = Mapping[tuple[str, str, str], "pd.Series[float]"]
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Heading("Precision against recall by what is kept", 2)
-    yield Text(NOTE, "note")
     for about, part in found.parts("tradeoff", "judge_space", "kept", "k"):
         run, space, kept, k = about.values()
         title = f"{run}, {kept:,} kept, judged in {space}, k = {k}"
         cells = numbers(part, "method", "setting", "quantity")
         gains = {method: row for (method, _, quantity), row in cells.items() if quantity == AREA_GAIN}
         methods = sorted(gains, key=lambda method: -gains[method].value)
-        points = part.pivot(index=["method", "setting"], columns="quantity", values="value")[
-            [RECALL, PRECISION]
-        ].dropna()
+        points = part.pivot(index=["method", "setting"], columns="quantity", values="value")
+        points = points[[RECALL, PRECISION]].dropna()
         fronts = pd.concat([frontier(points.loc[[method]]) for method in methods])
         yield Heading(title)
         path, plain = figure_path(found.folder, "tradeoff", *about.values()), points.xs(PLAIN, level="setting")

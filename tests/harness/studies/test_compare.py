@@ -68,7 +68,7 @@ def test_real_images_are_better_than_generated_ones_and_the_page_says_so(run: Ru
     assert lines["coverage, pixels", "vae(temperature=0.5)"].startswith("better, 0.")
     assert {decided for (_, other), decided in lines.items() if other == "held_out"} == {"not decided, 0 (0 to 0)."}
     page = (run.folder / "report.html").read_text()
-    assert "Which generator is better?" in page
+    assert "Is this generator better than that one?" in page
     assert "held_out, digits, seed 0, 300 samples against vae(temperature=0.5)" in page
 
 

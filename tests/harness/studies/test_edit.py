@@ -96,7 +96,7 @@ def test_the_page_says_what_was_found(run: Run) -> None:
     assert "gain of stopping over the norm: better by nearest_feature" in printed
     (picture,) = (line.partition(": ")[2] for line in printed.splitlines() if "picture:" in line)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
-    assert "How far may an edit go?" in (run.folder / "report.html").read_text()
+    assert "Does a score tell how far an edit may go?" in (run.folder / "report.html").read_text()
 
 
 def test_another_latent_space_is_walked_in_its_own_codes(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_page_has_a_gallery_of_each_score(open_groups: Callable[..., Run]) -
         assert strips.size == (12 * 4 - 2, 3 * 4 - 2)
     report(run.folder)
     page = (run.folder / "report.html").read_text()
-    assert "Groups of 12 samples" in page
+    assert "groups of 12 samples" in page
     assert "best, median and worst samples" in page
     assert page.count("data:image/png") == 1
 
