@@ -5,16 +5,39 @@ The same three verbs as on the command line, for a notebook; `assay.metrics` has
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .harness.core.protocols import Generator, Record
-
 from .harness.core import moved
 
-moved.install()
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .harness.core.protocols import Estimate, Generator, Part, Record, Row, View
+    from .harness.core.registry import dataset, extractor, generator, metric, study, trainer
+    from .harness.run import Run
+
 __version__ = "0.1.0"
+__all__ = [
+    "Estimate", "Part", "Row", "Run", "View", "dataset", "evaluate", "extractor", "generator", "load", "metric",
+    "score", "study", "trainer",
+]  # fmt: skip
+_HOMES = {
+    "harness.core.protocols": ("Estimate", "Part", "Row", "View"),
+    "harness.core.registry": ("dataset", "extractor", "generator", "metric", "study", "trainer"),
+    "harness.run": ("Run",),
+}
+"""What a plugin or a notebook imports from here, by the module that it is in: imported when it is asked for."""
+
+moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def score(metric: str, *arrays: Any, **options: Any) -> Any:
@@ -25,15 +48,22 @@ def score(metric: str, *arrays: Any, **options: Any) -> Any:
     return METRICS[metric].function(*arrays, **options)
 
 
-def evaluate(metric: str, generator: str, dataset: str, out: str | Path = "outputs/run", **setting: Any) -> Record:
-    """One cell, as `assay run` does it: evaluate("precision", "vae", "digits", n=1000, seed=0, through="pixels")."""
+def evaluate(
+    metric: str, generator: str, dataset: str, out: str | Path = "outputs/run", *, space: str | None = None,
+    encode: str | None = None, options: Mapping[str, Any] | None = None, **setting: Any,
+) -> Record:  # fmt: skip
+    """One cell, as `assay run` does it: evaluate("precision", "vae", "digits", space="pixels", n=1000, seed=0).
+
+    space, encode: as on the command line; options: of the metric. setting: of the run, n, seed, n_real, features, store
+    and device. The record is written to `out` and computed again only where it is not valid.
+    Raises LookupError for unknown names, ValueError for wrong options, OSError where `out` cannot be written.
+    """
     from .harness.core.registry import discover
     from .harness.run import open_run
 
     discover()
-    cell = {key: setting.pop(key) for key in ("through", "encode") if key in setting}
     run = open_run({dataset: {}}, {generator: {}}, Path(out), **setting)
-    return run.evaluate(run.cell(metric, **cell))
+    return run.evaluate(run.cell(metric, space, encode, **(options or {})))
 
 
 def load(path: str | Path, **options: Any) -> Generator:

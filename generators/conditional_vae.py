@@ -76,7 +76,7 @@ class ConditionalVAE:
 
     def decode(self, latents: Tensor, space: str = "z") -> Tensor:
         raise ValueError(
-            "conditional_vae makes features of a class, not images, once it has learned: use task=few_shot"
+            "conditional_vae makes features of a class, not images, once it has learned: use study=few_shot"
         )
 
     def learn(
@@ -183,7 +183,7 @@ def conditional_vae(
     batch: int = 256,
     lr: float = 1e-3,
 ) -> Generator:
-    """Conditional VAE that learns features of the base classes in task=few_shot, and makes some of novel ones.
+    """Conditional VAE that learns features of the base classes in the study few_shot, and makes some of novel ones.
 
     variant: "published" has ReLU on both heads of the encoder, and the loss error + beta KL; "repaired" (ours) has
              plain heads, and the negative ELBO with a warm-up. See `ConditionalVAE.loss`.

@@ -1,36 +1,31 @@
-"""The command line. The only file that knows hydra."""
+"""The command line. The only file that knows hydra.
 
+Each command imports what it needs, so that `assay --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .arrays.records import pack
-from .arrays.scores import write_scores
-from .arrays.store import Store, open_store
+from .core.files import cache_folder, replace
 from .core.progress import say
-from .core.protocols import Record, pick_device
 from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, discover, unknown
-from .evaluate import reason
-from .report.report import report
-from .report.tables import compare_with_published, is_published
-from .run import Run, only, open_run
-from .studies.carry_out import carry_out
-from .studies.fine_tune.importance import by_pseudo_density
-from .train import Measure, train
+from .core.renamed import KINDS, renamed, say_renamed
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from .run import Run
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PRESETS = {"evaluate": "experiment", "train": "tuning"}
@@ -53,22 +48,24 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 
 `assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
 
-_folders: dict[Path, Store] = {}
-_left_out: dict[str, None] = {}
-_written: dict[Path, list[Record]] = {}
 
+@dataclass(frozen=True)
+class Outcome:
+    """What one job of `assay run` says of itself to the command, which may run in another process.
 
-class Folder(Callback):
-    """Tells `main` which folder a run writes to, once hydra has composed its config."""
+    anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
+    nobody named and that are not made for these samples.
+    """
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _folders[Path(config.out) / str(config.name)] = open_store(config.store)
-
-    on_multirun_start = on_run_start
+    folder: str
+    store: str | None
+    anew: bool
+    failed: Sequence[str]
+    left_out: Sequence[str]
 
 
 def main() -> None:
-    """MetricSpec point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
+    """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
     arguments = _take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "report": _report, "list": _list, "train": _train
@@ -83,60 +80,94 @@ def main() -> None:
     try:
         if arguments[0] not in commands:
             raise LookupError(unknown("command", arguments[0], list(commands)))
-        discover()
         code = commands[arguments[0]](arguments[1:])
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
         code = 130
     except (LookupError, OSError, ValueError) as error:
-        say(f"error: {reason(error)}")
+        say(f"error: {_reason(error)}")
         code = 2
     sys.exit(code)
 
 
 def _run(overrides: list[str]) -> int:
-    from_glob = any(override.startswith("metric=glob(") for override in overrides)
-    _written.clear()
-    _hydra("evaluate", _without_data(_full_names(overrides, "vae")), partial(_job, from_glob=from_glob))
-    if _left_out:
-        say(f"left out, being of shapes where samples are images, or the reverse: {', '.join(_left_out)}")
-    failed = 0
-    for folder, store in _folders.items():
-        if len(_folders) > 1 and folder not in _written:  # `out` or `name` is swept: hydra told the default
-            continue
-        write_scores(folder, store)
+    from .arrays.records import pack
+    from .arrays.scores import write_scores
+    from .arrays.store import open_store
+    from .report.report import report
+    from .report.tables import compare_with_published, is_published
+
+    discover()
+    if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
+        overrides = ["study=all", "metric=all", *overrides]
+    overrides = _without_data(_full_names(renamed(overrides), "vae"))
+    done = _hydra("evaluate", overrides, partial(_job, from_glob=_is_glob("metric", overrides)))
+    outcomes = [Outcome(**fields) for fields in done]
+    if left_out := dict.fromkeys(name for outcome in outcomes for name in outcome.left_out):
+        say(f"left out, being of shapes where samples are images, or the reverse: {', '.join(left_out)}")
+    for name, store in dict.fromkeys((outcome.folder, outcome.store) for outcome in outcomes):
+        folder, here = Path(name), [outcome for outcome in outcomes if outcome.folder == name]
+        write_scores(folder, open_store(store))
         print(report(folder))
-        if not _written.get(folder) and not store.made:
+        if not any(outcome.anew for outcome in here):
             say("nothing was recomputed: every record and every array was there and valid")
-        for record in _written.get(folder, []):
-            if record.status == "failed":
-                say(f"failed: {record.cell.generator} {record.cell.label}: {record.error}")
-                failed += 1
+        for line in dict.fromkeys(line for outcome in here for line in outcome.failed):
+            say(f"failed: {line}")
         say(compare_with_published(folder))
         if is_published(folder):
             pack(folder)
-    return 1 if failed else 0
+    return 1 if any(outcome.failed for outcome in outcomes) else 0
 
 
-def _job(plain: dict[str, Any], from_glob: bool = False) -> None:
-    """One generator on one data set: every chosen metric, then every chosen study.
+def _is_glob(group: str, overrides: Sequence[str]) -> bool:
+    """Whether the names of a group are a pattern, group=glob(...), so that nobody asked for any one of them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ValueType
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides([text for text in overrides if not text.startswith("-")])
+    except OverrideParseException:  # hydra itself says what is wrong, at the place where it is
+        return False
+    return any(one.key_or_group == group and one.value_type == ValueType.GLOB_CHOICE_SWEEP for one in parsed)
+
+
+def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
+    """One generator on one data set: every chosen metric, then every chosen study. Returns the fields of an Outcome.
 
     from_glob: the metric is one of many that nobody named: it is left out where it is not made for these samples.
     """
+    from .studies.carry_out import carry_out
+
     discover()
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
+    arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
         say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
+    left_out = [name for name in metrics if from_glob and not run.supports(name)]
+    metrics = {name: options for name, options in metrics.items() if name not in left_out}
+    space = {} if plain["space"] is None else {"space": plain["space"]}
+    encode = {} if plain["encode"] is None else {"encode": plain["encode"]}
+    encoding = [name for name in metrics if run.takes_encode(name)] if encode else []
+    if encode and not encoding and not from_glob:
+        raise ValueError(
+            f"encode={plain['encode']}: none of the chosen metrics reads codes of real samples; leave it out"
+        )
     for name, options in metrics.items():
-        if from_glob and not run.supports(name):
-            _left_out[name] = None
-            continue
-        changes = {key: plain[key] for key in ("space", "encode") if plain[key] is not None}
-        run.evaluate(run.cell(name, **changes, **(options or {})))
+        run.evaluate(run.cell(name, **space, **(encode if name in encoding else {}), **(options or {})))
     for name, options in studies.items():
         carry_out(run, name, **(options or {}))
+    failed = [record for record in run.written if record.status == "failed"]
+    outcome = Outcome(
+        folder=str(run.folder),
+        store=plain["store"],
+        anew=bool(run.written) or run.views.store.made > arrays,
+        failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
+        left_out=left_out,
+    )
+    return asdict(outcome)
 
 
 def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
@@ -145,6 +176,8 @@ def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
 
 
 def _open(config: dict[str, Any]) -> Run:
+    from .run import open_run
+
     keys = (
         "features",
         "store",
@@ -160,19 +193,24 @@ def _open(config: dict[str, Any]) -> Run:
     )
     chosen = {key: config[key] for key in keys}
     folder = Path(config["out"]) / str(config["name"])
-    _folders[folder] = open_store(config["store"])
-    run = open_run(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
-    return replace(run, written=_written.setdefault(folder, []))
+    return open_run(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
 
 
 def _train(overrides: list[str]) -> int:
+    discover()
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    _hydra("train", _full_names(overrides, "vae"), _train_job)
+    _hydra("train", _full_names(renamed(overrides), "vae"), _train_job)
     return 0
 
 
 def _train_job(plain: dict[str, Any]) -> None:
+    from .core.protocols import pick_device
+    from .run import only
+    from .studies.fine_tune.importance import by_pseudo_density
+    from .train import Measure, train
+
+    discover()
     data_name, data_options = only(plain["dataset"], "dataset")
     name, options = only(plain["trainer"], "trainer")
     data = DATASETS[data_name].function(**data_options)
@@ -184,6 +222,10 @@ def _train_job(plain: dict[str, Any]) -> None:
 
 
 def _report(arguments: list[str]) -> int:
+    from .report.report import report
+    from .report.tables import compare_with_published
+
+    discover()
     folder = Path(arguments[0] if arguments else "outputs/quickstart")
     print(report(folder))
     say(compare_with_published(folder))
@@ -191,10 +233,20 @@ def _report(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
     kinds = [_plural(group) for group in [*GROUPS, *PRESETS.values()]]
-    for kind in arguments or kinds:
+    chosen = arguments or kinds
+    for old in KINDS.keys() & set(chosen):
+        say_renamed(old, KINDS[old])
+    chosen = [KINDS.get(kind, kind) for kind in chosen]
+    for kind in chosen:
         if kind not in kinds:
             raise LookupError(unknown("kind", kind, kinds))
+    if declared := {_group(kind) for kind in chosen} - {*PRESETS.values()}:
+        discover(*(["datasets/*.py"] if declared == {"dataset"} else []))
+    for kind in chosen:
         table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
         for column in ("name", "better", "kind"):
             table.add_column(column, no_wrap=True)
@@ -230,7 +282,16 @@ def _rows(kind: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], None]) -> None:
+def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:
+    """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
+
+    `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
+    """
+    import hydra
+    from hydra.core.config_store import ConfigStore
+
+    from .formats.download import temporary_folder
+
     store = ConfigStore.instance()
     for group, registry in GROUPS.items():
         every = {name: dict(entry.options) for name, entry in registry.items()}
@@ -239,20 +300,33 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
         store.store(group=group, name="all", node=every)
     _check_names(overrides, config_name)
     sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *overrides]
-    hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)(_in_one_line(job))()
+    with temporary_folder(cache_folder() / "jobs") as answers:
+        launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
+        launch(_answering(job, answers))()
+        return [json.loads(file.read_text()) for file in sorted(answers.glob("*.json"))]
 
 
-def _in_one_line(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None]:
-    """The job on a plain config, with what a user can mend told in one line instead of a traceback."""
+def _answering(job: Callable[[dict[str, Any]], Any], answers: Path) -> Callable[[DictConfig], None]:
+    """The job on a plain config; what it returns goes to a file, what a user can mend is told in one line."""
 
     def run(config: DictConfig) -> None:
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
         try:
-            job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+            answer = job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:
-            say(f"error: {reason(error)}")
+            say(f"error: {_reason(error)}")
             raise SystemExit(2) from None
+        replace(answers / f"{time.time_ns()}-{os.getpid()}.json", json.dumps(answer).encode())
 
     return run
+
+
+def _reason(error: Exception) -> str:
+    from .evaluate import reason
+
+    return reason(error)
 
 
 def _full_names(overrides: Sequence[str], default: str) -> list[str]:
@@ -284,6 +358,8 @@ def _without_data(overrides: list[str]) -> list[str]:
 
 def _check_names(overrides: Sequence[str], config_name: str) -> None:
     """Raise LookupError for a name that nothing knows; hydra's own message would not say which are near."""
+    from omegaconf import OmegaConf
+
     preset = PRESETS[config_name]
     presets = sorted(file.stem for file in (CONFIGS / preset).glob("*.yaml"))
     options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]

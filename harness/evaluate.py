@@ -1,9 +1,10 @@
 """One cell to one record. Read this file first: the rest of assay prepares what it reads or shows what it writes."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
 from .arrays.costs import Cost
-from .arrays.records import find_record, write_record
-from .arrays.schema2 import OLD
+from .arrays.records import USED, find_record, write_record
+from .arrays.schema2 import METRIC_VERSION, OLD
 from .arrays.store import ScoreKey
 from .arrays.views import Views
 from .core.files import canonical
@@ -22,9 +22,6 @@ from .core.progress import say
 from .core.protocols import Better, Cell, Estimate, Record, Row
 from .core.registry import METRICS, Metric
 from .stats import intervals
-
-USED = "metric "
-"""Before the name of a metric, in the inputs of a study; the value is its version."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +35,18 @@ class Question:
 
     cell: Cell
     version: int
-    kind: Literal["set", "sample", "study"]
-    better: Better
-    source: str
     columns: Sequence[str]
     inputs: Callable[[], Mapping[str, str]]
-    compute: Callable[[], tuple[Iterable[Row], Mapping[str, str]]]
+    compute: Callable[[], tuple[Sequence[Row], Mapping[str, str]]]
     preprocessing: Callable[[], Mapping[str, str]]
     recheck: Callable[[str], str | None] = lambda name: None
+    kind: Literal["set", "sample", "study"] = "study"
+    better: Better = "neither"
+    source: str = ""
+
+
+class StudyError(ValueError):
+    """A study yielded what cannot be recorded."""
 
 
 def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> Record:
@@ -54,15 +55,23 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> R
     written: a new record is added here.
     """
     metric: Metric = METRICS[cell.metric]
-    compute = partial(sample_scores if metric.kind == "sample" else set_values, cell, views)
+    compute = sample_scores if metric.kind == "sample" else set_values
 
     def rows() -> tuple[list[Row], Mapping[str, str]]:
-        return [Row((name,), estimate) for name, estimate in estimates(cell.metric, compute(), cell.n).items()], {}
+        found = estimates(cell.metric, compute(cell, views), cell.n)
+        return [Row((name,), estimate) for name, estimate in found.items()], {}
 
     question = Question(
-        cell, metric.version, metric.kind, metric.better, metric.source, ("name",),
-        partial(view_digests, cell, views), rows, partial(view_preprocessing, cell, views),
-    )  # fmt: skip
+        cell=cell,
+        version=metric.version,
+        columns=("name",),
+        inputs=partial(view_digests, cell, views),
+        compute=rows,
+        preprocessing=partial(view_preprocessing, cell, views),
+        kind=metric.kind,
+        better=metric.better,
+        source=metric.source,
+    )
     record = evaluate_or_load(question, views, folder, written)
     if record.status == "ok":
         for view in cell.views.values():
@@ -71,29 +80,32 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> R
 
 
 def evaluate_or_load(question: Question, views: Views, folder: Path, written: list[Record]) -> Record:
-    """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such."""
+    """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such.
+
+    Raises OSError, since a full disk or an unreachable data set says nothing about the metric, and StudyError.
+    """
     cell = question.cell
     old = find_record(folder, cell)
     inputs: Mapping[str, str] = {}
     rows: Sequence[Row] = ()
     error = None
+    outer, views.dtypes = views.dtypes, set()  # a study reads arrays, and asks for cells that read arrays
     with Cost(folder, cell) as cost:
         try:
             inputs = question.inputs()
             if old and is_valid(old, question, inputs):
                 return old
             cost.counts = True
-            views.dtypes.clear()
-            found, read = question.compute()
-            rows, inputs = list(found), {**read, **inputs}
-        except OSError:  # a full disk or an unreachable data set says nothing about the metric: it stops the run
-            raise
-        except StudyError:  # so does a study that is not written as it must be
+            rows, read = question.compute()
+            inputs = {**read, **inputs}
+        except (OSError, StudyError):
             raise
         except Exception as failure:
             if old and old.status == "ok" and not inputs:  # what was found before is not lost to what is missing now
                 raise
             error = reason(failure)
+        finally:
+            dtypes, views.dtypes = views.dtypes, outer | views.dtypes
     record = Record(
         cell=cell,
         version=question.version,
@@ -106,16 +118,12 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
         error=error,
         inputs=inputs,
         preprocessing=question.preprocessing() if inputs else {},
-        numerics=numerics(views),
+        numerics=numerics(views.device, dtypes),
     )
     write_record(folder, record)
     written.append(record)
     say(f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]")
     return record
-
-
-class StudyError(ValueError):
-    """A study yielded what cannot be recorded."""
 
 
 def is_valid(record: Record, question: Question, inputs: Mapping[str, str]) -> bool:
@@ -125,17 +133,26 @@ def is_valid(record: Record, question: Question, inputs: Mapping[str, str]) -> b
         return False
     if any(name.startswith(OLD) for name in record.inputs):
         return _agrees_with_schema2(record, inputs)
-    others = {name: value for name, value in record.inputs.items() if name not in inputs}
+    others = record.inputs.keys() - inputs.keys()
     return all(record.inputs.get(name) == value for name, value in inputs.items()) and all(
-        question.recheck(name) == value for name, value in others.items()
+        question.recheck(name) == record.inputs[name] for name in others
     )
 
 
 def _agrees_with_schema2(record: Record, inputs: Mapping[str, str]) -> bool:
-    """Whether all that a study reads today is among what it had read: the first release noted it by other names."""
-    noted = {(words[0], words[-1]) for words in map(str.split, record.inputs.values()) if "failed" not in words}
-    read = [value.split() for name, value in inputs.items() if not name.startswith(USED)]
-    return all((words[0], words[-1]) in noted or (words[-1], words[-1]) in noted for words in read)
+    """Whether all that a study reads today is among what it had read: the first release noted it by other names.
+
+    What a metric read was noted as its version, a state and a digest; what no metric read as a digest alone.
+    """
+    noted = {_ends(value) for value in record.inputs.values() if "failed" not in value.split()}
+    used = {value for name, value in inputs.items() if name.startswith(USED)}
+    read = [_ends(value) for name, value in inputs.items() if not name.startswith(USED)]
+    return used <= {METRIC_VERSION} and all({(first, last), (last, last)} & noted for first, last in read)
+
+
+def _ends(text: str) -> tuple[str, str]:
+    """The first and the last word."""
+    return text.partition(" ")[0], text.rpartition(" ")[2]
 
 
 def call(cell: Cell, views: Views) -> Any:
@@ -189,14 +206,13 @@ def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def numerics(views: Views) -> dict[str, str]:
-    """With what numbers are computed here: versions, device, threads, and the types of the arrays just read."""
-    device = views.device.type
+def numerics(device: torch.device, dtypes: Collection[str]) -> dict[str, str]:
+    """With what numbers are computed here; dtypes: of the arrays that were read for them."""
     return {
-        "assay": __version__,
+        "assay": version("assay"),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(views.device) if device == "cuda" else device,
-        "dtype": ", ".join(sorted(views.dtypes)) or "stored scores",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "dtype": ", ".join(sorted(dtypes)) or "stored scores",
         "threads": str(torch.get_num_threads()),
     }
 

@@ -23,6 +23,8 @@ from .report.tables import run_name
 
 FEATURES = "efficientnet_lite"
 """The feature space of data sets for which no classifier of our own was trained."""
+EXCHANGED = ("mean", "sample", "prior", "inversion")
+"""Where codes may come from instead of where a metric declares; log variances are no codes."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
 
@@ -34,7 +36,8 @@ class Run:
     generator, dataset: names with the options that differ from their defaults.
     n_real:  how many real samples the metrics that take all of them may see; None for all.
     scores:  the per-sample scores under test; quality_signals: independent signs of quality.
-    classes: a sample metric that gives the class of each sample; covariates: further sample metrics to hold fixed.
+    classes: a sample metric that gives the class of each sample, None where there is none; covariates: further sample
+             metrics to hold fixed.
     set_metrics: set metrics by which groups of samples are compared.
     written: the records that were written, not found.
     """
@@ -49,7 +52,7 @@ class Run:
     n_real: int | None
     scores: Sequence[MetricSpec]
     quality_signals: Sequence[MetricSpec]
-    classes: MetricSpec
+    classes: MetricSpec | None
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]]
     set_metrics: Sequence[MetricSpec]
     written: list[Record] = field(default_factory=list)
@@ -68,31 +71,28 @@ class Run:
         return cells
 
     def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
-        """The cell of one metric; `space` and `encode` replace those of its declared views."""
+        """The cell of one metric; `space` and `encode` replace those of its declared views.
+
+        Raises ValueError where these do not apply to the metric, and for an unknown option.
+        """
         declared: Metric = METRICS[metric]
         for name in options:
             if name not in declared.options:
                 raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
-        changes = {name: value for name, value in (("space", space), ("encode", encode)) if value is not None}
-        if changes and declared.fixed_features:
+        if declared.fixed_features and (space is not None or encode is not None):
             spaces = ", ".join(dict.fromkeys(view.space for view in declared.views.values()))
             raise ValueError(
-                f"{metric} is defined in {spaces} alone ({declared.source}), so leave out {', '.join(changes)}; "
+                f"{metric} is defined in {spaces} alone ({declared.source}), so leave out space and encode; "
                 "in any other space it bears another name, such as frechet_distance"
             )
-        views = {name: replace(view, space=space or view.space) for name, view in declared.views.items()}
-        if encode is not None:
-            exchanged = {name for name, view in views.items() if _encodes(view)}
-            if not exchanged or any(view.encode == "logvar" for view in views.values()):
-                raise ValueError(
-                    f"encode={encode} does not apply to {metric}: it reads no reference codes that others could replace"
-                )
-            views = {name: replace(v, encode=encode) if name in exchanged else v for name, v in views.items()}  # type: ignore[arg-type]
-        shown_changes = changes if views != dict(declared.views) else {}
+        there = declared.views if space is None else _in_space(declared, space)
+        views = there if encode is None else _encoded(metric, there, encode)
+        changes = {"space": space} if there != declared.views else {}
+        changes |= {"encode": encode} if views != there else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
         if encode is None and not encodes and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
-            shown_changes = {**shown_changes, "encode": "prior"}
+            changes["encode"] = "prior"
         if self.n_real is not None:
             views = {
                 name: replace(view, n=self.n_real) if view.source == "real" and view.n == "all" else view
@@ -101,10 +101,16 @@ class Run:
         return replace(
             self._empty,
             metric=metric,
-            label=label(metric, declared.options, options | shown_changes),
+            label=label(metric, declared.options, options | changes),
             params=dict(declared.options) | options,
             views=views,
         )
+
+    def takes_encode(self, metric: str, space: str | None = None) -> bool:
+        """Whether a metric, in this space, reads codes that others can replace, so that `cell` takes `encode`."""
+        declared: Metric = METRICS[metric]
+        there = declared.views if space is None else _in_space(declared, space)
+        return bool(_exchangeable(there)) and not declared.fixed_features
 
     def available_metrics(self) -> list[str]:
         """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
@@ -140,6 +146,14 @@ class Run:
         if record.status == "failed":
             return torch.full((self.n,), torch.nan, dtype=torch.float64)
         return sample_scores(cell, self.views)
+
+    def sample_classes(self) -> tuple[list[Cell], Tensor]:
+        """The cell of `classes`, if any, and the class of each sample [n]; NaN where it is not known."""
+        cells = self.cells(self.classes or [])
+        if len(cells) > 1:
+            raise ValueError(f"classes={self.classes} names {len(cells)} metrics; name one")
+        unknown = torch.full((self.n,), torch.nan, dtype=torch.float64)
+        return cells, self.sample_scores(cells[0]) if cells else unknown
 
     def failed(self, cell: Cell) -> bool:
         """Whether the record of a cell says that it could not be evaluated."""
@@ -202,7 +216,7 @@ def open_run(
     n_real: int | None = None,
     scores: Sequence[MetricSpec] = (),
     quality_signals: Sequence[MetricSpec] = (),
-    classes: MetricSpec = "predicted_class",
+    classes: MetricSpec | None = "predicted_class",
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
 ) -> Run:
@@ -244,6 +258,40 @@ def open_generator(data: str, node: Mapping[str, Mapping[str, Any] | None]) -> t
     name, options = only(node, "generator")
     model: Generator = GENERATORS[name].function(data, **options)
     return label(name, GENERATORS[name].options, _named(options, model)), model
+
+
+def _in_space(metric: Metric, space: str) -> Mapping[str, View]:
+    """The views of a metric in another space. Raises ValueError for a metric of several spaces."""
+    spaces = list(dict.fromkeys(view.space for view in metric.views.values()))
+    if len(spaces) > 1:
+        raise ValueError(f"{metric.name} compares {' with '.join(spaces)}, so leave out space: both would be the same")
+    return {name: replace(view, space=space) for name, view in metric.views.items()}
+
+
+def _encoded(metric: str, views: Mapping[str, View], encode: str) -> Mapping[str, View]:
+    """The views of a metric with codes from elsewhere. Raises ValueError where it reads no such codes."""
+    exchangeable = _exchangeable(views)
+    if not exchangeable:
+        raise ValueError(
+            f"encode={encode} does not apply to {metric}: it reads no reference codes that others could replace"
+        )
+    if encode not in EXCHANGED:
+        raise ValueError(unknown("encode", encode, list(EXCHANGED)))
+    return {name: replace(view, encode=encode) if name in exchangeable else view for name, view in views.items()}  # type: ignore[arg-type]
+
+
+def _exchangeable(views: Mapping[str, View]) -> set[str]:
+    """Those of the views whose codes may come from elsewhere: reference codes, or those that leave a residual.
+
+    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
+    """
+    codes = {name: view.encode for name, view in views.items() if _has_codes(view)}
+    return set(codes) if len({*codes.values(), "logvar"}) == 2 else set()
+
+
+def _has_codes(view: View) -> bool:
+    kind = view.space.partition(":")[0]
+    return kind == "residual" or (kind == "latent" and view.source != "fake")
 
 
 def _encodes(view: View) -> bool:

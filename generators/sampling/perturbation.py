@@ -11,7 +11,7 @@ from ...harness.core import inputs
 from ...harness.core.inputs import Array
 
 SIGNS = 0x516125
-"""Told to the random generator beside a seed: latents drawn with the same seed have nothing to do with the signs."""
+"""Given to the random generator beside a seed, so that latents drawn with the same seed do not depend on the signs."""
 
 
 class Perturbed(NamedTuple):
@@ -81,8 +81,8 @@ def random_signs(latents: Array, moved: Array, epsilon: float, seed: int = 0) ->
     z, other = inputs.latents(latents), inputs.latents(moved)
     if z.shape != other.shape:
         raise ValueError(f"latents are {list(z.shape)}, moved {list(other.shape)}: give the same latents, moved")
-    uniform_draws = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
-    return torch.clamp(z + (other - z) * (2 * uniform_draws - 1), *_box(z, epsilon))
+    zeros_and_ones = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
+    return torch.clamp(z + (other - z) * (2 * zeros_and_ones - 1), *_box(z, epsilon))
 
 
 def _box(z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ...harness.core.inputs import Array
 from .jacobian import _directions, log_volume
 
 NOISE = 0x907A41
-"""Told to the random generator beside a seed: a pool drawn with the same seed has nothing to do with the noise."""
+"""Given to the random generator beside a seed, so that a pool drawn with the same seed does not depend on the noise."""
 
 
 def log_volumes(

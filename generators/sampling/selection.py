@@ -1,24 +1,21 @@
 """Selection: which samples to keep, by any score of theirs; and what that costs in calls of the generator.
 
-An acceptance [N], float64 in [0, 1], is the probability with which each sample is kept. It comes from a score (pseudo
-density and a threshold, a discriminator's logits, any other), and `select` draws by it. A sample without a score (NaN)
-is never kept.
+An acceptance [N], float64 in [0, 1], is the probability with which each sample is kept: a sample is kept where its
+`uniform_draws` is below. It comes from a score: pseudo density and a threshold, a discriminator's logits, any other. A
+sample without a score (NaN) is never kept.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...harness.core.inputs import Array
-from ...harness.core.protocols import Estimate
-from ...harness.stats import intervals
 
-COINS = 0x5E1EC7
-"""Told to the random generator beside a seed: the coin of a sample has nothing to do with its latent."""
+DRAWS = 0x5E1EC7
+"""Given to the random generator beside a seed, so that the draw of a sample does not depend on its latent."""
 
 
 def importance(scores: Array, threshold: float, weight: float) -> Tensor:
@@ -150,12 +147,12 @@ def metropolis_hastings(log_ratio: Array, draws: Array, length: int, start: Arra
             f"{len(log_r)} log ratios, {len(draws)} draws and {chains if start is None else len(start)} starts "
             f"for {chains} chains: give a draw for each proposal, and a start for each chain"
         )
-    proposed, log_luck = (x[: chains * length].view(chains, length) for x in (log_r, draws.log()))
+    proposed, log_draws = (x[: chains * length].view(chains, length) for x in (log_r, draws.log()))
 
     def walk(state: Tensor) -> Tensor:
         at = torch.full((chains,), -1, device=log_r.device)
         for step in range(length):
-            accepted = log_luck[:, step] < proposed[:, step] - state
+            accepted = log_draws[:, step] < proposed[:, step] - state
             state, at = torch.where(accepted, proposed[:, step], state), torch.where(accepted, step, at)
         return at
 
@@ -202,69 +199,9 @@ def calibrated(logits: Array, real: Array, fake: Array) -> Tensor:
     return ratio
 
 
-class Selected(NamedTuple):
-    """What `select` kept, in the order of the seeds, and what it cost.
-
-    seeds, scores: of the samples kept. calls: seeds tried, up to and including the last one kept; cost: calls a kept
-    sample. expected: mean acceptance of the samples tried, with its interval; measured: the share kept, with Wilson's.
-    """
-
-    seeds: list[int]
-    scores: Tensor
-    calls: int
-    expected: Estimate
-    measured: Estimate
-
-    @property
-    def cost(self) -> float:
-        return self.calls / len(self.seeds)
-
-
-def select(
-    score: Callable[[Sequence[int]], Tensor],
-    acceptance: Callable[[Tensor], Tensor],
-    count: int,
-    seeds: Sequence[int],
-    batch: int = 250,
-) -> Selected:
-    """Try seeds in order until `count` samples are kept; the coin of a sample depends on its seed alone.
-
-    score maps B seeds to the scores [B] of their samples: one generator call each, and the only thing kept of them.
-    acceptance maps scores [B] to probabilities [B], each from its own score alone: `importance`, or a rejection with
-    a burn-in. What is kept does not depend on `batch`. Up to batch - 1 samples after the last one kept are made in
-    vain; they are not counted. `seeds` is the budget, a long range where there is none.
-    Raises ValueError for a count below 2, or when the seeds are spent before `count` samples are kept.
-    """
-    if count < 2 or batch < 1:
-        raise ValueError(f"count={count} must be 2 or more, batch={batch} 1 or more")
-    kept: list[int] = []
-    scores, probabilities, hits = [], [], []
-    for start in range(0, len(seeds), batch):
-        tried = seeds[start : start + batch]
-        found = _scores("scores", score(tried))
-        likely = acceptance(found).double()
-        if len(found) != len(tried) or likely.shape != found.shape:
-            raise ValueError(
-                f"{len(tried)} seeds gave {len(found)} scores and acceptances of shape {list(likely.shape)}"
-            )
-        hit = uniform_draws(tried) < likely.cpu()
-        enough = int((hit.cumsum(0) + len(kept) < count).sum()) + 1  # up to and including the last sample needed
-        scores.append(found[:enough].cpu()[hit[:enough]])
-        probabilities.append(likely[:enough].cpu())
-        hits.append(hit[:enough])
-        kept += [seed for seed, keep in zip(tried[:enough], hit[:enough].tolist(), strict=True) if keep]
-        if len(kept) == count:
-            every = torch.cat(hits)
-            expected = intervals.mean(torch.cat(probabilities))
-            return Selected(kept, torch.cat(scores), len(every), expected, intervals.proportion(every))
-    raise ValueError(
-        f"{len(kept)} of {count} samples were kept when all {len(seeds)} seeds were spent: give more seeds"
-    )
-
-
 def uniform_draws(seeds: Sequence[int]) -> Tensor:
-    """Uniform draws in [0, 1), float64 [N], one a seed, whatever is drawn beside it."""
-    return torch.tensor([np.random.default_rng([seed, COINS]).random() for seed in seeds], dtype=torch.float64)
+    """Draws from [0, 1), float64 [N]: one for each seed, which depends on that seed alone."""
+    return torch.tensor([np.random.default_rng([seed, DRAWS]).random() for seed in seeds], dtype=torch.float64)
 
 
 def _scores(name: str, values: Array) -> Tensor:

@@ -11,7 +11,7 @@ from ...harness.core import inputs
 from ...harness.core.inputs import Array
 
 REDRAWN = 0x7A9C47
-"""Told to the random generator beside a seed: what is drawn again has nothing to do with the latent."""
+"""Given to the random generator beside a seed, so that what is drawn again does not depend on the latent."""
 
 
 def redrawn(latents: Array, threshold: float, seeds: Sequence[int]) -> Tensor:

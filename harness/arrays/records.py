@@ -1,23 +1,25 @@
 """Records on disk, one line of JSON each, so that a diff shows only changed science.
 
 A run writes `records/<metric>-<digest>.json`, a file a record, so that several processes can share a folder. `pack`
-joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line.
+joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line. Files of
+the first release have other names, since the labels of their cells were others.
 """
 
 import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..core.files import digest, replace
-from ..core.protocols import Cell, Estimate, Record, Row, View
+from ..core.protocols import Cell, Estimate, Record, Row, Scalar, View
 from .schema2 import upgraded
 
 SCHEMA = 3
-NUMBERS = ("value", "low", "high", "n", "missing")
-"""What stands behind the keys in each row of a record."""
+USED = "metric "
+"""Before the name of a metric, in the inputs of a study; the value is its version."""
 
 
 def record_name(cell: Cell) -> str:
@@ -32,27 +34,22 @@ def write_record(folder: Path, record: Record) -> None:
 
 def find_record(folder: Path, cell: Cell) -> Record | None:
     """The record of a cell; None when there is none, or what is there is not a whole record."""
-    path = folder / "records" / record_name(cell)
-    if path.is_file():
-        return _parse(path.read_text())
-    return _packed(folder).get(record_name(cell))
+    name = record_name(cell)
+    own = _read(folder / "records" / name)
+    return own[0] if own and record_name(own[0].cell) == name else _by_name(folder).get(name)
 
 
 def read_records(folder: Path) -> list[Record]:
     """Records of a run in the order of their names. Raises FileNotFoundError when the run has none at all."""
-    found: dict[str, Record | None] = {**_packed(folder)}
-    for path in (folder / "records").glob("*.json"):
-        record = _parse(path.read_text())
-        found[record_name(record.cell) if record else path.name] = record
-    whole = [record for _, record in sorted(found.items()) if record is not None]
-    if not whole:
+    found = _by_name(folder)
+    if not found:
         raise FileNotFoundError(f"no records in {folder}; `assay run` makes them")
-    return whole
+    return [record for _, record in sorted(found.items())]
 
 
 def pack(folder: Path) -> None:
     """Write all records of a folder into its records.jsonl, and remove their files."""
-    files = list((folder / "records").glob("*.json"))
+    files = [path for path in (folder / "records").glob("*.json") if _read(path)]
     replace(folder / "records.jsonl", "".join(map(_line, read_records(folder))).encode())
     for path in files:
         path.unlink()
@@ -60,20 +57,41 @@ def pack(folder: Path) -> None:
         (folder / "records").rmdir()
 
 
-def _packed(folder: Path) -> dict[str, Record]:
-    """The records of records.jsonl by name."""
-    path = folder / "records.jsonl"
-    records = map(_parse, path.read_text().splitlines()) if path.is_file() else ()
-    return {record_name(record.cell): record for record in records if record is not None}
+def _by_name(folder: Path) -> dict[str, Record]:
+    """All records of a folder. Of two of the same cell a file counts before a line, and one of its own name most."""
+    files = sorted((folder / "records").glob("*.json"))
+    read = [(path.name, record) for path in (folder / "records.jsonl", *files) for record in _read(path)]
+    named = [(record_name(record.cell), name, record) for name, record in read]
+    own = {name: record for name, file, record in named if name == file}
+    return {name: record for name, _, record in named} | own
+
+
+def _read(path: Path) -> Sequence[Record]:
+    """The whole records in a file, one a line; that of the first release is one over many lines."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return _parsed(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: Path, modified: int, size: int) -> Sequence[Record]:
+    """A file that has not changed is parsed once per process."""
+    content = path.read_bytes()
+    texts = content.split(b"\n") if path.suffix == ".jsonl" else [content]
+    return [record for record in map(_parse, texts) if record is not None]
 
 
 def _line(record: Record) -> str:
+    """A record as JSON. A row is a list of its keys, value, low, high, n and missing."""
     fields = {"schema": SCHEMA} | dataclasses.asdict(record) | {"inputs": dict(sorted(record.inputs.items()))}
     fields["rows"] = [[*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]] for row in record.rows]
     return json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _parse(text: str) -> Record | None:
+def _parse(text: bytes) -> Record | None:
+    """A record from its JSON; None for what is not a whole record."""
     try:
         fields = json.loads(text)
         if fields["schema"] == 2:
@@ -90,8 +108,14 @@ def _parse(text: str) -> Record | None:
 
 def _row(row: Sequence[Any], keys: int) -> Row:
     value, low, high, n, missing = row[keys:]
-    value, low, high = (math.nan if number is None else number for number in (value, low, high))
-    return Row(tuple(row[:keys]), Estimate(value, (low, high), n, missing))
+    value, low, high = (math.nan if number is None else float(number) for number in (value, low, high))
+    return Row(tuple(map(_scalar, row[:keys])), Estimate(value, (low, high), int(n), int(missing)))
+
+
+def _scalar(key: Any) -> Scalar:
+    if not isinstance(key, Scalar):
+        raise TypeError(f"{key!r} is no key of a row")
+    return key
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,8 @@ COLUMNS = {
 }
 """New names of columns, by table."""
 METRICS = {"ink": "mean_intensity"}
+METRIC_VERSION = "1"
+"""Of every metric of the first release."""
 QUANTITIES = {"departure": "max_end_distance"}
 """New names of quantities in the column of that name."""
 
@@ -42,12 +44,12 @@ def upgraded(fields: Mapping[str, Any]) -> Record:
     params = dict(fields["params"])
     columns = params.pop("columns").split(" ~ ") if study else ["name"]
     if study:
-        params = {new.get(key, key): _renamed(value) for key, value in params.items()}
+        params = {new.get(key, key): _renamed(key, value) for key, value in params.items()}
     rows = [
         Row(_keys(table, columns, key.split(" ~ ") if study else [key]), _estimate(**estimate))
         for key, estimate in fields["values"].items()
     ]
-    views = {name: _view(**view) for name, view in fields["views"].items()}
+    views = {rename(name): _view(**view) for name, view in fields["views"].items()}
     name = rename(table)
     options = ", ".join(f"{key}={value}" for key, value in sorted(params.items()))
     cell = Cell(
@@ -71,8 +73,8 @@ def upgraded(fields: Mapping[str, Any]) -> Record:
         rows=rows,
         status=fields["status"],
         error=fields["error"],
-        inputs={f"{OLD}{key}": value for key, value in fields["inputs"].items()} if study else fields["inputs"],
-        preprocessing=fields["preprocessing"],
+        inputs={f"{OLD}{key}" if study else rename(key): value for key, value in fields["inputs"].items()},
+        preprocessing={rename(key): text for key, text in fields["preprocessing"].items()},
         numerics=fields["numerics"],
     )
 
@@ -87,8 +89,10 @@ def _keys(table: str, columns: list[str], keys: list[str]) -> tuple[str, ...]:
     return tuple(QUANTITIES.get(key, key) if column == "quantity" else rename(key) for column, key in parts.items())
 
 
-def _renamed(value: Any) -> Any:
-    return re.sub(r"(?<!\w)rate (?=[\d.])", "lr ", rename(value)) if isinstance(value, str) else value
+def _renamed(name: str, value: Any) -> Any:
+    """A setting's value; that of the trainer has a learning rate in it."""
+    value = rename(value) if isinstance(value, str) else value
+    return value.replace("rate ", "lr ") if name == "trainer" else value
 
 
 def _view(of: Any, through: str, n: Any, encode: Any) -> View:

@@ -86,13 +86,11 @@ class Views:
                 _recent.popitem(last=False)
         _recent.move_to_end(name)
         self.dtypes.add(str(_recent[name].dtype).removeprefix("torch."))
-        for read in self._watched:
-            read[f"{view.source} {view.space} {view.n} {view.encode} {seed} {n}"] = self.digest(view, seed, n)
         return _recent[name]
 
     @contextmanager
     def watched(self) -> Iterator[dict[str, str]]:
-        """The views that the body reads, in words, with their digests; filled while it runs."""
+        """The views that the body reads or asks the digest of, in words, with their digests; filled while it runs."""
         read: dict[str, str] = {}
         self._watched.append(read)
         try:
@@ -102,7 +100,10 @@ class Views:
 
     def digest(self, view: View, seed: int, n: int) -> str:
         """Names the content of a view; makes nothing."""
-        return digest([key.content for key in self._keys(view, seed, n)])
+        content = digest([key.content for key in self._keys(view, seed, n)])
+        for read in self._watched:
+            read[f"{view.source} {view.space} {view.n} {view.encode} {seed} {n}"] = content
+        return content
 
     def complete(self, view: View, seed: int, n: int) -> None:
         """Make the shards that are missing or damaged, without loading the others."""
@@ -154,7 +155,9 @@ class Views:
 
     def stored(self, of: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
         """Chosen images or volumes out of n as they are stored, uint8."""
-        shards = self._shards(View(of, "images"), seed, n)
+        view = View(of, "images")
+        self.digest(view, seed, n)  # for whoever watches
+        shards = self._shards(view, seed, n)
         return torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
 
     @torch.no_grad()

@@ -1,11 +1,17 @@
-"""What the parts of assay promise each other: types only, no behaviour."""
+"""What the parts of assay promise each other: types only, no behaviour.
+
+torch, which takes seconds to import, is imported for annotations alone: these are text until somebody asks.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Better = Literal["higher", "lower", "neither"]
 """Direction of a score; "neither" marks descriptions and controls, for which no direction is claimed."""
@@ -84,7 +90,7 @@ class ClassSubset(Dataset, Protocol):
 
     options: Mapping[str, Any]
 
-    def only(self, classes: Sequence[int]) -> "ClassSubset":
+    def only(self, classes: Sequence[int]) -> ClassSubset:
         """The data set that has the classes of these numbers alone, numbered in this order."""
         ...
 
@@ -363,6 +369,8 @@ class Record:
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" is CUDA where there is one, else the CPU."""
+    import torch
+
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

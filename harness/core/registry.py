@@ -33,6 +33,10 @@ DECLARING = (
 )
 """Files that declare metrics, feature spaces, generators, data sets and studies."""
 
+TABLES_OF_CELLS = ("metrics", "leaderboard")
+"""Tables of every report; those of studies have other names."""
+TABLE_NAME = "a table cannot be called {!r}: choose a plain word, other than metrics and leaderboard"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -88,7 +92,7 @@ class Study:
 
 
 class Registry(dict[str, Any]):
-    """A dictionary whose missing keys explain themselves, and that tells which of its entries were looked up."""
+    """A dictionary whose missing keys explain themselves, and that tells which of its entries `[]` looked up."""
 
     def __init__(self, noun: str):
         super().__init__()
@@ -144,7 +148,12 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
     """One line about an unknown name: the nearest known names first, then all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"unknown {noun} {name!r}{hint} HasGroundTruth: {', '.join(known) or 'none'}"
+    return f"unknown {noun} {name!r}{hint} Known: {', '.join(known) or 'none'}"
+
+
+def is_table_name(name: str) -> bool:
+    """Whether a table of a study, and so its files, can have this name."""
+    return name.isidentifier() and name not in TABLES_OF_CELLS
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
@@ -193,12 +202,12 @@ def metric(
     return register
 
 
-def _entry(registry: Registry, given: list[str], recognise: Callable[[Any], bool] | None = None) -> Callable[[F], F]:
+def _entry(registry: Registry, needed: list[str], recognise: Callable[[Any], bool] | None = None) -> Callable[[F], F]:
     def register(function: F) -> F:
         required, options = _parameters(function)
-        if required != given:
+        if required != needed:
             raise TypeError(
-                f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {given}"
+                f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {needed}"
             )
         registry.add(function.__name__, Entry(function.__name__, function, options, recognise))
         return function
@@ -263,12 +272,30 @@ def study(
             raise TypeError(f"study {name!r} must be annotated to return Iterator[Row] or Iterator[Part]")
         if not tables or any(isinstance(columns, str) or not columns for columns in tables.values()):
             raise TypeError(f"study {name!r} must name the columns of its tables, e.g. {name}=('score',)")
+        others = {table: entry.name for entry in STUDIES.values() if entry.name != name for table in entry.tables}
+        for table in tables:
+            if table in others:
+                raise TypeError(
+                    f"study {name!r}: table {table!r} is one of study {others[table]!r}; give it another name"
+                )
+            if not is_table_name(table):
+                raise TypeError(f"study {name!r}: {TABLE_NAME.format(table)}")
         lacking = [option.name for option in fields(make) if option.default is option.default_factory is MISSING]
         if lacking:
             raise TypeError(f"study {name!r}: options {', '.join(lacking)} have no default")
-        options, columns = vars(make()), {table: tuple(names) for table, names in tables.items()}
-        in_parts = yielded[0] is Part
-        STUDIES.add(name, Study(name, function, options, make, in_parts, columns, version, tuple(uses), page))
+        default = make()
+        entry = Study(
+            name=name,
+            function=function,
+            options={option.name: getattr(default, option.name) for option in fields(make)},
+            make_options=make,
+            in_parts=yielded[0] is Part,
+            tables={table: tuple(columns) for table, columns in tables.items()},
+            version=version,
+            uses=tuple(uses),
+            page=page,
+        )
+        STUDIES.add(name, entry)
         return function
 
     return register
@@ -287,11 +314,14 @@ def trainer(name: str) -> Callable[[F], F]:
     return register
 
 
-def discover() -> None:
-    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files."""
+def discover(*patterns: str) -> None:
+    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files.
+
+    patterns: those of DECLARING whose files are enough; by default all.
+    """
     root = Path(__file__).parents[2]
     package = __package__.removesuffix(".harness.core")
-    for pattern in DECLARING:
+    for pattern in patterns or DECLARING:
         for file in sorted(root.glob(pattern)):
             importlib.import_module(".".join([package, *file.relative_to(root).with_suffix("").parts]))
     for entry in entry_points(group="assay.plugins"):

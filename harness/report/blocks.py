@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ..core.protocols import Record
 from . import html
 from .figures import BLUE, GREY, ORANGE, save
-from .typeset import estimate, markdown_table
+from .typeset import estimate, markdown_table, markdown_text
 from .verdict import Number, Verdict
 
 COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
@@ -35,10 +35,10 @@ class Found:
 
     def matching(self, table: str, about: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of a table whose columns have these values; none where there is no such table."""
-        if table not in self.tables:
-            return pd.DataFrame()
-        frame = self.tables[table]
-        return frame[np.logical_and.reduce([frame[name].astype(str) == str(value) for name, value in about.items()])]
+        frame = self.tables.get(table, pd.DataFrame(columns=list(about)))
+        for name, value in about.items():
+            frame = frame[frame[name].astype(str) == str(value)]
+        return frame
 
 
 def numbers(part: pd.DataFrame, *columns: str) -> dict[Any, "pd.Series[float]"]:
@@ -57,7 +57,7 @@ class Heading:
         return html.heading(self.text, self.level)
 
     def markdown(self) -> str:
-        return f"{'#' * self.level} {self.text}"
+        return f"{'#' * self.level} {markdown_text(self.text)}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Text:
         return html.paragraph(self.text, self.kind) if self.text else ""
 
     def markdown(self) -> str:
-        return self.text
+        return markdown_text(self.text)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Verdicts:
         return (html.paragraph(self.title) if self.title else "") + html.items(list(map(str, self.lines)))
 
     def markdown(self) -> str:
-        return "\n".join([*([f"{self.title}\n"] if self.title else []), *(f"- {line}" for line in self.lines)])
+        title = [f"{markdown_text(self.title)}\n"] if self.title else []
+        return "\n".join([*title, *(f"- {markdown_text(str(line))}" for line in self.lines)])
 
     def printed(self) -> list[str]:
         return [*([f"{self.title}:"] if self.title else []), *(f"  {line}" for line in self.lines)]
@@ -192,7 +193,7 @@ class Fold:
 
     def markdown(self) -> str:
         inside = [text for block in self.blocks if (text := block.markdown())]
-        return "\n\n".join([f"**{self.summary}**", *inside]) if inside else ""
+        return "\n\n".join([f"**{markdown_text(self.summary)}**", *inside]) if inside else ""
 
 
 Block = Heading | Text | Verdicts | Table | Grid | Drawing | Picture | Fold
@@ -204,23 +205,24 @@ def printed(blocks: Iterable[Block]) -> list[str]:
 
 
 def _image(path: Path, caption: str) -> str:
-    return f"![{caption}](figures/{path.name})"
+    return f"![{markdown_text(caption)}](figures/{path.name})"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of a plot: a table with columns at, value and, for a band, low and high."""
+    """A curve of a plot: a table with columns at, value and, for a band, low and high; size: of its markers."""
 
     name: str
     points: pd.DataFrame
     colour: str = ""
     band: bool = False
     style: str = "-"
+    size: float = 4
 
 
 def lines(
     panels: Mapping[str, Sequence[Line]], across: str, up: str = "", level: float | None = None, wide: int = 2,
-    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0),
+    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0), legend_beside: bool = False,
 ) -> Figure:  # fmt: skip
     """Curves in panels by title, `wide` beside each other, with one legend. level: a horizontal line."""
     count = min(wide, len(panels))
@@ -231,19 +233,27 @@ def lines(
         for i, curve in enumerate(curves):
             points = curve.points.sort_values("at")
             colour = curve.colour or COLOURS[i % len(COLOURS)]
-            axis.plot(points["at"], points.value, curve.style, color=colour, label=curve.name, linewidth=1.4)
+            axis.plot(
+                points["at"], points.value, curve.style, color=colour, label=curve.name, linewidth=1.4,
+                markersize=curve.size,
+            )  # fmt: skip
             if curve.band:
                 axis.fill_between(points["at"], points.low, points.high, color=colour, alpha=0.15, linewidth=0)
         if level is not None:
             axis.axhline(level, color="black", linewidth=0.8)
         if logarithmic:
+            places = sorted({place for curve in curves for place in curve.points["at"]})
             axis.set_xscale("log")
+            axis.set_xticks(places, [f"{place:g}" for place in places])
+            axis.minorticks_off()
         axis.set_title(title, fontsize=8)
         axis.set_xlabel(across, fontsize=8)
         axis.set_ylabel(up, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-        if index == 0:
+        if index == 0 and legend_beside:
+            figure.legend(fontsize=6, loc="outside right center")
+        elif index == 0:
             axis.legend(fontsize=6)
     return figure
 

@@ -9,10 +9,10 @@ import pandas as pd
 from ..arrays.records import read_records
 from ..core.files import replace
 from ..core.protocols import Record
-from ..core.registry import STUDIES, Study
+from ..core.registry import STUDIES, TABLES_OF_CELLS
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
-from .tables import add_run, number_name, tables, write_tables
+from .tables import add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
 FEW = 24
@@ -20,51 +20,75 @@ FEW = 24
 
 
 def report(folder: Path) -> str:
-    """Write tables/, figures/, report.html and report.md from the records of a run. Returns what is worth printing."""
+    """Write tables/, figures/, report.html and report.md from the records of a run. Returns what is worth printing.
+
+    The folder may be anybody's: nothing is written outside of it, whatever its records say. Raises ValueError where
+    that cannot be kept, FileNotFoundError where there are no records.
+    """
     records = read_records(folder)
     found = tables(records)
+    _require_inside(folder, "tables", "figures")
     write_tables(found, folder)
-    named = Found({name: add_run(frame) for name, frame in found.items()}, records, folder)
+    answered = study_tables([record for record in records if record.status == "ok"])  # _about tells what failed
+    shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
+    named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
     blocks = [*_about(records), *_leaderboard(found), *_studies(named), *_cells(found)]
     title = f"assay: {folder.name}"
     body = [text for block in blocks if (text := block.html())]
     replace(folder / "report.html", html.page(title, body).encode())
-    lines = [f"# {title}", *(text for block in blocks if (text := block.markdown()))]
+    lines = [Heading(title, 1).markdown(), *(text for block in blocks if (text := block.markdown()))]
     replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
     summary = [_printed(found), *printed(blocks)]
     return "\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"])
 
 
+def _require_inside(folder: Path, *names: str) -> None:
+    """Raises ValueError where a folder to write to is a link that leads away from the run."""
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder / name} is a link out of {folder}, so nothing is written there; remove the link")
+
+
 def _about(records: Sequence[Record]) -> Iterator[Block]:
     cells = [record.cell for record in records]
     failed = [record for record in records if record.status == "failed"]
-    generators, datasets = (
-        ", ".join(sorted(names)) for names in ({c.generator for c in cells}, {c.dataset for c in cells})
-    )
+    generators = ", ".join(sorted({cell.generator for cell in cells}))
+    datasets = ", ".join(sorted({cell.dataset for cell in cells}))
     n = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in cells}))
-    numerics = Counter("; ".join(f"{key} {value}" for key, value in sorted(r.numerics.items())) for r in records)
-    computed = [text if len(numerics) == 1 else f"{count} records: {text}" for text, count in numerics.most_common()]
     yield Text(
         f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed. "
-        f"Computed with {'. '.join(computed)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
+        f"Computed with {_numerics(records)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
     )
     for record in failed:
         yield Text(f"failed: {record.cell.generator} {record.cell.label}: {record.error}", "failed")
 
 
+def _numerics(records: Sequence[Record]) -> str:
+    """With what the numbers were computed; where that is not the same for all, how many records each is for."""
+    counts = Counter("; ".join(f"{key} {value}" for key, value in sorted(r.numerics.items())) for r in records)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ". ".join(f"{text} ({count} of {len(records)} records)" for text, count in counts.most_common())
+
+
 def _studies(found: Found) -> Iterator[Block]:
-    """What each study has to say; tables of its own as they are where it has no page."""
-    for name in sorted(STUDIES):
-        study: Study = STUDIES[name]
+    """What each study has to say. Where it has no page, or is not declared here, its tables as they are."""
+    shown = set(TABLES_OF_CELLS)
+    for name, study in sorted(STUDIES.items()):
         filled = [table for table in study.tables if table in found.tables]
-        if study.page and filled:
-            yield from study.page(found)
-        elif filled:
-            yield Heading(name.replace("_", " "), 2)
-            for table in filled:
-                caption, text = compact(found.tables[table].drop(columns=["run"]))
-                yield Text(caption, "note")
-                yield Table(list(text.columns), text.values.tolist())
+        shown |= set(filled)
+        if filled:
+            yield from study.page(found) if study.page else _plain(found, name, filled)
+    for table in sorted(found.tables.keys() - shown):
+        yield from _plain(found, table, [table])
+
+
+def _plain(found: Found, title: str, names: Sequence[str]) -> Iterator[Block]:
+    yield Heading(title.replace("_", " "), 2)
+    for name in names:
+        caption, text = compact(found.tables[name].drop(columns=["run"]))
+        yield Text(caption, "note")
+        yield Table(list(text.columns), text.values.tolist())
 
 
 def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..arrays.records import read_records, record_name
+from ..arrays.records import USED, read_records, record_name
 from ..core.files import replace
 from ..core.protocols import Record
+from ..core.registry import TABLE_NAME, is_table_name
 from .typeset import BESIDE, NUMBERS, latex, markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results"
-RESERVED = ("dataset", "generator", "seed", "samples", *BESIDE)
-"""Columns of every table of a study."""
+RESERVED = ("dataset", "generator", "seed", "samples", "run", *BESIDE)
+"""Columns of every table of a study; `run` is that of the page."""
 READABLE = 200
 """Rows of a table up to which it is written for people too."""
 TOLERANCE = 0.01, 0.1
@@ -21,11 +23,23 @@ TOLERANCE = 0.01, 0.1
 
 
 def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """`metrics`: every number of every cell; `leaderboard`: set metrics with ranks; and one for each kind of study."""
+    """`metrics`: every number of every cell; `leaderboard`: set metrics with ranks; and those of studies."""
     cells = [record for record in records if record.kind != "study"]
     found = {"metrics": _frame(_cell_rows(cells)), "leaderboard": _leaderboard(cells)}
-    for name in sorted({record.cell.metric for record in records if record.kind == "study"}):
-        found[name] = _frame(_study_rows([record for record in records if record.cell.metric == name]))
+    return {name: frame for name, frame in found.items() if len(frame)} | study_tables(records)
+
+
+def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables of studies, by name. A part that failed is a row that says why.
+
+    Raises ValueError where a record, which may be anybody's, gives its table a name that no file should have.
+    """
+    studies = [record for record in records if record.kind == "study"]
+    names = sorted({record.cell.metric for record in studies})
+    for name in names:
+        if not is_table_name(name):
+            raise ValueError(f"a record cannot be shown: {TABLE_NAME.format(name)}")
+    found = {name: _frame(_study_rows([record for record in studies if record.cell.metric == name])) for name in names}
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
@@ -95,13 +109,17 @@ def _reading_otherwise(folder: Path, published: Path) -> int:
         theirs = {record_name(record.cell): record for record in read_records(published)}
     except FileNotFoundError:
         return 0
-    ours = ((record, theirs.get(record_name(record.cell))) for record in read_records(folder))
-    return sum(there is not None and _digests(here) != _digests(there) for here, there in ours)
+    pairs = ((record, theirs.get(record_name(record.cell))) for record in read_records(folder))
+    return sum(there is not None and _reads_otherwise(here, there) for here, there in pairs)
 
 
-def _digests(record: Record) -> set[str]:
-    """What a record has read, whatever the inputs are called."""
-    return {value.split()[-1] for name, value in record.inputs.items() if not name.startswith("metric ")}
+def _reads_otherwise(here: Record, there: Record) -> bool:
+    """Whether neither has read all that the other has: one of another release may note more."""
+    read, read_there = (
+        {value.rpartition(" ")[2] for name, value in record.inputs.items() if not name.startswith(USED)}
+        for record in (here, there)
+    )
+    return not (read <= read_there or read_there <= read)
 
 
 def _differences(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:
@@ -135,7 +153,12 @@ def _read(path: Path) -> pd.DataFrame:
 def _frame(rows: Iterator[dict[str, object]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows))
     keys = [column for column in frame.columns if column not in NUMBERS]
-    return frame.sort_values(keys, kind="stable", ignore_index=True) if len(frame) else frame
+    return frame.sort_values(keys, kind="stable", ignore_index=True, key=_sortable) if len(frame) else frame
+
+
+def _sortable(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Numbers by their size, all else, which may be numbers and text in one column, by its text."""
+    return column.map(str) if column.dtype == object else column
 
 
 def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:

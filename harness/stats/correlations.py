@@ -16,36 +16,50 @@ FEWEST = 10
 
 
 class Correlations:
-    """Rank moments of all columns, found once for each set of samples on which scores are defined, and when needed."""
+    """Rank moments of all columns, found once for each set of samples on which scores are defined, and when needed.
+
+    columns: float [N] by name, NaN where not defined; classes [N]: the class of each sample, NaN where not known.
+    """
 
     def __init__(self, columns: Mapping[str, Tensor], classes: Tensor, resamples: int, seed: int):
         self.columns, self.classes, self.resamples, self.seed = columns, classes, resamples, seed
         self._moments: dict[bytes, tuple[list[str], RankMoments]] = {}
 
-    def of(self, scores: list[str], others: list[str], given: list[str], by_class: bool) -> dict[str, Estimate]:
-        """All pairs. A score is compared on the samples where it is defined, with the others that are defined there."""
-        if by_class and not self.classes.isfinite().all():
-            raise ValueError("the class of some samples is undefined, so it cannot be held fixed")
+    def of(
+        self, scores: Sequence[str], others: Sequence[str], covariates: Sequence[str] = (), stratify: bool = False
+    ) -> dict[tuple[str, str], Estimate]:
+        """Spearman correlations in [-1, 1] of all pairs (score, other), with 95 % percentile intervals.
+
+        covariates: columns that are held fixed; stratify: whether the class is. A score is compared on the samples
+        where it is defined, with the others that are defined there. NaN for all other pairs, where a covariate is not
+        defined on all of these samples, and where they are fewer than FEWEST.
+
+        Raises ValueError when the class is to be held fixed and that of some samples is not known.
+        """
+        unknown = int((~self.classes.isfinite()).sum())
+        if stratify and unknown:
+            raise ValueError(
+                f"the class of {unknown} of {len(self.classes)} samples is not known, so it cannot be held fixed"
+            )
         found = {}
         for score, other in itertools.product(scores, others):
             rows = self.columns[score].isfinite()
-            undefined = Estimate(math.nan, (math.nan, math.nan), int(rows.sum()), int((~rows).sum()))
-            found[f"{score} ~ {other}"] = undefined
+            found[score, other] = Estimate(math.nan, (math.nan, math.nan), int(rows.sum()), int((~rows).sum()))
         for same_support in self._by_support(scores):
             rows = self.columns[same_support[0]].isfinite()
             if rows.sum() < FEWEST:
                 continue
             names, moments = self._on(rows)
-            if not set(given) <= set(names):
-                continue
             present = [name for name in others if name in names]
+            if not present or not set(covariates) <= set(names):
+                continue
             at = {name: position for position, name in enumerate(names)}
-            position = [[at[name] for name in part] for part in (same_support, present, given)]
-            every = rank_correlations(moments, position[0], position[1], position[2], by_class)
+            a, b, fixed = ([at[name] for name in part] for part in (same_support, present, covariates))
+            every = rank_correlations(moments, a, b, fixed, stratify)
             low, high = percentile_interval(every[1:])
             for (i, score), (j, other) in itertools.product(enumerate(same_support), enumerate(present)):
                 value, interval = float(every[0, i, j]), (float(low[i, j]), float(high[i, j]))
-                found[f"{score} ~ {other}"] = found[f"{score} ~ {other}"]._replace(value=value, interval=interval)
+                found[score, other] = found[score, other]._replace(value=value, interval=interval)
         return found
 
     def _by_support(self, scores: Sequence[str]) -> list[list[str]]:

@@ -72,20 +72,24 @@ def rank_moments(columns: Tensor, classes: Tensor, resamples: int = 1000, seed: 
 
 
 def rank_correlations(
-    moments: RankMoments, rows: Sequence[int], columns: Sequence[int], given: Sequence[int] = (), by_class: bool = False
+    moments: RankMoments,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    covariates: Sequence[int] = (),
+    stratify: bool = False,
 ) -> Tensor:
     """Spearman correlations [R, len(rows), len(columns)] of columns of `moments`, named by their positions.
 
-    With `given` (positions too) or `by_class`: the partial correlation, that of what least squares on the ranks of
+    With `covariates` (positions too) or `stratify`: the partial correlation, that of what least squares on the ranks of
     those columns and on indicators of the classes leaves over. Index 0 of R is the sample, the others are resamples.
     NaN where a column is constant, or is one of those held fixed.
     """
     sums, mass = moments.sums, moments.mass
-    if not by_class:
+    if not stratify:
         sums, mass = sums.sum(dim=1, keepdim=True), mass.sum(dim=1, keepdim=True)
     means = sums / mass.clamp(min=1)[:, :, None]
     within = moments.second - sums.transpose(1, 2) @ means
-    asked, fixed = [*rows, *columns], list(given)
+    asked, fixed = [*rows, *columns], list(covariates)
     left = within[:, asked][:, :, asked]
     if fixed:
         across = within[:, asked][:, :, fixed]

@@ -1,19 +1,22 @@
 """A study carried out: each of its parts computed where no valid record exists, checked, and recorded."""
 
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from ..arrays.records import USED
 from ..arrays.views import watched_view
+from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
 from ..core.registry import METRICS, STUDIES, Study, unknown
-from ..evaluate import USED, Question, StudyError, evaluate_or_load, view_digests, view_preprocessing
+from ..evaluate import Question, StudyError, evaluate_or_load, view_digests, view_preprocessing
 from ..report.tables import RESERVED
 from ..run import Run
 
-SEEN = "view "
-"""Before the words of a view, in the inputs of a study; the value is its digest."""
+READ, FAILED = "view ", "failed "
+"""In the inputs of a study, before the words of a view that it read and before the label of a score that failed."""
 
 
 def carry_out(run: Run, name: str, **options: Any) -> list[Record]:
@@ -31,42 +34,52 @@ def carry_out(run: Run, name: str, **options: Any) -> list[Record]:
 
 
 def _whole(study: Study, run: Run, options: Any) -> Part:
-    """A study that yields rows is one part, with all its options as the setting."""
-    setting = {name: _as_text(value) for name, value in vars(options).items()}
-    return Part(lambda: study.function(run, options), setting)
+    """A study that yields rows is one part, with all its options as the setting.
+
+    It declares nothing of what it reads, so it depends on the generator, the data set and all that the run asks for.
+    """
+    asked = (run.scores, run.quality_signals, run.classes, run.covariates, run.set_metrics, run.n_real)
+    return Part(
+        rows=lambda: study.function(run, options),
+        setting={name: _as_text(getattr(options, name)) for name in study.options},
+        fingerprints={
+            "generator": run.views.generator.fingerprint,
+            "data": run.views.data.fingerprint,
+            "run": digest(*asked),
+        },
+    )
 
 
 def _recorded(study: Study, run: Run, part: Part) -> Record:
-    if (part.table and part.table not in study.tables) or (not part.table and len(study.tables) > 1):
-        raise StudyError(
-            f"study {study.name!r} yields a part of table {part.table!r}; it declares {list(study.tables)}"
-        )
-    table = part.table or next(iter(study.tables))
+    table = _table(study, part)
     columns = study.tables[table]
     _check_setting(study.name, part.setting, columns)
     cell = run.part(table, part.setting, part.views)
-    used = {name: str(METRICS[name].version) for name in sorted({*study.uses, *imported_metrics(study)})}
+    used = {f"{USED}{name}": str(METRICS[name].version) for name in sorted({*study.uses, *imported_metrics(study)})}
 
     def inputs() -> dict[str, str]:
-        found = {f"{USED}{name}": version for name, version in used.items()}
-        found |= view_digests(cell, run.views) | dict(part.fingerprints)
+        found = used | view_digests(cell, run.views) | dict(part.fingerprints)
         for other in part.cells:
             failed = " failed" if METRICS[other.metric].kind == "sample" and run.failed(other) else ""
-            for view, digest in view_digests(other, run.views).items():
-                found[f"{other.label} {view}"] = f"{METRICS[other.metric].version} {digest}{failed}"
+            for view, content in view_digests(other, run.views).items():
+                found[f"{other.label} {view}"] = f"{METRICS[other.metric].version} {content}{failed}"
         return found
 
     def compute() -> tuple[list[Row], dict[str, str]]:
+        before = len(run.written)
         with METRICS.watched() as names, run.views.watched() as views:
             rows = checked(study.name, columns, part.rows())
-        read = {f"{USED}{name}": str(METRICS[name].version) for name in names}
-        return rows, read | {f"{SEEN}{words}": digest for words, digest in views.items()}
+        noticed = {f"{USED}{name}": str(METRICS[name].version) for name in names}
+        noticed |= {f"{READ}{words}": content for words, content in views.items()}
+        failed = [record for record in run.written[before:] if record.status == "failed"]
+        return rows, noticed | {f"{FAILED}{record.cell.label}": str(record.error) for record in failed}
 
     def recheck(name: str) -> str | None:
+        """What was noticed while computing, as it is today. What failed is tried again, as a metric alone would be."""
         if name.startswith(USED):
             metric = METRICS.get(name.removeprefix(USED))
             return str(metric.version) if metric else None
-        return watched_view(run.views, name.removeprefix(SEEN)) if name.startswith(SEEN) else None
+        return watched_view(run.views, name.removeprefix(READ)) if name.startswith(READ) else None
 
     def preprocessing() -> dict[str, str]:
         texts = view_preprocessing(cell, run.views)
@@ -74,13 +87,23 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
             texts |= {f"{other.label} {view}": text for view, text in view_preprocessing(other, run.views).items()}
         return texts
 
-    question = Question(
-        cell, study.version, "study", "neither", "", columns, inputs, compute, preprocessing, recheck
-    )  # fmt: skip
+    question = Question(cell, study.version, columns, inputs, compute, preprocessing, recheck)
     return evaluate_or_load(question, run.views, run.folder, run.written)
 
 
-def checked(study: str, columns: tuple[str, ...], rows: Iterable[Any]) -> list[Row]:
+def _table(study: Study, part: Any) -> str:
+    """The table of a part; where it names none, the only one that its study declares."""
+    if not isinstance(part, Part):
+        raise StudyError(f"study {study.name!r} yields {part!r}; it is annotated to yield parts")
+    table = part.table or (next(iter(study.tables)) if len(study.tables) == 1 else "")
+    if table not in study.tables:
+        raise StudyError(
+            f"study {study.name!r} yields a part of table {part.table!r}; it declares {', '.join(study.tables)}"
+        )
+    return table
+
+
+def checked(study: str, columns: Sequence[str], rows: Iterable[Any]) -> list[Row]:
     """Rows as they are recorded. Raises StudyError for one that no table could show."""
     found: dict[tuple[Scalar, ...], Estimate] = {}
     for row in rows:
@@ -97,16 +120,17 @@ def checked(study: str, columns: tuple[str, ...], rows: Iterable[Any]) -> list[R
     return [Row(keys, estimate) for keys, estimate in found.items()]
 
 
-def _check_setting(study: str, setting: Mapping[str, Any], columns: tuple[str, ...]) -> None:
+def _check_setting(study: str, setting: Mapping[str, Any], columns: Sequence[str]) -> None:
+    names = [*RESERVED, *columns, *setting]
+    for name in names:
+        if names.count(name) > 1:
+            raise StudyError(f"study {study!r}: the table has a column {name!r} already; give it another name")
     for name, value in setting.items():
         _check_scalar(study, name, value)
-    twice = sorted(set(setting) & {*columns, *RESERVED} | set(columns) & set(RESERVED))
-    if twice:
-        raise StudyError(f"study {study!r}: the table has a column {twice[0]!r} already; give it another name")
 
 
 def _check_scalar(study: str, name: str, value: Any) -> None:
-    if not isinstance(value, (str, int, float, bool, type(None))):
+    if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
         raise StudyError(
             f"study {study!r}: {name}={value!r} is a {type(value).__name__}, which no column of a table can hold; "
             "write it as text, or yield a part for each value"
@@ -117,28 +141,32 @@ def _as_text(value: Any) -> Any:
     """An option as a column shows it: lists and mappings as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    return ", ".join(str(_as_text(item)) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def imported_metrics(study: Study) -> set[str]:
-    """Names of the metrics whose functions the files of a study import and may call directly."""
-    names = {metric.function: name for name, metric in METRICS.items()}
+    """Names of the metrics whose functions the files of a study import, and may call directly.
+
+    Its files: its own, and from there on those in folders of studies, or in the study's own package, that they import.
+    """
+    names = {id(metric.function): name for name, metric in METRICS.items()}
     found: set[str] = set()
-    modules, visited = [sys.modules[study.function.__module__]], set[str]()
+    modules, visited = [study.function.__module__], set[str]()
     while modules:
         module = modules.pop()
-        visited.add(module.__name__)
-        for value in list(vars(module).values()):
-            if callable(value) and value in names:
-                found.add(names[value])
-            owner = sys.modules.get(getattr(value, "__module__", "") or "")
-            if isinstance(value, ModuleType):
-                owner = value
-                found |= {names[item] for item in vars(value).values() if callable(item) and item in names}
-            if owner and owner.__name__ not in visited and _is_of_studies(owner.__name__):
+        visited.add(module)
+        for value in list(vars(sys.modules[module]).values()):
+            whole = isinstance(value, ModuleType)
+            found |= {names[id(item)] for item in (vars(value).values() if whole else [value]) if id(item) in names}
+            owner = value.__name__ if whole else getattr(value, "__module__", None)
+            if isinstance(owner, str) and owner in sys.modules and owner not in visited and _is_of(owner, study):
                 modules.append(owner)
     return found
 
 
-def _is_of_studies(module: str) -> bool:
-    return module.startswith(f"{__package__}.") and module != __name__
+def _is_of(module: str, study: Study) -> bool:
+    """Whether a module is part of studies: of ours, except this file, or of the package that the study comes from."""
+    if module.startswith(f"{__package__}."):
+        return module != __name__
+    own, ours = (name.partition(".")[0] for name in (study.function.__module__, __name__))
+    return own != ours and module.partition(".")[0] == own

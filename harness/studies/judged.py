@@ -1,4 +1,8 @@
-"""Sets of generated samples judged against the same reals: precision, recall, Fréchet distance, and their bootstrap."""
+"""Sets of generated samples judged against the same reals: precision, recall, Fréchet distance, and their bootstrap.
+
+Precision and recall come from the pass that the metrics of these names share, so a study that judges declares
+`uses=JUDGING`; that `frechet_distance` is used is noticed by its import.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +19,15 @@ from ..core.registry import METRICS
 from ..run import Run
 from ..stats.intervals import percentile_interval
 
+JUDGING = ("precision", "recall")
+"""Metrics whose values are computed here without a call of them."""
+
 
 class Judged(NamedTuple):
-    """A set of m samples, judged; calls: of the generator, for all of them.
+    """A set of m samples, judged against N reals.
 
-    rows [m]: positions of their seeds; hits [m]: which are in a real ball; held [N]: which reals are in one of theirs.
+    rows [m]: positions of their seeds. hits [m]: which samples are in the ball of a real one, whose share is precision.
+    held [N]: which reals are in the ball of a sample, whose share is recall. calls: of the generator, for all m.
     """
 
     rows: Tensor
@@ -30,17 +38,17 @@ class Judged(NamedTuple):
 
 
 def judge(features: Tensor, real: Tensor, k: int, rows: Tensor, calls: int, with_frechet: bool = True) -> Judged:
-    """features [m, D] of samples against those of reals [N, D]; balls reach to the k-th neighbour."""
+    """Samples with features [m, D] against reals [N, D]; balls reach to the k-th neighbour."""
     balls = neighbour_pass(features, real, k)
-    frechet = frechet_distance(features, real) if with_frechet else Estimate(math.nan, (math.nan, math.nan))
+    frechet = frechet_distance(features, real) if with_frechet else without_interval(math.nan, 0)
     return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls)
 
 
 def resampled(judged: Sequence[Judged], n: int, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Precision and recall [1 + resamples, S] of each of S sets; row 0 is the samples themselves.
+    """Precision and recall, each [1 + resamples, S], of S sets; row 0 is of the samples themselves.
 
-    The others are bootstraps of the n seeds and of the reals, the same for all sets; what was chosen, and the balls
-    round it, stay as they are.
+    The other rows are bootstraps of the n seeds and of the reals, the same for all sets. The sets, and the balls round
+    their samples, stay as they are.
     """
     rng = np.random.default_rng(seed)
 
@@ -58,9 +66,13 @@ def resampled(judged: Sequence[Judged], n: int, resamples: int, seed: int) -> tu
 
 
 def bootstrapped(values: Tensor, n: int) -> Estimate:
-    """values [1 + resamples]: the number itself, then its resamples, with their percentile interval."""
+    """The first of values [1 + resamples], with the percentile interval of the others."""
     low, high = percentile_interval(values[1:])
     return Estimate(float(values[0]), (float(low), float(high)), n)
+
+
+def without_interval(value: float, n: int) -> Estimate:
+    return Estimate(value, (math.nan, math.nan), n)
 
 
 def scores_of(run: Run, cell: Cell, latents: Tensor, space: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which latent space a task takes: the one asked for, or by default the one that fits its question."""
+"""Which latent space a study takes: the one asked for, or by default the one that fits its question."""
 
 from ..run import Run
 

@@ -100,7 +100,7 @@ def test_what_it_promises() -> None:
     assert isinstance(generator, FeatureGenerator)
     assert torch.equal(generator.latents(range(4)), torch.cat([generator.latents([0, 1]), generator.latents([2, 3])]))
     assert opened().fingerprint == generator.fingerprint != opened(beta=0.05).fingerprint
-    with pytest.raises(ValueError, match="use task=few_shot"):
+    with pytest.raises(ValueError, match="use study=few_shot"):
         generator.decode(generator.latents([0]))
     for options, said in (({"variant": "mended"}, "variant='mended'"), ({"decoder": "big"}, "decoder='big'"),
                           ({"batch": 1}, "batch=1 2 or more")):  # fmt: skip

@@ -19,7 +19,7 @@ from assay.harness.report.report import report
 from assay.harness.run import Run
 from assay.harness.shapes.pictures import FRAMES, TURNING
 from assay.harness.shapes.surfaces import enclosed_volume, grid, is_closed, to_volume
-from assay.harness.studies.samples.measure import samples
+from assay.harness.studies.carry_out import carry_out
 
 discover()
 ASSAY = Path(sys.executable).with_name("assay")
@@ -41,7 +41,7 @@ class Balls:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+def open_run(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
     def build(generator: object = None) -> Run:
         return Run(
             experiment="modality", generator="made", dataset="squares", views=open_views(generator),
@@ -58,17 +58,17 @@ def test_which_metrics_are_of_shapes_and_which_of_images() -> None:
     assert METRICS["precision"].modality == METRICS["latent_density"].modality == "any"
 
 
-def test_metrics_are_answerable_where_they_belong(run: Callable[..., Run]) -> None:
-    of_images, of_shapes = (set(study(generator).available_metrics()) for generator in (None, Balls()))
+def test_metrics_are_answerable_where_they_belong(open_run: Callable[..., Run]) -> None:
+    of_images, of_shapes = (set(open_run(generator).available_metrics()) for generator in (None, Balls()))
     assert of_images >= IMAGES
     assert not of_images & SHAPES
     assert {"components", "solid_volume", "surface_area", "random_score"} <= of_shapes
     assert not of_shapes & IMAGES
 
 
-def test_samples_that_are_shapes_are_measured_turned_and_exported(run: Callable[..., Run]) -> None:
-    balls = study(Balls())
-    samples(balls, turning=7, meshes=3)
+def test_samples_that_are_shapes_are_measured_turned_and_exported(open_run: Callable[..., Run]) -> None:
+    balls = open_run(Balls())
+    carry_out(balls, "samples", turning=7, meshes=3)
     assert {record.cell.metric: record.status for record in read_records(balls.folder)} == {
         "samples": "ok", "solid_volume": "ok", "surface_area": "ok",
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_samples_that_are_shapes_are_measured_turned_and_exported(run: Callable[
         mesh = read_mesh(path)
         assert is_closed(mesh)
         assert enclosed_volume(mesh) == pytest.approx(4 / 3 * torch.pi * (0.3 + 0.1 * i) ** 3, rel=0.1)
-    assert "meshes:" in report(balls.folder)
+    assert f"Surfaces of the first shapes:\n  {meshes[0].parent.relative_to(balls.folder)}\n" in report(balls.folder)
     assert "from all sides" in (balls.folder / "report.html").read_text()
 
 

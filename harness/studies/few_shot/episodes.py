@@ -1,4 +1,4 @@
-"""Episodes of few-shot classification: which classes, and of each which rows are shown and which are asked about."""
+"""Episodes of few-shot classification: which classes, and of each which rows are known and which are asked about."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def draw_episodes(
 ) -> Episodes:
     """`count` episodes from the rows of `labels` [N] that are of the `classes`; episode e depends on seed and e alone.
 
-    Classes without replacement; support and query of a class without replacement, so that no query is shown.
+    Classes without replacement; support and query of a class without replacement, so that no query is a shot.
     Raises ValueError when there are fewer classes than ways, or a class has fewer rows than shots + queries.
     """
     if min(count, ways, shots, queries) < 1:

@@ -68,15 +68,15 @@ def open_feature_set(
         raise ValueError(f"data set {source.name!r} has no labels, so its classes cannot be told apart")
     chosen = novel_classes(source, novel, split)
     base = [number for number in range(len(source.classes)) if number not in chosen]
-    how, shown = dict(extractor or {}), features
+    how, named = dict(extractor or {}), features
     if features in TRAINERS:
         weights = _trained(source, base, features, training or {}, seed, store, device)
-        how, shown = {"path": str(weights)}, f"{features} of seed {seed}"
+        how, named = {"path": str(weights)}, f"{features} of seed {seed}"
     opened: Extractor = EXTRACTORS[features].function(source.name, **how)
     own = source.attributes if isinstance(source, HasAttributes) else torch.zeros(len(source.classes), 0)
     found = FeatureSet(
-        f"{source.name} split {split}, {shown}",
-        _seen(source, features, opened, store, device),
+        f"{source.name} split {split}, {named}",
+        _features(source, features, opened, store, device),
         labels,
         source.classes,
         chosen,
@@ -175,7 +175,7 @@ def _trained(
     return train(name, options, alone, seed, folder, device, alone.options)
 
 
-def _seen(images: Dataset, name: str, extractor: Extractor, store: Store, device: torch.device) -> Tensor:
+def _features(images: Dataset, name: str, extractor: Extractor, store: Store, device: torch.device) -> Tensor:
     """Features [N, D] of all training images, in the same entries of the store as other studies have them."""
     count = images.count("train")
     keys = [

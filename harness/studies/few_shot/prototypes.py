@@ -75,10 +75,10 @@ def nearest_prototype(
     for pool in range(pools):
         near = torch.stack([unit @ of_class.T for of_class in centres[:, pool].unbind(1)])  # [C, N, S]
         for rows in torch.split(torch.arange(pool, count, pools), max(1, BLOCK // features.shape[1])):
-            classes, shown, asked = episodes.classes[rows], places[rows, :, :shots], places[rows, :, shots:].flatten(1)
-            shares = _shares(features[used[shown]], support)  # [B, W, K]
-            s = (shares[..., None] * unit[shown]).sum(2)  # [B, W, D]
-            s_to_centre = (shares[..., None] * near[classes[..., None], shown]).sum(2)  # [B, W, S]
+            classes, known, asked = episodes.classes[rows], places[rows, :, :shots], places[rows, :, shots:].flatten(1)
+            shares = _shares(features[used[known]], support)  # [B, W, K]
+            s = (shares[..., None] * unit[known]).sum(2)  # [B, W, D]
+            s_to_centre = (shares[..., None] * near[classes[..., None], known]).sum(2)  # [B, W, S]
             length = a**2 * s.square().sum(2, keepdim=True) + 2 * a * b * s_to_centre + b**2  # |g| = 1
             to_support = unit[asked] @ s.transpose(1, 2)  # [B, W Q, W]
             best, answer = torch.tensor(-torch.inf), torch.tensor(0)

@@ -7,7 +7,14 @@ from ...core.progress import say
 from ...core.protocols import Cell, View
 from ...core.registry import METRICS
 from ...run import Run
-from .page import ALL, RANDOM
+
+NONE, ALL, RANDOM, NORM = "none", "all", "random", "top negative_norm"
+"""Selections by name; those by a score are "top SCORE" and "bottom SCORE"."""
+ACCURACY, GAIN, OVER_NORM = "accuracy", "gain over random", "gain over norm"
+POOLED = ", these splits"
+"""Behind the name of a quantity whose interval holds for these base and novel classes alone."""
+PROTOTYPE, LOGISTIC = "nearest prototype", "logistic regression"
+"""Classifiers."""
 
 
 class Setting(NamedTuple):
@@ -25,8 +32,9 @@ class Setting(NamedTuple):
     main: bool = True
 
     @property
-    def key(self) -> str:
-        return f"{self.number} ~ {self.share:g} ~ {self.name}"
+    def keys(self) -> tuple[str, str, str]:
+        """What the columns generated, share and selection hold."""
+        return str(self.number), f"{self.share:g}", self.name
 
 
 def settings_of(
@@ -55,11 +63,11 @@ def settings_of(
 
 
 def can_be_had(cell: Cell) -> bool:
-    """Whether there are all views that a score reads; says so where there are not."""
-    unseen = [f"{view.source} {view.space}" for view in cell.views.values() if not _sees(view)]
-    if unseen:
-        say(f"{cell.label} is left out: generated features have no view of {' and '.join(unseen)}")
-    return not unseen
+    """Whether all views that a score reads exist; says which do not."""
+    lacking = [f"{view.source} {view.space}" for view in cell.views.values() if not _exists(view)]
+    if lacking:
+        say(f"{cell.label} is left out: generated features have no view of {' and '.join(lacking)}")
+    return not lacking
 
 
 def every_other(run: Run, asked: Sequence[Cell]) -> list[Cell]:
@@ -68,12 +76,12 @@ def every_other(run: Run, asked: Sequence[Cell]) -> list[Cell]:
     readable = [
         run.cell(name)
         for name, metric in METRICS.items()
-        if metric.kind == "sample" and all(map(_sees, metric.views.values()))
+        if metric.kind == "sample" and all(map(_exists, metric.views.values()))
     ]
     return [cell for cell in readable if cell.label not in known]
 
 
-def _sees(view: View) -> bool:
+def _exists(view: View) -> bool:
     """Whether there is such a view of generated features and of base classes."""
     kind = view.space.partition(":")[0]
     if view.source == "fake":

@@ -1,7 +1,7 @@
 """One split into base and novel classes: the generator learned on it, its features, and which of them are kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +15,14 @@ from ....generators.sampling.selection import top
 from ...arrays.views import SEEDS
 from ...core.files import digest
 from ...core.progress import say, track
-from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, View
+from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, Row, View
 from ...core.registry import METRICS
-from ...evaluate import reason
+from ...evaluate import USED, reason
 from ...formats.weights import read_safetensors, write_weights
 from ...run import Run
-from .page import ALL, RANDOM
 from .prototypes import centre
 from .representatives import chi_square_representatives, nearest_representatives
-from .settings import Setting
+from .settings import ALL, RANDOM, Setting
 
 RULES = ("nearest", "chi_square", "all")
 """By which representative features of the base classes are chosen."""
@@ -52,20 +51,21 @@ class Split:
     ):
         self.run, self.generator, self.set, self.number = run, generator, feature_set, number
         self.rule, self.part, self.pools, self.settings = rule, part, pools, settings
-        self.most = max(setting.number for setting in settings)
-        self._reals: dict[View, Tensor] = {}
+        self.largest = max(setting.number for setting in settings)
+        self._real: dict[View, Tensor] = {}
         self._pool: tuple[int, Pool] | None = None
         self._undefined: set[str] = set()
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of all that the records of this split are made from."""
+        """Of all that the records of this split are made from; settings as in records of schema 2, which stay valid."""
         cells = {setting.cell.label: setting.cell for setting in self.settings if setting.cell}
         versions = {label: METRICS[cell.metric].version for label, cell in cells.items()}
         return {
             "features": self.set.fingerprint,
             "generator": self.generator.fingerprint,
-            "settings": digest([setting.key for setting in self.settings], versions, self.run.n_real),
+            "settings": digest([" ~ ".join(setting.keys) for setting in self.settings], versions, self.run.n_real),
+            **{f"{USED}{cell.metric}": str(versions[label]) for label, cell in cells.items()},
         }
 
     @cached_property
@@ -86,7 +86,7 @@ class Split:
         return found
 
     @cached_property
-    def seen(self) -> tuple[Tensor, Tensor]:
+    def examples(self) -> tuple[Tensor, Tensor]:
         """Representative features, and the semantics of each."""
         device = self.run.views.device
         labels = self.set.labels[self.representatives]
@@ -100,48 +100,49 @@ class Split:
         path = Path(self.run.views.store.root) / "trained" / name / "features.safetensors"
         if path.is_file():
             try:
-                return self.generator.learn(*self.seen, seed, read_safetensors(path)[0])
+                return self.generator.learn(*self.examples, seed, read_safetensors(path)[0])
             except (SafetensorError, RuntimeError):
                 say(f"{path} is damaged; it is made again")
         with track(f"{self.run.generator} learns {self.set.name}", len(self.representatives), "features") as advance:
-            model = self.generator.learn(*self.seen, seed)
+            model = self.generator.learn(*self.examples, seed)
             advance(len(self.representatives))
-        card = {"generator": self.run.generator, "features": self.set.name, "seed": seed, "rows": len(self.seen[0])}
+        card = {"generator": self.run.generator, "features": self.set.name, "seed": seed, "rows": len(self.examples[0])}
         write_weights(path, model.state, {"family": self.run.generator}, card)
         return model
 
-    def described(self) -> dict[str, Estimate]:
+    def described(self) -> Iterator[Row]:
         """How many features are representative, and what the generator learned of them."""
         names = self.set.names
         counts = torch.bincount(self.set.labels[self.representatives], minlength=len(names))
         every = torch.bincount(self.set.labels, minlength=len(names))
         of_class = {name: (int(counts[i]), int(every[i])) for i, name in enumerate(names) if i not in self.set.novel}
-        shown = ", ".join(f"{name} {kept} of {of}" for name, (kept, of) in of_class.items())
-        say(f"{self.set.name}: representative features ({self.rule} {self.part:g}): {shown}")
+        words = ", ".join(f"{name} {kept} of {total}" for name, (kept, total) in of_class.items())
+        say(f"{self.set.name}: representative features ({self.rule} {self.part:g}): {words}")
         with torch.no_grad():
-            figures = self.model.assess(*self.seen)
+            figures = self.model.assess(*self.examples)
         figures = {"representatives": float(counts.sum())} | figures
         figures |= {f"representatives of {name}": float(kept) for name, (kept, _) in of_class.items()}
-        return {name: Estimate(value, (math.nan, math.nan), int(counts.sum())) for name, value in figures.items()}
+        for name, value in figures.items():
+            yield Row((name,), Estimate(value, (math.nan, math.nan), int(counts.sum())))
 
     @torch.no_grad()
     def pool(self, number: int) -> Pool:
         """The features of a pool, generated; the last one is remembered."""
         if self._pool is None or self._pool[0] != number:
             ways = len(self.set.novel)
-            first = self.run.seed * SEEDS + (self.number * self.pools + number) * ways * self.most
+            first = self.run.seed * SEEDS + (self.number * self.pools + number) * ways * self.largest
             space = self.generator.spaces[0]
-            codes = self.generator.latents(range(first, first + ways * self.most), space).to(self.run.views.device)
-            known = self.set.semantics[list(self.set.novel)].repeat_interleave(self.most, 0).to(codes)
+            codes = self.generator.latents(range(first, first + ways * self.largest), space).to(self.run.views.device)
+            known = self.set.semantics[list(self.set.novel)].repeat_interleave(self.largest, 0).to(codes)
             made = self.model.decode(codes, known)
-            self._pool = number, Pool(codes.view(ways, self.most, -1), made.view(ways, self.most, -1))
+            self._pool = number, Pool(codes.view(ways, self.largest, -1), made.view(ways, self.largest, -1))
         return self._pool[1]
 
     @cached_property
     def codes(self) -> dict[str, Tensor]:
         """Codes of the representatives, by how they are encoded."""
         with torch.no_grad():
-            mean, logvar = self.model.posterior(*self.seen)
+            mean, logvar = self.model.posterior(*self.examples)
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.run.seed)).to(mean)
         return {"mean": mean, "logvar": logvar, "sample": mean + torch.exp(logvar / 2) * noise}
 
@@ -154,14 +155,14 @@ class Split:
             features = pool.features.flatten(0, 1)
             if kind == "features":
                 return features
-            known = self.set.semantics[list(self.set.novel)].repeat_interleave(self.most, 0).to(features)
+            known = self.set.semantics[list(self.set.novel)].repeat_interleave(self.largest, 0).to(features)
             with torch.no_grad():
                 return self.model.posterior(features, known)[0]
-        if view not in self._reals:  # the same tensors for all pools: metrics remember what they found out about them
+        if view not in self._real:  # the same tensors for all pools: metrics remember what they found out about them
             count = {"all": len(self.base), "same": self.run.n}.get(str(view.n), view.n)
             real = self.codes[view.encode] if kind == "latent" else self.set.features[self.base].to(pool.features)
-            self._reals[view] = real[: int(count)].clone()
-        return self._reals[view]
+            self._real[view] = real[: int(count)].clone()
+        return self._real[view]
 
     def scores(self, cell: Cell, pool: Pool) -> Tensor:
         """Scores [W, n] of a pool, higher is better; NaN where they are not defined."""
@@ -179,7 +180,7 @@ class Split:
     @cached_property
     def kept(self) -> Tensor:
         """Which generated features each setting keeps, bool [S, P, W, n]."""
-        found = torch.zeros(len(self.settings), self.pools, len(self.set.novel), self.most, dtype=torch.bool)
+        found = torch.zeros(len(self.settings), self.pools, len(self.set.novel), self.largest, dtype=torch.bool)
         cells = {setting.cell.label: setting.cell for setting in self.settings if setting.cell}
         with track(f"{self.set.name}: scores", self.pools, "pools") as advance:
             for number in range(self.pools):

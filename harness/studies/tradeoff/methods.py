@@ -128,9 +128,9 @@ def with_redrawn(pool: Pool, space: str, thresholds: Sequence[float]) -> Setting
 
 def by_polarity(pool: Pool, space: str, rhos: Sequence[float], volume: int) -> Settings:
     run, codes = pool.run, pool.codes(space)
-    most = min(volume, codes[0].numel())
+    count = min(volume, codes[0].numel())
     # Forward mode: a pass a latent dimension, of which there are fewer than projections.
-    volumes = log_volumes(lambda z: run.views.generator.decode(z, space), codes, most, forward=True, chunk=250).cpu()
+    volumes = log_volumes(lambda z: run.views.generator.decode(z, space), codes, count, forward=True, chunk=250).cpu()
     for rho in rhos:
         rows = polarity_sample(volumes, rho, pool.kept, run.seed)
         yield f"rho {rho:g}", pool.judged(rows, run.n)

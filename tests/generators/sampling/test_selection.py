@@ -1,4 +1,4 @@
-"""Selection: acceptance formulas, laws of what is kept, optimality by linear programming, streaming."""
+"""Selection: acceptance formulas, laws of what is kept, optimality by linear programming, chains."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from assay.generators.sampling.selection import (
     importance,
     metropolis_hastings,
     optimal_budgeted_rejection,
-    select,
     top,
     uniform_draws,
 )
@@ -66,41 +65,16 @@ def test_a_tie_is_low_above_one_and_high_below() -> None:
 
 @pytest.mark.parametrize(("weight", "threshold"), [(5.0, 0.5), (0.2, -0.5), (20.0, 1.0)])
 def test_high_to_low_is_the_weight_times_the_prior_ratio(weight: float, threshold: float) -> None:
-    low, count = float(norm.cdf(threshold)), 3000
-    kept = select(normal, lambda f: importance(f, threshold, weight), count, range(10**6))
-    high = int((kept.scores > threshold).sum())
-    least, most = binom.interval(1 - RARE, count, high_share(low, weight))
-    assert least <= high <= most
-    least, most = binom.interval(1 - RARE, kept.calls, acceptance_rate(low, weight))
-    assert least <= count <= most
-    assert kept.cost == pytest.approx(kept.calls / count)
-    assert kept.measured.value == pytest.approx(count / kept.calls)
-    # 5 standard errors of the mean acceptance, each sample's being between min(w, 1/w) and 1.
-    assert abs(kept.expected.value - acceptance_rate(low, weight)) < 5 * 0.5 / math.sqrt(kept.calls)
+    low, seeds = float(norm.cdf(threshold)), range(10_000)
+    scores = normal(seeds)
+    kept = scores[uniform_draws(seeds) < importance(scores, threshold, weight)]
+    least, most = binom.interval(1 - RARE, len(seeds), acceptance_rate(low, weight))
+    assert least <= len(kept) <= most
+    least, most = binom.interval(1 - RARE, len(kept), high_share(low, weight))
+    assert least <= int((kept > threshold).sum()) <= most
 
 
-def test_weight_one_accepts_all() -> None:
-    kept = select(normal, lambda f: importance(f, 0.3, 1), 500, range(7, 10**6))
-    assert kept.seeds == list(range(7, 507))
-    assert kept.calls == 500
-    assert kept.expected.value == kept.measured.value == 1
-    torch.testing.assert_close(kept.scores, normal(range(7, 507)).double())
-
-
-def test_what_is_kept_depends_on_no_batch_and_can_be_made_again() -> None:
-    def accept(f: Tensor) -> Tensor:
-        return importance(f, 0.0, 3.0)
-
-    one, other = (select(normal, accept, 100, range(10**4), batch=batch) for batch in (7, 250))
-    assert one.seeds == other.seeds
-    assert one.calls == other.calls
-    assert one.expected == other.expected
-    torch.testing.assert_close(one.scores, normal(one.seeds).double())
-    pool = normal(range(one.calls))
-    assert one.seeds == (uniform_draws(range(one.calls)) < accept(pool)).nonzero().flatten().tolist()
-
-
-def test_coins_are_uniform_and_know_nothing_of_the_latents() -> None:
+def test_draws_are_uniform_and_independent_of_the_latents() -> None:
     seeds = range(5000)
     u = uniform_draws(seeds)
     assert kstest(u.numpy(), "uniform").pvalue > RARE
@@ -109,15 +83,6 @@ def test_coins_are_uniform_and_know_nothing_of_the_latents() -> None:
     assert torch.equal(
         uniform_draws([4, 2**70, 2]), torch.cat([uniform_draws([4]), uniform_draws([2**70]), uniform_draws([2])])
     )
-
-
-def test_a_spent_budget_says_so() -> None:
-    with pytest.raises(ValueError, match="of 100 samples were kept when all 60 seeds were spent"):
-        select(normal, torch.ones_like, 100, range(60))
-    with pytest.raises(ValueError, match="count=1 must be 2 or more"):
-        select(normal, torch.ones_like, 1, range(60))
-    with pytest.raises(ValueError, match="5 seeds gave 1 scores"):
-        select(lambda seeds: torch.ones(1), torch.ones_like, 3, range(5))
 
 
 def test_top_keeps_the_best_share() -> None:
@@ -155,11 +120,13 @@ def test_rejection_by_the_true_ratio_gives_the_data(kind: str) -> None:
             return optimal_budgeted_rejection(logits, 0.01, burn_in)  # less than plain rejection keeps: not used
         return discriminator_rejection(logits, burn_in, quantile=None)
 
-    kept = select(lambda seeds: log_ratio(normal(seeds)), accept, 1500, range(10**5))
-    assert kstest(normal(kept.seeds).numpy(), norm(0.5, 0.7).cdf).pvalue > RARE
-    assert kstest(normal(range(1500)).numpy(), norm(0.5, 0.7).cdf).pvalue < RARE  # the test can tell
-    least, most = binom.interval(1 - RARE, kept.calls, math.exp(-float(burn_in.max())))  # 1 / sup (p / q)
-    assert least <= 1500 <= most
+    seeds = range(3000)
+    pool = normal(seeds)
+    kept = pool[uniform_draws(seeds) < accept(log_ratio(pool))]
+    assert kstest(kept.numpy(), norm(0.5, 0.7).cdf).pvalue > RARE
+    assert kstest(pool[: len(kept)].numpy(), norm(0.5, 0.7).cdf).pvalue < RARE  # the test can tell
+    least, most = binom.interval(1 - RARE, len(seeds), math.exp(-float(burn_in.max())))  # 1 / sup (p / q)
+    assert least <= len(kept) <= most
 
 
 def test_plain_discriminator_rejection_is_the_ratio_and_gamma_halves_its_quantile() -> None:

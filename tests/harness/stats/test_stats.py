@@ -22,13 +22,13 @@ def tensor(columns: NDArray[np.float64]) -> Tensor:
 def correlations(
     scores: Tensor,
     signals: Tensor,
-    given: Tensor | None = None,
+    covariates: Tensor | None = None,
     classes: Tensor | None = None,
     resamples: int = 1,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Those of the sample [S, T], and those of the resamples [resamples, S, T]."""
-    columns = torch.cat([scores, signals] + ([] if given is None else [given]), dim=1)
+    columns = torch.cat([scores, signals] + ([] if covariates is None else [covariates]), dim=1)
     s, t, p = scores.shape[1], signals.shape[1], columns.shape[1]
     rows = torch.zeros(len(columns)) if classes is None else classes
     moments = rank_moments(columns, rows, resamples, seed)
@@ -47,10 +47,10 @@ def regress(column: Column, on: Column) -> Column:
     return column - on @ np.linalg.lstsq(on, column, rcond=None)[0]
 
 
-def slow_partial(score: Column, signal: Column, given: Column, groups: NDArray[np.int64]) -> float:
-    """Correlation of the residuals of the ranks after regression on the ranks of `given` and class indicators."""
+def slow_partial(score: Column, signal: Column, covariates: Column, groups: NDArray[np.int64]) -> float:
+    """Correlation of the residuals of the ranks after regression on the ranks of `covariates` and class indicators."""
     indicators = (groups[:, None] == np.unique(groups)[None]).astype(float)
-    design = np.column_stack([indicators, *(rankdata(column) for column in given.T)])
+    design = np.column_stack([indicators, *(rankdata(column) for column in covariates.T)])
     a, b = regress(rankdata(score), design), regress(rankdata(signal), design)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 

@@ -1,6 +1,5 @@
 """Comparing generators as a run: equal ones do not differ, a perfect one is better, and the page says which."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,20 +9,22 @@ from assay.harness.core.protocols import Record
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
 from assay.harness.run import Run, open_run
-from assay.harness.studies.compare.measure import compare
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.compare.measure import DIFFERENCE, OTHER, THIS
 
 discover()
 SETS = ("frechet_distance", {"metric": "precision", "k": [3, 5]}, "coverage")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Held-out digits, compared with themselves, with a VAE, and with it at half its spread."""
     folder = tmp_path_factory.mktemp("compared")
     run = open_run(
         {"digits": {}}, {"held_out": {}}, folder / "digits", n=300, n_real=600, store=folder / "store", set_metrics=SETS
     )
-    compare(run, ["held_out", "vae", {"vae": {"temperature": 0.5}}], ["classifier", "pixels"], halves=8)
+    to = ["held_out", "vae", {"vae": {"temperature": 0.5}}]
+    carry_out(run, "compare", to=to, spaces=["classifier", "pixels"], halves=8)
     return run
 
 
@@ -35,45 +36,50 @@ def told(run: Run) -> dict[str, Record]:
 
 def test_equal_generators_do_not_differ(run: Run) -> None:
     values = told(run)["held_out"].values
-    differences = [estimate for key, estimate in values.items() if key.endswith("~ difference")]
+    differences = [estimate for (_, _, subject), estimate in values.items() if subject == DIFFERENCE]
     assert len(differences) == 4 * 2
     assert all(estimate[:2] == (0, (0, 0)) for estimate in differences)
 
 
 def test_a_difference_is_that_of_the_values(run: Run) -> None:
     for record in told(run).values():
-        for key in {key.rpartition(" ~ ")[0] for key in record.values}:
-            this, other, difference = (record.values[f"{key} ~ {of}"] for of in ("this", "other", "difference"))
+        for metric, space, _ in record.values:
+            this, other, difference = (record.values[metric, space, subject] for subject in (THIS, OTHER, DIFFERENCE))
             assert difference.value == pytest.approx(this.value - other.value, abs=1e-12)
             assert difference.interval[0] <= difference.value <= difference.interval[1]
 
 
 def test_each_is_judged_as_it_would_be_alone(run: Run) -> None:
     (alone,) = run.evaluate(run.cell("precision", space="pixels", k=3)).values.values()
-    assert told(run)["vae"].values["precision(k=3) ~ pixels ~ this"].value == alone.value
+    assert told(run)["vae"].values["precision(k=3)", "pixels", THIS].value == alone.value
 
 
 def test_real_images_are_better_than_generated_ones_and_the_page_says_so(run: Run) -> None:
-    lines = report(run.folder).splitlines()
+    title, lines = "", dict[tuple[str, str], str]()
+    for line in report(run.folder).splitlines():
+        if not line.startswith("  "):
+            title = line
+        elif ", less that of " in line:
+            claim, decided = line.strip().split(": ")
+            lines[tuple(claim.split(", less that of "))] = decided  # type: ignore[index]
+    assert len(lines) == 3 * 4 * 2, title
     for other in ("vae", "vae(temperature=0.5)"):
-        assert any("frechet_distance in classifier: held_out" in line and f"less {other}: -" in line
-                   and line.endswith("better") for line in lines), other  # fmt: skip
-    (coverage,) = (line for line in lines if line.startswith("coverage in pixels") and "temperature=0.5" in line)
-    assert coverage.endswith("better")
-    assert all(line.endswith("0 (0 to 0), not decided") for line in lines if "less held_out:" in line)
+        assert lines["frechet_distance, classifier", other].startswith("better, -")
+    assert lines["coverage, pixels", "vae(temperature=0.5)"].startswith("better, 0.")
+    assert {decided for (_, other), decided in lines.items() if other == "held_out"} == {"not decided, 0 (0 to 0)."}
     page = (run.folder / "report.html").read_text()
     assert "Which generator is better?" in page
     assert "held_out, digits, seed 0, 300 samples against vae(temperature=0.5)" in page
 
 
-def test_wrong_calls(run: Run, tmp_path: Path) -> None:
+def test_wrong_calls(run: Run) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"to": []}, r"name the generators to compare with: task\.compare\.to="),
+        ({"to": []}, r"name the generators to compare with: study\.compare\.to="),
         ({"to": [{"vae": {}, "stylegan2": {}}]}, "choose one generator, not 2"),
         ({"to": ["vae"], "halves": 1}, "halves=1 2 or more"),
     ]
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):
-            compare(run, **options)
+            carry_out(run, "compare", **options)
     with pytest.raises(LookupError, match="unknown generator 'vea'; did you mean vae"):
-        compare(run, ["vea"])
+        carry_out(run, "compare", to=["vea"])

@@ -1,5 +1,6 @@
 """The study of faulty samples: on a generator whose scores follow what they follow by construction, and on digits."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from assay.harness.core.protocols import Estimate, Truth, View
 from assay.harness.core.registry import metric
 from assay.harness.report.report import report
 from assay.harness.run import Run
-from assay.harness.studies.detect.measure import detect
-from assay.harness.studies.detect.page import ANY, BY_CLASS, BY_SORT, OTHER, RARE, RAW, verdict
-from assay.harness.studies.gallery.measure import MARK, gallery
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.conditions import CLASS, NOTHING
+from assay.harness.studies.detect.names import ANY, BY_SORT, OTHER, RARE
+from assay.harness.studies.detect.page import verdict
+from assay.harness.studies.gallery.measure import MARK
 
 N = 600
 Found = dict[tuple[str, str, str], Estimate]
@@ -60,7 +63,7 @@ class Told:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+def open_told(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
     latent = View("fake", "latent")
 
     @metric(better="higher", kind="sample", source="not published", fake=latent)
@@ -102,62 +105,62 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run
 
 def numbers(run: Run, name: str) -> Found:
     """Estimates by what is held fixed, score, and what it is told from."""
-    found: Found = {}
-    for record in read_records(run.folder):
-        for key, estimate in record.values.items() if record.cell.metric == name else ():
-            score, other = key.split(" ~ ")
-            found[str(record.cell.params["given"]), score, other] = estimate
-    return found
+    return {
+        (str(record.cell.params["covariates"]), *keys): estimate
+        for record in read_records(run.folder)
+        if record.cell.metric == name
+        for keys, estimate in record.values.items()
+    }
 
 
-def test_areas_are_those_of_the_scores(run: Callable[..., Run]) -> None:
-    told = study()
-    detect(told, also=["tells_class"], against=["sees_nothing"], resamples=20)
+def test_areas_are_those_of_the_scores(open_told: Callable[..., Run]) -> None:
+    told = open_told()
+    carry_out(told, "detect", also=["tells_class"], against=["sees_nothing"], resamples=20)
     found, truth = numbers(told, "detect"), Told().truth(range(N))
     codes = Told().latents(range(N), "z").double()
     broken = truth.state > 0
-    assert found[RAW, "sees_faults", ANY].value == pytest.approx(roc_auc_score(broken, -codes[:, 0]))
-    assert found[RAW, "sees_faults_upside_down", ANY] == found[RAW, "sees_faults", ANY]
+    assert found[NOTHING, "sees_faults", ANY].value == pytest.approx(roc_auc_score(broken, -codes[:, 0]))
+    assert found[NOTHING, "sees_faults_upside_down", ANY] == found[NOTHING, "sees_faults", ANY]
     rows = truth.state != 1
     bent = roc_auc_score(truth.state[rows] == 2, -codes[rows, 0])
-    assert found[RAW, "sees_faults", "bent"].value == pytest.approx(bent)
-    assert found[RAW, "sees_faults", "bent"].n == int(rows.sum())
+    assert found[NOTHING, "sees_faults", "bent"].value == pytest.approx(bent)
+    assert found[NOTHING, "sees_faults", "bent"].n == int(rows.sum())
     sound = ~broken
     rare = roc_auc_score(truth.typicality[sound] < 0.2, -codes[sound, 1])
-    assert found[RAW, "sees_rarity", RARE].value == pytest.approx(rare)
-    assert found[RAW, "patchy", ANY].missing == N // 3
-    assert found[BY_CLASS, "tells_class", ANY].value == 0.5
+    assert found[NOTHING, "sees_rarity", RARE].value == pytest.approx(rare)
+    assert found[NOTHING, "patchy", ANY].missing == N // 3
+    assert found[CLASS, "tells_class", ANY].value == 0.5
     assert (BY_SORT, "sees_rarity", RARE) not in found
 
 
-def test_typicality_held_fixed_tells_broken_from_rare(run: Callable[..., Run]) -> None:
+def test_typicality_held_fixed_tells_broken_from_rare(open_told: Callable[..., Run]) -> None:
     """Rare samples are faulty more often here, so a score of rarity finds faults, and only until it is held fixed.
 
     The intervals of a score without information leave 0.5 once in 20 times; the seed is fixed.
     """
-    told = study()
-    detect(told, against=["sees_nothing"], resamples=200)
+    told = open_told()
+    carry_out(told, "detect", against=["sees_nothing"], resamples=200)
     found, followed = numbers(told, "detect"), numbers(told, "detect_followed")
-    assert found[RAW, "sees_rarity", ANY].interval[0] > 0.65
+    assert found[NOTHING, "sees_rarity", ANY].interval[0] > 0.65
     low, high = found[BY_SORT, "sees_rarity", ANY].interval
     assert low < 0.5 < high
     assert found[BY_SORT, "sees_faults", ANY].interval[0] > 0.8
-    assert found[BY_CLASS, "sees_rarity", RARE].interval[0] > 0.9
-    low, high = found[BY_CLASS, "sees_faults", RARE].interval
+    assert found[CLASS, "sees_rarity", RARE].interval[0] > 0.9
+    low, high = found[CLASS, "sees_faults", RARE].interval
     assert low < 0.5 < high
     assert followed[OTHER, "sees_rarity", "typicality"].interval[0] > 0.5
     assert followed[OTHER, "sees_faults", "soundness"].interval[0] > 0.4
     for score, fact in (("sees_rarity", "soundness"), ("sees_faults", "typicality"), ("sees_nothing", "soundness")):
         low, high = followed[OTHER, score, fact].interval
         assert low < 0 < high, (score, fact)
-    assert followed[RAW, "sees_rarity", "soundness"].interval[0] > 0.2
+    assert followed[NOTHING, "sees_rarity", "soundness"].interval[0] > 0.2
     gain = numbers(told, "detect_gain")[BY_SORT, "sees_faults", "sees_nothing"]
     assert gain.interval[0] > 0.2
 
 
-def test_the_page_says_so(run: Callable[..., Run]) -> None:
-    told = study()
-    detect(told, against=["sees_nothing"], resamples=20)
+def test_the_page_says_so(open_told: Callable[..., Run]) -> None:
+    told = open_told()
+    carry_out(told, "detect", against=["sees_nothing"], resamples=20)
     printed = report(told.folder)
     assert (
         "patchy, sees_faults, sees_faults_upside_down: find every kind of fault, within class + typicality" in printed
@@ -168,41 +171,41 @@ def test_the_page_says_so(run: Callable[..., Run]) -> None:
     assert set(areas.fault) == {ANY, RARE, "cracked", "bent"}
 
 
-def test_where_typicality_is_not_known_the_class_is_held_fixed(run: Callable[..., Run]) -> None:
-    told = study(Told(typical=False), ["sees_faults"])
-    detect(told, against=["sees_nothing"], resamples=20)
-    assert {given for given, _, _ in numbers(told, "detect")} == {RAW, BY_CLASS}
+def test_where_typicality_is_not_known_the_class_is_held_fixed(open_told: Callable[..., Run]) -> None:
+    told = open_told(Told(typical=False), ["sees_faults"])
+    carry_out(told, "detect", against=["sees_nothing"], resamples=20)
+    assert {held for held, _, _ in numbers(told, "detect")} == {NOTHING, CLASS}
     assert {fact for _, _, fact in numbers(told, "detect_followed")} == {"soundness"}
     assert "within class" in report(told.folder)
 
 
 def test_a_generator_that_knows_nothing_is_left_out(
-    run: Callable[..., Run], plain: object, capsys: pytest.CaptureFixture[str]
+    open_told: Callable[..., Run], plain: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    detect(study(plain))
+    assert carry_out(open_told(plain), "detect") == []
     assert "generator=faulty knows" in capsys.readouterr().err
 
 
-def test_a_second_time_nothing_is_computed(run: Callable[..., Run]) -> None:
-    told = study()
-    detect(told, resamples=20, against=["sees_nothing"])
+def test_a_second_time_nothing_is_computed(open_told: Callable[..., Run]) -> None:
+    told = open_told()
+    carry_out(told, "detect", resamples=20, against=["sees_nothing"])
     before = {path: path.stat().st_mtime_ns for path in told.folder.rglob("*.json")}
-    detect(told, resamples=20, against=["sees_nothing"])
+    carry_out(told, "detect", resamples=20, against=["sees_nothing"])
     assert {path: path.stat().st_mtime_ns for path in told.folder.rglob("*.json")} == before
 
 
 def test_verdicts_in_words() -> None:
     rows = {
         "all": [(0.6, 0.9), (0.51, 0.7)], "one": [(0.6, 0.9), (0.4, 0.7)], "none": [(0.4, 0.6), (0.45, 0.7)],
-        "wrong": [(0.6, 0.9), (0.2, 0.49)],
+        "wrong": [(0.6, 0.9), (0.2, 0.49)], "undefined": [(math.nan, math.nan), (math.nan, math.nan)],
     }  # fmt: skip
     fixed = pd.DataFrame(
         [
-            (score, fault, low, high)
+            (score, fault, (low + high) / 2, low, high)
             for score, two in rows.items()
             for fault, (low, high) in zip("ab", two, strict=True)
         ],
-        columns=["score", "fault", "low", "high"],
+        columns=["score", "fault", "value", "low", "high"],
     )
     rare = pd.DataFrame([("one", RARE, 0.1, 0.4), ("all", RARE, 0.6, 0.8)], columns=["score", "fault", "low", "high"])
     assert verdict(fixed, rare, "class") == [
@@ -210,19 +213,19 @@ def test_verdicts_in_words() -> None:
         "one (a): find some kinds.",
         "none: find none.",
         "wrong (b): rank samples with some fault above sound ones.",
+        "undefined: not defined for enough samples to tell.",
         "all: rank rare sound samples below common ones.",
         "one: rank rare sound samples above common ones.",
     ]
 
 
-def test_a_gallery_has_the_best_and_the_worst_of_each_class(run: Callable[..., Run]) -> None:
-    told = study(scores=["sees_faults"])
-    gallery(told, shown=5)
-    found = {key: v for record in read_records(told.folder) for key, v in record.values.items() if " ~ " in key}
-    groups = ("top", "middle", "bottom")
-    assert set(found) == {f"{kind} ~ {group}" for kind in Told.kinds for group in groups}
-    assert found["left ~ top"].value == 1, "the five with the highest scores are sound"
-    assert found["right ~ bottom"].value == 0
+def test_a_gallery_has_the_best_and_the_worst_of_each_class(open_told: Callable[..., Run]) -> None:
+    told = open_told(scores=["sees_faults"])
+    carry_out(told, "gallery", shown=5)
+    (record,) = (record for record in read_records(told.folder) if record.cell.metric == "gallery")
+    assert set(record.values) == {(kind, group) for kind in Told.kinds for group in ("top", "middle", "bottom")}
+    assert record.values["left", "top"].value == 1, "the five with the highest scores are sound"
+    assert record.values["right", "bottom"].value == 0
     (path,) = (told.folder / "figures").glob("classes-*.png")
     with Image.open(path) as picture:
         assert picture.size == (5 * 4 - 2, 6 * 4 - 2)
@@ -233,23 +236,37 @@ def test_a_gallery_has_the_best_and_the_worst_of_each_class(run: Callable[..., R
     assert "left: top, middle, bottom; right: top, middle, bottom" in (told.folder / "report.html").read_text()
 
 
-def test_a_gallery_of_samples_that_are_not_known(run: Callable[..., Run], plain: object) -> None:
-    class Classes:
-        """Latents of two classes, told by the last."""
+class Classes:
+    """The same samples of two classes, told by the last latent; what is wrong with them is not known."""
 
-        spaces, fingerprint = ("z",), "classes"
+    spaces: Sequence[str] = ("z",)
+    fingerprint = "classes"
 
-        def latents(self, seeds: Sequence[int], space: str) -> Tensor:
-            return Told().latents(seeds, space)
+    def latents(self, seeds: Sequence[int], space: str) -> Tensor:
+        return Told().latents(seeds, space)
 
-        def decode(self, latents: Tensor, space: str) -> Tensor:
-            return Told().decode(latents, space)
+    def decode(self, latents: Tensor, space: str) -> Tensor:
+        return Told().decode(latents, space)
 
-    told = study(Classes(), ["sees_faults"])
-    gallery(told, shown=3)
+
+def test_a_gallery_of_samples_that_are_not_known(open_told: Callable[..., Run]) -> None:
+    told = open_told(Classes(), ["sees_faults"])
+    carry_out(told, "gallery", shown=3)
     (record,) = (record for record in read_records(told.folder) if record.cell.metric == "gallery")
     codes = Told().latents(range(N), "z").double()
     left = codes[codes[:, 3] == 0, 0].sort(descending=True).values
-    assert record.values["a ~ top"].value == pytest.approx(float(left[:3].mean()))  # "a" is the data set's first class
-    assert record.values["a ~ bottom"].value == pytest.approx(float(left[-3:].mean()))
-    assert math.isfinite(record.values["b ~ middle"].value)
+    assert record.values["a", "top"].value == pytest.approx(float(left[:3].mean()))  # "a" is the data set's first class
+    assert record.values["a", "bottom"].value == pytest.approx(float(left[-3:].mean()))
+    assert math.isfinite(record.values["b", "middle"].value)
+
+
+@pytest.mark.parametrize("classes", [None, "patchy"])
+def test_without_the_class_of_every_sample_a_gallery_has_one_class(
+    open_told: Callable[..., Run], classes: str | None
+) -> None:
+    run = dataclasses.replace(open_told(Classes(), ["sees_faults"]), classes=classes)
+    (record,) = carry_out(run, "gallery", shown=2)
+    assert {kind for kind, _ in record.values} == {"all"}
+    best = Told().latents(range(N), "z")[:, 0].double().sort(descending=True).values[:2]
+    assert record.values["all", "top"].value == pytest.approx(float(best.mean()))
+    assert ("patchy fake" in record.inputs) == (classes == "patchy")

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,21 +12,24 @@ from assay.harness.core.protocols import Record
 from assay.harness.core.registry import METRICS, discover
 from assay.harness.report.report import report
 from assay.harness.run import Run, open_run
-from assay.harness.studies.edit.measure import Edits, edit
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.edit.measure import Edits
 
 discover()
 SCORES = ("latent_density", "negative_norm", "nearest_feature", "random_score")
-FEW = {"reach": 3.0, "steps": 9, "count": 80, "shown": 2}
+FEW: dict[str, Any] = {
+    "attributes": ["laplacian_variance"], "reach": 3.0, "steps": 9, "count": 80, "shown": 2,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("edited")
     run = open_run(
         {"digits": {}}, {"vae": {}}, folder / "digits", n=300, n_real=400, store=folder / "store", scores=SCORES,
         quality_signals=("nearest_feature", "judge_confidence"),
     )  # fmt: skip
-    edit(run, ["laplacian_variance"], **FEW)  # type: ignore[arg-type]
+    carry_out(run, "edit", **FEW)
     return run
 
 
@@ -34,7 +38,7 @@ def edits(run: Run) -> Edits:
     return Edits(run, "z", run.cell("laplacian_variance"), 3.0, 9, 80)
 
 
-def told(run: Run, name: str = "edit") -> Record:
+def found(run: Run, name: str = "edit") -> Record:
     (record,) = (record for record in read_records(run.folder) if record.cell.metric == name)
     assert record.status == "ok", record.error
     return record
@@ -54,41 +58,42 @@ def test_points_lie_evenly_along_one_direction(edits: Edits) -> None:
 
 
 def test_the_edit_changes_its_attribute(run: Run) -> None:
-    values = told(run).values
-    assert values["laplacian_variance ~ goes with the edit ~ itself"].interval[0] > 0.3
-    assert 0.2 < values["laplacian_variance ~ linear fit ~ itself"].value <= 1
-    course = told(run, "edit_course").values
-    assert course["laplacian_variance ~ 0"].value == 0
-    assert course["laplacian_variance ~ 0.75"].value > 0.2 > -0.2 > course["laplacian_variance ~ -0.75"].value
+    values = found(run).values
+    assert values["laplacian_variance", "goes with the edit", "itself"].interval[0] > 0.3
+    assert 0.2 < values["laplacian_variance", "linear fit", "itself"].value <= 1
+    course = found(run, "edit_course").values
+    assert course["laplacian_variance", "0"].value == 0
+    assert course["laplacian_variance", "0.75"].value > 0.2 > -0.2 > course["laplacian_variance", "-0.75"].value
 
 
 def test_the_norm_has_one_maximum_on_every_line_and_so_has_the_way_walked(run: Run) -> None:
     """What the paper shows of its score holds of what knows nothing of the data: hence the baselines."""
-    values = told(run).values
-    assert values["negative_norm ~ one maximum ~ itself"].value == 1
-    assert values["minus the way walked ~ one maximum ~ itself"].value == 1
-    assert values["minus the way walked ~ maximum away by ~ itself"].value == 0
-    assert values["random_score ~ one maximum ~ itself"].interval[1] < 0.1
+    values = found(run).values
+    assert values["negative_norm", "one maximum", "itself"].value == 1
+    assert values["minus the way walked", "one maximum", "itself"].value == 1
+    assert values["minus the way walked", "maximum away by", "itself"].value == 0
+    assert values["random_score", "one maximum", "itself"].interval[1] < 0.1
 
 
 def test_quality_itself_knows_where_to_stop_and_chance_does_not(run: Run) -> None:
-    values = told(run).values
-    assert values["nearest_feature ~ agreement ~ nearest_feature"].value == pytest.approx(1)
-    assert values["nearest_feature ~ gain of stopping ~ nearest_feature"].interval[0] > 0
-    assert values["nearest_feature ~ gain of stopping over the norm ~ nearest_feature"].interval[0] > 0
+    values = found(run).values
+    assert values["nearest_feature", "agreement", "nearest_feature"].value == pytest.approx(1)
+    assert values["nearest_feature", "gain of stopping", "nearest_feature"].interval[0] > 0
+    assert values["nearest_feature", "gain of stopping over the norm", "nearest_feature"].interval[0] > 0
     for quantity in ("agreement", "gain of stopping"):  # each a false alarm once in 20 seeds; this is one of the others
-        low, high = values[f"random_score ~ {quantity} ~ nearest_feature"].interval
+        low, high = values["random_score", quantity, "nearest_feature"].interval
         assert low < 0 < high
-    assert not any(key.startswith("minus the way walked ~ gain") for key in values)
-    assert not any(key.startswith("negative_norm ~ gain of stopping over") for key in values)
+    quantities = {(score, quantity) for score, quantity, _ in values}
+    assert ("minus the way walked", "gain of stopping") not in quantities
+    assert ("negative_norm", "gain of stopping over the norm") not in quantities
     assert [key for key, value in values.items() if math.isnan(value.value)] == []
 
 
 def test_the_page_says_what_was_found(run: Run) -> None:
     printed = report(run.folder)
-    assert "the edit moves laplacian_variance: rank correlation" in printed
-    assert "negative_norm: one maximum in 1 (" in printed
-    assert "over the norm: better by nearest_feature" in printed
+    assert "the edit moves laplacian_variance (rank correlation): holds" in printed
+    assert "negative_norm: one maximum 1 (" in printed
+    assert "gain of stopping over the norm: better by nearest_feature" in printed
     (picture,) = (line.partition(": ")[2] for line in printed.splitlines() if "picture:" in line)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
     assert "How far may an edit go?" in (run.folder / "report.html").read_text()
@@ -99,8 +104,8 @@ def test_another_latent_space_is_walked_in_its_own_codes(tmp_path: Path) -> None
         {"digits": {}}, {"stylegan2": {}}, tmp_path / "w", n=60, n_real=60, store=tmp_path / "store",
         scores=("latent_knn", "negative_norm"), quality_signals=("judge_confidence",),
     )  # fmt: skip
-    edit(run, ["laplacian_variance"], ["w", "x_T"], **{**FEW, "count": 20})  # type: ignore[arg-type]
-    assert told(run).params["space"] == "w"
+    carry_out(run, "edit", **FEW | {"spaces": ["w", "x_T"], "count": 20})
+    assert found(run).cell.params["space"] == "w"
     edits = Edits(run, "w", run.cell("laplacian_variance"), 3.0, 9, 20)
     norm = -edits.latents(20).norm(dim=2)
     torch.testing.assert_close(edits.curves(run.cell("negative_norm")), norm.double(), atol=1e-4, rtol=1e-5)
@@ -113,4 +118,4 @@ def test_wrong_calls(run: Run) -> None:
         ({"count": 301}, "count=301 must be 10 or more, and at most n=300"),
     ):
         with pytest.raises(ValueError, match=message):
-            edit(run, ["laplacian_variance"], **{**FEW, **options})  # type: ignore[arg-type]
+            carry_out(run, "edit", **FEW | options)

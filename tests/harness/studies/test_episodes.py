@@ -156,6 +156,6 @@ def alarms(pools: int, repetitions: int) -> int:
 
 def test_intervals_over_pools_raise_few_false_alarms() -> None:
     """By design 5 %: of 120 repetitions 6, 17 or more once in 10^4; an interval over the episodes of one pool does not
-    know how lucky that pool was, and alarms far more often."""
+    know what chance gave that pool, and alarms far more often."""
     assert alarms(12, 120) <= 16
     assert alarms(1, 40) >= 12

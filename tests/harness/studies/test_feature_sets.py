@@ -1,4 +1,4 @@
-"""Feature sets made from images: which classes are novel, what they are told by, and that training never saw them."""
+"""Feature sets made from images: which classes are novel, what describes them, and that training never has them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -98,21 +98,6 @@ def test_kinds_of_unequal_size_are_all_dealt() -> None:
 
 
 # Training sees base classes alone
-
-
-class Watched(Patterns):
-    """Keeps what was asked of any data set made from it."""
-
-    seen: list[tuple[tuple[int, ...], Tensor]]
-
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.seen = []
-
-    def only(self, classes: Sequence[int]) -> "Watched":
-        part = Watched([self.numbers[number] for number in classes], self.changed, self.per_class)
-        part.seen = self.seen
-        return part
 
 
 def test_training_receives_rows_of_base_classes_alone(

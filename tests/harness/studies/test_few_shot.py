@@ -4,6 +4,7 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +12,21 @@ import torch
 from torch import Tensor
 
 from assay.harness.arrays.records import read_records
+from assay.harness.arrays.schema2 import OLD
 from assay.harness.arrays.store import Store
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Dataset, Estimate, Samples, Split
 from assay.harness.core.registry import DATASETS, METRICS, discover
 from assay.harness.report.report import report
-from assay.harness.run import Run
-from assay.harness.studies.few_shot.measure import few_shot
-from assay.harness.studies.few_shot.page import PUBLISHED
+from assay.harness.report.tables import PUBLISHED
+from assay.harness.run import MetricSpec, Run
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.few_shot.measure import fingerprint
 
 C, EACH = 12, 40
 DENSE, NORM, KNN = "latent_density(bandwidth=0.5)", "negative_norm", "latent_knn"
-SCORES = ({"metric": "latent_density", "bandwidth": 0.5}, NORM, KNN)
-TINY = {"features": "pixels", "novel": 6, "episodes": 120, "pools": 10, "logistic": 0, "splits": [0, 1]}
+SCORES: Sequence[MetricSpec] = ({"metric": "latent_density", "bandwidth": 0.5}, NORM, KNN)
+TINY: dict[str, Any] = {"features": "pixels", "novel": 6, "episodes": 120, "pools": 10, "logistic": 0, "splits": [0, 1]}
 
 
 class Blobs:
@@ -97,7 +100,7 @@ Found = Mapping[tuple[int, str, str, str], Estimate]
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Callable[..., Run]:
+def open_run(tmp_path: Path) -> Callable[..., Run]:
     discover()
     data = Blobs()
 
@@ -105,14 +108,15 @@ def study(tmp_path: Path) -> Callable[..., Run]:
         generator: Linear | None = None,
         folder: str = "few_shot",
         seed: int = 0,
-        scores: Sequence[object] = SCORES,
+        scores: Sequence[MetricSpec] = SCORES,
         data: Dataset = data,
     ) -> Run:
         model = generator or Linear()
         views = Views(data, model, "pixels", Store(tmp_path / "store"), torch.device("cpu"))
         return Run(
             experiment="few_shot", generator="linear", dataset="blobs", views=views, folder=tmp_path / folder,
-            seed=seed, n=40, n_real=None, scores=scores, quality_signals=(), classes="predicted_class", covariates={}, set_metrics=(),  # type: ignore[arg-type]
+            seed=seed, n=40, n_real=None, scores=scores, quality_signals=(), classes="predicted_class", covariates={},
+            set_metrics=(),
         )  # fmt: skip
 
     return build
@@ -125,17 +129,16 @@ def numbers(run: Run, metric: str = "few_shot_splits", classifier: str = "neares
     found = {}
     for record in records:
         if record.cell.params["classifier"] == classifier:
-            for key, estimate in record.values.items():
-                generated, share, selection, quantity = key.split(" ~ ")
+            for (generated, share, selection, quantity), estimate in record.values.items():
                 if generated in ("0", str(run.n)):
                     found[record.cell.params["shots"], share, selection, quantity] = estimate
     return found
 
 
-def test_a_gain_by_construction_is_found_and_the_norm_has_none(run: Callable[..., Run]) -> None:
+def test_a_gain_by_construction_is_found_and_the_norm_has_none(open_run: Callable[..., Run]) -> None:
     """Half of what is generated is wrong, and its codes lie off the real ones, in one direction: the norm is blind."""
-    here = study()
-    few_shot(here, **TINY)  # type: ignore[arg-type]
+    here = open_run()
+    carry_out(here, "few_shot", **TINY)
     found = numbers(here)
     for shots in (1, 5):
         for score in (DENSE, KNN):
@@ -158,15 +161,15 @@ def test_a_gain_by_construction_is_found_and_the_norm_has_none(run: Callable[...
     assert one > five, "the more shots, the less a prototype leans on what is generated"
 
 
-def test_logistic_regression_finds_it_too(run: Callable[..., Run]) -> None:
-    here = study(scores=SCORES[:1])
-    few_shot(here, **TINY | {"shots": [1], "logistic": 60, "pools": 6})  # type: ignore[arg-type]
+def test_logistic_regression_finds_it_too(open_run: Callable[..., Run]) -> None:
+    here = open_run(scores=SCORES[:1])
+    carry_out(here, "few_shot", **TINY | {"shots": [1], "logistic": 60, "pools": 6})
     found = numbers(here, classifier="logistic regression")
     assert found[1, "0.2", f"top {DENSE}", "gain over random, these splits"].interval[0] > 0
     assert found[1, "0.2", f"bottom {DENSE}", "gain over random, these splits"].interval[1] < 0
 
 
-def test_no_gain_is_found_where_there_is_none(run: Callable[..., Run]) -> None:
+def test_no_gain_is_found_where_there_is_none(open_run: Callable[..., Run]) -> None:
     """Every feature of a class is as good as another: intervals of gains leave out 0 in 5 % of cases.
 
     8 seeds, 2 shots, tops and bottoms of 3 scores over pools: 96 intervals, of which 4.8 are expected to leave out 0.
@@ -175,8 +178,8 @@ def test_no_gain_is_found_where_there_is_none(run: Callable[..., Run]) -> None:
     """
     alarms = total = 0
     for seed in range(8):
-        here = study(Linear(spoils=False), f"seed {seed}", seed)
-        few_shot(here, **TINY | {"splits": [0]})  # type: ignore[arg-type]
+        here = open_run(Linear(spoils=False), f"seed {seed}", seed)
+        carry_out(here, "few_shot", **TINY | {"splits": [0]})
         for (_, _, selection, quantity), estimate in numbers(here, "few_shot").items():
             if quantity == "gain over random" and selection.split()[0] in ("top", "bottom"):
                 total += 1
@@ -185,9 +188,9 @@ def test_no_gain_is_found_where_there_is_none(run: Callable[..., Run]) -> None:
     assert alarms <= 17
 
 
-def test_everything_kept_is_all_and_episodes_are_shared(run: Callable[..., Run]) -> None:
-    here = study()
-    few_shot(here, **TINY | {"share": 1.0, "shares": [0.5], "numbers": [20]})  # type: ignore[arg-type]
+def test_everything_kept_is_all_and_episodes_are_shared(open_run: Callable[..., Run]) -> None:
+    here = open_run()
+    carry_out(here, "few_shot", **TINY | {"share": 1.0, "shares": [0.5], "numbers": [20]})
     found = numbers(here, "few_shot")
     whole = found[1, "1", "all", "accuracy"]
     for selection in ("random", f"top {DENSE}", f"bottom {NORM}"):
@@ -197,9 +200,11 @@ def test_everything_kept_is_all_and_episodes_are_shared(run: Callable[..., Run])
     assert (1, "0.5", f"top {DENSE}", "accuracy") not in found, "points of the plots have gains alone"
 
 
-def test_every_score_that_can_be_had_takes_part(run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
-    here = study(scores=[NORM, "random_score"])
-    few_shot(here, **TINY | {"every": True, "shots": [1], "splits": [0], "episodes": 20, "logistic": 10})  # type: ignore[arg-type]
+def test_every_score_that_can_be_had_takes_part(
+    open_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = open_run(scores=[NORM, "random_score"])
+    carry_out(here, "few_shot", **TINY | {"every": True, "shots": [1], "splits": [0], "episodes": 20, "logistic": 10})
     found = {selection for _, _, selection, _ in numbers(here)}
     expected = {"latent_density", "pseudo_density", "realism", "rarity", "cycle_consistency", "aggregate_posterior"}
     assert {f"top {name}" for name in expected} <= found
@@ -210,38 +215,41 @@ def test_every_score_that_can_be_had_takes_part(run: Callable[..., Run], capsys:
     assert asked == {"none", "all", "random", f"top {NORM}", f"bottom {NORM}"}
 
 
-def test_the_page_and_a_second_run(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_and_a_second_run(open_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     generator = Linear()
-    here = study(generator)
-    few_shot(here, **TINY | {"shares": [0.5], "numbers": [10]})  # type: ignore[arg-type]
+    here = open_run(generator)
+    carry_out(here, "few_shot", **TINY | {"shares": [0.5], "numbers": [10]})
     printed = report(here.folder)
-    assert f"the top {DENSE} share helps" in printed or "neither helps nor harms" in printed
+    said = [line for line in printed.splitlines() if f"the top {DENSE} share against a random one" in line]
+    assert ["helps" in line or "neither helps nor harms" in line for line in said] == [True, True]
     assert "data:image/png" in (here.folder / "report.html").read_text()
     table = (here.folder / "tables" / "few_shot_splits.csv").read_text()
     assert f"top {DENSE},gain over norm" in table
     assert generator.learned == 2, "one for each split, whatever is asked of it"
     before = {path: path.read_bytes() for path in (here.folder / "records").rglob("*.json")}
     monkeypatch.setattr("assay.harness.studies.few_shot.measure.nearest_prototype", None)  # a second run judges nothing
-    few_shot(here, **TINY | {"shares": [0.5], "numbers": [10]})  # type: ignore[arg-type]
+    carry_out(here, "few_shot", **TINY | {"shares": [0.5], "numbers": [10]})
     assert {path: path.read_bytes() for path in before} == before
     assert generator.learned == 2
     lost = next(path for path in before if path.name.startswith("few_shot-"))
     lost.unlink()
     monkeypatch.undo()
-    few_shot(here, **TINY | {"shares": [0.5], "numbers": [10]})  # type: ignore[arg-type]
+    carry_out(here, "few_shot", **TINY | {"shares": [0.5], "numbers": [10]})
     assert {path: path.read_bytes() for path in before} == before
     assert generator.learned == 2, "its weights were kept"
 
 
-def test_a_score_that_is_undefined_has_no_numbers(run: Callable[..., Run]) -> None:
-    here = study(scores=[NORM, {"metric": "latent_knn", "k": 5000}])
-    few_shot(here, **TINY | {"splits": [0]})  # type: ignore[arg-type]
+def test_a_score_that_is_undefined_has_no_numbers(open_run: Callable[..., Run]) -> None:
+    here = open_run(scores=[NORM, {"metric": "latent_knn", "k": 5000}])
+    carry_out(here, "few_shot", **TINY | {"splits": [0]})
     found = numbers(here, "few_shot")
     assert np.isnan(found[1, "0.2", "top latent_knn(k=5000)", "accuracy"].value)
     assert np.isfinite(found[1, "0.2", f"top {NORM}", "accuracy"].value)
 
 
-def test_a_file_of_published_data_has_published_accuracies_beside_it(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_file_of_published_data_has_published_accuracies_beside_it(
+    open_run: Callable[..., Run], tmp_path: Path
+) -> None:
     data = Blobs()
     file = tmp_path / "miniImageNet.npz"
     split = np.array(["base"] * 6 + ["novel"] * 6)
@@ -250,18 +258,38 @@ def test_a_file_of_published_data_has_published_accuracies_beside_it(run: Callab
         names=np.array(data.classes), split=split, semantics=data.attributes.numpy(),
     )  # fmt: skip
     with pytest.raises(ValueError, match="not of 'blobs': add dataset=none"):
-        few_shot(study(), path=str(file))
-    here = study(data=DATASETS["none"].function())
-    few_shot(here, path=str(file), episodes=20, pools=10, logistic=0)
+        carry_out(open_run(), "few_shot", path=str(file))
+    here = open_run(data=DATASETS["none"].function())
+    carry_out(here, "few_shot", path=str(file), episodes=20, pools=10, logistic=0)
     report(here.folder)
     page = (here.folder / "report.html").read_text()
-    assert "secondary source" in page
-    for shots in (1, 5):
-        assert f"{100 * PUBLISHED['miniimagenet', shots][0]:.2f}" in page
+    assert page.count("secondary source") == 2, "one for each number of shots, of this data set alone"
+    assert "0.7484" in page
+    assert "0.8328" in page
     assert {key[2] for key in numbers(here)} >= {"none", "all", "random", f"top {DENSE}"}
 
 
-def test_bad_options(run: Callable[..., Run]) -> None:
+def test_published_means_over_splits_are_still_of_the_published_numbers() -> None:
+    """A change of the fingerprint would compute them again."""
+    records = read_records(PUBLISHED / "few_shot")
+    of_splits = {
+        (record.cell.generator, record.cell.label): record
+        for record in records
+        if record.cell.metric == "few_shot_splits"
+    }
+    assert of_splits
+    for whole in of_splits.values():
+        kind = {name: whole.cell.params[name] for name in ("shots", "classifier", "episodes")}
+        parts = [
+            record for record in records
+            if record.cell.metric == "few_shot" and kind.items() <= record.cell.params.items()
+            and record.cell.generator == whole.cell.generator
+        ]  # fmt: skip
+        inputs = {name.removeprefix(OLD): value for name, value in whole.inputs.items()}
+        assert {part.cell.params["features"]: fingerprint(part) for part in parts} == inputs
+
+
+def test_bad_options(open_run: Callable[..., Run]) -> None:
     assert "few_shot" not in METRICS
     for options, said in (
         ({"representatives": "some"}, "representatives='some' must be one of nearest, chi_square, all"),
@@ -271,9 +299,9 @@ def test_bad_options(run: Callable[..., Run]) -> None:
         ({"queries": 36}, "40 images, an episode takes 41"),
     ):
         with pytest.raises(ValueError, match=said):
-            few_shot(study(folder="bad"), **TINY | options)  # type: ignore[arg-type]
+            carry_out(open_run(folder="bad"), "few_shot", **TINY | options)
 
 
-def test_a_generator_of_images_is_refused(open_views: Callable[..., Views], run: Callable[..., Run]) -> None:
+def test_a_generator_of_images_is_refused(open_views: Callable[..., Views], open_run: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match="choose generator=conditional_vae"):
-        few_shot(dataclasses.replace(study(), views=open_views()))
+        carry_out(dataclasses.replace(open_run(), views=open_views()), "few_shot")

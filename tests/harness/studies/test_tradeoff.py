@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -13,9 +15,13 @@ from assay.generators.sampling.selection import acceptance_rate
 from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate
+from assay.harness.core.registry import METRICS
 from assay.harness.report.report import report
+from assay.harness.report.tables import PUBLISHED
 from assay.harness.run import Run
-from assay.harness.studies.tradeoff.measure import hypervolume, tradeoff
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.tradeoff import names
+from assay.harness.studies.tradeoff.measure import hypervolume
 from assay.harness.studies.tradeoff.page import frontier
 
 SCORE = "pseudo_density"
@@ -49,22 +55,22 @@ class Noisy:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
-    def build(folder: str = "tradeoff", n: int = 800, scores: Sequence[str] = (SCORE,), seed: int = 1) -> Run:
+def build(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+    def open_run(folder: str = "tradeoff", n: int = 800, scores: Sequence[str] = (SCORE,), seed: int = 1) -> Run:
         return Run(
             experiment="tradeoff", generator="noisy", dataset="squares", views=open_views(Noisy()),  # type: ignore[arg-type]
-            folder=tmp_path / folder, seed=seed, n=n, n_real=1000, scores=scores, quality_signals=(), classes="predicted_class",
-            covariates={}, set_metrics=(),
+            folder=tmp_path / folder, seed=seed, n=n, n_real=1000, scores=scores, quality_signals=(),
+            classes="predicted_class", covariates={}, set_metrics=(),
         )  # fmt: skip
 
-    return build
+    return open_run
 
 
 def numbers(run: Run) -> Mapping[tuple[str, str, str], Estimate]:
     """Estimates by method, setting and quantity."""
     records = [record for record in read_records(run.folder) if record.cell.metric == "tradeoff"]
     assert all(record.status == "ok" for record in records), [record.error for record in records]
-    return {(r.cell.params["method"], *key.split(" ~ ")): e for r in records for key, e in r.values.items()}  # type: ignore[misc]
+    return {(r.cell.params["method"], *keys): e for r in records for keys, e in r.values.items()}
 
 
 def test_hypervolume_is_the_area_of_a_staircase() -> None:
@@ -82,14 +88,17 @@ def test_hypervolume_is_the_area_of_a_staircase() -> None:
 
 
 def test_frontier() -> None:
-    points = {"a": (0.6, 0.5), "b": (0.2, 0.9), "beaten": (0.5, 0.4), "c": (1.0, 0.2), "level": (0.6, 0.3)}
-    assert frontier(points) == ["b", "a", "c"]
-    assert frontier({"one": (0.1, 0.1), "same": (0.1, 0.1)}) == ["one", "same"]
+    points = pd.DataFrame(
+        {"recall": [0.6, 0.2, 0.5, 1.0, 0.6], "precision": [0.5, 0.9, 0.4, 0.2, 0.3]},
+        ["a", "b", "beaten", "c", "level"],
+    )
+    assert list(frontier(points).index) == ["b", "a", "c"]
+    assert list(frontier(points.loc[["level", "level", "beaten"]]).index) == ["beaten", "level", "level"]
 
 
-def test_choices_do_what_they_must(run: Callable[..., Run]) -> None:
-    here = study(n=1000, seed=2)
-    tradeoff(here, keep=0.15, **TINY)  # type: ignore[arg-type]
+def test_choices_do_what_they_must(build: Callable[..., Run]) -> None:
+    here = build(n=1000, seed=2)
+    carry_out(here, "tradeoff", keep=0.15, **TINY)
     found = numbers(here)
     by_density = f"importance {SCORE}"
     for method in (by_density, f"top {SCORE}", "truncation z", "polarity", "discriminator rejection"):
@@ -98,7 +107,7 @@ def test_choices_do_what_they_must(run: Callable[..., Run]) -> None:
         assert found[method, "all", "hypervolume"].value >= found[method, "plain", "precision"].value * (
             found[method, "plain", "recall"].value - 1e-12
         )
-    # Nothing chosen: the very same samples, and no gain but their luck.
+    # Nothing chosen: the very same samples, whose gain is that of one set by chance.
     nothing = by_density, "tau 0.05 w 1"
     for method, setting in (
         nothing, (f"top {SCORE}", "share 1"), (f"bottom {SCORE}", "share 1"),
@@ -134,13 +143,13 @@ def test_choices_do_what_they_must(run: Callable[..., Run]) -> None:
     assert found["polarity", "rho -1", "calls"].value == pytest.approx(1000 / 150)
 
 
-def test_the_best_of_many_by_chance_is_no_gain(run: Callable[..., Run]) -> None:
+def test_the_best_of_many_by_chance_is_no_gain(build: Callable[..., Run]) -> None:
     """By a random score: above plain sampling, no better than chance; by a real score: better than chance."""
     above_plain, alarms, ahead = 0, 0, 0
     for seed in range(8):
-        here = study(f"chance {seed}", n=1000, scores=("random_score", SCORE), seed=seed)
+        here = build(f"chance {seed}", n=1000, scores=("random_score", SCORE), seed=seed)
         few = TINY | BY_SCORE | {"weights": [0.5, 2, 5, 10], "percentiles": [], "rates": []}
-        tradeoff(here, keep=0.15, **few)  # type: ignore[arg-type]
+        carry_out(here, "tradeoff", keep=0.15, **few)
         found, method = numbers(here), "importance random_score"
         plain = found[method, "plain", "precision"].value * found[method, "plain", "recall"].value
         above_plain += found[method, "all", "hypervolume"].value > 1.02 * plain
@@ -152,13 +161,13 @@ def test_the_best_of_many_by_chance_is_no_gain(run: Callable[..., Run]) -> None:
     assert ahead == 8  # by chance once in 256
 
 
-def test_gains_by_a_random_score_are_as_rare_as_they_should_be(run: Callable[..., Run]) -> None:
-    """Recall is that of all balls together: without a set's luck in them, half of these intervals would leave out 0."""
+def test_gains_by_a_random_score_are_as_rare_as_they_should_be(build: Callable[..., Run]) -> None:
+    """Recall depends on all balls together: without the difference of one set by chance, half would leave out 0."""
     alarms: dict[str, int] = dict.fromkeys(("precision gain", "recall gain"), 0)
     few = TINY | BY_SCORE | {"quantiles": [0.5], "weights": [0.5, 2], "percentiles": [], "rates": []}
     for seed in range(12):
-        here = study(f"luck {seed}", n=600, scores=("random_score",), seed=seed)
-        tradeoff(here, keep=0.1, **few)  # type: ignore[arg-type]
+        here = build(f"by chance {seed}", n=600, scores=("random_score",), seed=seed)
+        carry_out(here, "tradeoff", keep=0.1, **few)
         found = numbers(here)
         for quantity in alarms:
             for side in ("all w > 1", "all w < 1"):
@@ -168,10 +177,10 @@ def test_gains_by_a_random_score_are_as_rare_as_they_should_be(run: Callable[...
     assert max(alarms.values()) <= 6, alarms
 
 
-def test_calls_are_those_of_the_formula(run: Callable[..., Run]) -> None:
+def test_calls_are_those_of_the_formula(build: Callable[..., Run]) -> None:
     """Thresholds from the pool where reals cannot be scored, so the share below is the quantile itself."""
-    here = study(n=1500, scores=("negative_norm",))
-    tradeoff(here, keep=0.1, **TINY | BY_SCORE | {"quantiles": [0.25]})  # type: ignore[arg-type]
+    here = build(n=1500, scores=("negative_norm",))
+    carry_out(here, "tradeoff", keep=0.1, **TINY | BY_SCORE | {"quantiles": [0.25]})
     found = numbers(here)
     for weight in (20, 0.05):
         calls = found["importance negative_norm", f"tau 0.25 w {weight:g}", "calls"].value
@@ -179,28 +188,29 @@ def test_calls_are_those_of_the_formula(run: Callable[..., Run]) -> None:
         assert calls == pytest.approx(1 / acceptance_rate(0.25, weight), rel=0.41)
 
 
-def test_samples_that_are_shown_again_are_chosen_by_their_scores_alone(run: Callable[..., Run]) -> None:
-    here = study(n=100)
+def test_samples_that_are_shown_again_are_chosen_by_their_scores_alone(build: Callable[..., Run]) -> None:
+    here = build(n=100)
     here.views.generator.spaces = ("sample",)
-    tradeoff(here, keep=0.5, **TINY)  # type: ignore[arg-type]
+    carry_out(here, "tradeoff", keep=0.5, **TINY)
     methods = {method for method, *_ in numbers(here)}
     assert f"importance {SCORE}" in methods
     assert not {"truncation z", "redrawn z", "polarity"} & methods
 
 
-def test_a_spent_pool_has_no_numbers(run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
-    here = study(n=100)
-    tradeoff(here, keep=0.9, **TINY | BY_SCORE)  # type: ignore[arg-type]
+def test_a_spent_pool_has_no_numbers(build: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
+    here = build(n=100)
+    carry_out(here, "tradeoff", keep=0.9, **TINY | BY_SCORE)
     found = numbers(here)
     assert np.isnan(found[f"importance {SCORE}", "tau 0.05 w 20", "precision"].value)
     assert (f"importance {SCORE}", "tau 0.05 w 20", "recall") not in found
     assert "fewer than 90 of 100 samples were accepted" in capsys.readouterr().err
 
 
-def test_the_page_and_a_second_run(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    here = study("pseudo_density", n=200)
-    tradeoff(here, **TINY)  # type: ignore[arg-type]
+def test_the_page_and_a_second_run(build: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = build("pseudo_density", n=200)
+    carry_out(here, "tradeoff", **TINY)
     printed = report(here.folder)
+    assert f"top {SCORE} raises the hypervolume over chance: " in printed
     assert f"importance {SCORE}, w > 1 raises precision: " in printed
     assert f"importance {SCORE}, w < 1 raises recall: " in printed
     (picture,) = (here.folder / "figures").glob("tradeoff-*.png")
@@ -215,15 +225,59 @@ def test_the_page_and_a_second_run(run: Callable[..., Run], monkeypatch: pytest.
         picture: picture.read_bytes()
     }
     monkeypatch.setattr("assay.harness.studies.judged.neighbour_pass", None)  # a second run judges nothing
-    tradeoff(here, **TINY)  # type: ignore[arg-type]
+    carry_out(here, "tradeoff", **TINY)
     report(here.folder)
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_bad_options(run: Callable[..., Run]) -> None:
+def test_a_metric_of_another_version_is_computed_again(
+    build: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, few = build(n=200), TINY | BY_SCORE | {"percentiles": [], "rates": []}
+    carry_out(here, "tradeoff", **few)
+    studies = [record for record in here.written if record.kind == "study"]
+    for metric, parts in (
+        ("precision", len(studies)),
+        ("recall", len(studies)),
+        ("frechet_distance", len(studies)),
+        ("density", 0),
+    ):
+        here.written.clear()
+        monkeypatch.setitem(METRICS, metric, replace(METRICS[metric], version=99))
+        carry_out(here, "tradeoff", **few)
+        assert len(here.written) == parts, metric
+    carry_out(here, "tradeoff", **few)
+    assert len(here.written) == 0
+
+
+def test_a_setting_holds_the_options_of_its_method_alone(build: Callable[..., Run]) -> None:
+    here = build(n=200)
+    records = carry_out(here, "tradeoff", k=4, judge_space="pixels", **TINY | {"resamples": 21})
+    settings = {record.cell.params["method"]: record.cell.params for record in records}
+    common = {"k": 4, "kept": 40, "resamples": 21, "judge_space": "pixels"}
+    for method, knobs in (
+        (f"importance {SCORE}", {"quantiles": "[0.05]", "weights": "[0.05, 1, 20]"}),
+        (f"bottom {SCORE}", {"shares": "[0.5, 1]"}),
+        ("truncation z", {"psis": "[0.0, 1.0]"}),
+        ("polarity", {"rhos": "[-1, 1]", "volume": "1"}),
+        ("Metropolis-Hastings", {"lengths": "[2]", "calibrated": "by 40 held-out images"}),
+        ("transport", {"steps": "[2]", "step_sizes": "[0.1]"}),
+    ):
+        assert settings[method] == common | {"method": method} | knobs
+
+
+def test_published_records_have_the_settings_of_today() -> None:
+    records = [r for r in read_records(PUBLISHED / "pseudo_density") if r.cell.metric == "tradeoff"]
+    assert len(records) > 40
+    for record in records:
+        assert list(record.cell.params) == [name for name in names.SETTING if name in record.cell.params]
+        assert record.columns == ["setting", "quantity"]
+
+
+def test_bad_options(build: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match=r"keep=0.001 of n=800 keeps 1 samples; 10 are needed"):
-        tradeoff(study(), keep=0.001)
+        carry_out(build(), "tradeoff", keep=0.001)
     with pytest.raises(ValueError, match="resamples=3 must be 20 or more"):
-        tradeoff(study(), resamples=3)
+        carry_out(build(), "tradeoff", resamples=3)
     with pytest.raises(ValueError, match="space='w' is not one of this generator's: z"):
-        tradeoff(study(scores=()), space="w")
+        carry_out(build(scores=()), "tradeoff", space="w")

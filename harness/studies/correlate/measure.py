@@ -1,0 +1,62 @@
+"""Does a per-sample score track quality? Its rank correlation with independent signals, raw and partial."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...core.protocols import Cell, Estimate, Part
+from ...core.registry import study
+from ...run import Run
+from ...stats.correlations import Correlations
+from ..conditions import CLASS, NOTHING
+from .page import page
+
+
+@dataclass(frozen=True)
+class Options:
+    """resamples: bootstrap resamples of the samples, from which the intervals come."""
+
+    resamples: int = 1000
+
+
+@study(page=page, correlate=("score", "signal"), agreement=("score", "other"))
+def correlate(run: Run, options: Options) -> Iterator[Part]:
+    """Spearman correlation of every score with every signal of quality, and of scores and signals with each other.
+
+    Signs are turned so that more is better on both sides. First nothing is held fixed, then the class, then with it
+    each entry of `covariates` in its order. Where the class of some samples is not known, the parts that hold it fixed
+    fail, and no others; a score or signal that failed has no correlations.
+    """
+    scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
+    covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}
+    classes, labels = run.sample_classes()
+    every = [*scores, *signals, *(cell for cells in covariates.values() for cell in cells)]
+    correlations = Correlations({cell.label: run.oriented(cell) for cell in every}, labels, options.resamples, run.seed)
+    both = [*scores, *signals]
+    made = [cell for cell in both if not run.failed(cell)]  # a failed one may have no views to tell by
+
+    def rows(ones: Sequence[Cell], others: Sequence[Cell], held: Sequence[Cell] = (), stratify: bool = False) -> Rows:
+        names = _labels(ones), _labels(others), _labels(held)
+        return lambda: correlations.of(*names, stratify).items()
+
+    for name, stratify, held in _conditions(covariates):
+        setting = {"covariates": name, "resamples": options.resamples}
+        cells = [*made, *(classes if stratify else []), *held]
+        yield Part(rows(scores, signals, held, stratify), setting, table="correlate", cells=cells)
+    yield Part(rows(both, both), {"resamples": options.resamples}, table="agreement", cells=made)
+
+
+Rows = Callable[[], Iterable[tuple[tuple[str, str], Estimate]]]
+
+
+def _conditions(covariates: Mapping[str, Sequence[Cell]]) -> Iterator[tuple[str, bool, Sequence[Cell]]]:
+    """What is held fixed: a name for all of it, whether the class is, and the cells beside it."""
+    yield NOTHING, False, []
+    name, held = CLASS, list[Cell]()
+    yield name, True, held
+    for key, cells in covariates.items():
+        name, held = f"{name} + {key}", [*held, *cells]
+        yield name, True, held
+
+
+def _labels(cells: Sequence[Cell]) -> list[str]:
+    return [cell.label for cell in cells]

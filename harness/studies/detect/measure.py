@@ -1,0 +1,112 @@
+"""Which scores find faulty samples, and which only find rare ones? For a generator whose samples are known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...arrays.views import SEEDS
+from ...core.progress import say
+from ...core.protocols import HasGroundTruth, Part, Row
+from ...core.registry import study
+from ...run import MetricSpec, Run
+from ...stats.auroc import area, difference, separation
+from ...stats.correlations import Correlations
+from ..conditions import CLASS, NOTHING
+from .names import ANY, BY_SORT, OTHER, RARE, SOUNDNESS, TYPICALITY
+from .page import page
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to try.
+
+    rare:      sound samples of at most this typicality are told from the other sound ones.
+    also:      further sample metrics to try.
+    against:   scores that each score is compared with, paired.
+    resamples: bootstrap resamples of the samples, from which the intervals of correlations come.
+    """
+
+    rare: float = 0.2
+    also: Sequence[MetricSpec] = ()
+    against: Sequence[MetricSpec] = ("negative_norm",)
+    resamples: int = 1000
+
+
+@study(
+    page=page, detect=("score", "fault"), detect_gain=("score", "against"), detect_followed=("score", "fact")
+)  # fmt: skip
+def detect(run: Run, options: Options) -> Iterator[Part]:
+    """How often a faulty sample scores below a sound one (AUROC), for each fault and all; how often a rare one does.
+
+    Only for a generator that knows what its samples are, such as `faulty`; others are left out. Tried are the scores of
+    the run and its signals of quality, also within classes, and within sorts of equal class and typicality. Rank
+    correlations with soundness and with typicality, each with class and the other held fixed, say which of the two a
+    score follows. Intervals of areas are DeLong's. A score is judged on the samples for which it is defined.
+    """
+    model = run.views.generator
+    if not isinstance(model, HasGroundTruth):
+        say(f"detect is left out: what is wrong with samples of {run.generator} is not known; generator=faulty knows")
+        return
+    truth = model.truth(range(run.seed * SEEDS, run.seed * SEEDS + run.n))
+    tried = {cell.label: cell for cell in run.cells([*run.scores, *run.quality_signals, *options.also])}
+    against = {cell.label: cell for cell in run.cells(list(options.against))}
+    scores, rivals = ({name: run.oriented(cell) for name, cell in entries.items()} for entries in (tried, against))
+    cells, rival_cells = (  # without those that failed, which may have no views to tell by
+        [cell for cell in entries.values() if not run.failed(cell)] for entries in (tried, against)
+    )
+    sound, typicality_known = truth.state == 0, bool(truth.typicality.isfinite().all())
+    groups = {ANY: (~sound, sound)}
+    groups |= {name: (truth.state == number, sound) for number, name in enumerate(model.states) if number}
+    with_rare, strata = groups, {NOTHING: None, CLASS: truth.kind}
+    if typicality_known:
+        rare = truth.typicality <= options.rare
+        with_rare = groups | {RARE: (sound & rare, sound & ~rare)}
+        sorts = torch.stack([truth.kind.double(), truth.typicality], 1)
+        strata[BY_SORT] = torch.unique(sorts, dim=0, return_inverse=True)[1]
+    for held, within in strata.items():
+        among = groups if held == BY_SORT else with_rare  # samples of one sort are equally rare
+        rows = partial(_areas, scores, among, within)
+        yield Part(rows, {"covariates": held, "rare": options.rare}, table="detect", cells=cells)
+    finest = list(strata)[-1]
+    rows = partial(_gains, scores, rivals, ~sound, strata[finest])
+    yield Part(rows, {"covariates": finest}, table="detect_gain", cells=[*cells, *rival_cells])
+    facts = {SOUNDNESS: sound.double()} | ({TYPICALITY: truth.typicality} if typicality_known else {})
+    correlations = Correlations({**scores, **facts}, truth.kind, options.resamples, run.seed)
+    for held in (NOTHING, OTHER):
+        rows = partial(_followed, correlations, list(scores), list(facts), held == OTHER)
+        setting = {"covariates": held, "resamples": options.resamples}
+        yield Part(rows, setting, table="detect_followed", cells=cells)
+
+
+def _areas(
+    scores: Mapping[str, Tensor], groups: Mapping[str, tuple[Tensor, Tensor]], strata: Tensor | None
+) -> Iterator[Row]:
+    """The area for each score and each pair of groups: how often the sample of the first scores lower."""
+    for name, column in scores.items():
+        for group, (low, high) in groups.items():
+            rows = (low | high) & column.isfinite()
+            part = None if strata is None else strata[rows]
+            missing = int((low | high).sum() - rows.sum())
+            yield Row((name, group), area(separation(-column[rows], low[rows], part), missing))
+
+
+def _gains(
+    scores: Mapping[str, Tensor], rivals: Mapping[str, Tensor], faulty: Tensor, strata: Tensor | None
+) -> Iterator[Row]:
+    """How much more area a score has than a rival, for all faults, where both are defined."""
+    for name, column in scores.items():
+        for rival, other in rivals.items():
+            rows = column.isfinite() & other.isfinite()
+            part = None if strata is None else strata[rows]
+            one, two = (separation(-each[rows], faulty[rows], part) for each in (column, other))
+            yield Row((name, rival), difference(one, two)._replace(missing=int((~rows).sum())))
+
+
+def _followed(correlations: Correlations, names: Sequence[str], facts: Sequence[str], held: bool) -> Iterator[Row]:
+    """Correlations with each fact; with `held`, the class and the other fact are held fixed."""
+    for fact in facts:
+        others = [other for other in facts if other != fact] if held else []
+        yield from (Row(*pair) for pair in correlations.of(names, [fact], others, held).items())

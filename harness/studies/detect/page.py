@@ -1,0 +1,80 @@
+"""What `detect` found: which scores find which faults, and whether a low score means broken or rare."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pandas as pd
+
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, numbers
+from ...report.figures import BLUE, GREY, ORANGE, figure_path
+from ...report.verdict import sign
+from ..conditions import CLASS, NOTHING
+from .names import ANY, BY_SORT, OTHER, RARE
+
+CHANCE = 0.5
+EVERY, SOME, NONE = "find every kind of fault", "find some kinds", "find none"
+MISLED = "rank samples with some fault above sound ones"
+UNDEFINED = "not defined for enough samples to tell"
+RARE_BELOW, RARE_ABOVE = (f"rank rare sound samples {side} common ones" for side in ("below", "above"))
+NOTE = (
+    "AUROC: the probability that a faulty sample scores worse than a sound one; 0.5 is chance. Signs are turned so "
+    "that a higher score should be better; a score without direction is taken as it is. Within class and typicality, "
+    "only samples of one class whose style is equally common are compared, so that finding what is rare is no help. "
+    "'Rare, not faulty' has sound samples on both sides, of one class: above 0.5, rare ones score worse. DeLong's "
+    "intervals; a score without any information is called a finder of a fault once in 40 times."
+)
+FOLLOWED = "Rank correlation with soundness (1 sound, 0 faulty) and typicality, with class and the other held fixed"
+GAIN = "By how much the area for all faults is larger than that of another score, paired, within "
+
+
+def page(found: Found) -> Iterator[Block]:
+    yield Heading("Which scores find faulty samples?", 2)
+    yield Text(NOTE, "note")
+    for about, part in found.parts("detect", "rare"):
+        run, held = about["run"], next(name for name in (BY_SORT, CLASS, NOTHING) if name in set(part.covariates))
+        raw, fixed, in_class = (part[part.covariates == name] for name in (NOTHING, held, CLASS))
+        rare = in_class[in_class.fault == RARE]
+        any_raw, any_fixed = (frame[frame.fault == ANY] for frame in (raw, fixed))
+        yield Heading(run)
+        yield Verdicts(verdict(fixed, rare, held), run)
+        yield Text(f"AUROC within {held}; rare: typicality of {about['rare']} or less")
+        yield _grid(pd.concat([fixed[fixed.fault != RARE], rare]), "fault", CHANCE, 2)
+        panels = {ANY: [(any_raw, GREY), (any_fixed, BLUE)]} | ({RARE: [(rare, ORANGE)]} if len(rare) else {})
+        order = any_fixed.sort_values("value", ascending=False).score.tolist()
+        drawn = partial(dots, panels, order, level=CHANCE, limits=(0, 1))
+        caption = f"AUROC within {held} (blue), with nothing held fixed (grey), and of rare sound samples (orange)"
+        yield Drawing(figure_path(found.folder, "detect", *about.values()), caption, drawn)
+        for table, condition, column, strength, text in (
+            ("detect_followed", OTHER, "fact", 1, FOLLOWED), ("detect_gain", held, "against", 4, GAIN + held),
+        ):  # fmt: skip
+            frame = found.matching(table, {"run": run, "covariates": condition})
+            if len(frame):
+                yield Text(text)
+                yield _grid(frame, column, 0, strength)
+
+
+def verdict(fixed: pd.DataFrame, rare: pd.DataFrame, held: str) -> list[str]:
+    """In words: which scores find which faults beyond what is held fixed, and which find what is merely rare.
+
+    fixed: areas within strata of what is held fixed; rare: areas of rare sound samples against the other sound ones.
+    """
+    answers = (EVERY, SOME, NONE, MISLED, UNDEFINED, RARE_BELOW, RARE_ABOVE)
+    said: dict[str, list[str]] = {answer: [] for answer in answers}
+    for score, part in fixed[~fixed.fault.isin([ANY, RARE])].groupby("score", sort=False):
+        signs = {row.fault: sign(row, CHANCE) for _, row in part.iterrows()}
+        finds, misses = ([fault for fault, side in signs.items() if side == wanted] for wanted in (1, -1))
+        answer = MISLED if misses else EVERY if len(finds) == len(signs) else SOME if finds else NONE
+        which = f" ({', '.join(misses or finds)})" if answer in (MISLED, SOME) else ""
+        said[UNDEFINED if part.value.isna().all() else answer].append(f"{score}{which}")
+    for _, row in rare.iterrows():
+        if side := sign(row, CHANCE):
+            said[RARE_BELOW if side == 1 else RARE_ABOVE].append(row.score)
+    within = {EVERY: f"{EVERY}, within {held}"}
+    return [f"{', '.join(scores)}: {within.get(answer, answer)}." for answer, scores in said.items() if scores]
+
+
+def _grid(part: pd.DataFrame, across: str, middle: float, strength: float) -> Grid:
+    """Scores down; blue above `middle`, orange below."""
+    columns = sorted(part[across].unique(), key=lambda name: (name != ANY, name == RARE))
+    cells = numbers(part, "score", across)
+    return Grid("score", list(part.score.unique()), columns, cells, lambda value: strength * (value - middle))

@@ -1,0 +1,231 @@
+"""Does a score tell how far an edit may go? Samples moved along directions of attributes, and scores along the way."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from ....generators.sampling.editing import Direction, agreement, attribute_direction, one_maximum, stops
+from ...core.protocols import Cell, Estimate, Part, Row, View
+from ...core.registry import METRICS, study
+from ...report.figures import save, short
+from ...run import MetricSpec, Run
+from ...shapes.pictures import pictures
+from ...stats import intervals
+from ..spaces import chosen_space
+from .frames import frames
+from .page import page
+from .quantities import (
+    AGREEMENT,
+    AWAY,
+    BEYOND,
+    CHANGE,
+    FALL,
+    FIT,
+    GAIN,
+    ITSELF,
+    MOVES,
+    NORM,
+    ONE_MAXIMUM,
+    OVER_NORM,
+    WALKED,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is edited, and how far.
+
+    attributes: sample metrics.
+    spaces: latent spaces, of those that the generator has; by default its first.
+    reach:  how far an edit goes each way, in standard deviations of the latents along the direction.
+    steps:  points along an edit, the sample itself in the middle: an odd number, 5 or more.
+    count:  how many samples are edited, 10 to n. shown: edits in the picture.
+    """
+
+    attributes: Sequence[MetricSpec] = ("mean_intensity", "laplacian_variance")
+    spaces: Sequence[str] = ()
+    reach: float = 4.0
+    steps: int = 17
+    count: int = 400
+    shown: int = 4
+
+
+@study(page=page, edit=("score", "quantity", "signal"), edit_course=("score", "at"))
+def edit(run: Run, options: Options) -> Iterator[Part]:
+    """The first `count` samples, edited: latents moved along the direction in which an attribute rises fastest.
+
+    The direction is that of a linear model of the attribute in the latents of all n samples. Edits go both ways. For
+    every score in `run.scores` the table holds whether it has one maximum on the way, where, how far it falls, whether
+    it goes with the signals in `run.quality_signals` along each edit (rank correlation, the mean over edits), and what
+    it is good for. For this, walks stop before the score has fallen by some amount, which is the same for all walks and
+    such that they change the attribute by as much on average as walks that go half the way: are the samples better
+    where the walks stop than if they stopped in the order of chance? There are two baselines: the way walked from the
+    sample itself, which knows nothing of samples, and the norm of the latent, where negative_norm is among the scores.
+    """
+    if options.steps < 5 or options.steps % 2 == 0 or not options.reach > 0:
+        raise ValueError(f"steps={options.steps} must be odd, 5 or more, and reach={options.reach} positive")
+    if not 10 <= options.count <= run.n:
+        raise ValueError(f"count={options.count} must be 10 or more, and at most n={run.n}")
+    scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
+    first = run.views.generator.spaces[0]
+    for space in options.spaces or [first]:
+        if space not in run.views.generator.spaces:
+            continue
+        for attribute in run.cells(options.attributes):
+            chosen = chosen_space(run, space, first)
+            edits = Edits(run, chosen, attribute, options.reach, options.steps, options.count)
+            cells = list({cell.label: cell for cell in [*scores, *signals, attribute]}.values())
+            yield Part(partial(edits.rows, scores, signals), edits.setting, "edit", cells)
+            yield Part(partial(edits.course, cells), edits.setting, "edit_course", cells)
+            for score in scores[:1]:
+                sign = -1 if METRICS[score.metric].better == "lower" else 1
+                picture = frames(edits.images(options.shown), score.label, sign * edits.curves(score)[: options.shown])
+                save(picture, run.figure("edit", short(edits.setting)))
+
+
+@dataclass
+class Edits:
+    """Edits along one direction, and every score on them; each found once, when needed."""
+
+    run: Run
+    space: str
+    attribute: Cell
+    reach: float
+    steps: int
+    count: int
+    _curves: dict[str, Tensor] = field(default_factory=dict)
+    _edited: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> dict[str, str | int | float]:
+        """What all rows of these edits have in common, by the names in SETTING."""
+        return {
+            "attribute": self.attribute.label, "edits": self.count, "reach": self.reach, "space": self.space,
+            "steps": self.steps,
+        }  # fmt: skip
+
+    # The edits
+
+    @cached_property
+    def direction(self) -> Direction:
+        return attribute_direction(self._codes(self.run.n).flatten(1), self.run.sample_scores(self.attribute))
+
+    def _codes(self, n: int) -> Tensor:
+        return self.run.views.tensor(View("fake", f"latent:{self.space}"), self.run.seed, self.run.n)[:n]
+
+    @cached_property
+    def at(self) -> Tensor:
+        """Points [T] of an edit in standard deviations; 0 in the middle."""
+        return torch.linspace(-self.reach, self.reach, self.steps, dtype=torch.float64)
+
+    def latents(self, count: int) -> Tensor:
+        """Latents [count, T, ...] of the first edits."""
+        codes = self._codes(count)
+        move = (self.direction.unit * self.direction.scale).view(codes.shape[1:])
+        at = self.at.to(codes).view(1, -1, *[1] * (codes.ndim - 1))
+        return codes[:, None] + at * move
+
+    def images(self, count: int) -> Tensor:
+        """Images uint8 [count, T, C, H, W] of the first edits."""
+        with torch.no_grad():
+            codes = self.latents(min(count, self.count)).flatten(0, 1)
+            stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
+        images = pictures(stored)
+        return images.view(-1, self.steps, *images.shape[1:])
+
+    def curves(self, cell: Cell) -> Tensor:
+        """A score along every edit, higher is better where it has a direction: [P, T] float64."""
+        if cell.label not in self._curves:
+            metric = METRICS[cell.metric]
+            inputs = self.run.inputs(self._here(cell), self._in_space)
+            found = metric.function(**inputs, **cell.params).double().cpu()
+            self._curves[cell.label] = (-1 if metric.better == "lower" else 1) * found.view(self.count, self.steps)
+        return self._curves[cell.label]
+
+    def _here(self, cell: Cell) -> Cell:
+        """The cell with the latent space in which edits are made."""
+        here = {"latent": f"latent:{self.space}"}
+        views = {name: replace(view, space=here.get(view.space, view.space)) for name, view in cell.views.items()}
+        return replace(cell, views=views)
+
+    def _in_space(self, space: str) -> Tensor:
+        """The edited samples in a space."""
+        if space not in self._edited:
+            codes = self.latents(self.count).flatten(0, 1)
+            self._edited[space] = self.run.views.seen(codes, self.space, space)
+        return self._edited[space]
+
+    # The tables
+
+    def rows(self, scores: Sequence[Cell], signals: Sequence[Cell]) -> Iterator[Row]:
+        """Of the attribute, of every score, and of every score beside every signal."""
+        attribute, curves = self.curves(self.attribute), {cell.label: self.curves(cell) for cell in scores}
+        walked = -self.at.abs().expand_as(attribute)
+        moves = agreement(attribute, self.at.expand_as(attribute))
+        yield Row((self.attribute.label, MOVES, ITSELF), intervals.mean(moves))
+        fit = Estimate(self.direction.fit, (math.nan, math.nan), self.run.n)
+        yield Row((self.attribute.label, FIT, ITSELF), fit)
+        for name, along in {**curves, WALKED: walked}.items():
+            yield from (Row((name, quantity, ITSELF), value) for quantity, value in self._shape(along).items())
+        change = self._in_deviations(attribute)
+        change = (change - change[:, self._middle, None]).abs()
+        for name, along in curves.items():
+            yield Row((name, CHANGE, ITSELF), intervals.mean(self._gains(along, change, change)))
+        for signal in {cell.label: cell for cell in signals}.values():
+            yield from self._beside(signal, curves, walked, change)
+
+    def _beside(self, signal: Cell, curves: Mapping[str, Tensor], walked: Tensor, change: Tensor) -> Iterator[Row]:
+        """How scores go with one signal along edits, and whether it is better where they say stop."""
+        quality = self._in_deviations(self.curves(signal))
+        near = agreement(walked, quality)
+        yield Row((WALKED, AGREEMENT, signal.label), intervals.mean(near))
+        gains = {name: self._gains(along, change, quality) for name, along in curves.items()}
+        for name, along in curves.items():
+            agreeing = agreement(along, quality)
+            found = {AGREEMENT: agreeing, BEYOND: agreeing - near, GAIN: gains[name]}
+            if NORM in gains and name != NORM:
+                found[OVER_NORM] = gains[name] - gains[NORM]
+            for quantity, values in found.items():
+                yield Row((name, quantity, signal.label), intervals.mean(values))
+
+    @property
+    def _middle(self) -> int:
+        return self.steps // 2
+
+    def _in_deviations(self, curves: Tensor) -> Tensor:
+        return curves / curves[:, self._middle].std()
+
+    def _shape(self, curves: Tensor) -> Mapping[str, Estimate]:
+        """One maximum, where, and how far the score falls to the ends in standard deviations of samples."""
+        whole = curves[curves.isfinite().all(1)]
+        if len(whole) < 2:
+            return {}
+        fall = whole[:, self._middle] - (whole[:, 0] + whole[:, -1]) / 2
+        found = {
+            ONE_MAXIMUM: intervals.proportion(one_maximum(whole)),
+            AWAY: intervals.mean(self.at[whole.argmax(1)].abs()),
+        }
+        if spread := float(whole[:, self._middle].std()):
+            found[FALL] = intervals.mean(fall / spread)
+        return found
+
+    def _gains(self, curves: Tensor, change: Tensor, what: Tensor) -> Tensor:
+        """`what` where walks stop by a score, less that in the order of chance: [P], the mean of both ways."""
+        score, changed, value = (
+            torch.cat([x[:, self._middle :], x[:, : self._middle + 1].flip(1)]) for x in (curves, change, what)
+        )
+        stopped = stops(score, changed, float(changed[:, self._middle // 2].mean()))
+        by_chance = torch.bincount(stopped, minlength=self._middle + 1).double() / len(stopped)
+        gain = value.gather(1, stopped[:, None])[:, 0] - value @ by_chance
+        return gain.view(2, -1).mean(0)
+
+    def course(self, cells: Sequence[Cell]) -> Iterator[Row]:
+        """Every score along the edits, less that of the sample itself, in standard deviations of samples."""
+        for cell in cells:
+            curves = self._in_deviations(self.curves(cell))
+            for at, moved in zip(self.at.tolist(), (curves - curves[:, self._middle, None]).T, strict=True):
+                yield Row((cell.label, f"{at:g}"), intervals.mean(moved))

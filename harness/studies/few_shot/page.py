@@ -1,0 +1,98 @@
+"""What `few_shot` found: the verdict in words, accuracies and gains of each selection, gains by how much is kept."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+import pandas as pd
+
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Text, Verdicts, lines, numbers
+from ...report.figures import figure_path, short
+from ...report.tables import from_papers
+from ...report.typeset import NUMBERS, estimate
+from ...report.verdict import Number, Verdict, sign
+from .settings import ACCURACY, GAIN, NONE, NORM, OVER_NORM, POOLED, PROTOTYPE
+
+CLAIM = "top latent_density"
+WORDS = ("helps", "harms", "neither helps nor harms that can be told")
+NOTE = (
+    "Accuracy of episodes, in per cent. Each selection keeps a part of the same generated features of a class, and has "
+    "the same episodes as the others. Gains are paired differences of accuracy, in points. Over splits: Student's t of "
+    "their means, what another split would be held to. These splits: their pools of generated features together, "
+    "each with episodes of its own, what these base and novel classes alone are held to. A selection is said to help "
+    "or harm where both intervals leave out 0: five means can agree by chance more closely than the episodes allow. "
+    "In words, an interval reaches to the outer ends of both."
+)
+ABOUT = ("dataset", "generator", "seed", "samples", "features", "splits", "how")
+"""Columns that tell one study from another."""
+QUANTITIES = (ACCURACY, GAIN, f"{GAIN}{POOLED}", OVER_NORM, f"{OVER_NORM}{POOLED}")
+
+
+def page(found: Found) -> Iterator[Block]:
+    yield Heading("Few-shot classification by what is kept of generated features", 2)
+    yield Text(NOTE, "note")
+    for about, part in found.parts("few_shot_splits", *ABOUT) if "few_shot_splits" in found.tables else ():
+        part = part.assign(**100 * part[NUMBERS])
+        made = f"{about['samples']:,} features of each class by {about['generator']}"
+        said: list[Verdict | str] = []
+        grids: list[Block] = []
+        for (shots, classifier), rows in part.groupby(["shots", "classifier"]):
+            what, main = f"{shots}-shot, {classifier}", _main(rows)
+            said += _verdicts(what, main)
+            names = main[main.quantity == ACCURACY].sort_values("value", ascending=False).selection
+            grid = Grid("selection", list(names), QUANTITIES, numbers(main, "selection", "quantity"))
+            grids.append(Fold(f"{what}: {int(rows.episodes.iloc[0]):,} episodes a split", [grid]))
+        yield Heading(f"{made}, from {about['features']} of {about['dataset']}, seed {about['seed']}, {about['how']}")
+        yield Verdicts(said, f"{made}, {about['splits']} splits")
+        if panels := _panels(part):
+            path = figure_path(found.folder, "few_shot", about["features"], short(about))
+            draw = partial(lines, panels, "", "points over random", level=0, logarithmic=True, legend_beside=True)
+            yield Drawing(path, "Gain over a random share of equal size, by nearest prototype", draw)
+        yield from grids
+        plain = re.sub("[^a-z]", "", about["features"].lower())
+        if printed := [row for row in from_papers("few_shot").to_dict("records") if row["dataset"].lower() in plain]:
+            yield Fold("As papers print it", [Table(list(printed[0]), [list(row.values()) for row in printed])])
+    if "few_shot_generator" in found.tables:
+        table = found.tables["few_shot_generator"]
+        table = table[~table.quantity.str.startswith("representatives of")]
+        learned = numbers(table.assign(by=table.generator + ", " + table.features), "by", "quantity")
+        rows, columns = (list(dict.fromkeys(names)) for names in zip(*learned, strict=True))
+        yield Heading("What was learned of the base classes")
+        yield Grid("generator, features", rows, columns, learned)
+
+
+def _main(rows: pd.DataFrame) -> pd.DataFrame:
+    """Only settings of the study itself have an accuracy, points of the plots have none."""
+    return rows.merge(rows.loc[rows.quantity == ACCURACY, ["generated", "share", "selection"]])
+
+
+def _gains(main: pd.DataFrame, quantity: str) -> dict[str, Number]:
+    """By selection, with the outer ends of the intervals over splits (if there are several) and of these splits."""
+    both = main[main.quantity.isin([quantity, f"{quantity}{POOLED}"]) & (main.selection != NONE)]
+    ends = both.groupby("selection").agg({"value": "first", "low": "min", "high": "max"})
+    return {row.Index: row for row in ends.dropna().itertuples()}
+
+
+def _verdicts(what: str, main: pd.DataFrame) -> Iterator[Verdict | str]:
+    """What the claim comes to, and which other selections differ from chance."""
+    gains, over_norm = _gains(main, GAIN), _gains(main, OVER_NORM)
+    for claim in [name for name in gains if name.startswith(CLAIM)][:1]:
+        norm = [f"Over the share of smallest norm {estimate(over_norm[claim])}"] if claim in over_norm else []
+        yield Verdict(f"{what}: the {claim} share against a random one", gains[claim], words=WORDS, more=norm)
+    for direction, word in ((1, "above"), (-1, "below")):
+        clear = [f"{name} {estimate(gain)}" for name, gain in gains.items() if sign(gain) == direction]
+        yield f"{what}: {word} a random share, of {len(gains)} selections: {'; '.join(clear) or 'none'}."
+
+
+def _panels(part: pd.DataFrame) -> dict[str, list[Line]]:
+    """Curves of gains by nearest prototype, over the share kept and over the number generated, for each of `shots`."""
+    gains = part[(part.quantity == f"{GAIN}{POOLED}") & (part.classifier == PROTOTYPE)]
+    gains = gains.assign(generated=gains.generated.astype(int), share=gains.share.astype(float))
+    varied = [name for name, rows in gains.groupby("selection") if len(rows) > gains.shots.nunique()]
+    panels = {}
+    for shots, rows in gains[gains.selection.isin(varied)].groupby("shots"):
+        for across, fixed, title in (("share", "generated", "share kept"), ("generated", "share", "number generated")):
+            points = rows[rows[fixed] == rows[fixed].mode()[0]].assign(at=rows[across])
+            curves = [Line(name, each, band=name in (CLAIM, NORM)) for name, each in points.groupby("selection")]
+            panels[f"{shots}-shot, by {title}"] = curves
+    return panels

@@ -1,0 +1,235 @@
+"""What does choosing among samples buy? Precision against recall of equally many, chosen in many ways from one pool."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...arrays.views import REPLAYED
+from ...core.progress import say
+from ...core.protocols import Cell, Discriminating, Part, Row, View
+from ...core.registry import study
+from ...run import Run
+from ...stats.intervals import proportion
+from ..judged import JUDGING, Judged, bootstrapped, resampled, without_interval
+from ..spaces import chosen_space, prior_space
+from .methods import (
+    ByDiscriminator,
+    Pool,
+    Settings,
+    by_importance,
+    by_polarity,
+    extremes,
+    is_standard,
+    transported,
+    truncated,
+    with_redrawn,
+)
+from .names import ABOVE, ALL, AREA, AREA_GAIN, BELOW, CALLS, FRECHET, GAIN, PLAIN, PRECISION, RECALL, SETTING, side_of
+from .page import page
+
+CHANCE = 20
+"""Sets of samples drawn by chance, at least: recall depends on which samples happen to be in a set, all of them."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is kept, how it is judged, and the settings of each method; none of them leave a method out.
+
+    keep:        the share of the n samples that every method keeps.
+    judge_space: the feature space that judges; choose another one than that which drives the scores.
+    k:           neighbours of precision and recall.
+    quantiles, weights: of importance sampling: thresholds as quantiles of the scores, and weights w.
+    shares:      of the samples with the highest and with the lowest scores.
+    psis:        of truncation: what is left of the distance from the mean code.
+    space:       of truncation; "auto" is w, or else the first space.
+    thresholds:  beyond which coordinates of the prior's codes are drawn again.
+    rhos, volume, dimensions: of polarity: exponents, how many of the largest singular values make a volume, and for how
+                 many dimensions of the codes at most. Left out by default: it needs a Jacobian of every sample, which
+                 no `calls` count.
+    percentiles: gammas of discriminator rejection. rates: of optimal budgeted rejection, the share it accepts.
+    lengths:     of Metropolis-Hastings chains.
+    steps, step_sizes: of transport.
+    resamples:   bootstraps of samples and reals, 20 or more.
+    """
+
+    keep: float = 0.2
+    judge_space: str = "features"
+    k: int = 3
+    quantiles: Sequence[float] = (0.1, 0.2, 0.5, 0.8, 0.9)
+    weights: Sequence[float] = (0.01, 0.1, 0.3, 0.5, 2, 3.3, 10, 100)
+    shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9)
+    psis: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.3)
+    space: str = "auto"
+    thresholds: Sequence[float] = (0.5, 1, 1.5, 2)
+    rhos: Sequence[float] = ()
+    volume: int = 30
+    dimensions: int = 64
+    percentiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    rates: Sequence[float] = (0.25, 0.5, 0.75)
+    lengths: Sequence[int] = (2, 3, 5, 10)
+    steps: Sequence[int] = (4, 9)
+    step_sizes: Sequence[float] = (0.01, 0.03, 0.1)
+    resamples: int = 500
+
+
+@study(version=3, uses=JUDGING, page=page, tradeoff=("setting", "quantity"))
+def tradeoff(run: Run, options: Options) -> Iterator[Part]:
+    """Precision, recall and Fréchet distance of round(keep · n) samples chosen from n, by each method and setting.
+
+    All methods draw from the same n generated samples, take the first that they accept, and are compared with as many
+    real ones as they keep, in one feature space. A setting that accepts too few of the n has no numbers. `calls` are
+    generator calls a kept sample.
+
+    importance SCORE   for each of `run.scores`, over `quantiles` and `weights` (arXiv:2407.08659, Algorithm 2). A
+                       quantile is one of the scores of held-out real samples, where these can be scored; else of the n.
+    top, bottom SCORE  the `shares` with the highest scores, and with the lowest.
+    truncation         codes moved to psi of their distance from the mean code. These are other samples than those of
+                       the pool, but of the same seeds.
+    redrawn            coordinates of the prior's codes beyond `thresholds` drawn again, where the prior is standard
+                       normal (arXiv:1809.11096).
+    polarity           for each of `rhos`, by the `volume` largest singular values.
+    discriminator      rejection with gamma at `percentiles`, optimal budgeted rejection at `rates` and Metropolis-
+                       Hastings chains of `lengths`, by the logits of the generator's own discriminator, where there is
+                       one, calibrated on held-out real images where there are any. And transport: codes moved to where
+                       the discriminator likes them, by `steps` of `step_sizes`, each a call and a backward pass.
+    Of a generator that shows samples again, and makes no others, samples are chosen by their scores alone.
+
+    Gains in precision and recall are differences to plain sampling, the mean of many sets drawn by chance. Hypervolume
+    is the area under a method's frontier, plain sampling included. It is that of the best of many, so noise alone
+    raises it: its gain is over as many sets of samples drawn by chance. Intervals of gains and of hypervolume are
+    percentiles of bootstraps of samples and reals, the same for all methods; which samples were chosen, and the balls
+    round them, stay as they are. Recall depends on all balls together, and so on which samples a set happens to hold:
+    each bootstrap adds the difference of one set drawn by chance from the mean, the same to all settings of a method.
+    Raises ValueError when fewer than 10 or k + 2 samples are kept, or for options out of range.
+    """
+    kept, least = round(options.keep * run.n), max(options.k + 2, 10)
+    if not 0 < options.keep <= 1 or kept < least:
+        raise ValueError(f"keep={options.keep} of n={run.n} keeps {kept} samples; {least} are needed, at most all")
+    if options.resamples < 20:
+        raise ValueError(f"resamples={options.resamples} must be 20 or more")
+    pool = Pool(run, kept, options.judge_space, options.k)
+    part = partial(_part, pool, options)
+    for cell in run.cells(run.scores):
+        scores = run.oriented(cell)
+        chosen = partial(by_importance, pool, cell, scores, options.quantiles, options.weights)
+        yield part(f"importance {cell.label}", chosen, ["quantiles", "weights"], [cell])
+        for name, sign in (("top", 1), ("bottom", -1)):
+            chosen = partial(extremes, pool, sign * scores, options.shares)
+            yield part(f"{name} {cell.label}", chosen, ["shares"], [cell])
+    spaces = run.views.generator.spaces
+    decodes, first, prior = REPLAYED not in spaces, spaces[0], prior_space(run)
+    if decodes and options.psis:
+        space = chosen_space(run, options.space, auto="w" if "w" in spaces else first)
+        yield part(f"truncation {space}", partial(truncated, pool, space, options.psis), ["psis"])
+    if decodes and options.thresholds and is_standard(pool.codes(prior)):
+        yield part(f"redrawn {prior}", partial(with_redrawn, pool, prior, options.thresholds), ["thresholds"])
+    if decodes and options.rhos and pool.codes(first)[0].numel() <= options.dimensions:
+        yield part("polarity", partial(by_polarity, pool, first, options.rhos, options.volume), ["rhos", "volume"])
+    if isinstance(run.views.generator, Discriminating):
+        by = ByDiscriminator(pool)
+        for name, chosen, knob in (
+            ("discriminator rejection", partial(by.rejection, options.percentiles), "percentiles"),
+            ("optimal budgeted rejection", partial(by.budgeted_rejection, options.rates), "rates"),
+            ("Metropolis-Hastings", partial(by.chains, options.lengths), "lengths"),
+        ):
+            yield part(name, chosen, [knob], [by.cell], by.views, {"calibrated": by.calibration})
+        if decodes and options.steps:
+            chosen = partial(transported, pool, options.steps, options.step_sizes)
+            yield part("transport", chosen, ["step_sizes", "steps"])
+
+
+def _part(
+    pool: Pool,
+    options: Options,
+    method: str,
+    settings: Callable[[], Settings],
+    knobs: Sequence[str],
+    cells: Sequence[Cell] = (),
+    views: Mapping[str, View] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Part:
+    """The part of a method. knobs: names of the options that only it depends on; more: what else is in its setting."""
+    found = {
+        "method": method, "kept": pool.kept, "k": pool.k, "judge_space": pool.judge_space,
+        "resamples": options.resamples, **{name: _as_text(getattr(options, name)) for name in knobs}, **(more or {}),
+    }  # fmt: skip
+    setting = {name: found.pop(name) for name in SETTING if name in found}
+    rows = partial(_rows, pool, options.resamples, settings)
+    return Part(rows, setting, cells=cells, views={**pool.views, **(views or {})})
+
+
+def _as_text(option: Any) -> str:
+    return str(list(option) if isinstance(option, Sequence) else option)
+
+
+def _rows(pool: Pool, resamples: int, settings: Callable[[], Settings]) -> Iterator[Row]:
+    judged: dict[str, Judged] = {}
+    for setting, one in settings():
+        if one is None:
+            say(f"{setting}: fewer than {pool.kept} of {pool.run.n} samples were accepted; generate more with n=")
+            yield Row((setting, PRECISION), without_interval(math.nan, 0))
+        else:
+            judged[setting] = one
+    n, seed, kept = pool.run.n, pool.run.seed, pool.kept
+    chance = [pool.by_chance(i) for i in range(max(CHANCE, len(judged)))]
+    precision_by_chance, recall_by_chance = resampled(chance, n, resamples, seed)
+    plain_precision = precision_by_chance.mean(1)
+    plain_recall, deviation = _mean_and_deviation(recall_by_chance, seed)
+    yield Row((PLAIN, PRECISION), bootstrapped(plain_precision, kept))
+    yield Row((PLAIN, RECALL), bootstrapped(plain_recall, kept))
+    yield Row((PLAIN, FRECHET), chance[0].frechet)
+    yield Row((PLAIN, CALLS), without_interval(1, kept))
+    if not judged:
+        return
+    precision, recall = resampled(list(judged.values()), n, resamples, seed)
+    recall = recall + deviation[:, None]
+    gains = {
+        GAIN[PRECISION]: precision - plain_precision[:, None],
+        GAIN[RECALL]: recall - plain_recall[:, None],
+    }
+    for i, (setting, one) in enumerate(judged.items()):
+        yield Row((setting, PRECISION), proportion(one.hits))
+        yield Row((setting, RECALL), proportion(one.held))
+        yield Row((setting, FRECHET), one.frechet)
+        yield Row((setting, CALLS), without_interval(one.calls / len(one.rows), len(one.rows)))
+        yield from (Row((setting, quantity), bootstrapped(gain[:, i], kept)) for quantity, gain in gains.items())
+    for side in (ABOVE, BELOW):
+        columns = [i for i, setting in enumerate(judged) if side_of(setting) == side]
+        if columns:
+            means = {quantity: gain[:, columns].mean(1) for quantity, gain in gains.items()}
+            yield from (Row((side, quantity), bootstrapped(mean, kept)) for quantity, mean in means.items())
+
+    def area(precisions: Tensor, recalls: Tensor) -> Tensor:
+        """Hypervolume of sets, plain sampling included."""
+        plain = plain_precision[:, None], plain_recall[:, None]
+        return hypervolume(torch.cat([plain[0], precisions], 1), torch.cat([plain[1], recalls], 1))
+
+    found, many = area(precision, recall), len(judged)
+    yield Row((ALL, AREA), bootstrapped(found, kept))
+    by_chance = area(precision_by_chance[:, :many], recall_by_chance[:, :many])
+    yield Row((ALL, AREA_GAIN), bootstrapped(found - by_chance, kept))
+
+
+def _mean_and_deviation(recall: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Of C sets by chance [1 + resamples, C]: in each resample the mean of C sets drawn anew, and one's deviation."""
+    resamples, sets = len(recall) - 1, recall.shape[1]
+    rng = np.random.default_rng([seed, sets])
+    drawn = torch.from_numpy(rng.integers(sets, size=(resamples, sets)))
+    mean = torch.cat([recall[:1].mean(1), recall[1:].gather(1, drawn).mean(1)])
+    deviations = (recall[0] - recall[0].mean()) * math.sqrt(sets / (sets - 1))
+    one = torch.from_numpy(rng.integers(sets, size=resamples))
+    return mean, torch.cat([deviations.new_zeros(1), deviations[one]])
+
+
+def hypervolume(precision: Tensor, recall: Tensor) -> Tensor:
+    """Area [B] that points [B, S] of precision and recall dominate, above and right of the origin."""
+    order = recall.argsort(dim=1, descending=True)
+    recall, best = recall.gather(1, order), precision.gather(1, order).cummax(dim=1).values
+    widths = recall - torch.nn.functional.pad(recall[:, 1:], (0, 1))
+    return (widths * best).sum(1)

@@ -1,0 +1,110 @@
+"""Selecting by a score: groups of equal number compared as sets, the random one too, and a gallery of the extremes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from assay.harness.arrays.views import Views
+from assay.harness.core.protocols import View
+from assay.harness.core.registry import METRICS, metric
+from assay.harness.report.report import report
+from assay.harness.run import Run
+from assay.harness.studies.carry_out import carry_out
+
+N = 60
+
+
+@pytest.fixture
+def open_groups(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+    latent = View("fake", "latent")
+
+    @metric(better="lower", kind="sample", source="not published", fake=latent)
+    def negated(fake: Tensor) -> Tensor:
+        return -fake[:, 0].double()
+
+    @metric(better="higher", kind="sample", source="not published", fake=latent)
+    def nowhere(fake: Tensor) -> Tensor:
+        return torch.full((len(fake),), torch.nan)
+
+    @metric(better="higher", kind="set", source="not published", fake=latent, real=View("real", "pixels"))
+    def mean_and_counts(fake: Tensor, real: Tensor) -> dict[str, float]:
+        return {"mean": float(fake[:, 0].mean()), "generated": len(fake), "real": len(real)}
+
+    @metric(better="higher", kind="set", source="not published", fake=latent)
+    def of_high(fake: Tensor) -> float:
+        if fake[:, 0].mean() < 0.5:
+            raise ValueError("only of high ones")
+        return 1.0
+
+    def build(*scores: str) -> Run:
+        return Run(
+            experiment="grouped", generator="plain", dataset="squares", views=open_views(),
+            folder=tmp_path / "grouped", seed=0, n=N, n_real=None, scores=scores, quality_signals=(), classes=None,
+            covariates={}, set_metrics=("mean_and_counts", "of_high"),
+        )  # fmt: skip
+
+    return build
+
+
+def test_groups_are_the_best_the_middle_the_worst_and_random_ones(open_groups: Callable[..., Run]) -> None:
+    run = open_groups("negated")
+    (record,) = carry_out(run, "groups", share=0.2)
+    assert record.cell.label == "groups(score=negated, size=12)"
+    values = {keys: estimate.value for keys, estimate in record.values.items()}
+    z = run.views.tensor(View("fake", "latent"), 0, N)[:, 0].sort(descending=True).values
+    expected = {"top": z[:12], "middle": z[24:36], "bottom": z[-12:]}
+    for group, members in expected.items():
+        assert values[group, "mean"] == pytest.approx(float(members.mean()), abs=1e-6), group
+        assert values[group, "generated"] == values[group, "real"] == 12
+    assert values["bottom", "mean"] < values["random", "mean"] < values["top", "mean"]
+    assert values["top", "of_high"] == 1
+    assert math.isnan(values["bottom", "of_high"]), "a group for which a metric is undefined spoils no other"
+
+
+def test_the_page_has_a_gallery_of_each_score(open_groups: Callable[..., Run]) -> None:
+    run = open_groups("negated", "nowhere")
+    carry_out(run, "groups", share=0.2)
+    (picture,) = (run.folder / "figures").glob("gallery-*.png")
+    with Image.open(picture) as strips:
+        assert strips.size == (12 * 4 - 2, 3 * 4 - 2)
+    report(run.folder)
+    page = (run.folder / "report.html").read_text()
+    assert "Groups of 12 samples" in page
+    assert "best, median and worst samples" in page
+    assert page.count("data:image/png") == 1
+
+
+def test_a_score_that_is_nowhere_defined_has_no_groups(open_groups: Callable[..., Run]) -> None:
+    (record,) = carry_out(open_groups("nowhere"), "groups")
+    assert record.status == "ok"
+    assert {group for group, _ in record.values} == {"top", "middle", "bottom", "random"}
+    assert all(math.isnan(estimate.value) for estimate in record.values.values())
+
+
+def test_groups_are_found_again_until_their_metric_changes(open_groups: Callable[..., Run]) -> None:
+    run = open_groups("negated")
+    carry_out(run, "groups")
+    written = len(run.written)
+    carry_out(run, "groups")
+    assert len(run.written) == written
+
+    @metric(better="higher", kind="set", source="not published", version=2, fake=View("fake", "latent"))
+    def of_high(fake: Tensor) -> float:
+        return 2.0
+
+    (record,) = carry_out(run, "groups")
+    assert record.values["top", "of_high"].value == 2
+    assert METRICS["of_high"].version == 2
+
+
+@pytest.mark.parametrize(("share", "fix"), [(0.01, r"choose it in \[0.033, 0.33\]"), (0.5, "makes groups of 30")])
+def test_groups_of_one_and_groups_that_overlap_are_refused(
+    open_groups: Callable[..., Run], share: float, fix: str
+) -> None:
+    with pytest.raises(ValueError, match=fix):
+        carry_out(open_groups("negated"), "groups", share=share)
