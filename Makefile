@@ -1,5 +1,6 @@
 # make venv   an environment in .venv          make run    the quickstart: tables, pictures, a page
 # make test   all tests                        make check  format, lint, types
+# make quick  the tests that take a moment     make clean
 # Another interpreter: make PYTHON=python3.12 ...   A CUDA build of torch: make TORCH_INDEX= EXTRAS=dev,cuda venv
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,10 @@ BIN := $(VENV)/bin
 # Threads that wait must not spin: on two cores that costs more than it saves.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv run test check clean
+# Compiled modules are kept whatever the environment says: the tests start a hundred processes that would compile again.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: venv run test quick check clean
 venv: $(VENV)/.installed
 
 # torch comes first and alone: its CPU build lies in an index of its own, and any other package would pull the CUDA one.
@@ -32,8 +36,14 @@ SYSTEM = $(BIN)/python -c 'import importlib.util as u; u.find_spec("open3d") and
 run: venv
 	$(BIN)/assay run experiment=quickstart
 
+# Two processes; the tests of a file, which share what is slow to make, stay in one.
+TWO := --numprocesses 2 --dist loadfile
+
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
+
+quick: venv
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 check: venv
 	$(BIN)/ruff format --check .

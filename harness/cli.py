@@ -150,7 +150,7 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
     metrics = {name: options for name, options in metrics.items() if name not in left_out}
     space = {} if plain["space"] is None else {"space": plain["space"]}
     encode = {} if plain["encode"] is None else {"encode": plain["encode"]}
-    encoding = [name for name in metrics if run.takes_encode(name)] if encode else []
+    encoding = [name for name in metrics if run.takes_encode(name, **space)] if encode else []
     if encode and not encoding and not from_glob:
         raise ValueError(
             f"encode={plain['encode']}: none of the chosen metrics reads codes of real samples; leave it out"

@@ -49,12 +49,12 @@ class Run:
     folder: Path
     seed: int
     n: int
-    n_real: int | None
-    scores: Sequence[MetricSpec]
-    quality_signals: Sequence[MetricSpec]
-    classes: MetricSpec | None
-    covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]]
-    set_metrics: Sequence[MetricSpec]
+    n_real: int | None = None
+    scores: Sequence[MetricSpec] = ()
+    quality_signals: Sequence[MetricSpec] = ()
+    classes: MetricSpec | None = None
+    covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] = field(default_factory=dict)
+    set_metrics: Sequence[MetricSpec] = ()
     written: list[Record] = field(default_factory=list)
 
     def cells(self, entries: MetricSpec | Sequence[MetricSpec]) -> list[Cell]:
@@ -286,7 +286,8 @@ def _exchangeable(views: Mapping[str, View]) -> set[str]:
     None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
     """
     codes = {name: view.encode for name, view in views.items() if _has_codes(view)}
-    return set(codes) if len({*codes.values(), "logvar"}) == 2 else set()
+    sorts = set(codes.values())
+    return set(codes) if len(sorts) == 1 and "logvar" not in sorts else set()
 
 
 def _has_codes(view: View) -> bool:

@@ -18,6 +18,14 @@ from assay.harness.core import registry
 from assay.harness.core.protocols import Encoding, Samples, Split
 
 TRAIN, TEST = 2600, 40
+SLOW = {line for line in (Path(__file__).parent / "slow.txt").read_text().splitlines() if not line.startswith("#")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what slow.txt lists, be it a file, a test or one of its cases."""
+    for item in items:
+        if SLOW & {item.nodeid, item.nodeid.split("[")[0], item.nodeid.split("::")[0]}:
+            item.add_marker(pytest.mark.slow)
 
 
 class Squares:

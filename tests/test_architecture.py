@@ -1,6 +1,7 @@
 """The shape of the house: the order of its folders, what lies at their tops, and that packaging knows all of them."""
 
 import ast
+import itertools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,7 +127,18 @@ def test_code_folders_are_no_packages_of_their_own() -> None:
         assert not list((ROOT / folder).rglob("__init__.py"))
 
 
+def test_slow_tests_are_there() -> None:
+    """A line for a test that has another name by now would leave it in the quick loop."""
+    lines = [line for line in (ROOT / "tests" / "slow.txt").read_text().splitlines() if not line.startswith("#")]
+    for file, listed in itertools.groupby(lines, lambda line: line.split("::")[0]):
+        functions = {
+            node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)
+        }
+        for line in listed:
+            assert set(line.split("[")[0].split("::")[1:]) <= functions, line
+
+
 def test_type_checkers_see_the_same_files() -> None:
     links = ROOT / ".typing" / "assay"
-    assert {link.name for link in links.iterdir()} == {"__init__.py", *FOLDERS}
+    assert {link.name for link in links.iterdir()} == {"__init__.py", "__main__.py", *FOLDERS}
     assert all(link.is_symlink() and link.resolve().is_relative_to(ROOT) for link in links.iterdir())

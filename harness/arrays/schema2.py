@@ -28,13 +28,15 @@ METRIC_VERSION = "1"
 """Of every metric of the first release."""
 QUANTITIES = {"departure": "max_end_distance"}
 """New names of quantities in the column of that name."""
+TRAINER = {"rate": "lr", "most": "max_channels"}
+"""New names of options in the setting `trainer`."""
 
 
 def rename(text: str) -> str:
     """A label with the names of today: "pseudo_density(space=pixels)" for "pseudo_density(through=pixels)"."""
     for old, new in METRICS.items():
         text = re.sub(rf"(?<![\w-]){old}(?![\w-])", new, text)
-    return text.replace("through=", "space=").replace("recoded", "reencoded")
+    return text.replace("through=", "space=").replace(" through ", " in ").replace("recoded", "reencoded")
 
 
 def upgraded(fields: Mapping[str, Any]) -> Record:
@@ -86,13 +88,16 @@ def _version(table: str, version: int) -> int:
 
 def _keys(table: str, columns: list[str], keys: list[str]) -> tuple[str, ...]:
     parts = dict(zip(columns, keys, strict=True))
-    return tuple(QUANTITIES.get(key, key) if column == "quantity" else rename(key) for column, key in parts.items())
+    return tuple(rename(QUANTITIES.get(key, key) if column == "quantity" else key) for column, key in parts.items())
 
 
 def _renamed(name: str, value: Any) -> Any:
-    """A setting's value; that of the trainer has a learning rate in it."""
+    """A setting's value; that of the trainer is a list of options in the order of their names."""
     value = rename(value) if isinstance(value, str) else value
-    return value.replace("rate ", "lr ") if name == "trainer" else value
+    if name != "trainer":
+        return value
+    options = (option.split(" ", 1) for option in value.split(", "))
+    return ", ".join(sorted(" ".join([TRAINER.get(option, option), *rest]) for option, *rest in options))
 
 
 def _view(of: Any, through: str, n: Any, encode: Any) -> View:

@@ -22,6 +22,7 @@ def replace(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link to somewhere else
     temporary.write_bytes(content)
     os.replace(temporary, path)
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):

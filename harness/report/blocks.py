@@ -67,6 +67,12 @@ class Text:
     text: str
     kind: Literal["", "note", "failed"] = ""
 
+    @classmethod
+    def of_setting(cls, about: Mapping[str, Any], names: Iterable[str]) -> "Text":
+        """The named values of a setting in one note."""
+        values = {name: "none" if about[name] == "" else about[name] for name in names}
+        return cls("; ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()), "note")
+
     def html(self) -> str:
         return html.paragraph(self.text, self.kind) if self.text else ""
 

@@ -19,7 +19,7 @@ from ..stats.intervals import half_samples
 
 @dataclass
 class SameSeeds:
-    """Every metric of `run.set_metrics` in every space; what was found is kept while this is.
+    """Every metric of `run.set_metrics` in every space; what was found is kept as long as this object.
 
     count: samples of each generator. halves: random halves of them and of the reals that tell how sure a difference is.
     """
@@ -87,7 +87,7 @@ class SameSeeds:
                 found[label(key, metric.options, cell.params), space] = estimate
         return found
 
-    def _half(self, of: str, count: int, half: int) -> Tensor:
-        """Positions of half of `count` samples; of all views of the same samples the same."""
-        rng = np.random.default_rng([self.run.seed, half, int(digest(of, count)[:12], 16)])
+    def _half(self, source: str, count: int, half: int) -> Tensor:
+        """Positions of half of `count` samples of a source, in order; the same for all views of them."""
+        rng = np.random.default_rng([self.run.seed, half, int(digest(source, count)[:12], 16)])
         return torch.from_numpy(np.sort(rng.permutation(count)[: count // 2]))

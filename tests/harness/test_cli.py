@@ -14,65 +14,67 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay import __version__
 from assay.harness import cli
 from assay.harness.cli import main
 from assay.harness.core.registry import PLUGINS, STUDIES, discover
+from assay.harness.core.renamed import renamed
 
 ASSAY = Path(sys.executable).with_name("assay")
 discover()
 TINY = ("dataset=digits", "n=60", "device=cpu")
 CELLS = ("run", "metric=[precision,recall,latent_density]", *TINY)
 SCORES = "scores=[latent_density,rarity,random_score]"
-STUDY = ("run", "task=[correlate,groups]", "task.correlate.resamples=20", SCORES, *TINY)
+STUDY = ("run", "study=[correlate,groups]", "study.correlate.resamples=20", SCORES, *TINY)
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "experiment").glob("*.yaml"))
 SMALLER = {
-    "edit": ("task.edit.count=20", "task.edit.steps=5", "scores=[latent_density,negative_norm]"),
+    "edit": ("study.edit.count=20", "study.edit.steps=5", "scores=[latent_density,negative_norm]"),
     "few_shot": (
-        *("dataset=none", "task.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
-        *(f"task.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
+        *("dataset=none", "study.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
+        *(f"study.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
         *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
     ),
-    "quickstart": ("task.correlate.resamples=5",),
+    "quickstart": ("study.correlate.resamples=5",),
     "shapes": (
         *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),
         *("generator=sdf_vae,faulty", "extractor.points.count=32", "extractor.shaded.size=8"),
-        *("task.correlate.resamples=5", "task.detect.resamples=5", "task.gallery.shown=1"),
-        *(f"task.samples.{option}" for option in ("rows=1", "columns=3", "turning=1", "meshes=1")),
+        *("study.correlate.resamples=5", "study.detect.resamples=5", "study.gallery.shown=1"),
+        *(f"study.samples.{option}" for option in ("rows=1", "columns=3", "turning=1", "meshes=1")),
     ),
     "path_energy": (
-        "reals=500",
-        *(f"task.interpolate.{option}" for option in ("pairs=4", "levels=2", "iterations=3", "starts=1")),
+        "n_real=500",
+        *(f"study.interpolate.{option}" for option in ("pairs=4", "levels=2", "iterations=3", "starts=1")),
     ),
     "pseudo_density": (
         "n=200",
-        "reals=200",
+        "n_real=200",
         "extractor.efficientnet_lite.size=32",
-        *(f"task.perturb.{option}" for option in ("count=20", "epochs=1", "epsilons=[0.1]", "gradients=[sign]")),
-        *(f"task.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
-        *(f"task.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
-        *(f"task.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
-        *(f"task.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "halves=3", "curve=20")),
-        *("task.fine_tune.trainers.stylegan2.epochs=1", "task.fine_tune.trainers.stylegan2.images=64"),
-        *("task.fine_tune.trainers.latent_diffusion.epochs=1", "task.fine_tune.trainers.latent_diffusion.images=64"),
+        *(f"study.perturb.{option}" for option in ("count=20", "epochs=1", "epsilons=[0.1]", "gradients=[sign]")),
+        *(f"study.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
+        *(f"study.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
+        *(f"study.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
+        *(f"study.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "halves=3", "curve=20")),
+        *("study.fine_tune.trainers.stylegan2.epochs=1", "study.fine_tune.trainers.stylegan2.images=64"),
+        *("study.fine_tune.trainers.latent_diffusion.epochs=1", "study.fine_tune.trainers.latent_diffusion.images=64"),
     ),
     **{
         f"pseudo_density_{name}": (
             "generator=vae",
             "features=classifier",
             "space=pixels",
-            "task.tradeoff.space=pixels",
-            *(f"task.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
+            "study.tradeoff.judge_space=pixels",
+            *(f"study.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
         )
         for name in ("stylegan3", "adm")
     },
-    "path_energy_faces": ("generator=vae", "reals=500", "task.interpolate.pairs=2", "task.interpolate.iterations=1"),
+    "path_energy_faces": ("generator=vae", "n_real=500", "study.interpolate.pairs=2", "study.interpolate.iterations=1"),
 }
-"""What keeps an experiment's tasks small in the tests."""
+"""What keeps an experiment's studies small in the tests."""
 
 PLUGIN = """
 import os
-from assay.harness.protocols import View
-from assay.harness.registry import metric
+from assay.harness.core.protocols import View
+from assay.harness.core.registry import metric
 
 FEATURES = View("fake", "classifier")
 
@@ -171,7 +173,7 @@ WRONG_NAMES: dict[str, tuple[tuple[str, ...], str]] = {
 WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "metric": WRONG_NAMES["metric"],
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
-    "pinned": (("run", "metric=fid", "space=pixels", *TINY), "fid is defined through inception alone"),
+    "fixed features": (("run", "metric=fid", "space=pixels", *TINY), "fid is defined in inception alone"),
     "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
     "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
 }
@@ -216,6 +218,124 @@ def test_without_arguments_it_says_what_it_can_do(assay: Shell) -> None:
     assert finished.stderr == ""
 
 
+HEAVY = {"torch", "pandas", "scipy", "sklearn", "hydra", "matplotlib"}
+NOT_IMPORTED = {
+    "--help": HEAVY,
+    "--version": HEAVY,
+    "list experiments": HEAVY,
+    "list tunings": HEAVY,
+    "list datasets": HEAVY - {"torch", "scipy"},
+}
+
+
+@pytest.mark.parametrize("arguments", NOT_IMPORTED)
+def test_a_command_does_not_wait_for_what_it_does_not_need(arguments: str) -> None:
+    code = f"""
+import sys
+sys.argv = ["assay", *{arguments.split()}]
+from assay.harness.cli import main
+try:
+    main()
+finally:
+    print(sorted({NOT_IMPORTED[arguments]} & sys.modules.keys()))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *said, imported = finished.stdout.splitlines()
+    assert said
+    assert imported == "[]"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    finished = subprocess.run([sys.executable, "-m", "assay", "--version"], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == __version__
+
+
+# Names of the first release
+
+
+def test_old_names_compose_as_new_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["task=groups", "task.groups.share=0.1", "metric=ink", "through=pixels", "reals=9", "given.norm=rarity"]
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.chdir(tmp_path)
+    found: list[dict[str, Any]] = []
+    cli._hydra("evaluate", renamed(overrides), found.append)
+    (config,) = found
+    assert (config["study"], config["metric"]) == ({"groups": {"share": 0.1}}, {"mean_intensity": {}})
+    assert (config["space"], config["n_real"], config["covariates"]["norm"]) == ("pixels", 9, "rarity")
+    assert len(capsys.readouterr().err.splitlines()) == 6 - 1, "task is told once"
+
+
+def test_tasks_are_listed_as_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["assay", "list", "tasks"])
+    with pytest.raises(SystemExit) as finished:
+        main()
+    out, err = capsys.readouterr()
+    assert finished.value.code == 0
+    assert "groups" in out
+    assert err == "tasks is called studies now; the old name still works\n"
+
+
+# Jobs
+
+
+def test_jobs_answer_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    assert cli._hydra("evaluate", ["-m", "seed=3,1,2"], lambda plain: [plain["seed"]]) == [[3], [1], [2]]
+    assert list((tmp_path / "cache" / "jobs").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["-m", "metric=glob(*)"], True),
+        (["-m", "seed=1", "metric=glob([rar*,rea*],exclude=realism)"], True),
+        (["metric=rarity,realism"], False),
+        (["metric=[precision]", "generator=glob(va*)"], False),
+        (["name='metric=glob(*)'"], False),
+        (["metric=[precision"], False),
+    ],
+)
+def test_whether_somebody_named_the_metrics(overrides: list[str], expected: bool) -> None:
+    assert cli._is_glob("metric", overrides) == expected
+
+
+def test_each_folder_of_a_sweep_gets_a_page(assay: Shell) -> None:
+    finished = assay("run", "-m", "metric=random_score", "name=one,two", *TINY, "out=named")
+    assert finished.returncode == 0, finished.stderr
+    assert all(f"page: named/{name}/report.html" in finished.stdout for name in ("one", "two"))
+    assert "named/run" not in finished.stdout
+
+
+def test_records_of_published_folders_are_packed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("assay.harness.report.tables.PUBLISHED", tmp_path / "published")
+    for made in (True, False):
+        for out in ("published", "other"):
+            monkeypatch.setattr(sys, "argv", ["assay"])
+            assert cli._run(["metric=random_score", *TINY, f"out={out}"]) == 0
+        assert len((tmp_path / "published" / "run" / "records.jsonl").read_text().splitlines()) == 1
+        assert not (tmp_path / "published" / "run" / "records").exists()
+        assert records_in(tmp_path / "other" / "run") == 1
+        assert ("nothing was recomputed" in capsys.readouterr().err) == (not made)
+
+
+def test_encode_applies_to_the_metrics_that_read_codes(assay: Shell) -> None:
+    both = assay("run", "metric=[latent_density,precision]", "encode=sample", *TINY, "out=encoded")
+    assert both.returncode == 0, both.stderr
+    assert "vae latent_density(encode=sample): " in both.stderr
+    assert "vae precision: " in both.stderr
+    none = assay("run", "metric=[recall,precision]", "encode=sample", *TINY, "out=encoded")
+    assert none.returncode == 2
+    assert "encode=sample: none of the chosen metrics reads codes" in none.stderr
+
+
 # Cells
 
 
@@ -258,8 +378,8 @@ def test_only_the_deleted_and_the_damaged_entry_are_made_again(assay: Shell, cel
     entries = sorted((assay.folder / "store").rglob("*.npy"))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in entries}
     lost, damaged = (
-        next(path for path in entries if f'"space": "{through}"' in path.with_suffix(".json").read_text())
-        for through in ("classifier", "latent:z")
+        next(path for path in entries if f'"through": "{space}"' in path.with_suffix(".json").read_text())
+        for space in ("classifier", "latent:z")
     )
     results = assay.files("cells/run")
     lost.unlink()
@@ -274,9 +394,9 @@ def test_only_the_deleted_and_the_damaged_entry_are_made_again(assay: Shell, cel
 
 
 def test_a_sweep_over_metrics(assay: Shell) -> None:
-    swept = assay("run", "-m", "metric=glob([realis*,rarit*,random*])", *TINY, "out=swept")
-    assert swept.returncode == 0, swept.stderr
-    records = [Path(name).name for name in assay.files("swept/run") if name.startswith("records/")]
+    from_glob = assay("run", "-m", "metric=glob([realis*,rarit*,random*])", *TINY, "out=from_glob")
+    assert from_glob.returncode == 0, from_glob.stderr
+    records = [Path(name).name for name in assay.files("from_glob/run") if name.startswith("records/")]
     assert {name.rpartition("-")[0] for name in records} == {"realism", "rarity", "random_score"}
 
 
@@ -313,9 +433,9 @@ def study(assay: Shell) -> Finished:
     return assay(*STUDY, "out=study")
 
 
-def test_a_study_writes_its_tables_pictures_and_page(assay: Shell, run: Finished) -> None:
-    assert run.returncode == 0, run.stderr
-    assert "held fixed" in run.stdout
+def test_a_study_writes_its_tables_pictures_and_page(assay: Shell, study: Finished) -> None:
+    assert study.returncode == 0, study.stderr
+    assert "held fixed" in study.stdout
     files = assay.files("study/run")
     assert {f"tables/{name}.csv" for name in ("correlate", "agreement", "groups", "metrics")} <= set(files)
     pictures = [content for name, content in files.items() if name.startswith("figures/")]
@@ -349,13 +469,13 @@ def interrupt(assay: Shell, out: str, at: int, how: signal.Signals) -> Finished:
 DIE_WHILE_WRITING = """
 import os, sys
 from pathlib import Path
-from assay.harness.files import replace
+from assay.harness.core.files import replace
 os.replace = lambda *paths: os._exit(9)
 replace(Path(sys.argv[1]), b"half")
 """
 
 
-def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, run: Finished) -> None:
+def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, study: Finished) -> None:
     for at in np.random.default_rng(0).integers(0, 17, size=3):
         assert interrupt(assay, "killed", int(at), signal.SIGKILL).returncode == -signal.SIGKILL
     record = next(name for name in assay.files("study/run") if name.startswith("records/groups"))
@@ -367,7 +487,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(assay: Shell, run: Finished) -
     assert differing(assay.files("killed/run"), assay.files("study/run")) == []
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(assay: Shell, run: Finished) -> None:
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(assay: Shell, study: Finished) -> None:
     stopped = interrupt(assay, "stopped", 4, signal.SIGINT)
     assert stopped.returncode == 130
     assert "Traceback" not in stopped.stderr
@@ -388,7 +508,15 @@ def test_repeats_and_other_numbers_of_samples_share_a_folder(assay: Shell) -> No
     assert len(pictures) == 4 * 5, "each of the four has its own"
 
 
-HOLES = ("run", "--plugin", "plugin.py", *STUDY[1:], "scores=[flaky,random_score]", "given.norm=patchy", "out=holes")
+HOLES = (
+    "run",
+    "--plugin",
+    "plugin.py",
+    *STUDY[1:],
+    "scores=[flaky,random_score]",
+    "covariates.norm=patchy",
+    "out=holes",
+)
 """A score that fails in the first run and not in the second; a held column that is undefined in every third row."""
 
 
@@ -400,7 +528,7 @@ def failed(assay: Shell) -> tuple[Finished, Files]:
 def has_raw_correlation(files: Files) -> dict[str, bool]:
     """Which scores have a raw correlation with a signal that is defined everywhere."""
     rows = csv.DictReader(io.StringIO(files["tables/correlate.csv"].decode()))
-    raw = (row for row in rows if row["given"] == "nothing" and row["signal"] == "nearest_pixel")
+    raw = (row for row in rows if row["covariates"] == "nothing" and row["signal"] == "nearest_pixel")
     return {row["score"]: bool(row["value"]) for row in raw}
 
 
@@ -494,15 +622,15 @@ def test_every_experiment_composes_and_runs_on_a_tiny_setting(assay: Shell, name
     assert "published tables" in finished.stderr
 
 
-def test_of_an_experiment_only_the_tasks_that_are_chosen_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An experiment sets options of all its tasks; those that the user leaves out stay out."""
+def test_of_an_experiment_only_the_studies_that_are_chosen_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An experiment sets options of all its studies; those that the user leaves out stay out."""
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.chdir(tmp_path)
-    for overrides, tasks in ((["task=[tradeoff]"], ["tradeoff"]), ([], ["fine_tune", "perturb", "tradeoff"])):
+    for overrides, studies in ((["study=[tradeoff]"], ["tradeoff"]), ([], ["fine_tune", "perturb", "tradeoff"])):
         found: list[dict[str, Any]] = []
         cli._hydra("evaluate", ["experiment=pseudo_density", *overrides], found.append)
         assert len(found) == 3, "one for each generator"
-        assert all(sorted(cli._chosen(config["task"], STUDIES)) == tasks for config in found)
+        assert all(sorted(cli._chosen(config["study"], STUDIES)) == studies for config in found)
 
 
 @pytest.mark.parametrize("name", ["stylegan3", "adm"])
@@ -516,11 +644,11 @@ def test_what_published_checkpoints_are_for_says_which_file_it_needs(assay: Shel
     assert is_one_line(alone.stderr)
 
 
-def test_a_report_can_be_made_again_from_the_records(assay: Shell, run: Finished) -> None:
+def test_a_report_can_be_made_again_from_the_records(assay: Shell, study: Finished) -> None:
     before = assay.files("study/run")
     (assay.folder / "study" / "run" / "report.html").unlink()
     finished = assay("report", "study/run")
-    assert (finished.returncode, finished.stdout) == (0, run.stdout)
+    assert (finished.returncode, finished.stdout) == (0, study.stdout)
     assert differing(assay.files("study/run"), before) == []
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.harness.arrays.records import read_record, read_records, record_path
+from assay.harness.arrays.records import find_record, read_records, record_name
+from assay.harness.arrays.store import Store
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, Estimate, Record, View
 from assay.harness.core.registry import METRICS, metric
-from assay.harness.evaluate import evaluate
+from assay.harness.evaluate import evaluate as evaluate_into
 
 FAKE = View("fake", "features")
 Open = Callable[..., Views]
 Declare = Callable[..., Cell]
+
+
+def evaluate(cell: Cell, views: Views, folder: Path) -> Record:
+    return evaluate_into(cell, views, folder, [])
+
+
+def file_of(folder: Path, cell: Cell) -> Path:
+    return folder / "records" / record_name(cell)
 
 
 class Counted:
@@ -73,7 +83,7 @@ def test_the_record_of_a_set_metric(views: Views, tmp_path: Path) -> None:
 
 def test_the_mean_of_a_sample_metric_with_its_interval(views: Views, tmp_path: Path) -> None:
     record = evaluate(declare(Counted(lambda fake: torch.arange(20.0)), "sample"), views, tmp_path)
-    half = 1.96 * math.sqrt(35 / 20)  # the variance of 0..19 is 35
+    half = 2.093 * math.sqrt(35 / 20)  # Student's t with 19 degrees of freedom; the variance of 0..19 is 35
     value = record.values["tested"]
     assert value.value == 9.5
     assert value.interval == pytest.approx((9.5 - half, 9.5 + half), rel=1e-4)
@@ -90,17 +100,18 @@ def test_a_valid_record_is_not_computed_again(views: Views, tmp_path: Path) -> N
 
 def test_a_run_again_from_nothing_has_the_same_bytes(views: Views, tmp_path: Path) -> None:
     cell = declare(Counted(rows), "sample")
+    anew = Views(views.data, views.generator, "doubled", Store(tmp_path / "other store"), views.device)
     evaluate(cell, views, tmp_path / "a")
-    evaluate(cell, views, tmp_path / "b")
-    one, two = record_path(tmp_path / "a", cell), record_path(tmp_path / "b", cell)
+    evaluate(cell, anew, tmp_path / "b")
+    one, two = file_of(tmp_path / "a", cell), file_of(tmp_path / "b", cell)
     assert (one.name, one.read_bytes()) == (two.name, two.read_bytes())
 
 
 def test_a_new_version_is_computed_again_and_takes_the_place_of_the_old(views: Views, tmp_path: Path) -> None:
     counted = Counted(rows)
-    for version in (1, 2, 2):
-        record = evaluate(declare(counted, "sample", version), views, tmp_path)
-        assert record.version == version
+    for number in (1, 2, 2):
+        record = evaluate(declare(counted, "sample", number), views, tmp_path)
+        assert record.version == number
     assert counted.calls == 2
     assert len(read_records(tmp_path)) == 1
 
@@ -119,8 +130,8 @@ def test_another_generator_behind_the_same_name_is_computed_again(
 def test_another_seed_or_number_is_another_record(views: Views, tmp_path: Path) -> None:
     cell = declare(Counted(mean))
     others = [{"seed": 1}, {"n": 21}, {"label": "tested(k=2)"}, {"generator": "x"}, {"dataset": "x"}]
-    paths = {record_path(tmp_path, Cell(**(vars(cell) | change))) for change in [{}, *others]}
-    assert len(paths) == 1 + len(others)
+    files = {file_of(tmp_path, Cell(**(vars(cell) | change))) for change in [{}, *others]}
+    assert len(files) == 1 + len(others)
 
 
 def test_an_option_that_the_metric_gained_replaces_the_record(views: Views, tmp_path: Path) -> None:
@@ -143,7 +154,7 @@ def test_a_damaged_record_is_made_again(views: Views, tmp_path: Path, damage: st
     counted = Counted(mean)
     cell = declare(counted)
     evaluate(cell, views, tmp_path)
-    path = record_path(tmp_path, cell)
+    path = file_of(tmp_path, cell)
     whole = path.read_bytes()
     path.write_text(damage)
     evaluate(cell, views, tmp_path)
@@ -239,10 +250,10 @@ def test_a_mapping_gives_a_number_for_each_name(views: Views, tmp_path: Path) ->
 def test_json_has_null_for_the_undefined_and_nothing_that_json_does_not_know(views: Views, tmp_path: Path) -> None:
     cell = declare(Counted(lambda fake: float("nan")))
     evaluate(cell, views, tmp_path)
-    text = record_path(tmp_path, cell).read_text()
+    text = file_of(tmp_path, cell).read_text()
     fields = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in {text}"))
-    assert fields["values"]["tested"] == {"interval": [None, None], "missing": 0, "n": 20, "value": None}
-    assert list(fields) == sorted(fields)
+    assert fields["rows"] == [["tested", None, None, None, 20, 0]]
+    assert text.count("\n") == 1, "a record is a line"
     assert str(tmp_path) not in text
 
 
@@ -250,10 +261,10 @@ def test_json_has_null_for_the_undefined_and_nothing_that_json_does_not_know(vie
 def test_what_is_read_is_what_was_written(views: Views, tmp_path: Path, result: Any) -> None:
     cell = declare(Counted(lambda fake: result))
     record = evaluate(cell, views, tmp_path)
-    read = read_record(record_path(tmp_path, cell))
+    read = find_record(tmp_path, cell)
     assert read is not None
     assert same(read, record)
-    assert read.views == {"fake": FAKE}
+    assert read.cell.views == {"fake": FAKE}
 
 
 def test_a_deleted_array_is_made_again_though_the_record_is_valid(open_views: Open, plain: Any, tmp_path: Path) -> None:
@@ -274,3 +285,24 @@ def test_a_metric_that_writes_into_its_tensors_does_no_harm(views: Views, tmp_pa
     METRICS.pop("tested")
     after = evaluate(declare(Counted(mean)), views, tmp_path / "c")
     assert after.status == "failed" or after.values["tested"].value == before
+
+
+def test_a_record_tells_with_what_its_numbers_were_computed(views: Views, tmp_path: Path) -> None:
+    def plain_labels(fake: Tensor, labels: Tensor) -> float:
+        return float(fake.mean() + labels.sum())
+
+    metric(better="higher", kind="set", source="not published", fake=FAKE, labels=View("real", "labels"))(plain_labels)
+    labels = Cell("study", "squares", "plain", "plain_labels", "plain_labels", 0, 20, {}, METRICS["plain_labels"].views)
+    record = evaluate(declare(Counted(mean)), views, tmp_path)
+    assert record.numerics == {
+        "assay": version("assay"), "torch": torch.__version__, "device": "cpu", "dtype": "float32",
+        "threads": str(torch.get_num_threads()),
+    }  # fmt: skip
+    assert evaluate(labels, views, tmp_path).numerics["dtype"] == "float32, int64"
+
+
+def test_scores_from_the_store_do_not_claim_a_type(views: Views, tmp_path: Path) -> None:
+    """They may have been computed by another process, on another device."""
+    cell = declare(Counted(rows), "sample")
+    dtypes = [evaluate(cell, views, tmp_path / folder).numerics["dtype"] for folder in "ab"]
+    assert dtypes == ["float32", "stored scores"]

@@ -14,7 +14,7 @@ from assay.harness import train as module
 from assay.harness.core.files import sha256_of
 from assay.harness.core.protocols import Dataset, Encoder, Generator
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
-from assay.harness.formats.weights import ZOO, find_weights, read_weights
+from assay.harness.formats.weights import RENAMED, ZOO, find_weights, read_weights
 from assay.harness.train import train
 
 discover()
@@ -120,7 +120,7 @@ def test_training_learns(data: Small, tmp_path: Path) -> None:
     assert totals[-1] < 0.95 * totals[0]
 
 
-KINDS = {"vae": "generator"}
+KINDS = {"classifier": "extractor", "judge": "extractor"}
 
 
 def in_the_zoo() -> list[Path]:
@@ -137,9 +137,9 @@ def test_the_zoo(path: Path) -> None:
     family, _, dataset = path.stem.partition("-")
     weights = read_weights(path, family)
     card = json.loads(path.with_suffix(".json").read_text())
-    assert find_weights(KINDS.get(family, "extractor"), family, dataset) == path
+    assert find_weights(KINDS.get(family, "generator"), family, dataset) == path
     assert weights.sha256 == sha256_of(path)
-    assert card["architecture"] == weights.architecture
+    assert {RENAMED.get(key, key): value for key, value in card["architecture"].items()} == weights.architecture
     assert card["data"]["name"] == dataset
     assert len(card["data"]["fingerprint"]) == 64
     assert f"trainer={family} dataset={dataset} " in card["command"]
@@ -152,7 +152,7 @@ def test_the_zoo(path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_zoo_has_what_the_digits_need(family: str) -> None:
-    assert find_weights(KINDS.get(family, "extractor"), family, "digits").is_file()
+    assert find_weights(KINDS.get(family, "generator"), family, "digits").is_file()
 
 
 def test_missing_weights_name_the_command_that_makes_them(tmp_path: Path) -> None:

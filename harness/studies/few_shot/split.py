@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ....generators.sampling.selection import top
+from ...arrays.records import USED
 from ...arrays.views import SEEDS
 from ...core.files import digest
 from ...core.progress import say, track
 from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, Row, View
 from ...core.registry import METRICS
-from ...evaluate import USED, reason
+from ...evaluate import reason
 from ...formats.weights import read_safetensors, write_weights
 from ...run import Run
 from .prototypes import centre

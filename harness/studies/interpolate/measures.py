@@ -1,7 +1,7 @@
 """What is measured on the paths of all rows: their energy and shape, how they look, and scores of their frames."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ....metrics.paths.shape import (
 from ...core.protocols import Cell, Estimate
 from ...core.registry import METRICS
 from ...evaluate import estimates
+from . import names
 from .paths import Paths
 
 Measured = Mapping[tuple[str, str], Tensor]
@@ -36,8 +37,8 @@ class Measures:
         self._seen: dict[tuple[str, str], Tensor] = {}
 
     def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
-        """A cell whose latent space is the one that the path runs space; `as_many` reals as there are frames."""
-        here = {"latent": f"latent:{self.paths.space}", "features": self.run.views.features}
+        """A cell whose latent space is the one in which the paths run; with `as_many`, as many reals as frames."""
+        here = {names.LATENT: f"latent:{self.paths.space}", "features": self.run.views.features}
         frames = self.paths.pairs * (self.paths.segments - 1)
         views = {
             name: dataclasses.replace(
@@ -56,26 +57,33 @@ class Measures:
             self._measured[row] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         return self._measured[row]
 
+    def some(self, quantities: Sequence[str], row: str) -> Measured:
+        """Those of these quantities."""
+        return {key: values for key, values in self.measured(row).items() if key[0] in quantities}
+
     @torch.no_grad()
     def _measure(self, path: Tensor) -> Measured:
         images = self.paths.images(path)
         found: dict[tuple[str, str], Tensor] = {}
-        for name in ("latent", *self.paths.distances):
-            points = path.flatten(2) if name == "latent" else self.paths.points(name, images).view(*path.shape[:2], -1)
+        for name in (names.LATENT, *self.paths.distances):
+            embedded = path.flatten(2) if name == names.LATENT else self.paths.points(name, images)
+            points = embedded.view(*path.shape[:2], -1)
             lengths = step_lengths(points)
-            found["energy", name] = energy(lengths, self.paths.power)
-            found["jensen gap", name] = jensen_gap(lengths)
-            found["speed variation", name] = speed_variation(lengths)
-            found["straightness", name] = straightness(points)
-            found["turning", name] = turning(points)
-            found["max_end_distance", name] = max_end_distance(points)
-        for name in ("feature", *self.paths.judges):
-            found["path PPL", name] = path_ppl(self.paths.decode, path, self.paths.distances[name], self.paths.radius)
+            found |= {
+                (names.ENERGY, name): energy(lengths, self.paths.options.power),
+                (names.JENSEN_GAP, name): jensen_gap(lengths),
+                (names.SPEED, name): speed_variation(lengths),
+                (names.STRAIGHTNESS, name): straightness(points),
+                (names.TURNING, name): turning(points),
+                (names.END_DISTANCE, name): max_end_distance(points),
+            }
+        for name in ("feature", *self.paths.options.judges):
+            found[names.PPL, name] = path_ppl(self.paths.decode, path, self.paths.distances[name], self.paths.radius)
         seen = images.clamp(0, 1).view(*path.shape[:2], *images.shape[1:])
-        for name, values in {"contrast": contrast(seen), "brightness": brightness(seen)}.items():
+        for name, values in {names.CONTRAST: contrast(seen), names.BRIGHTNESS: brightness(seen)}.items():
             between = values[:, 1:-1]
-            found[name, "middle"] = values[:, values.shape[1] // 2]
-            found[name, "mean"], found[name, "least"] = between.mean(1), between.amin(1)
+            found[name, names.MIDDLE] = values[:, values.shape[1] // 2]
+            found[name, names.MEAN], found[name, names.LEAST] = between.mean(1), between.amin(1)
         return found
 
     def scores(self, cell: Cell, row: str) -> Measured:
@@ -83,11 +91,11 @@ class Measures:
         if (cell.label, row) not in self._scores:
             metric = METRICS[cell.metric]
             on_path = metric.function(**self._inputs(cell, row), **cell.params).view(self.paths.pairs, -1)
-            found = {("mean score", cell.label): on_path.nanmean(1)}
+            found = {(names.MEAN_SCORE, cell.label): on_path.nanmean(1)}
             if metric.better != "neither":
                 sign = 1 if metric.better == "higher" else -1
                 worst = (sign * on_path).nan_to_num(nan=torch.inf).amin(1)
-                found["worst score", cell.label] = sign * torch.where(worst.isinf(), torch.nan, worst)
+                found[names.WORST_SCORE, cell.label] = sign * torch.where(worst.isinf(), torch.nan, worst)
             self._scores[cell.label, row] = found
         return self._scores[cell.label, row]
 
@@ -110,7 +118,7 @@ class Measures:
             without = [of(torch.arange(self.paths.pairs) != pair) for pair in range(self.paths.pairs)]
             spaces = ", ".join(dict.fromkeys(view.space for view in cell.views.values()))
             self._scores[cell.label, row] = {
-                ("frames", f"{cell.label.replace(cell.metric, name, 1)} in {spaces}"): torch.tensor(
+                (names.FRAMES, f"{cell.label.replace(cell.metric, name, 1)} in {spaces}"): torch.tensor(
                     [self.paths.pairs * value.value - (self.paths.pairs - 1) * part[name].value for part in without],
                     dtype=torch.float64,
                 )

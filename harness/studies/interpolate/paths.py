@@ -28,16 +28,22 @@ from ...core.files import canonical
 from ...core.progress import track
 from ...core.protocols import Extractor, Layered, View
 from ...run import Run
-from .page import FRAMES, LINEAR, ROWS, SCHEMES, SETTING, SLERP
+from .names import LINEAR, ROWS, SCHEMES, SLERP, Setting
+from .options import Options
+
+FRAMES = 9
+"""Frames of a path that a strip shows."""
 
 TOGETHER = 16
 """Pairs that are optimised together, and kept when they are found: a run that is stopped loses no more."""
 DETOURED = 16
 """Pairs that are optimised again from other starts."""
 FINER = 0.1
-"""Rate of the rounds over that of the paper's procedure: at the full rate Adam's first steps throw a good path off."""
+"""Learning rate of the rounds, as a share: at the full one of the procedure Adam's first steps spoil a good path."""
 OPTIMISED, REFINED = 2, 1
 """Versions of the paths that are kept: by the paper's procedure, and of the rounds."""
+KEPT_BY = {"lr": "rate"}
+"""Names of settings in the keys of paths where they differ from those of today: the first release's, so they stay."""
 Advance = Callable[[int], None]
 
 
@@ -53,32 +59,19 @@ class Paths:
 
     run: Run
     space: str
-    features: str
-    judges: Sequence[str]
-    power: int
-    per_channel: bool
-    typical: Sequence[float]
-    levels: int
-    iterations: int
-    lr: float
-    constrain: str
-    starts: int
-    rounds: int
-    pairs: int
-    chunk: int
+    options: Options
 
     def __post_init__(self) -> None:
-        self.segments = 2**self.levels
+        self.segments, self.pairs, self.chunk = 2**self.options.levels, self.options.pairs, self.options.chunk
+        self.features = self.run.views.features if self.options.features == "features" else self.options.features
 
     # What the paths are made of
 
     @cached_property
     def radius(self) -> float | None:
         """Of the sphere that latents lie on."""
-        if self.constrain not in ("auto", "sphere", "free"):
-            raise ValueError(f"constrain={self.constrain!r} must be auto, sphere or free")
-        few = self._latents[:4]
-        if self.constrain == "free" or (self.constrain == "auto" and not self._same_images(few, 2 * few)):
+        few, constrain = self._latents[:4], self.options.constrain
+        if constrain == "free" or (constrain == "auto" and not self._same_images(few, 2 * few)):
             return None
         return math.sqrt(few[0].numel())
 
@@ -102,12 +95,13 @@ class Paths:
     @cached_property
     def range(self) -> tuple[float, float]:
         """Mean and standard deviation of equalised images where the network sees them."""
-        if self.typical:
-            return self.typical[0], self.typical[1]
+        if self.options.typical:
+            mean, deviation = self.options.typical
+            return mean, deviation
         with torch.no_grad():
             parts = [self.decode(part).clamp(0, 1) for part in torch.split(torch.cat(self.ends), self.chunk)]
-        std, mean = torch.std_mean(torch.cat(parts), (1, 2, 3), correction=0)
-        return round(float(mean.mean()), 3), round(float(std.mean()), 3)
+        spreads, means = torch.std_mean(torch.cat(parts), (1, 2, 3), correction=0)
+        return round(float(means.mean()), 3), round(float(spreads.mean()), 3)
 
     @cached_property
     def distances(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -115,26 +109,44 @@ class Paths:
         extractor = self.run.views.extractor(self.features)
         if not isinstance(extractor, Layered):
             raise ValueError(f"extractor {self.features!r} shows no layers; choose another with features=NAME")
-        pixels, features = pixel_distance(), feature_distance(extractor.layers, typical=self.range)
-        schemes = (pixels, features, equalised(pixels, self.per_channel), equalised(features, self.per_channel))
-        judges = {name: feature_distance(_whole(self.run.views.extractor(name))) for name in self.judges}
-        return {**dict(zip(SCHEMES, schemes, strict=True)), **judges}
+        plain = {"pixel": pixel_distance(), "feature": feature_distance(extractor.layers, typical=self.range)}
+        equal = {f"~{name}": equalised(distance, self.options.per_channel) for name, distance in plain.items()}
+        judges = {name: feature_distance(_whole(self.run.views.extractor(name))) for name in self.options.judges}
+        return {**plain, **equal, **judges}
 
     @cached_property
     def views(self) -> dict[str, View]:
-        """What all records read: the ends, and through it the generator, and the feature spaces."""
+        """What all parts read: the ends, and with them the generator, and the feature spaces."""
         views = {"ends": View("fake", f"latent:{self.space}"), "features": View("fake", self.features)}
-        return views | {name: View("fake", name) for name in self.judges}
+        return views | {name: View("fake", name) for name in self.options.judges}
 
-    @property
-    def setting(self) -> dict[str, str | int | float]:
-        """What all records of these paths have in common, by the names in SETTING."""
-        judges, sphere = ", ".join(self.judges), "free" if self.radius is None else f"{self.radius:.6g}"
-        equalised_per = "channel" if self.per_channel else "image"
-        names = (self.space, self.features, judges)
-        equalised = (equalised_per, " ".join(f"{number:.6g}" for number in self.range))
-        numbers = (self.segments, self.iterations, self.lr, sphere, self.starts, self.rounds, self.pairs)
-        return dict(zip(SETTING, (*names, self.power, *equalised, *numbers), strict=True))
+    @cached_property
+    def common(self) -> Setting:
+        """What all parts have in common."""
+        options = self.options
+        return Setting(
+            equalised_per="channel" if options.per_channel else "image",
+            equalised_to=" ".join(f"{number:.6g}" for number in self.range),
+            features=self.features,
+            images=None,
+            iterations=options.iterations,
+            judges=", ".join(options.judges),
+            pairs=options.pairs,
+            part=None,
+            power=options.power,
+            lr=options.lr,
+            rounds=options.rounds,
+            row="",
+            segments=self.segments,
+            space=self.space,
+            sphere="free" if self.radius is None else f"{self.radius:.6g}",
+            starts=options.starts,
+        )
+
+    def setting(self, row: str, part: str | None = None, images: str | None = None) -> dict[str, str | int | float]:
+        """That of a part of one row."""
+        setting = dataclasses.replace(self.common, row=row, part=part, images=images)
+        return {name: value for name, value in vars(setting).items() if value is not None}
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.run.views.generator.decode(codes, self.space)
@@ -162,7 +174,7 @@ class Paths:
     @cached_property
     def _refined(self) -> Mapping[str, OptimisedPath]:
         found = {row: self.optimised(row) for row in SCHEMES}
-        for turn in range(self.rounds):
+        for turn in range(self.options.rounds):
             undercut = 0
             for row in SCHEMES:
                 paths = torch.stack([found[other].path if other in found else self.at_first(other) for other in ROWS])
@@ -188,7 +200,7 @@ class Paths:
             for part in self.parts(path):
                 images = self.images(part)
                 points = (self.points(row, images).view(*part.shape[:2], -1) for row in SCHEMES)
-                found.append(torch.stack([energy(step_lengths(each), self.power) for each in points]))
+                found.append(torch.stack([energy(step_lengths(each), self.options.power) for each in points]))
             return torch.cat(found, 1).double().cpu().numpy()
 
         found = torch.from_numpy(self.run.views.store.array(key, make).copy()).to(path.device)
@@ -206,28 +218,33 @@ class Paths:
         a, b = self.ends[0][pairs], self.ends[1][pairs]
         which = f"{pairs.start + 1} to {pairs.stop} of {self.pairs}" + (f", start {start}" if start else "")
 
+        options = self.options
+
         def find(advance: Advance) -> OptimisedPath:
             return optimise_path(
-                self.decode, a, b, self.distances[row], power=self.power, levels=self.levels,
-                iterations=self.iterations, lr=self.lr, radius=self.radius, chunk=self.chunk,
+                self.decode, a, b, self.distances[row], power=options.power, levels=options.levels,
+                iterations=options.iterations, lr=options.lr, radius=self.radius, chunk=self.chunk,
                 middle=None if start == 0 else self._detour(start)[pairs], advance=advance,
             )  # fmt: skip
 
         key = self._key("optimise_path", OPTIMISED, [row], len(a), row=row, start=start, first=pairs.start)
-        return self._kept(key, a, f"{row} paths, space {self.space}, {which}", self.levels * self.iterations, find)
+        return self._kept(
+            key, a, f"{row} paths, space {self.space}, {which}", options.levels * options.iterations, find
+        )
 
     def _go_on(self, row: str, path: Tensor, which: str) -> OptimisedPath:
         """Paths [few, segments + 1, ...] moved on in the distance of a scheme."""
+        options = self.options
 
         def find(advance: Advance) -> OptimisedPath:
             return refine_path(
-                self.decode, path, self.distances[row], power=self.power, iterations=self.iterations,
-                lr=FINER * self.lr, radius=self.radius, chunk=self.chunk, advance=advance,
+                self.decode, path, self.distances[row], power=options.power, iterations=options.iterations,
+                lr=FINER * options.lr, radius=self.radius, chunk=self.chunk, advance=advance,
             )  # fmt: skip
 
         key = self._key("refine_path", REFINED, [row], len(path), path, row=row, finer=FINER)
         what = f"{row} paths, space {self.space}, {which}: {len(path)} go on"
-        return self._kept(key, path[:, 0], what, self.iterations, find)
+        return self._kept(key, path[:, 0], what, options.iterations, find)
 
     def _key(
         self, name: str, version: int, rows: Sequence[str], n: int, path: Tensor | None = None, **more: str | float
@@ -236,7 +253,7 @@ class Paths:
         names = ["space", "power", "segments", "iterations", "lr", "sphere", "pairs"]
         names += ["equalised_per"] if any(row.startswith("~") for row in rows) else []
         names += ["equalised_to"] if "~feature" in rows else []
-        params = {name: self.setting[name] for name in names} | more
+        params = {KEPT_BY.get(name, name): getattr(self.common, name) for name in names} | more
         views = [("ends", 2 * self.pairs)] + ([("features", n)] if any(row.endswith("feature") for row in rows) else [])
         digests = [(view, self.run.views.digest(self.views[view], self.run.seed, count)) for view, count in views]
         if path is not None:

@@ -38,7 +38,7 @@ def page(found: Found) -> Iterator[Block]:
     for about, part in found.parts("perturb", *names.COMMON):
         title = f"{about['run']}, space {about['space']}"
         yield Heading(title)
-        yield Text("; ".join(f"{name.replace('_', ' ')} {about[name]}" for name in names.COMMON), "note")
+        yield Text.of_setting(about, names.COMMON)
         network = numbers(part[part.part == names.NETWORK], "quantity", "samples_of")
         rows = part[part.part == MOVED].groupby(["gradient", "epsilon", "direction"], sort=False)
         moves: dict[Any, Any] = {move: of for move, each in rows if (of := numbers(each, "quantity", "samples_of"))}

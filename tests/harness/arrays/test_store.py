@@ -14,8 +14,9 @@ from assay.harness.arrays.store import ScoreKey, ShardKey, Store
 KEY = ShardKey("producer", "fake", "pixels", "fingerprint", "mean", 0, 0, 1000)
 SCORE_KEY = ScoreKey("metric", 1, "{}", (("fake", "digest"),))
 OTHERS = {
-    "producer": "x", "source": "real", "space": "x", "fingerprint": "x", "encode": "x", "seed": 1, "start": 1,
-    "stop": 2, "metric": "x", "version": 2, "params": "x", "inputs": (("fake", "x"),),
+    "producer": "x", "source": "real", "space": "x", "fingerprint": "x", "encode": "x",
+    "seed": 1, "start": 1, "stop": 2, "metric": "x", "version": 2, "params": "x",
+    "inputs": (("fake", "x"),),
 }  # fmt: skip
 
 

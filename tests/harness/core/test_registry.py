@@ -1,13 +1,16 @@
 """Declarations: what is refused when it is written, what is found, and what an unknown name is told."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
 
-from assay.harness.core.protocols import View
+from assay.harness.core.protocols import Part, Row, View
 from assay.harness.core.registry import (
     EXTRACTORS,
     GENERATORS,
@@ -20,7 +23,7 @@ from assay.harness.core.registry import (
     extractor,
     generator,
     metric,
-    task,
+    study,
     trainer,
 )  # fmt: skip
 
@@ -28,8 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_registries")
 FAKE = View("fake", "pixels")
 
 PLUGIN = """
-from assay.harness.protocols import View
-from assay.harness.registry import metric
+from assay import View, metric
 
 @metric(better="higher", kind="set", source="not published", fake=View("fake", "pixels"))
 def {name}(fake, power=2):
@@ -45,6 +47,16 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - before:
         if name.startswith(("assay_plugin_", "foreign")):
             del sys.modules[name]
+
+
+@dataclass(frozen=True)
+class Options:
+    k: int = 2
+    spaces: list[str] = field(default_factory=lambda: ["features"])
+
+
+def yields_parts(run: object, options: Options) -> Iterator[Part]:
+    yield from ()
 
 
 def plugin(folder: Path, name: str, file: str = "plugin.py") -> Path:
@@ -63,16 +75,15 @@ def test_decorators_return_the_very_function() -> None:
 
     def model(dataset: str, depth: int = 3) -> None: ...
     def source() -> None: ...
-    def study_of(run: object) -> None: ...
     def teach(data: object, seed: int, epochs: int = 1) -> None: ...
 
     assert generator(model) is model
     assert extractor(model) is model  # type: ignore[arg-type, comparison-overlap]
     assert dataset(source) is source  # type: ignore[arg-type, comparison-overlap]
-    assert task(print)(study_of) is study_of
+    assert study(page=print, table=("score",))(yields_parts) is yields_parts
     assert trainer("model")(teach) is teach
     assert GENERATORS["model"].options == EXTRACTORS["model"].options == {"depth": 3}
-    assert STUDIES["study_of"].page is print
+    assert (STUDIES["yields_parts"].page, STUDIES["yields_parts"].function) == (print, yields_parts)
     assert TRAINERS["model"].options == {"epochs": 1}
 
 
@@ -97,7 +108,7 @@ def test_a_metric_without_source_is_refused() -> None:
         metric(better="higher", kind="set", source="", fake=FAKE)(score)
 
 
-def test_a_factory_with_other_parameters_is_refused() -> None:
+def test_an_entry_with_other_parameters_is_refused() -> None:
     def model(seed: int) -> None: ...
 
     with pytest.raises(TypeError, match=r"generator 'model'.*\['seed'\].*\['dataset'\]"):
@@ -106,13 +117,72 @@ def test_a_factory_with_other_parameters_is_refused() -> None:
         trainer("vae")(model)
 
 
+def test_a_study_is_declared_with_its_options_and_tables() -> None:
+    study(version=3, uses=["precision"], one=["score", "group"], two=("fault",))(yields_parts)
+    found = STUDIES["yields_parts"]
+    assert found.options == {"k": 2, "spaces": ["features"]}
+    assert found.make_options(k=5) == Options(k=5)
+    assert found.tables == {"one": ("score", "group"), "two": ("fault",)}
+    assert (found.version, found.uses, found.in_parts, found.page) == (3, ("precision",), True, None)
+
+
+def test_a_study_of_rows_is_told_from_one_of_parts() -> None:
+    def yields_rows(run: object, options: Options) -> Iterator[Row]:
+        yield from ()
+
+    study(table=("score",))(yields_rows)
+    assert not STUDIES["yields_rows"].in_parts
+
+
+@dataclass(frozen=True)
+class Demanding:
+    k: int
+    spaces: str = "features"
+
+
+def test_a_study_of_another_form_is_refused() -> None:
+    def no_options(run: object) -> Iterator[Part]: ...
+    def no_dataclass(run: object, options: int) -> Iterator[Part]: ...
+    def no_yield(run: object, options: Options) -> Iterator[int]: ...
+    def silent(run: object, options: Options) -> None: ...
+    def demanding(run: object, options: Demanding) -> Iterator[Part]: ...
+
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (no_options, {"table": ("score",)}, r"no_options\(run: Run, options: Options\), where Options is a dataclass"),
+        (no_dataclass, {"table": ("score",)}, "where Options is a dataclass"),
+        (no_yield, {"table": ("score",)}, r"must be annotated to return Iterator\[Row\] or Iterator\[Part\]"),
+        (silent, {"table": ("score",)}, "must be annotated to return"),
+        (demanding, {"table": ("score",)}, "options k have no default"),
+        (yields_parts, {}, "must name the columns of its tables"),
+        (yields_parts, {"table": "score"}, "must name the columns of its tables"),
+        (yields_parts, {"table": ()}, "must name the columns of its tables"),
+        (yields_parts, {"metrics": ("score",)}, "a table cannot be called 'metrics'"),
+        (yields_parts, {"../up": ("score",)}, r"a table cannot be called '\.\./up'"),
+        (yields_parts, {"correlate": ("score",)}, "table 'correlate' is one of study 'correlate'"),
+    ]
+    for function, tables, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            study(**tables)(function)
+        assert function.__name__ not in STUDIES
+
+
+def test_a_registry_tells_which_entries_were_looked_up() -> None:
+    with METRICS.watched() as outer:
+        METRICS["precision"]
+        with METRICS.watched() as inner:
+            METRICS["recall"]
+            assert "coverage" in METRICS
+    METRICS["density"]
+    assert (outer, inner) == ({"precision", "recall"}, {"recall"})
+
+
 def test_an_unknown_name_is_told_the_nearest_first_and_then_all() -> None:
     with pytest.raises(KeyError) as caught:
         METRICS["precison"]
     line = caught.value.args[0]
     assert line.startswith("unknown metric 'precison'; did you mean precision")
-    assert line.index("did you mean") < line.index("HasGroundTruth: ")
-    assert all(name in line.partition("HasGroundTruth: ")[2] for name in ("coverage", "precision", "recall"))
+    assert line.index("did you mean") < line.index("Known: ")
+    assert all(name in line.partition("Known: ")[2] for name in ("coverage", "precision", "recall"))
 
 
 def test_the_same_name_in_two_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +235,18 @@ def test_entry_points_of_installed_packages_are_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     discover()
     assert METRICS["from_elsewhere"].source == "not published"
+
+
+def test_a_plugin_imports_all_it_needs_from_assay_itself() -> None:
+    """In a fresh process: the names are there, and torch is not imported for them."""
+    code = (
+        "import sys, assay\n"
+        "from assay import dataset, extractor, generator, metric, study, trainer, Estimate, Part, Row, View\n"
+        "assert 'torch' not in sys.modules\n"
+        "from assay import Run\n"
+        "from assay.harness.core import protocols, registry\n"
+        "assert (metric, study, View, Part) == (registry.metric, registry.study, protocols.View, protocols.Part)\n"
+        "assert Run.__module__ == 'assay.harness.run' and set(assay.__all__) >= {'Run', 'score', 'evaluate'}\n"
+        "assert all(hasattr(assay, name) for name in assay.__all__) and not hasattr(assay, 'nothing')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

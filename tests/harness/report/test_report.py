@@ -1,31 +1,45 @@
 """The page: one file that needs no other, with nothing in it that was not meant, and every failure on it."""
 
-import dataclasses
+import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assay.harness.arrays.records import SCHEMA, write_record
-from assay.harness.core.protocols import Estimate, Record
-from assay.harness.core.registry import discover
+from assay.harness.arrays.records import write_record
+from assay.harness.core.protocols import Cell, Estimate, Part, Record, Row
+from assay.harness.core.registry import discover, study
+from assay.harness.report.blocks import Block, Found, Text
 from assay.harness.report.report import report
 
 EVIL = 'vae(<script>alert(1)</script> & "q")'
 RECORD = Record(
-    schema=SCHEMA, experiment="study", dataset="digits", generator=EVIL, metric="precision", label="precision",
-    version=1, kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={},
-    status="ok", error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={"torch": "2"},
+    cell=Cell("study", "digits", EVIL, "precision", "precision", 0, 100), version=1, kind="set", better="higher",
+    source="not published", columns=("name",), rows=[Row(("precision",), Estimate(0.5, (0.4, 0.6), 100))], status="ok",
+    error=None, inputs={}, numerics={"torch": "2"},
 )  # fmt: skip
-FAILED = dataclasses.replace(
-    RECORD, metric="recall", label="recall", status="failed", error="k < 5 <b>bad</b>", values={}
-)
+FAILED = replace(
+    RECORD, cell=replace(RECORD.cell, metric="recall", label="recall"), status="failed", error="k < 5 <b>bad</b>",
+    rows=[],
+)  # fmt: skip
+
+
+def other(value: float, low: float, high: float, record: Record = RECORD, **cell: Any) -> Record:
+    """The record of another cell."""
+    return replace(
+        record,
+        cell=replace(record.cell, **cell),
+        rows=[Row(("precision",), Estimate(value, (low, high), 100))],
+    )
 
 
 def written(folder: Path, *records: Record) -> Path:
     discover()
-    for i, record in enumerate(records):
-        write_record(folder / "records" / f"{record.cell.metric}-{i}.json", record)
+    for record in records:
+        write_record(folder, record)
     return folder
 
 
@@ -74,30 +88,27 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_values_are_printed_with_intervals_and_ranks(tmp_path: Path) -> None:
-    other = dataclasses.replace(RECORD, generator="gan", values={"precision": Estimate(0.1, (0.05, 0.15), 100)})
-    printed = report(written(tmp_path, RECORD, other))
+    printed = report(written(tmp_path, RECORD, other(0.1, 0.05, 0.15, generator="gan")))
     assert "0.5 (0.4 to 0.6) [1]" in printed
     assert "0.1 (0.05 to 0.15) [2]" in printed
 
 
 def test_two_settings_of_one_metric_stand_side_by_side(tmp_path: Path) -> None:
     """A sweep over an option must show all its values, on the page and in print."""
-    other = dataclasses.replace(RECORD, label="precision(k=9)", values={"precision": Estimate(0.7, (0.6, 0.8), 100)})
-    printed = report(written(tmp_path, RECORD, other))
+    printed = report(written(tmp_path, RECORD, other(0.7, 0.6, 0.8, label="precision(k=9)")))
     assert "0.5 (0.4 to 0.6)" in printed
     assert "0.7 (0.6 to 0.8)" in printed
     assert "precision(k=9)" in printed
 
 
 def test_two_settings_of_a_score_are_told_apart_in_print(tmp_path: Path) -> None:
-    score = dataclasses.replace(RECORD, kind="sample")
-    printed = report(written(tmp_path, score, dataclasses.replace(score, label="precision(k=9)")))
+    score = replace(RECORD, kind="sample")
+    printed = report(written(tmp_path, score, other(0.5, 0.4, 0.6, score, label="precision(k=9)")))
     assert "precision(k=9)" in printed
 
 
 def test_two_numbers_of_samples_are_told_apart(tmp_path: Path) -> None:
-    fewer = dataclasses.replace(RECORD, n=50, values={"precision": Estimate(0.7, (0.6, 0.8), 50)})
-    printed = report(written(tmp_path, RECORD, fewer))
+    printed = report(written(tmp_path, RECORD, other(0.7, 0.6, 0.8, n=50)))
     assert "0.5 (0.4 to 0.6)" in printed
     assert "0.7 (0.6 to 0.8)" in printed
 
@@ -105,3 +116,122 @@ def test_two_numbers_of_samples_are_told_apart(tmp_path: Path) -> None:
 def test_no_records_is_an_error_that_says_where(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no records in"):
         report(tmp_path)
+
+
+def part(table: str = "things", *keys: Any, generator: str = "vae", **setting: Any) -> Record:
+    """The record of a part of a study with a key column for each key."""
+    cell = Cell("study", "digits", generator, table, f"{table}({setting})", 0, 100, setting)
+    columns = [f"key {i}" for i in range(len(keys))]
+    return replace(RECORD, cell=cell, kind="study", columns=columns, rows=[Row(keys, Estimate(0.5, (0.4, 0.6), 100))])
+
+
+@dataclass(frozen=True)
+class Options:
+    k: int = 3
+
+
+def studied(run: object, options: Options) -> Iterator[Part]:
+    yield from ()
+
+
+def test_a_study_without_a_page_shows_its_tables(tmp_path: Path, own_registries: None) -> None:
+    study(first_things=("key 0",), second_things=("key 0", "key 1"))(studied)
+    report(written(tmp_path, part("first_things", "a", size=5), part("second_things", "b", 7, size=5)))
+    text = (tmp_path / "report.md").read_text()
+    assert "## studied" in text
+    assert "| dataset | generator | seed | samples | size | a |" in text
+    assert "| dataset | generator | seed | samples | size | key 0 | 7 |" in text
+    assert "| digits | vae | 0 | 100 | 5 | b | 0.5 (0.4 to 0.6) |" in text
+    assert "<h2>studied</h2>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_study_that_is_not_declared_here_shows_its_tables_too(tmp_path: Path) -> None:
+    """That of a plugin which somebody else has."""
+    report(written(tmp_path, part("foreign_things", "a")))
+    assert "## foreign things" in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_of_a_study_is_made_of_what_succeeded(tmp_path: Path, own_registries: None) -> None:
+    def page(found: Found) -> Iterator[Block]:
+        yield Text(
+            f"{found.folder.name}: {found.tables['things']['key 0'].tolist()} of {found.tables['things'].run[0]}"
+        )
+
+    study(page=page, things=("key 0",))(studied)
+    report(
+        written(tmp_path / "mine", part("things", "a", size=5), replace(part("things", "b", size=6), status="failed"))
+    )
+    assert "mine: ['a'] of vae, digits, seed 0, 100 samples" in (tmp_path / "mine" / "report.md").read_text()
+
+
+def test_numbers_and_text_can_stand_in_one_column(tmp_path: Path) -> None:
+    failed = replace(part("things", 1, size="all"), status="failed", error="too few", rows=[])
+    report(written(tmp_path, part("things", 1, size=5), part("things", "one", size=None), part("things", 2), failed))
+    rows = (tmp_path / "tables" / "things.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert any("failed: too few" in row for row in rows)
+
+
+def test_the_page_tells_with_what_numbers_were_computed_each_once(tmp_path: Path) -> None:
+    cpu, gpu = ({"device": device, "dtype": "float32", "torch": "2"} for device in ("cpu", "an H100"))
+    seeds = [replace(RECORD, cell=replace(RECORD.cell, seed=seed), numerics=cpu) for seed in range(3)]
+    report(written(tmp_path / "one", *seeds))
+    assert "Computed with device cpu; dtype float32; torch 2. Inter" in (tmp_path / "one" / "report.md").read_text()
+    report(written(tmp_path / "two", *seeds, replace(RECORD, cell=replace(RECORD.cell, seed=9), numerics=gpu)))
+    assert (
+        "Computed with device cpu; dtype float32; torch 2 (3 of 4 records). "
+        "device an H100; dtype float32; torch 2 (1 of 4 records). Inter"
+    ) in (tmp_path / "two" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("table", ["../../up", "/tmp/up", "a/b", "..", "metrics", "leaderboard", "a b", ""])
+def test_a_table_of_a_name_that_no_file_should_have_is_refused(tmp_path: Path, table: str) -> None:
+    folder = tmp_path / "a" / "b" / "run"
+    folder.mkdir(parents=True)
+    write_record(folder, part("things", "x"))
+    (path,) = (folder / "records").iterdir()
+    path.write_text(path.read_text().replace('"metric": "things"', f'"metric": "{table}"'))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="a table cannot be called "):
+        report(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["tables", "figures"])
+def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    outside, folder = tmp_path / "outside", written(tmp_path / "run", RECORD)
+    outside.mkdir()
+    (folder / name).symlink_to(outside)
+    with pytest.raises(ValueError, match=f"{name} is a link out of"):
+        report(folder)
+    assert not list(outside.iterdir())
+    assert not (folder / "report.html").exists()
+
+
+def test_a_link_to_a_run_and_links_inside_it_are_followed(tmp_path: Path) -> None:
+    folder = written(tmp_path / "run", RECORD)
+    (folder / "made").mkdir()
+    (folder / "tables").symlink_to("made")
+    (tmp_path / "link").symlink_to(folder)
+    report(tmp_path / "link")
+    assert (folder / "made" / "metrics.csv").is_file()
+
+
+def test_files_that_are_links_are_replaced_not_followed(tmp_path: Path) -> None:
+    folder, outside = written(tmp_path / "run", RECORD), tmp_path / "outside.txt"
+    outside.write_text("mine")
+    (folder / "tables").mkdir()
+    temporary = folder / f".report.md.{os.getpid()}.tmp"
+    for link in (folder / "report.html", folder / "report.md", folder / "tables" / "metrics.csv", temporary):
+        link.symlink_to(outside)
+    report(folder)
+    assert outside.read_text() == "mine"
+    assert not (folder / "report.html").is_symlink()
+
+
+def test_text_of_records_is_text_in_markdown_too(tmp_path: Path) -> None:
+    report(written(tmp_path / "<i>run", RECORD, FAILED))
+    text = (tmp_path / "<i>run" / "report.md").read_text()
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert text.startswith("# assay: &lt;i>run\n")

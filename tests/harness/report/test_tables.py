@@ -1,32 +1,36 @@
 """Records to tables: every number, ranks that respect intervals, and a comparison that finds what was altered."""
 
 import csv
-import dataclasses
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assay.harness.arrays.records import SCHEMA, write_record
-from assay.harness.core.protocols import Estimate, Record
+from assay.harness.arrays.records import write_record
+from assay.harness.core.protocols import Cell, Estimate, Record, Row
 from assay.harness.report import tables as module
 from assay.harness.report.tables import compare_with_published, tables, write_tables
 
 RECORD = Record(
-    schema=SCHEMA, experiment="study", dataset="digits", generator="vae", metric="precision", label="precision",
-    version=1, kind="set", better="higher", source="not published", params={}, views={}, seed=0, n=100, inputs={},
-    status="ok", error=None, values={"precision": Estimate(0.5, (0.4, 0.6), 100)}, numerics={},
+    cell=Cell("study", "digits", "vae", "precision", "precision", 0, 100), version=1, kind="set", better="higher",
+    source="not published", columns=("name",), rows=[Row(("precision",), Estimate(0.5, (0.4, 0.6), 100))], status="ok",
+    error=None, inputs={},
 )  # fmt: skip
 
 
-def record(generator: str, value: float, low: float, high: float, **more: Any) -> Record:
+def record(generator: str, value: float, low: float, high: float, better: Any = "higher", **cell: Any) -> Record:
     """The record of a set metric."""
-    metric = more.setdefault("metric", "precision")
-    more.setdefault("label", metric)
-    values = {metric: Estimate(value, (low, high), 100)}
-    return dataclasses.replace(RECORD, generator=generator, values=values, **more)
+    metric = cell.setdefault("metric", "precision")
+    cell.setdefault("label", metric)
+    return replace(
+        RECORD,
+        cell=replace(RECORD.cell, generator=generator, **cell),
+        rows=[Row((metric,), Estimate(value, (low, high), 100))],
+        better=better,
+    )
 
 
 def ranks(*records: Record) -> dict[str, str]:
@@ -35,22 +39,21 @@ def ranks(*records: Record) -> dict[str, str]:
 
 
 def test_a_row_for_every_number() -> None:
-    mapping = dataclasses.replace(
+    mapping = replace(
         RECORD,
-        metric="both",
-        label="both(k=3)",
-        values={"a": Estimate(1.0, (0.0, 2.0), 7, 1), "b": Estimate(2.0, (1.0, 3.0))},
+        cell=replace(RECORD.cell, metric="both", label="both(k=3)"),
+        rows=[Row(("a",), Estimate(1.0, (0.0, 2.0), 7, 1)), Row(("b",), Estimate(2.0, (1.0, 3.0)))],
     )
     found = tables([RECORD, mapping])["metrics"]
     assert list(zip(found.metric, found.name, strict=True)) == [
         ("both(k=3)", "a"), ("both(k=3)", "b"), ("precision", "precision"),
     ]  # fmt: skip
     first = found.iloc[0]
-    assert (first.value, first.low, first.high, first.cell.n, first.missing) == (1.0, 0.0, 2.0, 7, 1)
+    assert (first.value, first.low, first.high, first.n, first.missing) == (1.0, 0.0, 2.0, 7, 1)
 
 
 def test_a_failed_cell_has_a_row_with_its_reason() -> None:
-    failed = dataclasses.replace(RECORD, status="failed", error="too few", values={})
+    failed = replace(RECORD, status="failed", error="too few", rows=[])
     row = tables([failed])["metrics"].iloc[0]
     assert (row.status, row.error, row.n) == ("failed", "too few", 100)
     assert math.isnan(row.value)
@@ -103,6 +106,7 @@ def test_markdown_keeps_its_columns(tmp_path: Path) -> None:
     lines = (tmp_path / "tables" / "metrics.md").read_text().splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(lines[1].split("---"))}
     assert "a\\|b" in lines[2]
+    assert r"\\z" in lines[2], "a backslash is one in the text too"
 
 
 def test_latex_escapes_all_that_means_something_to_it(tmp_path: Path) -> None:
@@ -160,8 +164,8 @@ def test_records_that_read_something_else_are_counted(tmp_path: Path, published:
         (published.parent.parent, ("x", "x", "x")),
         (tmp_path / "outputs" / "study", ("x", "y", "z")),
     ):
-        for name, read in zip("abc", inputs, strict=True):
-            write_record(folder / "records" / f"{name}.json", dataclasses.replace(RECORD, inputs={"fake": read}))
+        for seed, read in enumerate(inputs):
+            write_record(folder, replace(RECORD, cell=replace(RECORD.cell, seed=seed), inputs={"fake": read}))
     said = compare_with_published(study(tmp_path, record("a", 0.28, 0.2, 0.3), B))
     assert said.endswith("\n2 records read other data or networks than the published ones: theirs cannot agree")
 

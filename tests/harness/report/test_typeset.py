@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from assay.harness.report.typeset import compact, latex, markdown, number, told
+from assay.harness.report.typeset import compact, formatted, latex, markdown, markdown_table, number
 
 
 def table(**columns: list[object]) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def table(**columns: list[object]) -> pd.DataFrame:
 
 def test_numbers_have_three_digits_and_intervals() -> None:
     assert [number(x) for x in (0.123456, 12345.6, -0.5, math.nan)] == ["0.123", "12,346", "-0.5", "-"]
-    assert (told(0.5, 0.4, 0.6), told(0.5, math.nan, math.nan)) == ("0.5 (0.4 to 0.6)", "0.5")
+    assert (formatted(0.5, 0.4, 0.6), formatted(0.5, math.nan, math.nan)) == ("0.5 (0.4 to 0.6)", "0.5")
 
 
 def test_what_varies_last_stands_across_and_what_is_the_same_above() -> None:
@@ -40,7 +40,7 @@ def test_a_column_that_others_determine_is_left_out_unless_it_tells_what_happene
 
 def test_a_name_is_kept_before_the_numbers_that_it_stands_for() -> None:
     long = table(
-        epochs=["1", "1", "5"], rate=["0.1", "1e-3", "0.1"], tuning=["mild", "slow", "long"], of=["x", "x", "x"]
+        epochs=["1", "1", "5"], lr=["0.1", "1e-3", "0.1"], tuning=["mild", "slow", "long"], source=["x", "x", "x"]
     )
     assert list(compact(long)[1].columns) == ["tuning", "value"]
 
@@ -69,8 +69,8 @@ def test_a_table_with_few_cells_filled_stays_long() -> None:
 
 
 def test_a_name_is_that_of_one_column_alone() -> None:
-    long = table(model=["a", "a", "b", "b"], of=["model", "data"] * 2)
-    assert list(compact(long)[1].columns) == ["model", "of", "value"]
+    long = table(model=["a", "a", "b", "b"], source=["model", "data"] * 2)
+    assert list(compact(long)[1].columns) == ["model", "source", "value"]
 
 
 def test_numbers_across_are_in_their_order() -> None:
@@ -86,3 +86,28 @@ def test_the_same_table_in_both_languages() -> None:
     text = latex(long).splitlines()
     assert text[:2] == ["% data x_1", r"\begin{tabular}{lll}"]
     assert r"c\&d & 2 & 3 \\" in text
+
+
+def test_text_stays_in_its_cell() -> None:
+    """A backslash before a bar, lines, and tags: each as it was written, none with a meaning of its own."""
+    rows = [["a\\|b", "c\nd\u2028e"], ["<img src=x onerror=y>", "</td> 1 < 2 <!--"]]
+    assert markdown_table(["x|y", "z"], rows).splitlines() == [
+        r"| x\|y | z |",
+        "| --- | --- |",
+        r"| a\\\|b | c d e |",
+        "| &lt;img src=x onerror=y> | &lt;/td> 1 < 2 &lt;!-- |",
+    ]
+
+
+def test_a_caption_cannot_leave_its_comment() -> None:
+    long = table(model=["a", "b"], note=["one\n\\input{secrets}\u2029two"] * 2)
+    head, *rest = latex(long).splitlines()
+    assert head == "% note one \\input{secrets} two"
+    assert rest[0].startswith("\\begin{tabular}")
+    assert not any("secrets" in line for line in rest)
+    assert markdown(long).splitlines()[0] == "note one \\\\input{secrets} two"
+
+
+def test_a_cell_of_latex_is_one_line() -> None:
+    long = table(model=["a\n\nb", "c"], metric=["P", "P"])
+    assert r"a  b & 0 \\" in latex(long).splitlines()

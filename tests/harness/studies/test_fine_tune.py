@@ -1,25 +1,34 @@
 """Fine-tuning as a run: what is trained, what is compared with what, that nothing is done twice, and the page."""
 
+import itertools
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assay.harness import cli
 from assay.harness import train as training
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
+from assay.harness.report.tables import PUBLISHED
+from assay.harness.report.verdict import HOLDS, OPPOSITE, UNDECIDED
 from assay.harness.run import Run, open_run
-from assay.harness.studies.fine_tune.measure import fine_tune
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.fine_tune import measure as module
+from assay.harness.studies.fine_tune.names import NOTHING
+from assay.harness.studies.same_seeds import SameSeeds
 from assay.metrics.pseudo_density import reference_density
 
 discover()
 SETS = ("frechet_distance", "precision", "recall")
 PLAIN_TOO = {"tuning": "control", "tau": 0.3}
+TUNINGS = ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"]
 FEW = {
     "trainers": {"stylegan2": {"epochs": 1, "images": 64}, "latent_diffusion": {"epochs": 1, "images": 300}},
     "spaces": ["classifier", "pixels"],
@@ -28,11 +37,11 @@ FEW = {
 
 
 def opened(folder: Path, generator: Mapping[str, Any], **changes: Any) -> Run:
-    given = {"n": 100, "reals": 300, "sets": SETS, "store": folder / "store"}
+    given = {"n": 100, "n_real": 300, "set_metrics": SETS, "store": folder / "store"}
     return open_run({"digits": {}}, generator, folder / "tuning", **{**given, **changes})
 
 
-def told(run: Run, table: str = "fine_tune") -> dict[str, Record]:
+def records_of(run: Run, table: str = "fine_tune") -> dict[str, Record]:
     records = {
         record.cell.params["tuning"]: record for record in read_records(run.folder) if record.cell.metric == table
     }
@@ -41,10 +50,10 @@ def told(run: Run, table: str = "fine_tune") -> dict[str, Record]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A latent diffusion on digits, tuned four times, of which two are plain."""
     run = opened(tmp_path_factory.mktemp("tuned"), {"latent_diffusion": {}})
-    fine_tune(run, ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"], **FEW)  # type: ignore[arg-type]
+    carry_out(run, "fine_tune", tunings=TUNINGS, **FEW)
     return run
 
 
@@ -54,30 +63,30 @@ def test_every_generator_is_judged_as_it_would_be_alone(run: Run) -> None:
         ("diversity", run.folder / "tuned/latent_diffusion-digits-diversity.safetensors"),
     ):
         alone = opened(run.folder.parent, {"latent_diffusion": {"path": str(path)}})
-        found = told(run)[name].values
+        found = records_of(run)[name].values
         for cell in alone.cells([{"metric": metric, "space": "pixels"} for metric in SETS]):
             (expected,) = alone.evaluate(cell).values.values()
-            same = found[f"{cell.metric} ~ pixels ~ nothing"]
+            same = found[cell.metric, "pixels", NOTHING]
             assert same.value == expected.value
             assert same.interval == pytest.approx(expected.interval, nan_ok=True)
 
 
 def test_differences_are_those_of_the_values_and_hold_for_equal_generators(run: Run) -> None:
-    found = told(run)
-    assert not any(key.endswith(" ~ control") for name in ("untuned", "control") for key in found[name].values)
+    found = records_of(run)
+    assert not any("control" in key for name in ("untuned", "control") for key in found[name].values)
     for name in ("control(tau=0.3)", "fidelity(weight_real=9)", "diversity"):
         values = found[name].values
-        for key in (f"{metric} ~ {space}" for metric in SETS for space in ("classifier", "pixels")):
+        for key in itertools.product(SETS, ("classifier", "pixels")):
             for other in ("untuned", "control"):
-                difference = values[f"{key} ~ {other}"]
-                theirs = found[other].values[f"{key} ~ nothing"].value
-                assert difference.value == pytest.approx(values[f"{key} ~ nothing"].value - theirs, abs=1e-12)
+                difference = values[*key, other]
+                theirs = found[other].values[*key, NOTHING].value
+                assert difference.value == pytest.approx(values[*key, NOTHING].value - theirs, abs=1e-12)
                 low, high = difference.interval
                 assert low <= difference.value <= high or math.isnan(low)
-    same = [value for key, value in found["control(tau=0.3)"].values.items() if key.endswith("~ control")]
+    same = [value for (_, _, against), value in found["control(tau=0.3)"].values.items() if against == "control"]
     assert all(estimate[:2] == (0, (0, 0)) for estimate in same), "weights of 1 train the very same generator"
     assert len(same) == 6
-    assert found["fidelity(weight_real=9)"].values["frechet_distance ~ classifier ~ control"].value != 0
+    assert found["fidelity(weight_real=9)"].values["frechet_distance", "classifier", "control"].value != 0
 
 
 def test_the_densities_are_those_of_all_training_images(run: Run) -> None:
@@ -92,34 +101,49 @@ def test_the_densities_are_those_of_all_training_images(run: Run) -> None:
 
 def test_the_course_is_that_of_the_card(run: Run) -> None:
     card = json.loads((run.folder / "tuned/latent_diffusion-digits-diversity.json").read_text())
-    values = told(run, "fine_tune_course")["diversity"].values
+    values = records_of(run, "fine_tune_course")["diversity"].values
     assert [card["measured"][i]["images"] for i in (0, 1)] == [0, 300]
     for step in card["measured"]:
         for metric in SETS:
-            assert (
-                values[f"{metric} through classifier ~ {step['images']}"].value == step[f"{metric} through classifier"]
-            )
-    assert values["denoising ~ 300"].value == card["losses"][0]["denoising"]
+            quantity = f"{metric} in classifier"
+            assert values[quantity, str(step["images"])].value == step[quantity]
+    assert values["denoising", "300"].value == card["losses"][0]["denoising"]
+
+
+def test_the_course_of_a_card_of_the_first_release(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names metrics THROUGH a space."""
+    text = (run.folder / "tuned/latent_diffusion-digits-diversity.json").read_text()
+    old = text.replace(" in classifier", " through classifier")
+    assert old.count(" through classifier") == 2 * len(SETS)
+    (tmp_path / "old.json").write_text(old)
+    monkeypatch.setattr(module.Tuned, "weights", lambda tuned, arm: tmp_path / "old.safetensors")
+    arm = module.Arm.of("diversity", run.seed, 300)
+    course = module.Tuned(run, "latent_diffusion", arm, {}, SameSeeds(run, ["pixels"], 100, 4), 20).course(arm)
+    expected = records_of(run, "fine_tune_course")["diversity"].values
+    assert {keys: estimate.value for keys, estimate in course} == {k: each.value for k, each in expected.items()}
 
 
 def test_nothing_is_done_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: record.values for name, record in told(run).items()}
+    before = {name: record.values for name, record in records_of(run).items()}
 
     def never(*given: Any) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(training, "_resume", never)
     again = opened(run.folder.parent, {"latent_diffusion": {}}, store=run.folder / "another store")
-    tunings = ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity"]
-    fine_tune(again, tunings, **FEW)  # type: ignore[arg-type]
-    assert {name: record.values for name, record in told(again).items()} == before
+    carry_out(again, "fine_tune", tunings=TUNINGS, **FEW)
+    assert {name: record.values for name, record in records_of(again).items()} == before
 
 
 def test_the_page_says_what_holds(run: Run) -> None:
-    printed = report(run.folder)
-    assert "diversity (weight 0.03), recall higher than that of control: classifier" in printed
-    assert "fidelity(weight_real=9) (weight 9), frechet_distance lower than that of control: classifier" in printed
-    assert "control(tau=0.3)" not in printed
+    lines = [line.strip() for line in report(run.folder).splitlines()]
+    for claim, space in itertools.product(
+        ("diversity (weight 0.03) raises recall", "fidelity(weight_real=9) (weight 9) lowers frechet_distance"),
+        ("classifier", "pixels"),
+    ):
+        (line,) = (line for line in lines if line.startswith(f"{claim} in {space}, compared with control: "))
+        assert any(words in line for words in (HOLDS, OPPOSITE, UNDECIDED))
+    assert not any(line.startswith("control") for line in lines), "weights of 1 promise nothing"
     page = (run.folder / "report.html").read_text()
     for words in ("less control", "less untuned", "The course of training", "The same seeds; rows: untuned, control,"):
         assert words in page
@@ -128,18 +152,37 @@ def test_the_page_says_what_holds(run: Run) -> None:
 def test_a_gan_chooses_among_its_own_samples(tmp_path: Path) -> None:
     """w on real images and 1 / w on generated ones; the samples tried for one accepted stand in the course."""
     run = opened(tmp_path, {"stylegan2": {}})
-    fine_tune(run, ["control", {"tuning": "diversity", "network": 0}], **FEW)  # type: ignore[arg-type]
+    carry_out(run, "fine_tune", tunings=["control", {"tuning": "diversity", "network": 0}], **FEW)
     card = json.loads((run.folder / "tuned/stylegan2-digits-diversity-network-0.json").read_text())
     assert card["importance"]["weight_fake"] == pytest.approx(1 / 0.03)
-    assert told(run, "fine_tune_course")["diversity(network=0)"].values["tried_for_one ~ 64"].value > 1
-    assert "tried_for_one ~ 64" not in told(run, "fine_tune_course")["control"].values
+    assert records_of(run, "fine_tune_course")["diversity(network=0)"].values["tried_for_one", "64"].value > 1
+    assert ("tried_for_one", "64") not in records_of(run, "fine_tune_course")["control"].values
 
 
 def test_what_cannot_be_tuned_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = opened(tmp_path, {"vae": {}})
-    fine_tune(run, **FEW)  # type: ignore[arg-type]
+    carry_out(run, "fine_tune", **FEW)
     assert "fine_tune: vae has no trainer that goes on from weights, so it is left out" in capfd.readouterr().err
     assert not (run.folder / "records").exists()
+
+
+def test_the_defaults_of_a_tuning_are_those_of_the_command_line(run: Run) -> None:
+    """One place says them: configs/train.yaml."""
+    found: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", [])
+        cli._hydra("train", ["trainer=stylegan2"], found.append)
+    assert dict(module.Arm.of("control", 0, None).importance) == found[0]["importance"] == module.plain()
+
+
+def test_published_records_know_their_control() -> None:
+    """The fingerprint of a control is that of the first release, though its space has another name now."""
+    control = module.Arm.of("control", 0, 2500)
+    found = [record for record in read_records(PUBLISHED / "pseudo_density") if record.cell.metric == "fine_tune"]
+    known = {
+        record.cell.generator: value for record in found for name, value in record.inputs.items() if "control" in name
+    }
+    assert control.fingerprint == known["stylegan2"]
 
 
 def test_wrong_calls(run: Run) -> None:
@@ -154,4 +197,4 @@ def test_wrong_calls(run: Run) -> None:
         (other, {}, r"start=zoo holds another generator than the one that is judged: give the file of"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
-            fine_tune(which, **{**FEW, **options})  # type: ignore[arg-type]
+            carry_out(which, "fine_tune", **{**FEW, **options})

@@ -220,7 +220,7 @@ def test_a_killed_tuning_goes_on_to_the_same_weights(
     assert "images=100 importance.weight_real=5 importance.weight_fake=" in card["command"]
     assert card["importance"]["weight_fake"] == (0.2 if family == "stylegan2" else 1)
     assert [entry["images"] for entry in card["measured"]] == [0, 100, 200]
-    assert set(card["measured"][0]) == {"images", "frechet_distance through pixels", "recall through pixels"}
+    assert set(card["measured"][0]) == {"images", "frechet_distance in pixels", "recall in pixels"}
     snapshots = sorted(undisturbed.with_suffix(".snapshots").glob("*.safetensors"))
     assert [path.stem.rpartition("-")[2] for path in snapshots] == ["0000100", "0000200"]
     assert snapshots[-1].read_bytes() == undisturbed.read_bytes() != snapshots[0].read_bytes()
@@ -255,8 +255,8 @@ def test_what_is_measured_before_training_is_the_start_itself(digits: Dataset) -
     images = (zoo.decode(normal(range(100), training.z_dim), "z").clamp(0, 1) * 255).round() / 255
     real = digits.take("train", 0, 100).images.float() / 255
     expected = recall(images.flatten(1), real.flatten(1))
-    assert measured["recall through pixels"] == pytest.approx(float(expected), abs=0.011)  # one sample may tip
-    assert set(measured) == {"recall through pixels", "recall through classifier"}
+    assert measured["recall in pixels"] == pytest.approx(float(expected), abs=0.011)  # one sample may tip
+    assert set(measured) == {"recall in pixels", "recall in classifier"}
 
 
 def test_wrong_calls(digits: Dataset, weigh: Any, tmp_path: Path) -> None:

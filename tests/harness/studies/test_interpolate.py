@@ -1,12 +1,14 @@
 """The study of paths: on generators whose paths are known, and as a command."""
 
 import csv
+import json
 import math
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from assay.harness.arrays.records import read_records
@@ -22,9 +25,11 @@ from assay.harness.core import registry
 from assay.harness.core.protocols import View
 from assay.harness.report.report import report
 from assay.harness.run import Run
+from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.interpolate import paths as interpolate_paths
-from assay.harness.studies.interpolate.measure import interpolate
-from assay.harness.studies.interpolate.page import Numbers, observations
+from assay.harness.studies.interpolate.names import ROWS, SCHEMES
+from assay.harness.studies.interpolate.options import Options
+from assay.harness.studies.interpolate.page import observations
 from assay.harness.studies.interpolate.paths import Paths
 from assay.metrics.frechet import frechet_distance
 from assay.metrics.neighbours import precision
@@ -91,8 +96,8 @@ class Layers:
 
 
 @pytest.fixture
-def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
-    """study(generator): a study of it, with `Layers` as features, and scores as asked for."""
+def opened(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run]:
+    """opened(generator): a run of it, with `Layers` as features, and scores as asked for."""
 
     def layers(dataset: str) -> Layers:
         return Layers()
@@ -100,30 +105,32 @@ def study(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..., Run
     registry.extractor(layers)
 
     def build(
-        generator: Flat | None = None, folder: str = "paths", scores: tuple[str, ...] = (), sets: tuple[str, ...] = ()
-    ) -> Run:
+        generator: Flat | None = None, folder: str = "paths",
+        scores: tuple[str, ...] = (), set_metrics: tuple[str, ...] = (),
+    ) -> Run:  # fmt: skip
         views = open_views(generator)
         views.features = "layers"
         return Run(
             experiment="paths", generator="plain", dataset="squares", views=views, folder=tmp_path / folder, seed=0,
-            n=50, n_real=100, scores=scores, quality_signals=(), classes="predicted_class", covariates={}, set_metrics=sets,
+            n=50, n_real=100, scores=scores, quality_signals=(), classes="predicted_class", covariates={},
+            set_metrics=set_metrics,
         )  # fmt: skip
 
     return build
 
 
 def numbers(run: Run) -> Rows:
-    """(value, low, high) by row, quantity, of, against; records that failed are left out."""
+    """(value, low, high) by row, quantity, what it is measured in, against; records that failed are left out."""
     found = {}
     for record in read_records(run.folder):
-        for key, estimate in record.values.items() if record.cell.metric == "interpolate" else ():
-            found[(record.cell.params["row"], *key.split(" ~ "))] = (estimate.value, *estimate.interval)
+        for keys, estimate in record.rows if record.cell.metric == "interpolate" else ():
+            found[(record.cell.params["row"], *keys)] = (estimate.value, *estimate.interval)
     return found  # type: ignore[return-value]
 
 
-def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(run: Callable[..., Run]) -> None:
-    flat = study(scores=("negative_norm",))
-    interpolate(flat, levels=2, iterations=60, pairs=8, starts=1)
+def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(opened: Callable[..., Run]) -> None:
+    flat = opened(scores=("negative_norm",))
+    carry_out(flat, "interpolate", levels=2, iterations=60, pairs=8, starts=1)
     found = numbers(flat)
     for of in ("latent", "pixel"):
         assert found["pixel", "energy ratio", of, "nothing"][0] == pytest.approx(1, abs=1e-3)
@@ -150,9 +157,9 @@ def test_where_images_are_linear_in_the_latent_every_path_in_pixels_is_straight(
     assert difference_of_scores < 0, "a great arc keeps away from the middle"
 
 
-def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(run: Callable[..., Run]) -> None:
-    bent = study(Bent())
-    interpolate(bent, judges=["pixels"], levels=2, iterations=40, pairs=6, starts=2, rounds=0)
+def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(opened: Callable[..., Run]) -> None:
+    bent = opened(Bent())
+    carry_out(bent, "interpolate", judges=["pixels"], levels=2, iterations=40, pairs=6, starts=2, rounds=0)
     found = numbers(bent)
     for row in ("pixel", "feature", "~pixel", "~feature"):
         share, excess = (found[row, name, row, "nothing"][0] for name in (LEAST, EXCESS))
@@ -177,11 +184,11 @@ def test_each_scheme_lowers_its_own_energy_and_the_curve_ends_there(run: Callabl
     assert plain[0] - straight[0] == pytest.approx(-found["pixel", "contrast", "middle", "linear"][0], abs=1e-6)
 
 
-def test_pairs_that_another_row_undercuts_go_on_from_its_path(run: Callable[..., Run]) -> None:
+def test_pairs_that_another_row_undercuts_go_on_from_its_path(opened: Callable[..., Run]) -> None:
     generator, sizes = Bent(), {"levels": 2, "iterations": 40, "pairs": 6, "starts": 1}
-    alone, bent = study(generator, "alone"), study(generator)
-    interpolate(alone, **sizes, rounds=0)
-    interpolate(bent, **sizes, rounds=4)
+    alone, bent = opened(generator, "alone"), opened(generator)
+    carry_out(alone, "interpolate", **sizes, rounds=0)
+    carry_out(bent, "interpolate", **sizes, rounds=4)
     plain, found = numbers(alone), numbers(bent)
     schemes, images = ("pixel", "feature", "~pixel", "~feature"), 2 + 3 * (40 + 1)
     for row in schemes:
@@ -202,25 +209,14 @@ def test_pairs_that_another_row_undercuts_go_on_from_its_path(run: Callable[...,
     assert plain["~feature", LEAST, "~feature", "nothing"][0] == pytest.approx(5 / 6)
     printed = report(bent.folder)
     assert "by the paper's procedure alone: pixel in 100% of pairs" in printed
-    assert "~feature 17% of pairs), so by construction up to what is left: pixel in 100%" in printed
+    assert "went on from its path, so by construction up to what is left: pixel in 100% of pairs" in printed
     assert "went on" not in report(alone.folder)
 
 
-def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(run: Callable[..., Run]) -> None:
-    options = {
-        "features": "layers",
-        "judges": (),
-        "power": 1,
-        "per_channel": False,
-        "typical": (),
-        "lr": 0.01,
-        "starts": 1,
-        "rounds": 0,
-    }
-    sizes = {"levels": 2, "iterations": 5, "pairs": 4, "chunk": 8}
-
-    def paths(generator: Flat, space: str = "z", constrain: str = "auto") -> Paths:
-        return Paths(study=study(generator), space=space, constrain=constrain, **options, **sizes)  # type: ignore[arg-type]
+def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(opened: Callable[..., Run]) -> None:
+    def paths(generator: Flat, constrain: str = "auto") -> Paths:
+        sizes = {"levels": 2, "iterations": 5, "pairs": 4, "chunk": 8}
+        return Paths(opened(generator), "z", Options(constrain=constrain, starts=1, rounds=0, **sizes))
 
     assert paths(Flat()).radius is None
     assert paths(Round(), constrain="free").radius is None
@@ -231,32 +227,34 @@ def test_latents_whose_length_does_not_matter_are_kept_on_a_sphere(run: Callable
         torch.testing.assert_close(on_sphere.path(row).norm(dim=2), torch.full((4, 5), 2.0))
         assert torch.equal(on_sphere.path(row)[:, 0], on_sphere.ends[0])
     with pytest.raises(ValueError, match="constrain='often' must be auto, sphere or free"):
-        _ = paths(Flat(), constrain="often").radius
+        paths(Flat(), constrain="often")
 
 
-def test_equalised_images_keep_the_usual_range_of_the_generator(run: Callable[..., Run]) -> None:
-    flat = study()
-    interpolate(flat, **TINY)
+def test_equalised_images_keep_the_usual_range_of_the_generator(opened: Callable[..., Run]) -> None:
+    flat = opened()
+    carry_out(flat, "interpolate", **TINY)
     images = flat.views.generator.decode(flat.views.generator.latents(range(8), "z"), "z").clamp(0, 1)
     expected = f"{float(images.mean()):.3g} {float(images.flatten(1).std(1, correction=0).mean()):.3g}"
     assert {record.cell.params["equalised_to"] for record in read_records(flat.folder)} == {expected}
-    interpolate(flat, typical=[0.45, 0.23], **TINY)
+    carry_out(flat, "interpolate", typical=[0.45, 0.23], **TINY)
     assert {record.cell.params["equalised_to"] for record in read_records(flat.folder)} == {expected, "0.45 0.23"}
     assert report(flat.folder).count("Paths of least energy, ") == 2, "both settings are told"
 
 
-def test_power_2_and_another_space(run: Callable[..., Run]) -> None:
-    flat = study()
-    interpolate(flat, spaces=["w", "unheard of"], power=2, levels=1, iterations=1, pairs=3, starts=1, shown=0)
+def test_power_2_and_another_space(opened: Callable[..., Run]) -> None:
+    flat = opened()
+    carry_out(
+        flat, "interpolate", spaces=["w", "unheard of"], power=2, levels=1, iterations=1, pairs=3, starts=1, shown=0
+    )
     z = flat.views.generator.latents(range(6), "w")
     expected = (z[3:] - z[:3]).square().sum(1).square().mean()
     assert numbers(flat)["linear", "energy", "latent", "nothing"][0] == pytest.approx(float(expected))
     assert {record.cell.params["space"] for record in read_records(flat.folder)} == {"w"}
 
 
-def test_a_score_that_has_no_answer_fails_alone(run: Callable[..., Run]) -> None:
-    flat = study(scores=("latent_density", "cycle_consistency", "negative_norm"))
-    interpolate(flat, **TINY)
+def test_a_score_that_has_no_answer_fails_alone(opened: Callable[..., Run]) -> None:
+    flat = opened(scores=("latent_density", "cycle_consistency", "negative_norm"))
+    carry_out(flat, "interpolate", **TINY)
     failed = [record for record in read_records(flat.folder) if record.status == "failed"]
     assert {record.cell.params["part"].partition("(")[0] for record in failed} == {"score cycle_consistency"}
     assert all("encoder" in str(record.error) for record in failed)
@@ -265,34 +263,34 @@ def test_a_score_that_has_no_answer_fails_alone(run: Callable[..., Run]) -> None
     assert "failed: " in (flat.folder / "report.html").read_text()
 
 
-def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(run: Callable[..., Run]) -> None:
+def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(opened: Callable[..., Run]) -> None:
     def everything(of: Run) -> dict[str, bytes]:
         report(of.folder)
         return {str(p.relative_to(of.folder)): p.read_bytes() for p in of.folder.rglob("*") if p.is_file()}
 
     generator = Bent(2)
-    first = study(generator, scores=("pseudo_density",))
-    interpolate(first, **TINY)
-    before, made = everything(first), first.cell.views.store.made
+    first = opened(generator, scores=("pseudo_density",))
+    carry_out(first, "interpolate", **TINY)
+    before, made = everything(first), first.views.store.made
     times = {path: path.stat().st_mtime_ns for path in first.folder.glob("records/*")}
-    interpolate(first, **TINY)
-    assert first.cell.views.store.made == made
+    carry_out(first, "interpolate", **TINY)
+    assert first.views.store.made == made
     assert {path: path.stat().st_mtime_ns for path in first.folder.glob("records/*")} == times
     assert everything(first) == before
-    for entry in first.cell.views.store.root.rglob("*.npy"):
+    for entry in first.views.store.root.rglob("*.npy"):
         entry.unlink()
-    first.cell.views.store._sound.clear()
-    second = study(generator, "again/paths", scores=("pseudo_density",))
-    interpolate(second, **TINY)
+    first.views.store._sound.clear()
+    second = opened(generator, "again/paths", scores=("pseudo_density",))
+    carry_out(second, "interpolate", **TINY)
     after = everything(second)
     assert after.keys() == before.keys()
     assert [name for name in after if after[name] != before[name]] == []
     assert sum(name.startswith("figures/strip") for name in after) == 1
 
 
-def test_frames_between_the_ends_are_compared_with_as_many_real_samples(run: Callable[..., Run]) -> None:
-    grey = study(Grey(), set_metrics=("precision", "frechet_distance"))
-    interpolate(grey, levels=3, iterations=1, pairs=6, starts=1)
+def test_frames_between_the_ends_are_compared_with_as_many_real_samples(opened: Callable[..., Run]) -> None:
+    grey = opened(Grey(), set_metrics=("precision", "frechet_distance"))
+    carry_out(grey, "interpolate", levels=3, iterations=1, pairs=6, starts=1)
     found, views = numbers(grey), grey.views
     ends = views.generator.latents(range(12), "z")
     t = torch.linspace(0, 1, 9)[1:-1, None]
@@ -303,7 +301,8 @@ def test_frames_between_the_ends_are_compared_with_as_many_real_samples(run: Cal
     inside = [precision(path, real).value for path in fake]
     mean, low, high = found["linear", "frames", "precision in layers", "nothing"]
     assert mean == pytest.approx(sum(inside) / 6)
-    half = 1.959964 * np.std(inside, ddof=1) / math.sqrt(6)
+    quantile = stdtrit(5, 0.975)  # of Student's t
+    half = quantile * np.std(inside, ddof=1) / math.sqrt(6)
     assert half > 0
     assert (low, high) == pytest.approx((mean - half, mean + half), rel=1e-5), "paths are independent, frames are not"
     whole = frechet_distance(fake.flatten(0, 1), real).value
@@ -311,14 +310,14 @@ def test_frames_between_the_ends_are_compared_with_as_many_real_samples(run: Cal
     mean, low, high = found["linear", "frames", "frechet_distance in layers", "nothing"]
     assert mean == pytest.approx(whole - 5 * (np.mean(without) - whole), rel=1e-6)
     deviation = math.sqrt(5 / 6 * sum((value - np.mean(without)) ** 2 for value in without))
-    assert high - mean == pytest.approx(1.959964 * deviation, rel=1e-5)
+    assert high - mean == pytest.approx(quantile * deviation, rel=1e-5)
     slerp, difference = (found["slerp", "frames", "frechet_distance in layers", of][0] for of in ("nothing", "linear"))
     assert difference == pytest.approx(slerp - mean, abs=1e-9)
 
 
-def test_records_say_what_was_done_to_the_images(run: Callable[..., Run]) -> None:
-    flat = study(scores=("pseudo_density",))
-    interpolate(flat, judges=["pixels"], **TINY)
+def test_records_say_what_was_done_to_the_images(opened: Callable[..., Run]) -> None:
+    flat = opened(scores=("pseudo_density",))
+    carry_out(flat, "interpolate", judges=["pixels"], **TINY)
     for record in read_records(flat.folder):
         assert record.preprocessing["features"] == "layers: none"
         assert record.preprocessing["pixels"].startswith("pixels: ")
@@ -326,11 +325,14 @@ def test_records_say_what_was_done_to_the_images(run: Callable[..., Run]) -> Non
             assert record.preprocessing["pseudo_density fake"] == "layers: none"
 
 
-def test_a_stopped_run_loses_the_last_few_paths_only(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_loses_the_last_few_paths_only(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it ends with the very numbers of an undisturbed one."""
     sizes = {"levels": 2, "iterations": 3, "pairs": 6, "starts": 2, "shown": 0}
-    whole, stopped = study(Bent(), "whole"), study(Bent())
-    interpolate(whole, **sizes)
+    whole, stopped = opened(Bent(), "whole"), opened(Bent())
     monkeypatch.setattr(interpolate_paths, "TOGETHER", 2)
+    carry_out(whole, "interpolate", **sizes)
     asked = 0
 
     def until_the_third(*given: Any, **options: Any) -> Any:
@@ -342,48 +344,85 @@ def test_a_stopped_run_loses_the_last_few_paths_only(run: Callable[..., Run], mo
 
     monkeypatch.setattr(interpolate_paths, "optimise_path", until_the_third)
     with pytest.raises(KeyboardInterrupt):
-        interpolate(stopped, **sizes)
-    interpolate(stopped, **sizes)
+        carry_out(stopped, "interpolate", **sizes)
+    carry_out(stopped, "interpolate", **sizes)
     schemes, starts, parts = 4, 2, 3
     assert asked == 1 + schemes * starts * parts, "only the part that was under way is made again"
-    found = numbers(stopped)
-    for key, expected in numbers(whole).items():
-        assert found[key] == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True), key
+    found, expected = numbers(stopped), numbers(whole)
+    assert found.keys() == expected.keys()
+    for key, estimate in expected.items():
+        assert np.array_equal(found[key], estimate, equal_nan=True), key
 
 
-def test_paths_are_kept_under_what_they_depend_on(run: Callable[..., Run]) -> None:
+def test_pairs_that_are_optimised_together_do_not_depend_on_each_other(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same paths in groups of another size, up to the rounding of float32 in networks that see other batches.
+
+    Of what is measured on them, path PPL alone makes more of it: forward differences of length 1e-4 in float32 have a
+    relative error of about 1e-3.
+    """
+    sizes = {"levels": 2, "iterations": 3, "pairs": 6, "rounds": 0}
+    together, few = (Paths(opened(Bent()), "z", Options(**sizes)) for _ in range(2))
+    expected = {row: together.path(row) for row in SCHEMES}
+    monkeypatch.setattr(interpolate_paths, "TOGETHER", 2)
+    for row in SCHEMES:
+        torch.testing.assert_close(few.path(row), expected[row], rtol=0, atol=1e-5)
+
+
+def test_records_are_made_again_when_their_metric_has_another_version(opened: Callable[..., Run]) -> None:
+    """Those with its scores alone."""
+    run = opened(scores=("negative_norm", "pseudo_density"))
+    carry_out(run, "interpolate", **TINY)
+    declared = registry.METRICS["negative_norm"]
+    registry.METRICS["negative_norm"] = replace(declared, version=declared.version + 1)
+    run.written.clear()
+    carry_out(run, "interpolate", **TINY)
+    assert [record.cell.params["part"] for record in run.written] == ["score negative_norm"] * len(ROWS)
+    assert {record.version for record in read_records(run.folder)} == {3}
+
+
+def test_paths_keep_their_names_in_the_store(opened: Callable[..., Run]) -> None:
+    """Those of the first release, which called the learning rate a rate."""
+    paths = Paths(opened(), "z", Options(levels=1, iterations=2, pairs=3, starts=1, rounds=0))
+    key = paths._key("optimise_path", 2, ["~feature"], 3, row="~feature", start=0, first=0)
+    assert json.loads(key.params) == {
+        "space": "z", "power": 1, "segments": 2, "iterations": 2, "rate": 0.01, "sphere": "free", "pairs": 3,
+        "equalised_per": "image", "equalised_to": paths.common.equalised_to, "row": "~feature", "start": 0, "first": 0,
+    }  # fmt: skip
+
+
+def test_paths_are_kept_under_what_they_depend_on(opened: Callable[..., Run]) -> None:
     generator = Bent()
-    interpolate(study(generator), **TINY, rounds=0)
-    again = study(generator, "again")
-    interpolate(again, judges=["pixels"], **TINY, rounds=0)
-    assert again.cell.views.store.made == 0, "judges change no path"
-    interpolate(again, typical=[0.45, 0.23], **TINY, rounds=0)
+    carry_out(opened(generator), "interpolate", **TINY, rounds=0)
+    again = opened(generator, "again")
+    carry_out(again, "interpolate", judges=["pixels"], **TINY, rounds=0)
+    assert again.views.store.made == 0, "judges change no path"
+    carry_out(again, "interpolate", typical=[0.45, 0.23], **TINY, rounds=0)
     energies = 6
-    assert again.cell.views.store.made == 2 + energies, (
-        "of `typical`, equalised features alone depend, from both starts"
-    )
+    assert again.views.store.made == 2 + energies, "of `typical`, equalised features alone depend, from both starts"
 
 
-def test_what_cannot_be_done_is_told(run: Callable[..., Run]) -> None:
+def test_what_cannot_be_done_is_told(opened: Callable[..., Run]) -> None:
     with pytest.raises(ValueError, match="pairs=1 must be 2 or more"):
-        interpolate(study(), pairs=1)
+        carry_out(opened(), "interpolate", pairs=1)
     with pytest.raises(ValueError, match="rounds=-1 must be 0 or more"):
-        interpolate(study(), rounds=-1)
+        carry_out(opened(), "interpolate", rounds=-1)
     with pytest.raises(ValueError, match="levels=0 must be 1 or more"):
-        interpolate(study(), levels=0)
+        carry_out(opened(), "interpolate", levels=0)
     with pytest.raises(ValueError, match="must be a mean and a standard deviation"):
-        interpolate(study(), typical=[0.4])
+        carry_out(opened(), "interpolate", typical=[0.4])
     with pytest.raises(ValueError, match="unknown latent space 'x'"):
-        interpolate(study(), spaces=["x"])
-    bare = study(folder="bare")
-    interpolate(bare, features="doubled", **{**TINY, "shown": 0})
+        carry_out(opened(), "interpolate", spaces=["x"])
+    bare = opened(folder="bare")
+    carry_out(bare, "interpolate", features="doubled", **{**TINY, "shown": 0})
     assert all("'doubled' shows no layers" in str(record.error) for record in read_records(bare.folder))
 
 
 # What the page says
 
 
-def told(**differences: tuple[float, float, float]) -> str:
+def observed(**differences: tuple[float, float, float]) -> str:
     """The observations; differences are given as feature_linear=(value, low, high), the others are as in the paper."""
     usual = {
         ("pixel", "contrast", "linear"): (-0.1, -0.2, -0.05),
@@ -397,21 +436,22 @@ def told(**differences: tuple[float, float, float]) -> str:
         numbers = differences.get(f"{row.replace('~', 'equalised_')}_{against}", numbers)
         for other, values in ((against, numbers), ("nothing", (0.5, 0.4, 0.6))):
             found[row, quantity, "middle", other] = pd.Series(dict(zip(("value", "low", "high"), values, strict=True)))
-    return "\n".join(observations(found))
+    return "\n".join(map(str, observations(found)))
 
 
 def test_every_observation_has_its_verdict() -> None:
-    assert told().count(": holds.") == 4
-    assert "mid-path: not decided" in told(pixel_linear=(-0.1, -0.2, 0.05))
-    assert "mid-path: does not hold, the opposite is seen" in told(pixel_linear=(0.1, 0.05, 0.2))
-    assert "loss of contrast: not decided" in told(equalised_pixel_pixel=(0.1, -0.1, 0.2))
-    assert "no darkening was found that it could stop" in told(feature_linear=(0.1, 0.05, 0.2))
-    assert "lessens the darkening but does not end it" in told(equalised_feature_linear=(-0.1, -0.2, -0.05))
-    assert "stops the darkening: does not hold" in told(equalised_feature_feature=(-0.1, -0.2, -0.05))
-    assert "stops the darkening: not decided" in told(equalised_feature_feature=(0.1, -0.1, 0.2))
-    assert "less that of the straight path: -0.1 (-0.2 to -0.05)" in told()
-    nothing: Numbers = {}
-    assert observations(nothing) == []
+    assert observed().count("): holds, ") == 4
+    pixel = "mid-path (pixel less the straight path): "
+    assert f"{pixel}not decided" in observed(pixel_linear=(-0.1, -0.2, 0.05))
+    assert f"{pixel}does not hold, the opposite is seen" in observed(pixel_linear=(0.1, 0.05, 0.2))
+    assert "contrast (~pixel less pixel): not decided" in observed(equalised_pixel_pixel=(0.1, -0.1, 0.2))
+    stops = "stops the darkening (~feature less feature): "
+    assert f"{stops}no darkening was found that it could stop" in observed(feature_linear=(0.1, 0.05, 0.2))
+    assert f"{stops}holds in part, it lessens" in observed(equalised_feature_linear=(-0.1, -0.2, -0.05))
+    assert f"{stops}does not hold" in observed(equalised_feature_feature=(-0.1, -0.2, -0.05))
+    assert f"{stops}not decided" in observed(equalised_feature_feature=(0.1, -0.1, 0.2))
+    assert "Less that of the straight path it is 0 (-0.1 to 0.1)." in observed()
+    assert observations({}) == []
 
 
 # The command
@@ -420,15 +460,15 @@ def test_every_observation_has_its_verdict() -> None:
 def test_the_experiment_makes_table_strips_and_page(tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ASSAY_")}
     folders = {"ASSAY_STORE": str(tmp_path / "store"), "ASSAY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    options = [f"task.interpolate.{name}={value}" for name, value in {**TINY, "shown": 2}.items()]
-    tiny = ["dataset=digits", "n=200", "reals=500", "device=cpu"]
+    options = [f"study.interpolate.{name}={value}" for name, value in {**TINY, "shown": 2}.items()]
+    tiny = ["dataset=digits", "n=200", "n_real=500", "device=cpu"]
     command = [Path(sys.executable).with_name("assay"), "run", "experiment=path_energy", "generator=stylegan2", *tiny]
     finished = subprocess.run(
         [*command, *options, "out=made"], cwd=tmp_path, env=kept | folders,
         text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    for claim in ("Energy in pixels flattens the contrast mid-path: ", "Energy in features darkens the path: "):
+    for claim in ("Energy in pixels flattens the contrast mid-path (", "Energy in features darkens the path ("):
         assert claim in finished.stdout
     made = tmp_path / "made" / "path_energy"
     page = (made / "report.html").read_text()
@@ -440,9 +480,9 @@ def test_the_experiment_makes_table_strips_and_page(tmp_path: Path) -> None:
     rows = {"linear", "slerp", "pixel", "feature", "~pixel", "~feature"}
     for space in ("z", "w"):
         assert {line["row"] for line in table if line["space"] == space} == rows
-    frames = {line["of"] for line in table if line["quantity"] == "frames"}
+    frames = {line["measured_in"] for line in table if line["quantity"] == "frames"}
     assert frames == {"precision in classifier", "frechet_distance in classifier"}
-    in_all = {line["of"] for line in table if line["quantity"] == "energy ratio"}
+    in_all = {line["measured_in"] for line in table if line["quantity"] == "energy ratio"}
     assert in_all == {"latent", "pixel", "feature", "~pixel", "~feature", "judge"}
     for line in table:
         if line["quantity"] not in ("calls", EXCESS, f"{EXCESS} at first"):

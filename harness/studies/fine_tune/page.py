@@ -1,0 +1,69 @@
+"""What `fine_tune` found: which of the paper's claims hold, tables of differences, the course of training, samples."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Line, Picture, Text, Verdicts, lines, numbers
+from ...report.figures import figure_path, short
+from ...report.verdict import Number, Verdict
+from .names import COMMON, NOTHING, TRIED, UNTUNED, in_order
+
+STRONG = 10
+"""Weights from which on, or below the inverse of which, a tuning is for precision or recall; milder ones for FID."""
+NOTE = (
+    "Each generator goes on from the same weights for as many images; the control does so without weights. All are "
+    "judged by the same seeds and the same reals. Intervals of differences hold for other samples and reals (by "
+    "random halves, rather wide than narrow), not for another training: how far two controls of different seeds lie "
+    "apart tells of that. Spaces other than the one whose density steers judge what did not steer."
+)
+
+
+def page(found: Found) -> Iterator[Block]:
+    yield Heading("Fine-tuning by pseudo density", 2)
+    yield Text(NOTE, "note")
+    for about, part in found.parts("fine_tune", *COMMON):
+        run, *_ = about.values()
+        control, name = about["control"], short({name: about[name] for name in COMMON})
+        tunings = in_order(part.tuning.unique(), control)
+        cells = numbers(part.assign(judged=part.metric + " in " + part.space), "tuning", "judged", "against")
+        weights = part.groupby("tuning").weight_real.first().astype(float).to_dict()
+        yield Heading(run)
+        yield Verdicts([*_verdicts(cells, weights, control)], f"Fine-tuned by pseudo density, {run}")
+        yield Text.of_setting(about, COMMON)
+        for against in (NOTHING, control, UNTUNED):
+            shown = {(tuning, judged): row for (tuning, judged, other), row in cells.items() if other == against}
+            columns = list(dict.fromkeys(judged for _, judged, _ in cells))
+            yield Grid("tuning" if against == NOTHING else f"less {against}", tunings, columns, shown)
+        course = found.matching("fine_tune_course", about)
+        if len(course):
+            caption = "The course of training, by fewer samples than the tables"
+            drawn = partial(_course, course, tunings[1:])
+            yield Drawing(figure_path(found.folder, "course", run, name), caption, drawn)
+        yield Picture(figure_path(found.folder, "tuned", run, name), f"The same seeds; rows: {', '.join(tunings)}")
+
+
+def _verdicts(cells: Mapping[Any, Number], weights: Mapping[str, float], control: str) -> Iterator[Verdict]:
+    """For each tuning whether it does what its weight is for, against the control, in every space."""
+    for (tuning, judged, against), difference in cells.items():
+        weight = weights[tuning]
+        strong = "precision" if weight >= STRONG else "recall" if weight <= 1 / STRONG else ""
+        if weight != 1 and against == control and judged.startswith(f"{strong or 'frechet_distance'} in "):
+            claim = f"{tuning} (weight {weight:g}) {'raises' if strong else 'lowers'} {judged}, compared with {control}"
+            yield Verdict(claim, difference, 1 if strong else -1)
+
+
+def _course(course: pd.DataFrame, tunings: list[str]) -> Figure:
+    """A panel for every quantity that is known of every epoch, a line for every tuning."""
+    course = course.assign(at=course.images.astype(int))
+    shown = [quantity for quantity in course.quantity.unique() if " in " in quantity or quantity == TRIED]
+    panels = {
+        "samples tried for one accepted" if quantity == TRIED else quantity: [
+            Line(tuning, course[(course.tuning == tuning) & (course.quantity == quantity)]) for tuning in tunings
+        ]
+        for quantity in shown
+    }
+    return lines(panels, "images learned from")
