@@ -84,5 +84,5 @@ def write_weights(
     metadata = {"assay": json.dumps(architecture, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     replace(path, save(contiguous, metadata))
-    told = {**card, "sha256": sha256_of(path)}
-    replace(path.with_suffix(".json"), (json.dumps(told, indent=2, sort_keys=True) + "\n").encode())
+    card = {**card, "sha256": sha256_of(path)}
+    replace(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())

@@ -107,7 +107,7 @@ def test_digests_and_bytes_are_those_of_the_first_release(views: Views, view: Vi
 
 
 def cards(views: Views, view: View) -> list[Path]:
-    """The cards in the store of the view that was made last: of images alone where that is what was asked for."""
+    """The cards of the shards of a view in the store; making some views makes others too."""
     space = view.space.replace("features", "fixed_doubled").replace("reencoded", "recoded").partition(":")[0]
     found = []
     for path in views.store.root.rglob("*.json"):

@@ -883,6 +883,6 @@ def odd_contents() -> list[Any]:
 def test_every_family_says_of_any_file_whether_it_is_its_own() -> None:
     """One that raises would keep all others from their files."""
     registry.discover()
-    for name, factory in registry.GENERATORS.items():
-        for odd in odd_contents() if factory.recognise else ():
-            assert factory.recognise(odd) is False, f"{name} takes {odd!r} for its own"
+    for name, entry in registry.GENERATORS.items():
+        for odd in odd_contents() if entry.recognise else ():
+            assert entry.recognise(odd) is False, f"{name} takes {odd!r} for its own"
