@@ -70,8 +70,10 @@ def load(path: str | Path, **options: Any) -> Generator:
     """The generator in a checkpoint file or folder; its family is recognised from the content."""
     from .harness.core.registry import discover
     from .harness.formats.checkpoint import read_checkpoint
+    from .harness.formats.handed_on import opening
     from .harness.formats.recognise import opener
 
     discover()
-    generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)
+    with opening(path):
+        generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)
     return generator

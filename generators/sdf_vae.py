@@ -27,14 +27,21 @@ AT_ONCE = 4
 
 
 class Residual(nn.Module):
-    """x plus a normalised convolution of x."""
+    """x plus a normalised convolution of x; of volumes of two points an axis never in bfloat16.
+
+    There the CPU kernel of oneDNN (torch 2.13) computes the gradient of the weights from memory that nobody has filled.
+    """
 
     def __init__(self, width: int):
         super().__init__()
         self.body = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv3d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)  # type: ignore[no-any-return]
+        if x.shape[-1] > 2:
+            return x + self.body(x)  # type: ignore[no-any-return]
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(next(self.parameters()).dtype)
+            return x + self.body(x)  # type: ignore[no-any-return]
 
 
 class SDFVAENetwork(nn.Module):

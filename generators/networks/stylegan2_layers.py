@@ -45,7 +45,11 @@ def upsampled(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class Dense(nn.Module):
-    """A linear layer whose weights are scaled at run time, so that all learn at one pace, times `lr`."""
+    """A linear layer whose weights are scaled at run time, so that all learn at one pace, times `lr`.
+
+    Its input is made contiguous first: a matrix product of rows that lie apart, as those of one layer in w+ do, may be
+    rounded in another way, and the same w would give another image.
+    """
 
     def __init__(self, inputs: int, outputs: int, lr: float = 1.0, bias: float = 0.0):
         super().__init__()
@@ -54,7 +58,7 @@ class Dense(nn.Module):
         self.lr, self.scale = lr, lr / math.sqrt(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias * self.lr)
+        return F.linear(x.contiguous(), self.weight * self.scale, self.bias * self.lr)
 
 
 class Mapping(nn.Module):

@@ -19,9 +19,9 @@ from ..core.progress import say
 class ShardKey:
     """What a shard of a view is: all fields count, none is left out of the digest.
 
-    producer:    fingerprint of the generator or data set that the samples come from; source: "fake" or a split.
-    space:       the space they are in; fingerprint: of the extractor or encoder that leads there, "" without one.
-    encode:   which code of the posterior, "" outside latent spaces of real samples.
+    producer: fingerprint of the generator or data set that the samples come from; source: "fake", "real" or "holdout".
+    space:    the space they are in; fingerprint: of the network that leads there, "" without one.
+    encode:   where codes of images come from, "" in a space without such codes.
     seed:     the repeat that generated samples belong to, 0 for real ones; start, stop: positions within it.
     """
 

@@ -3,9 +3,20 @@
 import glob
 import hashlib
 import json
+import math
 import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+DAY = 24 * 60 * 60.0
+WRITER = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.[0-9a-f]{32}\.tmp")
+"""The end of a temporary name: host, process, and a number of its own."""
 
 
 def cache_folder() -> Path:
@@ -18,16 +29,51 @@ def cache_folder() -> Path:
 def replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part. Makes the folders it needs.
 
-    Temporary files that a killed process left of the same file are removed.
+    Several processes, on several hosts with one disk, may write the same file at once: the last one counts. What killed
+    ones left of it is removed: where they were on this host, and elsewhere after a day.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # it may be a link to somewhere else
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _runs(int(left_over.name.split(".")[-2])):
-            left_over.unlink(missing_ok=True)
+    temporary = temporary_beside(path)
+    unfinished = temporary.open("xb")  # a link that somebody put there is not followed
+    try:
+        with unfinished as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    for left_over in left_beside(path, older_than=DAY):
+        left_over.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else uses, for what becomes `path` when it is whole: it tells the host and the process."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+
+
+def left_beside(path: Path, older_than: float = math.inf) -> Iterator[Path]:
+    """Temporary names of `path` whose process was on this host and is gone, or that are older than so many seconds."""
+    for found in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        writer = WRITER.fullmatch(found.name.removeprefix(f".{path.name}."))
+        if writer is None:  # not one of ours
+            continue
+        host, process = writer.groups()
+        try:
+            dead = host == _host() and not _runs(int(process))
+            if dead or time.time() - found.stat().st_mtime > older_than:
+                yield found
+        except FileNotFoundError:  # its writer was faster
+            continue
+
+
+def _host() -> str:
+    """Names where a process number means the same process: this start of this host, or this container on it."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # where there is no /proc
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return digest(parts)[:12]
 
 
 def _runs(process: int) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.files import digest, sha256_of
+from .handed_on import hands_on
 from .pickles import LEGACY, Inert, Reader, Storage, fill, legacy
 from .weights import read_safetensors
 
@@ -45,6 +46,7 @@ class Checkpoint(NamedTuple):
     card: dict[str, Any]
 
 
+@hands_on
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file or folder.
 

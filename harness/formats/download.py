@@ -1,16 +1,16 @@
 """Files that others publish: found where they are, downloaded only where the user allows it, held to their sha256."""
 
 import os
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from ..core.files import cache_folder, sha256_of
+from ..core.files import cache_folder, left_beside, sha256_of, temporary_beside
 from ..core.progress import say, track
 
 TIMEOUT = 10
@@ -108,11 +108,18 @@ def fetch(url: str, to: Path) -> None:
 
 @contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """A folder of this process alone, inside a folder of the cache and deleted at the end."""
+    """A folder of this process alone, inside a folder of the cache and deleted at the end.
+
+    Those that killed processes of this host left there are deleted too.
+    """
+    name = folder / "unfinished"
+    temporary = temporary_beside(name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = TemporaryDirectory(prefix=".", dir=folder, ignore_cleanup_errors=True)
+        temporary.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise OSError(f"the cache {folder} cannot be written ({error}); set ASSAY_CACHE to a folder that can") from None
-    with temporary as path:
-        yield Path(path)
+    try:
+        yield temporary
+    finally:
+        for path in (temporary, *left_beside(name)):
+            shutil.rmtree(path, ignore_errors=True)

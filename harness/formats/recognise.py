@@ -1,4 +1,4 @@
-"""Which generator opens a checkpoint, told by the content of the file."""
+"""Which generator opens a checkpoint: the content of the file says so."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ def opener(path: str | Path, checkpoint: Checkpoint) -> Entry:
     if "family" in checkpoint.card:
         named: Entry = GENERATORS[checkpoint.card["family"]]
         return named
-    openers = {name: factory for name, factory in sorted(GENERATORS.items()) if factory.recognise}
-    fitting: list[str] = [name for name, factory in openers.items() if factory.recognise(checkpoint.content)]
+    openers = {name: entry for name, entry in sorted(GENERATORS.items()) if entry.recognise}
+    fitting: list[str] = [name for name, entry in openers.items() if entry.recognise(checkpoint.content)]
     if len(fitting) == 1:
         found: Entry = openers[fitting[0]]
         return found

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.files import replace, sha256_of
+from .handed_on import hands_on
 
 ROOT = Path(__file__).parents[2]
 ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
@@ -55,7 +56,8 @@ def read_weights(path: Path, family: str) -> Weights:
     return Weights(tensors, renamed, sha256_of(path))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+@hands_on
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the file's metadata. Raises SafetensorError when it is no such file, or damaged."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
@@ -82,5 +84,5 @@ def write_weights(
     metadata = {"assay": json.dumps(architecture, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     replace(path, save(contiguous, metadata))
-    told = {**card, "sha256": sha256_of(path)}
-    replace(path.with_suffix(".json"), (json.dumps(told, indent=2, sort_keys=True) + "\n").encode())
+    card = {**card, "sha256": sha256_of(path)}
+    replace(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())

@@ -32,15 +32,15 @@ class Identity:
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch) -> Faulty:
     """Small shapes, half of them broken, encoded by themselves."""
-    factory = DATASETS["sdf_primitives"]
+    entry = DATASETS["sdf_primitives"]
 
     def small(**options: float) -> SDFPrimitives:
         made = sdf_primitives(resolution=8, **options)  # type: ignore[arg-type]
         assert isinstance(made, SDFPrimitives)
         return made
 
-    identity = type(factory)("identity", lambda dataset: Identity(), {})
-    monkeypatch.setitem(DATASETS, "sdf_primitives", type(factory)("sdf_primitives", small, factory.options))
+    identity = type(entry)("identity", lambda dataset: Identity(), {})
+    monkeypatch.setitem(DATASETS, "sdf_primitives", type(entry)("sdf_primitives", small, entry.options))
     monkeypatch.setitem(GENERATORS, "sdf_vae", identity)
     made = faulty("sdf_primitives")
     assert isinstance(made, Faulty)

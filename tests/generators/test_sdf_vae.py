@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
-from assay.generators.sdf_vae import SDFVAE, SDFVAENetwork, SDFVAETraining, censored_error, divergence, sdf_vae
+from assay.generators.sdf_vae import (
+    SDFVAE,
+    Residual,
+    SDFVAENetwork,
+    SDFVAETraining,
+    censored_error,
+    divergence,
+    sdf_vae,
+)
 from assay.harness import train as module
 from assay.harness.core.protocols import Encoder, Generator, Samples, Split
 from assay.harness.core.registry import discover
@@ -115,6 +123,24 @@ def test_the_distance_at_a_point_is_its_description() -> None:
 def test_the_grid_is_made_of_its_points(resolution: int) -> None:
     net, z = network(), torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(net.on_grid(z, resolution), net.distances(z, grid(resolution)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_gradients_in_bfloat16_are_those_in_float64(size: int) -> None:
+    """Of two points an axis some CPU kernels return what happened to be in memory."""
+    torch.manual_seed(0)
+    block = Residual(64).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    x, slope = torch.randn(2, 16, 64, size, size, size).unbind(0)
+    found = []
+    for _ in range(5):
+        with torch.autocast("cpu", torch.bfloat16):
+            made = block(x)
+        found.append(torch.autograd.grad(made, list(block.parameters()), slope.to(made.dtype)))
+    exact = torch.autograd.grad(block.double()(x.double()), list(block.parameters()), slope.double())
+    for again in found:
+        for got, first, expected in zip(again, found[0], exact, strict=True):
+            assert torch.equal(got, first)
+            assert (got - expected).abs().max() < 0.03 * expected.abs().max()  # bfloat16 has eight bits
 
 
 def test_what_is_cut_off_is_right_anywhere_beyond() -> None:

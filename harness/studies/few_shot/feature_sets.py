@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ...arrays.spaces import BATCH
 from ...arrays.store import ShardKey, Store
-from ...arrays.views import BATCH, SHARD
+from ...arrays.views import SHARD
 from ...core.files import digest
 from ...core.progress import say, track
 from ...core.protocols import ClassSubset, Dataset, Extractor, FeatureSet, HasAttributes

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...arrays.views import REPLAYED
+from ...arrays.spaces import REPLAYED
 from ...core.progress import say
 from ...core.protocols import Cell, Discriminating, Part, Row, View
 from ...core.registry import study

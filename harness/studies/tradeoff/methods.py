@@ -21,7 +21,8 @@ from ....generators.sampling.selection import (
 )
 from ....generators.sampling.transport import steepness, transport
 from ....generators.sampling.truncation import redrawn
-from ...arrays.views import NOT_EXTRACTED, SEEDS
+from ...arrays.spaces import extracted
+from ...arrays.views import SEEDS
 from ...core.protocols import Cell, Discriminating, View
 from ...core.registry import METRICS
 from ...run import Run
@@ -92,7 +93,7 @@ def by_importance(
 
 def _thresholds(run: Run, cell: Cell, scores: Tensor, quantiles: Sequence[float]) -> dict[float, float]:
     """Scores at quantiles: of held-out reals where the metric sees samples through an extractor, else of the pool."""
-    if cell.views["fake"].space.partition(":")[0] not in NOT_EXTRACTED and run.views.data.count("test"):
+    if extracted(cell.views["fake"].space) and run.views.data.count("test"):
         views = {**cell.views, "fake": dataclasses.replace(cell.views["fake"], source="holdout")}
         tensors = {name: run.views.tensor(view, run.seed, run.n) for name, view in views.items()}
         sign = -1 if METRICS[cell.metric].better == "lower" else 1

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.harness.arrays import store as module
 from assay.harness.arrays.store import ScoreKey, ShardKey, Store
 
-KEY = ShardKey("producer", "fake", "pixels", "lens", "mean", 0, 0, 1000)
+KEY = ShardKey("producer", "fake", "pixels", "fingerprint", "mean", 0, 0, 1000)
 SCORE_KEY = ScoreKey("metric", 1, "{}", (("fake", "digest"),))
 OTHERS = {
     "producer": "x", "source": "real", "space": "x", "fingerprint": "x", "encode": "x",
@@ -153,7 +152,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from assay.harness.store import ShardKey, Store
+from assay.harness.arrays.store import ShardKey, Store
 
 root, name = Path(sys.argv[1]), sys.argv[2]
 (root / name).touch()
@@ -172,4 +171,4 @@ def test_two_processes_make_the_same_entries_at_once(tmp_path: Path) -> None:
     assert len(files(tmp_path / "store")) == 60
     store = Store(tmp_path / "store")
     for i in range(30):
-        assert store.has(module.ShardKey("producer", "fake", "pixels", "", "", i, 0, 1000))
+        assert store.has(ShardKey("producer", "fake", "pixels", "", "", i, 0, 1000))

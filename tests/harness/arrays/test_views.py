@@ -1,5 +1,7 @@
 """Views: arrays made in shards, once, the same whoever asks and however many are asked for."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from assay.harness.arrays import spaces
 from assay.harness.arrays.inversion import invert
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import View
@@ -112,7 +115,7 @@ def test_posterior_noise_is_not_that_of_generated_samples(open_views: Open, with
 
 
 def test_an_unknown_space_is_told_the_known_ones(open_views: Open) -> None:
-    with pytest.raises(ValueError, match=r"unknown latent space 'ww'; did you mean w\? HasGroundTruth: z, w"):
+    with pytest.raises(ValueError, match=r"unknown latent space 'ww'; did you mean w\? Known: z, w"):
         open_views().tensor(View("fake", "latent:ww"), 0, 10)
     with pytest.raises(LookupError, match=r"unknown extractor 'doubledd'; did you mean doubled"):
         open_views().tensor(View("fake", "doubledd"), 0, 10)
@@ -155,15 +158,15 @@ def test_only_the_bad_shard_is_made_again(open_views: Open, plain: Any, tmp_path
     assert {path for path in shards if path.stat().st_mtime_ns != written[path]} == {full[0]}
 
 
-def test_recoded_samples_are_their_stored_images_through_the_encoder(open_views: Open, with_encoder: Any) -> None:
+def test_reencoded_samples_are_the_codes_of_their_stored_images(open_views: Open, with_encoder: Any) -> None:
     """The encoder inverts `decode` but for clamping and rounding to 8 bits, as stored images have it."""
     views = open_views(with_encoder)
-    z, reencoded = (views.tensor(View("fake", through), 0, 30) for through in ("latent", "reencoded"))
+    z, reencoded = (views.tensor(View("fake", space), 0, 30) for space in ("latent", "reencoded"))
     stored = ((z / 2 + 0.5).clamp(0, 1) * 255).round() / 255
     torch.testing.assert_close(reencoded, 2 * (stored - 0.5))
 
 
-def test_recoding_needs_an_encoder(open_views: Open, plain: Any) -> None:
+def test_reencoding_needs_an_encoder(open_views: Open, plain: Any) -> None:
     with pytest.raises(ValueError, match="no encoder"):
         open_views(plain).tensor(View("fake", "reencoded"), 0, 4)
 
@@ -265,13 +268,47 @@ def test_pictures_of_volumes_are_their_shaded_surfaces(open_views: Open, plain: 
     assert picture[0, 0, 64, 64] < 255
 
 
-def test_other_latents_are_seen_as_views_see_their_own(open_views: Open, with_encoder: Any) -> None:
+def test_given_latents_lead_to_what_views_hold_of_the_same(open_views: Open, with_encoder: Any) -> None:
+    with_encoder.encode = lambda images, how, seeds: images.flatten(1) / 2  # so that residuals are not 0
     views = open_views(with_encoder)
     z = views.tensor(LATENT, 0, 300)
-    for through in ("images", "features", "reencoded", "latent", "latent:z", "pixels"):
-        torch.testing.assert_close(views.seen(z, "z", through), views.tensor(View("fake", through), 0, 300))
-    torch.testing.assert_close(views.seen(z[7:9], "z", "features"), views.tensor(FEATURES, 0, 300)[7:9])
+    for space in ("images", "features", "reencoded", "residual", "residual:z", "latent", "latent:z", "pixels"):
+        torch.testing.assert_close(views.of_latents(z, "z", space), views.tensor(View("fake", space), 0, 300))
+    torch.testing.assert_close(views.of_latents(z[7:9], "z", "features"), views.tensor(FEATURES, 0, 300)[7:9])
+    images = views.tensor(IMAGES, 0, 300).flatten(1)
+    expected = (images / 4 + 0.5 - images).square().mean(1, keepdim=True)
+    torch.testing.assert_close(views.of_latents(z, "z", "residual"), expected)
+
+
+def test_given_latents_have_no_codes_elsewhere(open_views: Open, with_encoder: Any, plain: Any) -> None:
+    views, z = open_views(with_encoder), with_encoder.latents(range(3), "z")
     with pytest.raises(ValueError, match="these samples have codes in 'z' alone; 'latent:w' asks for others"):
-        views.seen(z, "z", "latent:w")
+        views.of_latents(z, "z", "latent:w")
     with pytest.raises(ValueError, match="without a discriminator"):
-        views.seen(z, "z", "discriminator")
+        views.of_latents(z, "z", "discriminator")
+    with pytest.raises(ValueError, match="no labels"):
+        views.of_latents(z, "z", "labels")
+    with pytest.raises(ValueError, match="no encoder"):
+        open_views(plain).of_latents(z, "z", "residual")
+
+
+def test_inverted_codes_are_optimised_once(open_views: Open, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(generator: Any, images: torch.Tensor, space: str) -> torch.Tensor:
+        calls.append(len(images))
+        return images.flatten(1)
+
+    monkeypatch.setattr(spaces, "invert", counted)
+    views = open_views(plain)
+    views.tensor(View("holdout", "residual:w", encode="inversion"), 0, 40)
+    views.tensor(View("holdout", "latent:w", encode="inversion"), 0, 40)
+    assert calls == [40]
+
+
+def test_importing_views_opens_neither_figures_nor_meshes() -> None:
+    code = "import sys; from assay.harness.arrays import views; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "assay.harness.arrays.views" in loaded
+    assert not {"matplotlib", "open3d", "pandas"} & loaded

@@ -24,9 +24,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import assay
+from assay.generators.networks.stylegan2_networks import StyleGAN2Network
 from assay.harness.core import registry
-from assay.harness.formats import checkpoint, pickles
+from assay.harness.core.protocols import Generator
+from assay.harness.formats import checkpoint, pickles, weights
 from assay.harness.formats.checkpoint import read_checkpoint, tensors_of
+from assay.harness.formats.handed_on import opening
 from assay.harness.formats.pickles import Inert
 
 from ...nvlabs import SOURCE, dump, dumps, importable, instance, named, persistent, plain, record, save
@@ -803,6 +806,65 @@ def test_load_opens_files_of_our_own() -> None:
     assert vae.decode(vae.latents([0], "z"), "z").shape == (1, 1, 8, 8)
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
+    """The first argument of every call of a function from now on."""
+    calls, function = [], getattr(module, name)
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments[0])
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, name, called)
+    return calls
+
+
+def test_load_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.discover()
+    layers = {"z_dim": 4, "c_dim": 0, "w_dim": 4, "img_resolution": 4, "img_channels": 3, "mapping_kwargs": {}}
+    shape = {"base": 16, "max_channels": 4}
+    network = StyleGAN2Network(4, 0, 4, 4, 3, **shape)
+    told = layers | {"synthesis_kwargs": {"channel_base": 16, "channel_max": 4}}
+    averaged = record("Generator", network.state_dict(), told, ("w_avg", "noise_const", "resample_filter"))
+    path = dump(tmp_path / "net.pkl", {"G_ema": averaged})
+    parsed = counted(monkeypatch, checkpoint, "_pickle")
+    generator = assay.load(path)
+    assert isinstance(generator, Generator)
+    assert len(parsed) == 1
+    read_checkpoint(path)
+    assert len(parsed) == 2, "nothing is kept after use"
+
+
+def test_load_parses_a_file_of_our_own_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.discover()
+    path = Path(assay.__file__).parent / "generators" / "zoo" / "vae-digits.safetensors"
+    parsed = counted(monkeypatch, weights, "safe_open")
+    found = assay.load(path)
+    assert len(parsed) == 1
+    assert found.fingerprint == registry.GENERATORS["vae"].function("digits").fingerprint
+    assert len(parsed) == 2
+
+
+def test_what_was_read_is_handed_on_once_and_only_of_an_unchanged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = dump(tmp_path / "a", {"x": 1}), dump(tmp_path / "b", {"x": 2})
+    parsed = counted(monkeypatch, checkpoint, "_pickle")
+    with opening(path):
+        first = read_checkpoint(path)
+        assert read_checkpoint(str(path)) is first
+        assert len(parsed) == 1
+        assert read_checkpoint(path) is not first
+        assert len(parsed) == 2
+        dump(path, {"x": 3, "y": 4})
+        assert read_checkpoint(path).content == {"x": 3, "y": 4}
+        assert read_checkpoint(other).content == read_checkpoint(other).content == {"x": 2}
+        assert len(parsed) == 5
+        with pytest.raises(ValueError, match="no file or folder"):
+            read_checkpoint(tmp_path / "absent")
+    assert read_checkpoint(path).content == {"x": 3, "y": 4}
+    assert len(parsed) == 6
+
+
 def odd_contents() -> list[Any]:
     record = type("Inert", (Inert,), {"name": "a.Network"})
     filled = record()
@@ -821,6 +883,6 @@ def odd_contents() -> list[Any]:
 def test_every_family_says_of_any_file_whether_it_is_its_own() -> None:
     """One that raises would keep all others from their files."""
     registry.discover()
-    for name, factory in registry.GENERATORS.items():
-        for odd in odd_contents() if factory.recognise else ():
-            assert factory.recognise(odd) is False, f"{name} takes {odd!r} for its own"
+    for name, entry in registry.GENERATORS.items():
+        for odd in odd_contents() if entry.recognise else ():
+            assert entry.recognise(odd) is False, f"{name} takes {odd!r} for its own"
