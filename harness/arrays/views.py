@@ -148,8 +148,6 @@ class Views:
         parts = [found.of_latents(part, latent_space) for part in torch.split(latents.to(self.device), BATCH)]
         return _scaled(torch.cat(parts))
 
-    seen = of_latents
-
     def _shards(self, view: View, seed: int, n: int) -> list[np.ndarray[Any, Any]]:
         keys = self._keys(view, seed, n)
         missing = [key for key in keys if not self.store.has(key)]

@@ -77,6 +77,6 @@ def without_interval(value: float, n: int) -> Estimate:
 
 def scores_of(run: Run, cell: Cell, latents: Tensor, space: str) -> Tensor:
     """Scores [N] float64 of a sample metric for the samples of these latents, stored 8 bits deep."""
-    inputs = run.inputs(cell, lambda wanted: run.views.seen(latents, space, wanted))
+    inputs = run.inputs(cell, lambda wanted: run.views.of_latents(latents, space, wanted))
     scores: Tensor = METRICS[cell.metric].function(**inputs, **cell.params)
     return scores.double().cpu()

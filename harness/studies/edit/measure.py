@@ -138,7 +138,7 @@ class Edits:
         """Images uint8 [count, T, C, H, W] of the first edits."""
         with torch.no_grad():
             codes = self.latents(min(count, self.count)).flatten(0, 1)
-            stored = (self.run.views.seen(codes, self.space, "images") * 255).round().byte().cpu()
+            stored = (self.run.views.of_latents(codes, self.space, "images") * 255).round().byte().cpu()
         images = pictures(stored)
         return images.view(-1, self.steps, *images.shape[1:])
 
@@ -161,7 +161,7 @@ class Edits:
         """The edited samples in a space."""
         if space not in self._edited:
             codes = self.latents(self.count).flatten(0, 1)
-            self._edited[space] = self.run.views.seen(codes, self.space, space)
+            self._edited[space] = self.run.views.of_latents(codes, self.space, space)
         return self._edited[space]
 
     # The tables

@@ -135,5 +135,5 @@ class Measures:
         """What a metric reads of the frames between the ends of all pairs, [P * (segments - 1), ...]."""
         if (row, space) not in self._frames:
             codes = self.paths.path(row)[:, 1:-1].flatten(0, 1)
-            self._frames[row, space] = self.run.views.seen(codes, self.paths.space, space)
+            self._frames[row, space] = self.run.views.of_latents(codes, self.paths.space, space)
         return self._frames[row, space]

@@ -212,7 +212,7 @@ class Moves:
 
     def images(self, z: Tensor) -> Tensor:
         """As stored, uint8 [N, C, H, W]."""
-        return (self.run.views.seen(z, self.space, "images") * 255).byte().cpu()
+        return (self.run.views.of_latents(z, self.space, "images") * 255).byte().cpu()
 
     # What is measured
 
@@ -228,7 +228,7 @@ class Moves:
             EXACT: scores_of(self.run, self.density, z, self.space),
             **{cell.label: scores_of(self.run, cell, z, self.space) for cell in self.signals},
         }
-        features = self.run.views.seen(z, self.space, self.common.judge_space)
+        features = self.run.views.of_latents(z, self.space, self.common.judge_space)
         real = self.run.views.tensor(self.views["real"], self.run.seed, self.run.n)
         rows = torch.arange(self.count)
         return Measured(scores, judge(features, real, self.common.neighbours, rows, self.count))

@@ -74,7 +74,7 @@ class Pool:
 
     def moved(self, codes: Tensor, space: str, calls: int | None = None) -> Judged:
         """The samples of other codes than the pool's; calls: one each, where not given."""
-        features = self.run.views.seen(codes, space, self.judge_space)
+        features = self.run.views.of_latents(codes, space, self.judge_space)
         return self.judged(torch.arange(self.kept), calls or self.kept, features.to(self.real))
 
     def accepted(self, acceptance: Tensor) -> Judged | None:
