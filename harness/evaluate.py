@@ -1,7 +1,7 @@
 """One cell to one record. Read this file first: the rest of assay prepares what it reads or shows what it writes."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -30,7 +30,8 @@ class Question:
 
     inputs: what the answer depends on, by name, found without computing it; recheck(name): the same for an input that
     an earlier answer named beside these, None where that cannot be told.
-    compute: the rows, and what was read beyond `inputs`; preprocessing: what extractors do to the images it reads.
+    compute: the rows, and what was read beyond `inputs`; preprocessing: what extractors do to the images it reads;
+    numerics: with what the numbers were computed.
     """
 
     cell: Cell
@@ -39,6 +40,7 @@ class Question:
     inputs: Callable[[], Mapping[str, str]]
     compute: Callable[[], tuple[Sequence[Row], Mapping[str, str]]]
     preprocessing: Callable[[], Mapping[str, str]]
+    numerics: Callable[[], Mapping[str, str]]
     recheck: Callable[[str], str | None] = lambda name: None
     kind: Literal["set", "sample", "study"] = "study"
     better: Better = "neither"
@@ -68,6 +70,7 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> R
         inputs=partial(view_digests, cell, views),
         compute=rows,
         preprocessing=partial(view_preprocessing, cell, views),
+        numerics=partial(stored_numerics if metric.kind == "sample" else cell_numerics, cell, views),
         kind=metric.kind,
         better=metric.better,
         source=metric.source,
@@ -89,7 +92,6 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
     inputs: Mapping[str, str] = {}
     rows: Sequence[Row] = ()
     error = None
-    outer, views.dtypes = views.dtypes, set()  # a study reads arrays, and asks for cells that read arrays
     with Cost(folder, cell) as cost:
         try:
             inputs = question.inputs()
@@ -104,8 +106,6 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
             if old and old.status == "ok" and not inputs:  # what was found before is not lost to what is missing now
                 raise
             error = reason(failure)
-        finally:
-            dtypes, views.dtypes = views.dtypes, outer | views.dtypes
     record = Record(
         cell=cell,
         version=question.version,
@@ -118,7 +118,7 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
         error=error,
         inputs=inputs,
         preprocessing=question.preprocessing() if inputs else {},
-        numerics=numerics(views.device, dtypes),
+        numerics=question.numerics(),
     )
     write_record(folder, record)
     written.append(record)
@@ -181,8 +181,6 @@ def set_values(cell: Cell, views: Views) -> dict[str, Estimate]:
 
 def sample_scores(cell: Cell, views: Views) -> Tensor:
     """Scores [n] float64 of a sample metric, kept in the store; NaN where the score is not defined."""
-    inputs = tuple(sorted(view_digests(cell, views).items()))
-    key = ScoreKey(cell.metric, METRICS[cell.metric].version, canonical(cell.params), inputs)
 
     def make() -> np.ndarray[Any, Any]:
         scores = call(cell, views)
@@ -193,7 +191,13 @@ def sample_scores(cell: Cell, views: Views) -> Tensor:
             raise ValueError(f"metric {cell.metric!r} is infinite for sample {int(scores.isinf().nonzero()[0])}")
         return scores.double().cpu().numpy()
 
-    return torch.from_numpy(views.store.array(key, make).copy())
+    scores = views.store.array(_score_key(cell, views), make, partial(cell_numerics, cell, views))
+    return torch.from_numpy(scores.copy())
+
+
+def _score_key(cell: Cell, views: Views) -> ScoreKey:
+    inputs = tuple(sorted(view_digests(cell, views).items()))
+    return ScoreKey(cell.metric, METRICS[cell.metric].version, canonical(cell.params), inputs)
 
 
 def view_digests(cell: Cell, views: Views) -> dict[str, str]:
@@ -206,15 +210,27 @@ def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def numerics(device: torch.device, dtypes: Collection[str]) -> dict[str, str]:
-    """With what numbers are computed here; dtypes: of the arrays that were read for them."""
+def numerics(device: torch.device, dtypes: Iterable[str | None]) -> dict[str, str]:
+    """With what numbers are computed here; dtypes: of the arrays that are read for them."""
+    read = sorted({dtype for dtype in dtypes if dtype})
     return {
         "assay": version("assay"),
-        "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": ", ".join(sorted(dtypes)) or "stored scores",
+        **({"dtype": ", ".join(read)} if read else {}),
         "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
     }
+
+
+def cell_numerics(cell: Cell, views: Views) -> dict[str, str]:
+    """With what a metric is computed here on the arrays of its views."""
+    return numerics(views.device, [views.dtype(view, cell.seed, cell.n) for view in cell.views.values()])
+
+
+def stored_numerics(cell: Cell, views: Views) -> dict[str, str]:
+    """With what the scores of a sample metric were computed, maybe by another process or on another device."""
+    key = _score_key(cell, views)
+    return (views.store.numerics(key) if views.store.has(key) else {}) or cell_numerics(cell, views)
 
 
 def estimates(name: str, result: Any, n: int) -> dict[str, Estimate]:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,23 @@ class Store:
         self._sound: set[str] = set()
         self._damaged: set[str] = set()
 
-    def array(self, key: ShardKey | ScoreKey, make: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one."""
+    def array(
+        self,
+        key: ShardKey | ScoreKey,
+        make: Callable[[], np.ndarray[Any, Any]],
+        numerics: Callable[[], Mapping[str, str]] | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
+
+        numerics: with what it is computed; kept on the card beside the array.
+        """
         path = self._path(key)
         if not self.has(key):
             content = io.BytesIO()
             np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
             raw = content.getvalue()
             card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest()}
+            card |= {"numerics": dict(numerics())} if numerics else {}
             replace(path, raw)
             replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
             self._sound.add(path.name)
@@ -91,6 +100,11 @@ class Store:
         """The array of a key that the store has, memory-mapped."""
         array: np.ndarray[Any, Any] = np.load(self._path(key), mmap_mode="r", allow_pickle=False)
         return array
+
+    def numerics(self, key: ShardKey | ScoreKey) -> dict[str, str]:
+        """With what the array of a key was computed, as its card tells; empty where it does not."""
+        found: dict[str, str] = json.loads(self._path(key).with_suffix(".json").read_text()).get("numerics", {})
+        return found
 
     def has(self, key: ShardKey | ScoreKey) -> bool:
         """Whether a sound entry exists. The checksum is compared once a process; a damaged entry is announced."""

@@ -56,7 +56,6 @@ class Views:
         self._spaces = Spaces(generator, self.extractor)
         self._tried: set[str] = set()
         self._watched: list[dict[str, str]] = []
-        self.dtypes: set[str] = set()
         if hasattr(generator, "to"):  # models whose latents come out of their networks: they draw where these lie
             generator.to(device)
 
@@ -69,8 +68,23 @@ class Views:
             while len(_recent) > 1 and sum(tensor.nbytes for tensor in _recent.values()) > RECENT_BYTES:
                 _recent.popitem(last=False)
         _recent.move_to_end(name)
-        self.dtypes.add(str(_recent[name].dtype).removeprefix("torch."))
         return _recent[name]
+
+    def dtype(self, view: View, seed: int, n: int) -> str | None:
+        """The type of the tensor of a view; None where there is no such view, or nobody has made it yet."""
+        try:
+            keys = self._keys(view, seed, n)
+        except (ValueError, LookupError):
+            return None
+        known = _recent.get(self._name(keys))
+        if known is None and not self.store.has(keys[0]):
+            return None
+        found = str(self.store.read(keys[0]).dtype if known is None else known.dtype).removeprefix("torch.")
+        return "float32" if found == "uint8" else found
+
+    def _name(self, keys: Sequence[ShardKey]) -> str:
+        """What the tensor of these shards is called among those kept in memory."""
+        return f"{self.device} {digest([key.content for key in keys])}"
 
     @contextmanager
     def watched(self) -> Iterator[dict[str, str]]:
@@ -246,14 +260,10 @@ class Views:
         return self.features if space == "features" else space
 
 
-def watched_view(views: Views, words: str) -> str | None:
-    """The digest of today of a view that `Views.watched` put in words; None where there is no such view any more."""
+def watched_view(words: str) -> tuple[View, int, int]:
+    """The view, seed and number of samples that `Views.watched` put in words."""
     source, space, n, encode, seed, count = words.split()
-    view = View(source, space, int(n) if n.isdigit() else n, encode)  # type: ignore[arg-type]
-    try:
-        return views.digest(view, int(seed), int(count))
-    except (ValueError, LookupError):
-        return None
+    return View(source, space, int(n) if n.isdigit() else n, encode), int(seed), int(count)  # type: ignore[arg-type]
 
 
 def _scaled(array: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..arrays.views import watched_view
 from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
 from ..core.registry import METRICS, STUDIES, Study, unknown
-from ..evaluate import Question, StudyError, evaluate_or_load, view_digests, view_preprocessing
+from ..evaluate import Question, StudyError, evaluate_or_load, numerics, view_digests, view_preprocessing
 from ..report.tables import RESERVED
 from ..run import Run
 
@@ -69,17 +69,23 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
         before = len(run.written)
         with METRICS.watched() as names, run.views.watched() as views:
             rows = checked(study.name, columns, part.rows())
-        noticed = {f"{USED}{name}": str(METRICS[name].version) for name in names}
-        noticed |= {f"{READ}{words}": content for words, content in views.items()}
         failed = [record for record in run.written[before:] if record.status == "failed"]
-        return rows, noticed | {f"{FAILED}{record.cell.label}": str(record.error) for record in failed}
+        noticed = {f"{FAILED}{record.cell.label}": str(record.error) for record in failed}
+        if study.in_parts:  # what one part has read another may find in memory, so each declares what it depends on
+            _check_declared(study, names - {name.removeprefix(USED) for name in used}, part)
+            return rows, noticed
+        noticed |= {f"{USED}{name}": str(METRICS[name].version) for name in names}
+        return rows, noticed | {f"{READ}{words}": content for words, content in views.items()}
 
     def recheck(name: str) -> str | None:
         """What was noticed while computing, as it is today. What failed is tried again, as a metric alone would be."""
         if name.startswith(USED):
             metric = METRICS.get(name.removeprefix(USED))
             return str(metric.version) if metric else None
-        return watched_view(run.views, name.removeprefix(READ)) if name.startswith(READ) else None
+        try:
+            return run.views.digest(*watched_view(name.removeprefix(READ))) if name.startswith(READ) else None
+        except (ValueError, LookupError):  # there is no such view any more
+            return None
 
     def preprocessing() -> dict[str, str]:
         texts = view_preprocessing(cell, run.views)
@@ -87,8 +93,22 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
             texts |= {f"{other.label} {view}": text for view, text in view_preprocessing(other, run.views).items()}
         return texts
 
-    question = Question(cell, study.version, columns, inputs, compute, preprocessing, recheck)
+    def numbers() -> dict[str, str]:
+        views = [view for other in (cell, *part.cells) for view in other.views.values()]
+        return numerics(run.views.device, [run.views.dtype(view, run.seed, run.n) for view in views])
+
+    question = Question(cell, study.version, columns, inputs, compute, preprocessing, numbers, recheck)
     return evaluate_or_load(question, run.views, run.folder, run.written)
+
+
+def _check_declared(study: Study, names: set[str], part: Part) -> None:
+    """Raises StudyError where a part has looked up metrics beyond those that it or its study names."""
+    beyond = sorted(names - {cell.metric for cell in part.cells})
+    if beyond:
+        raise StudyError(
+            f"study {study.name!r}: a part uses {', '.join(beyond)} without saying so, and would stay valid when that "
+            "changes; add the cell to the part, or the name to uses=(...) of the study"
+        )
 
 
 def _table(study: Study, part: Any) -> str:

@@ -301,8 +301,13 @@ def test_a_record_tells_with_what_its_numbers_were_computed(views: Views, tmp_pa
     assert evaluate(labels, views, tmp_path).numerics["dtype"] == "float32, int64"
 
 
-def test_scores_from_the_store_do_not_claim_a_type(views: Views, tmp_path: Path) -> None:
-    """They may have been computed by another process, on another device."""
-    cell = declare(Counted(rows), "sample")
-    dtypes = [evaluate(cell, views, tmp_path / folder).numerics["dtype"] for folder in "ab"]
-    assert dtypes == ["float32", "stored scores"]
+def test_stored_scores_tell_with_what_they_were_computed(views: Views, tmp_path: Path) -> None:
+    """They may come from another process: a record tells the threads of that one, not of the one that reads them."""
+    cell, threads = declare(Counted(rows), "sample"), torch.get_num_threads()
+    first = evaluate(cell, views, tmp_path / "a").numerics
+    try:
+        torch.set_num_threads(threads + 1)
+        assert evaluate(cell, views, tmp_path / "b").numerics == first
+    finally:
+        torch.set_num_threads(threads)
+    assert (first["threads"], first["dtype"]) == (str(threads), "float32")

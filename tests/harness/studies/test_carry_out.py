@@ -252,7 +252,7 @@ def test_metrics_that_files_of_a_study_import_are_found_through_what_they_share(
     assert imported_metrics(STUDIES["gallery"]) == set()
 
 
-def test_files_of_another_package_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_package_are_followed(own_registries: None, monkeypatch: pytest.MonkeyPatch) -> None:
     declare_metric()
     inner, outer = ModuleType("foreign.inner"), ModuleType("foreign.outer")
     exec("def helps(): ...", vars(inner))  # a function of that module
@@ -345,7 +345,7 @@ def oriented(run: Run) -> list[Row]:
 def test_a_score_that_failed_makes_the_study_be_computed_again_once_it_works(run: Run, form: type[Parts]) -> None:
     """Nothing that is read has changed: a package was missing, say."""
     counted = form(oriented)
-    counted.declare()
+    counted.declare(uses=("tested",))
     declare_metric(works=False)
     (record,) = carry_out(run, "studied")
     assert record.status == "ok"
@@ -378,14 +378,27 @@ def test_the_same_where_the_cell_is_declared_and_evaluated_before(run: Run) -> N
     assert len(calls) == 2
 
 
-def test_a_study_tells_with_what_it_was_computed(run: Run) -> None:
-    """A score that it asks for reads what it reads; the study itself has read it too."""
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_study_tells_with_what_it_was_computed(run: Run, stored: bool) -> None:
+    """The same, whether the scores that it declares were in the store before or not."""
     declare_metric()
-    Rows(oriented).declare()
+    score = run.cell("tested")
+    if stored:
+        run.sample_scores(score)
+    Parts(oriented, cells=[score]).declare()
     (record,) = carry_out(run, "studied")
     assert record.numerics["dtype"] == "float32"
-    (again,) = carry_out(run, "studied", share=0.1)
-    assert again.numerics["dtype"] == "stored scores"
+    assert set(record.numerics) == {"assay", "torch", "device", "dtype", "threads"}
+
+
+def test_a_part_that_uses_a_metric_without_saying_so_is_refused(run: Run) -> None:
+    """What one part has read another may find in memory: a part that does not declare it would stay valid for good."""
+    declare_metric()
+    Parts(oriented).declare()
+    with pytest.raises(StudyError, match=r"'studied': a part uses tested without saying so.*uses="):
+        carry_out(run, "studied")
+    Parts(oriented).declare(uses=("tested",))
+    carry_out(run, "studied")
 
 
 def schema2(run: Run, inputs: Mapping[str, str]) -> None:
