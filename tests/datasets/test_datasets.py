@@ -146,8 +146,8 @@ def test_array_names_the_first_bad_row(tmp_path: Path, value: float, shown: str)
     ("images", "message"),
     [
         (np.zeros((4, 5), np.uint8), r"shape \(4, 5\) is not \[N, H, W\]"),
-        (np.zeros((4, 5, 6, 7), np.uint8), "with C = 1 or 3 on one side alone"),
-        (np.zeros((4, 3, 6, 3), np.uint8), "with C = 1 or 3 on one side alone"),
+        (np.zeros((4, 5, 6, 7), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
+        (np.zeros((4, 3, 6, 3), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
         (np.zeros((0, 5, 6), np.uint8), "is empty"),
         (np.zeros((4, 5, 6), np.int64), "type int64; give uint8"),
         (np.array([{}]), "without pickles"),
@@ -295,7 +295,7 @@ def test_folder_names_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b.png cannot be read as an image"):
         folder(str(tmp_path), holdout=0)
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(cut)
-    with pytest.raises(ValueError, match=r"b.png cannot be read .* not 8 bits a channel"):
+    with pytest.raises(ValueError, match=r"b.png cannot be read .* not 8 bits per channel"):
         folder(str(tmp_path), holdout=0).take("train", 1, 2)
 
 
