@@ -314,7 +314,7 @@ class Reader:
     # Instructions.
 
     def read(self, file: IO[bytes]) -> Any:
-        """The object of one pickle. Afterwards the file is at the byte after it. A damaged pickle is an exception."""
+        """The object of one pickle; afterwards the file is at the byte after it. Damage raises an exception."""
         memo: dict[int, Any] = {}
         marks: list[list[Any]] = []
         stack: list[Any] = []
