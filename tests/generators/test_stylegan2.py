@@ -18,7 +18,7 @@ from assay.harness.core.protocols import Discriminating
 from ..nvlabs import dump, instance, record
 
 SHAPE: dict[str, Any] = {"z_dim": 8, "c_dim": 0, "w_dim": 6, "resolution": 16, "image_channels": 3, "base": 64,
-                         "most": 12, "mapping_layers": 3}  # fmt: skip
+                         "max_channels": 12, "mapping_layers": 3}  # fmt: skip
 
 
 def scrambled(network: torch.nn.Module, seed: int = 0) -> Any:

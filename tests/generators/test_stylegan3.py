@@ -18,7 +18,7 @@ from assay.harness.formats.checkpoint import read_checkpoint
 from ..nvlabs import dump, record
 
 R, LAYERS, CRITICAL, MARGIN = 32, 5, 2, 3
-SMALL = {"resolution": R, "layers": LAYERS, "critical": CRITICAL, "margin": MARGIN, "base": 128, "most": 6}
+SMALL = {"resolution": R, "layers": LAYERS, "critical": CRITICAL, "margin": MARGIN, "base": 128, "max_channels": 6}
 INIT = {"img_resolution": R, "num_layers": LAYERS, "num_critical": CRITICAL, "margin_size": MARGIN,
         "channel_base": 128, "channel_max": 6, "num_fp16_res": 4, "magnitude_ema_beta": 0.99}  # fmt: skip
 BUFFERS = ("transform", "freqs", "phases", "magnitude_ema", "up_filter", "down_filter", "w_avg")
@@ -231,16 +231,16 @@ def test_the_geometry_of_the_published_configurations() -> None:
     t256 = names(256, 3)
     assert t256[:5] == ["L0_36_512", "L1_36_512", "L2_36_512", "L3_52_512", "L4_52_512"]
     assert t256[5].startswith("L5_84_512")
-    r128 = names(128, 3, base=65536, most=1024)
+    r128 = names(128, 3, base=65536, max_channels=1024)
     assert r128[8:] == ["L8_84_1024", "L9_148_1024", "L10_148_912", "L11_148_683", "L12_148_512", "L13_128_512",
                         "L14_128_3"]  # fmt: skip
-    r1024 = names(1024, 3, base=65536, most=1024)
+    r1024 = names(1024, 3, base=65536, max_channels=1024)
     assert r1024[10:] == ["L10_1044_161", "L11_1044_102", "L12_1044_64", "L13_1024_64", "L14_1024_3"]
 
 
 def shaped(resolution: int, radial: bool) -> StyleGAN3Network:
     """A network of the published size, without memory behind it."""
-    options: dict[str, Any] = {"base": 65536, "most": 1024, "kernel": 1, "radial": True} if radial else {}
+    options: dict[str, Any] = {"base": 65536, "max_channels": 1024, "kernel": 1, "radial": True} if radial else {}
     with torch.device("meta"):
         return StyleGAN3Network(512, 0, 512, resolution, 3, **options)
 
