@@ -12,19 +12,19 @@ from ..harness.core.registry import dataset
 from ..harness.formats.images import image_array, read_arrays
 from .parts.splits import Arrays, Part, check_holdout
 
-MOST_CLASSES = 1_000_000
+MAX_CLASSES = 1_000_000
 
 
 @dataset
 def array(path: str = "", holdout: float = 0.1) -> Dataset:
-    """Images of a .npy file, which is mapped into memory, or of a .npz file.
+    """Images from a .npy file, which is mapped into memory, or from a .npz file.
 
-    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, uint8 or float in [0, 1]. A .npz file has
-    them as `images`, with or without integer `labels`, and may have `test_images` (and `test_labels`).
+    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, uint8 or float in [0, 1]. In a .npz file
+    they are called `images`; it may also contain integer `labels`, `test_images` and `test_labels`.
 
-    holdout: the last share of the images, which is the test split where the file has no test images.
+    holdout: the share of images, the last ones, that become the test split if the file has no `test_images`.
 
-    Raises ValueError naming the array and the first bad row, FileNotFoundError.
+    Raises FileNotFoundError, and ValueError with the name of the array and the first bad row.
     """
     check_holdout("array", holdout)
     if not path:
@@ -38,7 +38,7 @@ def array(path: str = "", holdout: float = 0.1) -> Dataset:
     parts: dict[Split, Part] = {"train": _part(file, arrays, "images", "labels")}
     if "test_images" in arrays:
         parts["test"] = _part(file, arrays, "test_images", "test_labels")
-        _check_alike(file, parts["train"], parts["test"])
+        _check_consistent(file, parts["train"], parts["test"])
     else:
         images, labels = parts["train"]
         train = len(images) - round(len(images) * holdout)
@@ -65,18 +65,18 @@ def _part(file: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str)
 
 def _check_labels(what: str, labels: NDArray[Any], count: int) -> None:
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{what}: {labels.dtype} of shape {labels.shape}; give {count} whole numbers, one per image")
-    bad = (labels < 0) | (labels >= MOST_CLASSES)
+        raise ValueError(f"{what}: {labels.dtype} of shape {labels.shape}; give {count} integers, one per image")
+    bad = (labels < 0) | (labels >= MAX_CLASSES)
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"{what}: row {row} is {labels[row]}, not a class number 0..{MOST_CLASSES - 1}")
+        raise ValueError(f"{what}: row {row} is {labels[row]}, not a class number 0..{MAX_CLASSES - 1}")
 
 
-def _check_alike(file: Path, train: Part, test: Part) -> None:
+def _check_consistent(file: Path, train: Part, test: Part) -> None:
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(
             f"{file}: images are {train.images.shape[1:]} and test_images {test.images.shape[1:]} [C, H, W]; "
-            "give both one shape"
+            "give both the same shape"
         )
     if (train.labels is None) != (test.labels is None):
-        raise ValueError(f"{file} has labels of one split only; give both `labels` and `test_labels`, or neither")
+        raise ValueError(f"{file} has labels for one split only; give both `labels` and `test_labels`, or neither")

@@ -29,10 +29,10 @@ DIGITS = (
 )
 CLASSES = (*CLOTHES, *DIGITS)
 KINDS = ("clothes",) * len(CLOTHES) + ("digit",) * len(DIGITS)
-MOST = 5000
-"""Images of a class: the rarest one has 5,421 to train on and 892 to test with."""
-TEST_SHARE = 6
-"""For so many training images a class there is one to test with, as in both sources."""
+MAX_PER_CLASS = 5000
+"""Maximum number of training images per class; the rarest class has 5,421 training and 892 test images."""
+TRAIN_PER_TEST = 6
+"""Number of training images per test image of a class, as in both sources."""
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "is worn": tuple(name for name in CLOTHES if name != "Bag"),
@@ -72,33 +72,31 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "has a bow open to the left": ("digit two", "digit three", "digit five", "digit seven"),
     "has a bow open to the right": ("digit five", "digit six"),
 }
-"""What is said of which classes: written by hand from what the words mean and how digits are drawn, not from images.
-
-Not published elsewhere.
-"""
+"""Attributes and the classes that have them. They are written by hand for this data set from the meaning of the words
+and the usual shapes of digits, not from the images, and are not published elsewhere."""
 
 
 class ClothesAndDigits(Arrays):
-    """Sample i is of class i % C, and among those the one numbered i // C.
+    """A Dataset with attributes of its C classes. Sample i is sample i // C of class i % C.
 
-    kinds: of each class, "clothes" or "digit"; attributes [C, 33]: 1 where the attribute is said of the class, else 0.
+    kinds: "clothes" or "digit" for each class; attributes [C, 33]: 1 where the class has the attribute, else 0.
     """
 
     def __init__(self, per_class: int, classes: Sequence[int]):
         self._numbers, self._per_class = list(classes), per_class
         self.options = {"per_class": per_class, "classes": self._numbers}
         clothes, digits = fashion_mnist(), mnist()
-        counts: dict[Split, int] = {"train": per_class, "test": per_class // TEST_SHARE}
+        counts: dict[Split, int] = {"train": per_class, "test": per_class // TRAIN_PER_TEST}
 
         @cache
         def load(split: Split) -> Part:
-            of_class: dict[int, NDArray[np.uint8]] = {}
+            by_class: dict[int, NDArray[np.uint8]] = {}
             for source, first in ((clothes, 0), (digits, len(CLOTHES))):
                 images, labels = source.take(split, 0, source.count(split))
                 for number in range(first, first + len(source.classes)):
-                    of_class[number] = images[labels == number - first][: counts[split]].numpy()
-            images_in_turn = np.stack([of_class[number] for number in classes], 1).reshape(-1, 1, 28, 28)
-            return Part(images_in_turn, np.tile(np.arange(len(classes)), counts[split]))
+                    by_class[number] = images[labels == number - first][: counts[split]].numpy()
+            interleaved = np.stack([by_class[number] for number in classes], 1).reshape(-1, 1, 28, 28)
+            return Part(interleaved, np.tile(np.arange(len(classes)), counts[split]))
 
         super().__init__(
             "clothes_and_digits",
@@ -108,8 +106,8 @@ class ClothesAndDigits(Arrays):
             load,
         )
         self.kinds = [KINDS[number] for number in classes]
-        said = [[name in named for named in ATTRIBUTES.values()] for name in self.classes]
-        self.attributes = torch.tensor(said, dtype=torch.float32)
+        table = [[name in having for having in ATTRIBUTES.values()] for name in self.classes]
+        self.attributes = torch.tensor(table, dtype=torch.float32)
 
     def only(self, classes: Sequence[int]) -> "ClothesAndDigits":
         return ClothesAndDigits(self._per_class, [self._numbers[number] for number in classes])
@@ -117,15 +115,16 @@ class ClothesAndDigits(Arrays):
 
 @dataset
 def clothes_and_digits(per_class: int = 600, classes: Sequence[int] = ()) -> Dataset:
-    """Ten classes of Fashion-MNIST and ten of MNIST, images [1, 28, 28], as many of each: the first ones of its source.
+    """Ten classes of Fashion-MNIST and ten of MNIST, images [1, 28, 28]; all classes have equally many images.
 
-    per_class: training images of each class; 600, as in miniImageNet. There are a sixth as many test images.
-    classes:   the classes to have, by number, which are then numbered in this order; all twenty where none is given.
+    per_class: number of training images of each class, the first ones of its source; 600, as in miniImageNet. The
+               number of test images is a sixth of it.
+    classes:   numbers of the classes to include, which are renumbered in this order; empty for all twenty.
 
-    Raises ValueError for counts and numbers that do not exist.
+    Raises ValueError for counts out of range and for class numbers that do not exist or repeat.
     """
-    if not TEST_SHARE <= per_class <= MOST:
-        raise ValueError(f"dataset.clothes_and_digits.per_class={per_class} must be {TEST_SHARE}..{MOST}")
+    if not TRAIN_PER_TEST <= per_class <= MAX_PER_CLASS:
+        raise ValueError(f"dataset.clothes_and_digits.per_class={per_class} must be {TRAIN_PER_TEST}..{MAX_PER_CLASS}")
     chosen = list(classes) or list(range(len(CLASSES)))
     if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(CLASSES))):
         raise ValueError(f"dataset.clothes_and_digits.classes={chosen} must be different numbers 0..{len(CLASSES) - 1}")

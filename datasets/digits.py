@@ -12,7 +12,7 @@ from .parts.splits import Arrays, Part
 
 @dataset
 def digits() -> Dataset:
-    """Digits [1, 8, 8], grey values 0..16 scaled to 0..255; every fifth sample (index % 5 == 4) is a test sample."""
+    """Digits [1, 8, 8], grey values 0..16 scaled to 0..255; every fifth sample (index % 5 == 4) is for testing."""
     from sklearn.datasets import load_digits  # takes a second to import
 
     source = load_digits()

@@ -14,7 +14,7 @@ from .parts.splits import check_holdout, check_range
 
 
 class Folder:
-    """A Dataset of image files, decoded when they are taken; `names` are relative to `root`."""
+    """A Dataset of image files, which `take` decodes; `names` are relative to `root`."""
 
     name = "folder"
 
@@ -46,15 +46,16 @@ class Folder:
 def folder(root: str = "", size: int = 0, mode: str = "RGB", holdout: float = 0.1) -> Dataset:
     """Images of the directory `root`, in the order of their names; each sub-folder is a class.
 
-    Images that lie in `root` itself have no labels. `root` may instead have the folders train/ and test/ (or val/,
-    where there is no test/), laid out in the same way.
+    Images directly in `root` have no labels. Instead, `root` may contain the folders train/ and test/ (or val/, if
+    there is no test/), each with the same layout.
 
-    size: 0 where all images have one size; otherwise the shorter side is resized to it (bicubic, with antialiasing) and
-    the centre size × size is cut out. mode: "RGB" or "L" (grey); transparency is dropped, EXIF orientation ignored.
-    holdout: the share of images, chosen by the sha256 of their names, that is the test split where there are no folders
-    for it.
+    size: 0 keeps the stored size, which must be the same for all images. Otherwise the shorter side is resized to
+    `size` (bicubic, with antialiasing) and the central size × size pixels are cut out.
+    mode: "RGB" or "L" (grey). Transparency is dropped and EXIF orientation ignored.
+    holdout: if there are no folders for the splits, the share of images that become the test split; the sha256 of the
+    names decides.
 
-    Raises ValueError naming the file that cannot be read or does not fit, FileNotFoundError.
+    Raises FileNotFoundError, and ValueError with the name of a file that cannot be read or does not fit.
     """
     check_holdout("folder", holdout)
     if not root:
@@ -76,15 +77,15 @@ def folder(root: str = "", size: int = 0, mode: str = "RGB", holdout: float = 0.
 
 
 def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
-    """Names by split, and how many folders of a name stand above the class."""
+    """Names by split, and how many folders in each name precede the class folder."""
     inside = {path.name for path in top.iterdir() if path.is_dir()}
     test = "test" if "test" in inside else "val"
     if {"train", test} <= inside:
         return {"train": image_names(top, "train"), "test": image_names(top, test)}, 1
     if len(inside) == 1 and inside <= {"train", "test", "val"}:
         raise ValueError(
-            f"dataset.folder.root={top} has {inside.pop()}/ alone; add the other split (train/ and test/ or val/), "
-            "or name the folder in it as root"
+            f"dataset.folder.root={top} contains only {inside.pop()}/; add the other split (train/ and test/ or val/), "
+            "or give that folder itself as root"
         )
     names = image_names(top, ".")
     held = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < holdout * 2**32 for name in names]
@@ -99,7 +100,7 @@ def _splits(top: Path, holdout: float) -> tuple[dict[Split, list[str]], int]:
 def _classes(
     top: Path, names: Mapping[Split, Sequence[str]], above: int
 ) -> tuple[list[str], dict[Split, list[int]] | None]:
-    """Class names and labels: the folder of an image, or no labels where images lie in none."""
+    """Class names and labels from the folders of the images; no labels if the images are in no class folder."""
     found = {split: [_class(name, above) for name in names[split]] for split in names}
     classes = sorted({label for labels in found.values() for label in labels if label is not None})
     if not classes:
@@ -107,10 +108,15 @@ def _classes(
     for split, labels in found.items():
         if None in labels:
             loose = names[split][labels.index(None)]
-            raise ValueError(f"{top / loose} lies in no class folder, others do; move it into one, or move all out")
-    only = set(found["test"]) - set(found["train"])
-    if only and above:
-        raise ValueError(f"{top}: class {sorted(map(str, only))[0]!r} has test images and no training images")
+            raise ValueError(
+                f"{top / loose} is in no class folder, but other images are; move it into one, or move all images out"
+            )
+    test_only = set(found["test"]) - set(found["train"])
+    if test_only and above:
+        raise ValueError(
+            f"{top}: class {sorted(map(str, test_only))[0]!r} has test images but no training images; add some, or "
+            "remove the class"
+        )
     number = {label: i for i, label in enumerate(classes)}
     return classes, {split: [number[label] for label in labels if label is not None] for split, labels in found.items()}
 

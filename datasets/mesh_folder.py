@@ -7,7 +7,7 @@ from ..harness.core.registry import dataset
 from .parts.meshes import SUFFIXES, Meshes, held_out
 
 SHAPENET = "models/model_normalized.obj"
-"""Where a model lies in its folder in ShapeNetCore."""
+"""Path of the mesh in the folder of a ShapeNetCore model."""
 SYNSETS = {
     "02691156": "airplane", "02958343": "car", "03001627": "chair", "04090263": "rifle", "04379243": "table",
 }  # fmt: skip
@@ -19,13 +19,14 @@ def mesh_folder(
 ) -> Dataset:
     """Meshes (OBJ, OFF, PLY) of the directory `root` as volumes [1, R, R, R], in the order of their names.
 
-    Each sub-folder is a class; meshes that lie in `root` itself have no labels. In ShapeNet's layout,
+    Each sub-folder is a class; meshes directly in `root` have no labels. If the directory has ShapeNet's layout,
     category/model/models/model_normalized.obj, other meshes are left out.
 
-    resolution: points an axis. radius: of the ball that each mesh is fitted to. offset: half the thickness that a mesh
-    with holes is given. holdout: the share of meshes, chosen by the sha256 of their names, that is the test split.
+    resolution: number R of grid points per axis. radius: radius of the ball in which each mesh is fitted.
+    offset: half the thickness of the shell that replaces a mesh with holes.
+    holdout: the share of meshes that become the test split; the sha256 of the names decides.
 
-    Raises ValueError naming the file that cannot be read, FileNotFoundError, ImportError without open3d.
+    Raises FileNotFoundError, ValueError with the name of a file that cannot be read, ImportError without open3d.
     """
     if not root:
         raise ValueError("data set mesh_folder needs a directory: give dataset.mesh_folder.root=DIRECTORY")
@@ -40,7 +41,9 @@ def mesh_folder(
     folders = [name.split("/")[0] if "/" in name else "" for name in names]
     loose = [name for name, folder in zip(names, folders, strict=True) if not folder]
     if loose and len(loose) < len(names):
-        raise ValueError(f"{top / loose[0]} lies in no class folder, others do; move it into one, or move all out")
+        raise ValueError(
+            f"{top / loose[0]} is in no class folder, but other meshes are; move it into one, or move all meshes out"
+        )
     splits = held_out(names, holdout, "mesh_folder")
     options = (resolution, float(radius), float(offset))
     if loose:

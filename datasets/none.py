@@ -1,4 +1,4 @@
-"""No data set: for generators that are looked at alone."""
+"""The empty data set, for generators that are evaluated without real samples."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from ..harness.core.registry import dataset
 
 
 class Nothing:
-    """A Dataset without samples; metrics that compare with real ones then fail and say so."""
+    """A Dataset without samples. Metrics that need real samples fail with a message that says so."""
 
     name = "none"
     fingerprint = "none 1"
@@ -22,5 +22,5 @@ class Nothing:
 
 @dataset
 def none() -> Dataset:
-    """No real samples: only metrics of the generated samples and of the latent space apply."""
+    """No real samples: only metrics that use generated samples and latents alone are available."""
     return Nothing()

@@ -14,7 +14,7 @@ def pybullet_shapes(
 ) -> Dataset:
     """Objects of pybullet_data/random_urdfs as volumes [1, R, R, R], without labels.
 
-    path: the folder `pybullet_data` of an unpacked wheel; empty takes that of the installed package, which is not
+    path: the folder `pybullet_data` of an unpacked wheel; empty for the one of the installed package, which is not
     imported. The other options are those of `mesh_folder`. Raises FileNotFoundError with the fix.
     """
     if path:

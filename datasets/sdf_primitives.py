@@ -1,4 +1,4 @@
-"""Shapes of four procedural categories as volumes of signed distances, with known faults where asked for."""
+"""Volumes of procedural shapes in four categories; a share of the shapes can have known faults."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,15 +14,15 @@ from .parts.sdf_shapes import CATEGORIES, STATES, Draws, Shape, make_shape
 from .parts.splits import check_range
 
 FIRST: dict[Split, int] = {"train": 0, "test": 10**9}
-"""The number of the first shape of a split: splits of any size share none."""
+"""The number of the first shape of each split. They are so far apart that splits never share a shape."""
 KEPT = 2**29
-"""Bytes of volumes that are kept in memory."""
+"""Maximum size, in bytes, of the volumes cached in memory."""
 
 
 class SDFPrimitives:
-    """A Dataset made on request; shape i depends on i alone.
+    """A Dataset that generates its shapes on demand; shape i depends on i alone.
 
-    Labels: category + 4 · state, so a label below 4 is a whole shape, and the label modulo 4 is the category.
+    Labels are category + 4 · state: a label below 4 is a whole shape, and the label modulo 4 is the category.
     """
 
     name = "sdf_primitives"
@@ -34,7 +34,7 @@ class SDFPrimitives:
         self.classes: Sequence[str] = (*CATEGORIES, *(faults if broken else ()))
         self._counts, self.resolution, self.broken = counts, resolution, broken
         self.fingerprint = digest("sdf_primitives", 1, resolution, broken)
-        self._volume = lru_cache(KEPT // resolution**3)(self._made)
+        self._volume = lru_cache(KEPT // resolution**3)(self._generated)
 
     def count(self, split: Split) -> int:
         return self._counts[split]
@@ -47,7 +47,7 @@ class SDFPrimitives:
         return Samples(volumes, torch.tensor(labels))
 
     def truth(self, numbers: Sequence[int]) -> Truth:
-        """What samples of the test split are, and how often the style of each occurs in its category."""
+        """State, category and typicality of samples of the test split; typicality is the frequency of the style."""
         indices = [FIRST["test"] + number for number in numbers]
         typicality = [make_shape(index).typicality for index in indices]  # a fault does not change the style
         return Truth(
@@ -57,14 +57,14 @@ class SDFPrimitives:
         )
 
     def shape(self, split: Split, index: int) -> Shape:
-        """What sample `index` of a split is: its category, style, state and parts, and its distance at any point."""
+        """The shape of sample `index` of a split: its category, style, state, parts and signed distance function."""
         return make_shape(FIRST[split] + index, self._state(FIRST[split] + index))
 
     def _state(self, index: int) -> str:
         draws = Draws(index, len(STATES))
         return draws.choose(**dict.fromkeys(STATES[1:], 0.25)) if draws.chance(self.broken) else STATES[0]
 
-    def _made(self, index: int) -> Tensor:
+    def _generated(self, index: int) -> Tensor:
         limit = TRUNCATION * voxel(self.resolution)
         volume = to_volume(make_shape(index, self._state(index)).on_grid(self.resolution, limit)[None])[0]
         return (volume.clamp(0, 1) * 255).round().byte()
@@ -72,15 +72,17 @@ class SDFPrimitives:
 
 @dataset
 def sdf_primitives(train: int = 4000, test: int = 1000, resolution: int = 32, broken: float = 0.0) -> Dataset:
-    """Shapes in the likeness of airplanes, chairs, tables and rifles, in turn; volumes [1, R, R, R].
+    """Procedural airplanes, chairs, tables and rifles, in turn, as volumes [1, R, R, R].
 
-    broken: the share of shapes with a fault, of four kinds alike: a part missing, a part floating, a hole, or melted.
-    Raises ValueError for counts below 1, a resolution outside 8..256, or a share outside [0, 1].
+    train, test: numbers of samples. resolution: number R of grid points per axis.
+    broken: the share of shapes with a fault, which is a missing part, a floating part, a hole, or a melted surface,
+    with equal probability.
+    Raises ValueError for counts outside 1..10^9, a resolution outside 8..256, or a share outside [0, 1].
     """
     if min(train, test) < 1 or max(train, test) > 10**9:
         raise ValueError(f"dataset.sdf_primitives: train={train} and test={test} must be 1..10^9")
     if not 8 <= resolution <= 256:
-        raise ValueError(f"dataset.sdf_primitives.resolution={resolution} must be 8..256 points an axis")
+        raise ValueError(f"dataset.sdf_primitives.resolution={resolution} must be 8..256 points per axis")
     if not 0 <= broken <= 1:
         raise ValueError(f"dataset.sdf_primitives.broken={broken} must be a share in [0, 1]")
     return SDFPrimitives({"train": train, "test": test}, resolution, float(broken))

@@ -1,4 +1,4 @@
-"""Diffusion in pixels from OpenAI's files: IDDPM (arXiv:2102.09672) and ADM (arXiv:2105.05233), sampled with DDIM."""
+"""Pixel diffusion models from OpenAI's files: IDDPM (arXiv:2102.09672), ADM (arXiv:2105.05233); sampled with DDIM."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,10 +20,11 @@ SCHEDULES = {"linear": ddim.linear, "cosine": ddim.cosine}
 
 
 class ADM:
-    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, R, R] that DDIM starts from.
+    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, R, R] at which DDIM starts.
 
-    Where classes are drawn (a conditional file without `label`), x_T alone does not determine an image: "x_0", the
-    samples themselves in [-1, 1], comes first and "x_T" cannot be decoded.
+    A conditional file without `label` draws the class of each seed. Then x_T alone does not determine an image, so the
+    first space is "x_0", the samples themselves in [-1, 1], and "x_T" cannot be decoded.
+    time_scale: the network takes timesteps times this factor.
     """
 
     def __init__(
@@ -31,19 +32,19 @@ class ADM:
         network: UNet,
         size: int,
         levels: ddim.Levels,
-        rate: float,
+        time_scale: float,
         clip: bool,
         label: int | None,
         fingerprint: str,
         card: Mapping[str, Any],
     ):
         self.network, self.shape, self.levels = network, (network.in_channels, size, size), levels
-        self.rate, self.clip, self.label = rate, clip, label
+        self.time_scale, self.clip, self.label = time_scale, clip, label
         self.spaces: Sequence[str] = ("x_0", "x_T") if network.classes and label is None else ("x_T",)
         self.fingerprint, self.card = fingerprint, card
 
     def to(self, device: torch.device | str) -> Self:
-        """Where `latents` samples x_0."""
+        """Move the network to the device on which `latents` samples x_0."""
         self.network.to(device)
         return self
 
@@ -58,9 +59,9 @@ class ADM:
         return (latents if space == "x_0" else self._sample(latents, self._labels(latents))) / 2 + 0.5
 
     def invert(self, images: Tensor, repeats: int = 1) -> Tensor:
-        """x_T [N, C, R, R] of images in [0, 1] by DDIM inversion, approximate; costs repeats × steps evaluations.
+        """x_T [N, C, R, R] of images in [0, 1], approximately, by DDIM inversion without clipping.
 
-        `clip` plays no part here.
+        Costs repeats × steps evaluations of the network.
         """
         labels = self._labels(images)
         self.network.to(images.device)
@@ -79,7 +80,7 @@ class ADM:
 
     def _denoiser(self, label: Tensor | None, clip: bool) -> ddim.Denoiser:
         def denoise(x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
-            time = torch.full((len(x),), t * self.rate, device=x.device)
+            time = torch.full((len(x),), t * self.time_scale, device=x.device)
             noise = self.network(x, time, label)[:, : x.shape[1]]
             return ddim.from_noise(x, noise, signal, clip)
 
@@ -96,7 +97,7 @@ class ADM:
         return torch.full((len(x),), self.label, device=x.device)
 
     def _pieces(self, x: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        """Images with their labels in batches of one size."""
+        """Images with their labels, in batches of equal size."""
         if labels is None:
             return [(piece, None) for piece in ddim.batches(x)]
         return list(zip(ddim.batches(x), ddim.batches(labels), strict=True))
@@ -114,12 +115,13 @@ def adm(
 ) -> Generator:
     """IDDPM or ADM: a `.pt` of OpenAI's improved-diffusion or guided-diffusion, sampled with `steps` DDIM steps.
 
-    clip: force every estimate of x_0 into [-1, 1] on the way, as the published samples were made; gradients vanish
-    where it bites. label: the class of all samples of a conditional file; null draws one for each seed.
-    args: the training flags, a JSON or YAML file; empty for FILE.args.json or NAME.args.json beside the checkpoint. The
-    weights do not tell: image_size, num_heads or num_head_channels, diffusion_steps, noise_schedule, rescale_timesteps.
+    clip: clamp every estimate of x_0 to [-1, 1], as for the published samples; where it clamps, gradients vanish.
+    label: the class of all samples of a conditional file; null draws one for each seed.
+    args: a JSON or YAML file of training flags; empty for FILE.args.json or NAME.args.json beside the checkpoint. It
+    gives what the weights do not contain: image_size, num_heads or num_head_channels, diffusion_steps, noise_schedule,
+    rescale_timesteps.
 
-    Raises ValueError naming the flag that is missing, or the tensor that does not fit.
+    Raises ValueError with the flag that is missing, or the tensor that does not fit.
     """
     found = open_published("adm", path, recognise)
     flags = read_flags(Path(path).expanduser(), args, "adm")

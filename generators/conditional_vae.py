@@ -1,4 +1,4 @@
-"""Conditional VAE on features (R-SVAE: Xu and Le, CVPR 2022; github.com/cvlab-stonybrook/fsl-rsvae)."""
+"""Conditional VAE of features (R-SVAE: Xu and Le, CVPR 2022; github.com/cvlab-stonybrook/fsl-rsvae)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,17 @@ from .networks.seeds import normal
 VARIANTS = ("repaired", "published")
 DECODERS = ("mini", "tiered")
 USED = 0.17
-"""Least standard deviation of the posterior means, over features, of a latent dimension that is in use."""
+"""A latent dimension is in use if the standard deviation of its posterior means over features is at least this."""
 WARM = 0.5
+"""Share of the epochs over which the weight of the KL divergence rises from 0 to 1."""
 
 
 class ConditionalVAENetwork(nn.Module):
     """q(z|x, a) = N(mean, exp(logvar)) and a decoder of [z ; a], for features x [N, D] and conditions a [N, S].
 
-    heads: "relu" keeps mean and logvar at or above 0, as published, and so the posterior at least as wide as the prior.
-    decoder: "mini" has a hidden layer, "tiered" none; both end in BatchNorm and ReLU. All linear layers ~ N(0, 0.02).
+    relu_heads: keep mean and logvar at or above 0, as published; the posterior is then at least as wide as the prior.
+    decoder: "mini" has a hidden layer, "tiered" none; both end in BatchNorm and ReLU. Weights and biases of all linear
+    layers start from N(0, 0.02²).
     """
 
     def __init__(self, dimension: int, conditions: int, latent: int, hidden: int, relu_heads: bool, decoder: str):
@@ -43,23 +45,23 @@ class ConditionalVAENetwork(nn.Module):
 
     def posterior(self, features: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each [N, latent]."""
-        seen = self.encoder(torch.cat([features, conditions], 1))
-        mean, logvar = self.mean(seen), self.logvar(seen)
+        hidden = self.encoder(torch.cat([features, conditions], 1))
+        mean, logvar = self.mean(hidden), self.logvar(hidden)
         return (F.relu(mean), F.relu(logvar)) if self.relu_heads else (mean, logvar)
 
     def forward(self, latents: Tensor, conditions: Tensor) -> Tensor:
-        """Features [N, D] of latents [N, latent]."""
-        made: Tensor = self.decoder(torch.cat([latents, conditions], 1))
-        return made
+        """Features [N, D] decoded from latents [N, latent] and conditions [N, S]."""
+        features: Tensor = self.decoder(torch.cat([latents, conditions], 1))
+        return features
 
 
 def divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(logvar)) from N(0, 1), in nats, of each entry."""
+    """KL divergence of N(mean, exp(logvar)) from N(0, 1) for each entry, in nats."""
     return -0.5 * (1 + logvar - mean.square() - logvar.exp())
 
 
 class ConditionalVAE:
-    """A generator of features that learns where it is used: `learn` takes features of the base classes."""
+    """A generator of features that has no weights of its own: `learn` trains it on features of the base classes."""
 
     spaces: Sequence[str] = ("z",)
 
@@ -76,13 +78,13 @@ class ConditionalVAE:
 
     def decode(self, latents: Tensor, space: str = "z") -> Tensor:
         raise ValueError(
-            "conditional_vae makes features of a class, not images, once it has learned: use study=few_shot"
+            "conditional_vae generates features, not images, and only once it has learned: use study=few_shot"
         )
 
     def learn(
         self, features: Tensor, conditions: Tensor, seed: int, state: Mapping[str, Tensor] | None = None
     ) -> "LearntVAE":
-        """Train on features [N, D] with their conditions [N, S]; or take over the `state` of such a training."""
+        """A VAE trained on features [N, D] with their conditions [N, S], or one with the `state` of such a training."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = ConditionalVAENetwork(
@@ -104,7 +106,7 @@ class ConditionalVAE:
         with torch.enable_grad():
             for epoch in range(self.epochs):
                 for rows in torch.split(torch.randperm(len(features)), self.batch):
-                    if len(rows) == 1:  # BatchNorm has no variance of one row
+                    if len(rows) == 1:  # BatchNorm needs two rows for a variance
                         continue
                     x, a = features[rows.to(features.device)], conditions[rows.to(features.device)]
                     mean, logvar = network.posterior(x, a)
@@ -114,15 +116,17 @@ class ConditionalVAE:
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
 
-    def loss(self, features: Tensor, made: Tensor, mean: Tensor, logvar: Tensor, warmth: float = 1.0) -> Tensor:
+    def loss(
+        self, features: Tensor, reconstruction: Tensor, mean: Tensor, logvar: Tensor, warmth: float = 1.0
+    ) -> Tensor:
         """Published: mean squared error over entries + beta KL. Repaired: the negative ELBO up to a constant.
 
-        KL is summed over dimensions and averaged over the batch. The ELBO is D/2 log(mean squared error) + KL: its
-        Gaussian has one variance, the one that fits best, whatever the scale of the features (arXiv:2006.13202). In it
-        KL counts `warmth`, which rises from 0 to 1 over the first part WARM of the epochs: from the published small
-        weights on, it would otherwise drive the codes away before they are of use (arXiv:1511.06349).
+        KL is summed over dimensions and averaged over the batch. The negative ELBO is D/2 log(mean squared error) + KL.
+        Its Gaussian likelihood has one variance, the optimal one for any scale of the features (arXiv:2006.13202). Its
+        KL has weight `warmth`, which rises from 0 to 1 over the first share WARM of the epochs: the published initial
+        weights are small, and a full KL would make the posterior collapse before codes are useful (arXiv:1511.06349).
         """
-        error, kl = F.mse_loss(made, features), divergence(mean, logvar).sum(1).mean()
+        error, kl = F.mse_loss(reconstruction, features), divergence(mean, logvar).sum(1).mean()
         if self.variant == "published":
             return error + self.beta * kl
         return features.shape[1] / 2 * torch.log(error) + warmth * kl
@@ -142,14 +146,15 @@ class LearntVAE:
         return self.network.posterior(features, conditions)
 
     def decode(self, latents: Tensor, conditions: Tensor) -> Tensor:
-        made: Tensor = self.network(latents, conditions)
-        return made
+        features: Tensor = self.network(latents, conditions)
+        return features
 
     def assess(self, features: Tensor, conditions: Tensor) -> dict[str, float]:
-        """KL in nats, std of posterior means over features, and errors; warns where the posterior has collapsed.
+        """KL in nats, variance of posterior means over features, and errors; warns if the posterior has collapsed.
 
-        used dimensions: those whose means vary by at least USED. error: mean squared, of features from their own mean
-        code; error of any code: from the mean code of another feature. Where the two agree, codes say nothing.
+        used dimensions: those whose means have a standard deviation of at least USED. error: mean squared error of
+        features decoded from their own mean code; error of any code: from the mean code of another feature. If the two
+        errors agree, codes carry no information.
         """
         mean, logvar = self.posterior(features, conditions)
         kl, spread = divergence(mean, logvar).mean(0), mean.std(0)
@@ -164,9 +169,9 @@ class LearntVAE:
         }
         if not found["used dimensions"]:
             say(
-                f"posterior collapse: the mean codes of features vary by at most {float(spread.max()):.2g} in each of "
-                f"{len(spread)} dimensions (KL {found['KL']:.2g} nats), so a code says nothing of its feature, and a "
-                "choice among codes is one by chance or by their norm"
+                f"posterior collapse: the standard deviation of mean codes is at most {float(spread.max()):.2g} in "
+                f"each of {len(spread)} dimensions (KL {found['KL']:.2g} nats), so a code says nothing about its "
+                "feature, and a selection of codes is random or by their norm"
             )
         return found
 
@@ -183,12 +188,12 @@ def conditional_vae(
     batch: int = 256,
     lr: float = 1e-3,
 ) -> Generator:
-    """Conditional VAE that learns features of the base classes in the study few_shot, and makes some of novel ones.
+    """Conditional VAE that study=few_shot trains on features of base classes and uses to generate novel ones.
 
     variant: "published" has ReLU on both heads of the encoder, and the loss error + beta KL; "repaired" (ours) has
-             plain heads, and the negative ELBO with a warm-up. See `ConditionalVAE.loss`.
+             linear heads, and the negative ELBO with a warm-up. See `ConditionalVAE.loss`.
     decoder: "mini", with a hidden layer, or "tiered", without. Published beta and epochs: 0.005 and 60 for mini, 0.05
-             and 35 for tiered; latent and hidden sizes belong to features of 512 dimensions.
+             and 35 for tiered. The default latent and hidden sizes are for features of 512 dimensions.
     """
     for option, value, known in (("variant", variant, VARIANTS), ("decoder", decoder, DECODERS)):
         if value not in known:

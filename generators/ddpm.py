@@ -25,7 +25,7 @@ PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 
 
 class PixelDiffusion:
-    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, H, W] that DDIM starts from."""
+    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, H, W] at which DDIM starts."""
 
     spaces: Sequence[str] = ("x_T",)
 
@@ -44,14 +44,15 @@ class PixelDiffusion:
 
 
 def recognise(content: Any) -> bool:
+    """Whether a checkpoint is a diffusers folder of DDPM."""
     return is_pipeline(content, *PIPELINES)
 
 
 @generator(recognise=recognise)
 def ddpm(dataset: str, path: str = "", steps: int = 50) -> Generator:
-    """DDPM of a diffusers folder, unconditional, in pixel space; sampled by DDIM without noise (arXiv:2010.02502).
+    """Unconditional DDPM in pixel space from a diffusers folder, sampled by DDIM without noise (arXiv:2010.02502).
 
-    path: the folder. steps: of DDIM; its images depend on x_T and the number of steps alone.
+    path: the folder. steps: number of DDIM steps. Images depend only on x_T and the number of steps.
     """
     folder = find_folder("ddpm", path)
     require_pipeline(folder, *PIPELINES)

@@ -16,13 +16,14 @@ from ..harness.shapes.surfaces import grid, to_volume
 from .networks.seeds import normal
 
 ROWS = 1 << 15
-"""Points of shapes that pass the network at once."""
+"""Maximum number of points that the network processes together."""
 
 
 class Decoder(nn.Module):
-    """Code and point [K, C + 3] to signed distance [K] in (-1, 1).
+    """Maps rows of code and point [K, C + 3] to signed distances [K] in (-1, 1).
 
-    Before the layers in `latent_in` the input is appended again, before all others, with `xyz_in_all`, the point.
+    The layers in `latent_in` get the input of the network again; with `xyz_in_all`, all other layers get the point
+    again.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Decoder(nn.Module):
 class DeepSDF:
     """A published DeepSDF as a Generator of volumes. Space "z": shape codes.
 
-    Such a model has no prior of its own: codes are drawn from the Gaussian fitted to those of the training shapes, kept
-    as `codes` [S, C]. The code of a new shape has to be optimised.
+    The model has no prior: samples come from a Gaussian fitted to the codes of the training shapes, `codes` [S, C]. It
+    has no encoder: the code of a new shape must be optimised.
     """
 
     spaces: Sequence[str] = ("z",)
@@ -77,12 +78,12 @@ class DeepSDF:
         self.network, self.codes = network.eval().requires_grad_(False), codes
         self._mean = codes.mean(0)
         _, spread, axes = torch.linalg.svd((codes - self._mean).double(), full_matrices=False)
-        self._root = (spread[:, None] * axes / (len(codes) - 1) ** 0.5).float()  # R'R is the covariance
+        self._root = (spread[:, None] * axes / (len(codes) - 1) ** 0.5).float()  # its Gram matrix RᵀR is the covariance
         self.resolution, self._grid = resolution, grid(resolution)
         self.fingerprint, self.card = fingerprint, card
 
     def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
-        # One by one: the rounding of a matrix product depends on its number of rows.
+        # One by one, because the rounding of a matrix product depends on its number of rows.
         return torch.stack([self._mean + draw @ self._root for draw in normal(seeds, len(self._root))])
 
     def decode(self, latents: Tensor, space: str = "z") -> Tensor:
@@ -109,12 +110,15 @@ def recognise(content: Any) -> bool:
 def deepsdf(dataset: str, path: str = "", checkpoint: str = "latest", resolution: int = 32) -> Generator:
     """DeepSDF: a published experiment folder with specs.json, ModelParameters/ and LatentCodes/.
 
-    checkpoint: the name of the files in those two folders, "latest" or an epoch. resolution: points an axis of volumes.
+    checkpoint: the name of the files in those two folders, "latest" or an epoch.
+    resolution: number of points per axis of volumes.
+
+    Raises ValueError when a file is missing or does not fit the specifications.
     """
     if not path:
         raise ValueError("generator deepsdf opens a folder: give generator.deepsdf.path=FOLDER")
     if resolution < 8:
-        raise ValueError(f"generator.deepsdf.resolution={resolution} must be at least 8 points an axis")
+        raise ValueError(f"generator.deepsdf.resolution={resolution} must be at least 8 points per axis")
     folder = Path(path).expanduser()
     found = read_checkpoint(folder)
     if not recognise(found.content):
@@ -152,24 +156,24 @@ def _network(path: str, specs: Mapping[str, Any]) -> Decoder:
 
 
 def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of Decoder; weight norm is folded: W = g v / |v|, row by row."""
-    own = {}
+    """Weights under the names of Decoder, with weight norm folded in: W = g v / |v|, row by row."""
+    renamed = {}
     for full, tensor in tensors.items():
         module, _, kind = full.removeprefix("module.").partition(".")
         layer = module.replace("lin", "layers.").replace("bn", "norms.")
         if kind == "weight_v":
             gain = tensors[full.removesuffix("v") + "g"]
-            own[f"{layer}.weight"] = gain * tensor / tensor.norm(dim=1, keepdim=True)
+            renamed[f"{layer}.weight"] = gain * tensor / tensor.norm(dim=1, keepdim=True)
         elif kind != "weight_g":
-            own[f"{layer}.{kind}"] = tensor
-    return own
+            renamed[f"{layer}.{kind}"] = tensor
+    return renamed
 
 
 def _codes(content: Mapping[str, Any], length: int) -> Tensor:
-    """Codes [S, C]: a tensor, or the state of an embedding."""
-    held = content["latent_codes"]
-    codes: Tensor = held["weight"] if isinstance(held, Mapping) else held
+    """Codes [S, C] from a tensor or from the state dict of an embedding."""
+    stored = content["latent_codes"]
+    codes: Tensor = stored["weight"] if isinstance(stored, Mapping) else stored
     codes = codes.reshape(len(codes), -1).float()
     if len(codes) < 2 or codes.shape[1] != length or not codes.isfinite().all():
-        raise ValueError(f"{list(codes.shape)} shape codes; at least 2 finite ones of length {length} are needed")
+        raise ValueError(f"shape codes {list(codes.shape)}; at least 2 finite codes of length {length} are needed")
     return codes

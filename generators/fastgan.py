@@ -17,13 +17,13 @@ from .networks.stylegan2_layers import normalised
 from .progan import doubling_kernel
 
 WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}
-"""Channels at each resolution, in multiples of ngf."""
+"""Number of channels at each resolution, in multiples of ngf."""
 SOURCES = {64: 4, 128: 8, 256: 16, 512: 32}
-"""Which small map gates the channels of which large one."""
+"""The resolution of a feature map, and that of the small feature map which gates its channels."""
 
 
 class Noise(nn.Module):
-    """Adds maps [1 or N, 1, H, W] times one learned number."""
+    """Adds noise maps [1 or N, 1, H, W], scaled by one learned weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,9 +34,10 @@ class Noise(nn.Module):
 
 
 def _level(inputs: int, outputs: int, lite: bool) -> nn.Sequential:
-    """Double the size, then convolution, noise, normalisation and gate; twice, or once and without noise when lite.
+    """Doubling of the size, then twice convolution, noise, normalisation and gated linear unit; if lite, once and
+    without noise.
 
-    The doubling is folded into the first convolution. The numbers are those of the published files.
+    The doubling is folded into the first convolution. Layers have the numbers of the published files.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["1"] = nn.ConvTranspose2d(inputs, 2 * outputs, 4, stride=2, padding=1, bias=False)
@@ -48,17 +49,17 @@ def _level(inputs: int, outputs: int, lite: bool) -> nn.Sequential:
 
 
 def _gate(inputs: int, outputs: int) -> nn.ModuleDict:
-    """Factors in (0, 1) for the channels of a large map from a small one."""
+    """Maps a small feature map to factors in (0, 1) for the channels of a large one."""
     pool, conv = nn.AdaptiveAvgPool2d(4), nn.Conv2d(inputs, outputs, 4, bias=False)
     mix = nn.Conv2d(outputs, outputs, 1, bias=False)
     return nn.ModuleDict({"main": nn.Sequential(pool, conv, nn.SiLU(), mix, nn.Sigmoid())})
 
 
 class FastGANNetwork(nn.Module):
-    """z [N, z_dim] to images [N, channels, resolution, resolution], nominally in [-1, 1].
+    """Maps z [N, z_dim] to images [N, channels, resolution, resolution], nominally in [-1, 1].
 
-    The published network draws fresh noise at every call. Here the maps are drawn once, from `noise_seed`, and are the
-    same for every image; `forward` takes others.
+    The published network draws new noise at every call. Here the noise maps are drawn once, from `noise_seed`, and are
+    the same for every image, unless `forward` is given others.
     """
 
     def __init__(self, z_dim: int, ngf: int, resolution: int, channels: int, lite: bool, noise_seed: int = 0):
@@ -68,7 +69,7 @@ class FastGANNetwork(nn.Module):
         self.init = nn.ModuleDict({"init": nn.Sequential(first, nn.BatchNorm2d(2 * width[4]), nn.GLU(1))})
         self.sizes = [size for size in WIDTHS if 8 <= size <= resolution]
         for size in WIDTHS:
-            # The published network has the levels up to 256 at every resolution.
+            # The published networks contain the levels up to 256 at every resolution.
             if 8 <= size <= max(resolution, 256):
                 self.add_module(f"feat_{size}", _level(width[size // 2], width[size], lite))
                 if size in SOURCES:
@@ -81,24 +82,24 @@ class FastGANNetwork(nn.Module):
         self.maps = len(noisy)
 
     def forward(self, z: Tensor, noise: Iterable[Tensor] | None = None) -> Tensor:
-        """noise: the maps [1 or N, 1, H, W] of the noise layers from small to large, instead of the fixed ones."""
+        """noise: maps [1 or N, 1, H, W] for the noise layers, from small to large, instead of the fixed ones."""
         maps = iter(noise if noise is not None else (self.get_buffer(f"noise{i}") for i in range(self.maps)))
         x = self.init["init"](normalised(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
-        seen = {4: x}
+        features = {4: x}
         for size in self.sizes:
             for layer in self.get_submodule(f"feat_{size}").children():
                 x = layer(x, next(maps)) if isinstance(layer, Noise) else layer(x)
             if size in SOURCES:
-                x = x * self.get_submodule(f"se_{size}").get_submodule("main")(seen[SOURCES[size]])
-            seen[size] = x
+                x = x * self.get_submodule(f"se_{size}").get_submodule("main")(features[SOURCES[size]])
+            features[size] = x
         images: Tensor = self.to_big(x)
         return images
 
 
 def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as the network uses them: spectral norms (arXiv:1802.05957) divided out, doublings folded in.
+    """Weights for FastGANNetwork: divided by their spectral norms (arXiv:1802.05957), with doublings folded in.
 
-    A published file has weight_orig W and vectors u, v with sigma = uᵀ W v, W flattened to a matrix of its outputs.
+    A published file has weight_orig W and vectors u, v with sigma = uᵀ W v, where W is flattened to [outputs, inputs].
     """
     result = {}
     for name, tensor in tensors.items():
@@ -124,15 +125,15 @@ def recognise(content: Any) -> bool:
 def fastgan(dataset: str, path: str = "", noise_seed: int = 0) -> Generator:
     """FastGAN of Projected GAN (configurations fastgan and fastgan_lite), unconditional.
 
-    path: the published .pkl. noise_seed: of the noise maps, the same for every image (lite has none).
+    path: the published .pkl. noise_seed: seed of the noise maps, which are the same for every image (lite has none).
     """
     found = open_published("fastgan", path, recognise)
     record = found.content["G_ema"]
     stored = tensors_of(record)
     if any(name.endswith("embed.weight") for name in stored):
         raise ValueError(
-            f"{path}: class-conditional FastGAN is not supported, its layers are not published in a form that could be "
-            "checked; give an unconditional file"
+            f"{path}: class-conditional FastGAN is not supported, because there is no public reference to check its "
+            "layers; give an unconditional file"
         )
     try:
         tensors = folded(stored)
@@ -151,6 +152,6 @@ def fastgan(dataset: str, path: str = "", noise_seed: int = 0) -> Generator:
     }
     network = FastGANNetwork(**shape, noise_seed=noise_seed)
     load_weights(network, tensors, path)
-    told = "none in the file" if found.content.get("D") is None else "in the file, not opened"
-    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     return DirectGAN(network, shape["z_dim"], digest("fastgan", 1, found.sha256, noise_seed), card)

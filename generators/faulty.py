@@ -1,4 +1,4 @@
-"""Held-out samples, some with a known fault, in a generator's place: which scores find those?"""
+"""Held-out samples as a generator, some of them with a known fault, to test which scores detect the faults."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,10 +15,10 @@ from .held_out import Encoded, HeldOut, open_held_out
 
 
 class Corrupted:
-    """The held-out images of a data set, a share of them blurred, noisy or covered in part; image i depends on i alone.
+    """The images of a data set, a share of them blurred, noisy or partly covered; image i depends on i alone.
 
-    Blurred by a Gaussian of a 14th of the side; noisy by 0.25 of the range; covered by a grey square of a third of the
-    side at a random place. How typical an image is, is not known.
+    The blur is a Gaussian with a standard deviation of 1/14 of the side; the noise has a standard deviation of 0.25 of
+    the range; the cover is a grey square with a third of the side, at a random position. Typicality is unknown (NaN).
     """
 
     states: Sequence[str] = ("sound", "blurred", "noisy", "covered")
@@ -34,26 +34,27 @@ class Corrupted:
 
     def take(self, split: Split, start: int, stop: int) -> Samples:
         images, labels = self.data.take(split, start, stop)
-        found = [self._spoiled(image, start + i) for i, image in enumerate(images)]
-        return Samples(torch.stack(found), labels)
+        corrupted = [self._corrupted(image, start + i) for i, image in enumerate(images)]
+        return Samples(torch.stack(corrupted), labels)
 
     def truth(self, numbers: Sequence[int]) -> Truth:
-        states = [self._drawn(number)[0] for number in numbers]
+        states = [self._draw(number)[0] for number in numbers]
         labels = [self.data.take("test", number, number + 1).labels for number in numbers]
         kinds = [0 if label is None else int(label) for label in labels]
         return Truth(torch.tensor(states), torch.tensor(kinds), torch.full((len(states),), torch.nan).double())
 
-    def _drawn(self, number: int) -> tuple[int, np.random.Generator]:
+    def _draw(self, number: int) -> tuple[int, np.random.Generator]:
+        """The state of an image, and the random generator that draws the details of its corruption."""
         rng = np.random.default_rng((number, len(self.states)))
         chosen = int(rng.integers(1, len(self.states)))
         return (chosen if rng.random() < self.share else 0), rng
 
-    def _spoiled(self, image: Tensor, number: int) -> Tensor:
-        state, rng = self._drawn(number)
-        spoil = {"blurred": _blurred, "noisy": _noisy, "covered": _covered}.get(self.states[state])
-        if spoil is None:
+    def _corrupted(self, image: Tensor, number: int) -> Tensor:
+        state, rng = self._draw(number)
+        corrupt = {"blurred": _blurred, "noisy": _noisy, "covered": _covered}.get(self.states[state])
+        if corrupt is None:
             return image
-        return (spoil(image.float() / 255, rng).clamp(0, 1) * 255).round().byte()
+        return (corrupt(image.float() / 255, rng).clamp(0, 1) * 255).round().byte()
 
 
 def _blurred(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -79,24 +80,24 @@ def _covered(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 class Faulty(Encoded):
-    """Samples that are shown with their codes, and what is wrong with each."""
+    """Stored samples with their latent codes and the known fault of each."""
 
-    def __init__(self, samples: HeldOut, known: HasGroundTruth, model: Generator):
-        super().__init__(samples.shown("faulty"), model)
-        self.states, self.kinds, self.first, self.known = known.states, known.kinds, samples.first, known
+    def __init__(self, samples: HeldOut, source: HasGroundTruth, model: Generator):
+        super().__init__(samples.replay("faulty"), model)
+        self.states, self.kinds, self.first, self.source = source.states, source.kinds, samples.first, source
 
     def truth(self, numbers: Sequence[int]) -> Truth:
-        return self.known.truth([self.first + number for number in numbers])
+        return self.source.truth([self.first + number for number in numbers])
 
 
 @generator
 def faulty(dataset: str, share: float = 0.5, encoder: str = "auto") -> Generator:
-    """Held-out samples, a share of them with a fault, shown as generated ones with their codes; n is at most all.
+    """Held-out samples as generated ones, a share of them with a fault; n is at most the number of held-out samples.
 
-    A data set that breaks its samples itself (option `broken`) does so; images are blurred, noisy or covered in part.
-    Sound images are those of the held-out split: leave metrics out that compare with it.
+    A data set with the option `broken` makes the faults itself; otherwise images are blurred, noisy or partly covered.
+    Sound images are those of the held-out split, so do not use metrics that compare with it.
 
-    encoder: the generator of the zoo that finds their latent codes; "auto" is `sdf_vae` for shapes, `vae` for images.
+    encoder: the generator of the zoo that encodes the samples; "auto" is `sdf_vae` for shapes, `vae` for images.
 
     Raises ValueError for a share outside [0, 1], and as `held_out` does.
     """
@@ -109,6 +110,6 @@ def faulty(dataset: str, share: float = 0.5, encoder: str = "auto") -> Generator
     if isinstance(samples.data, HasGroundTruth):
         return Faulty(samples, samples.data, model)
     if shapes:
-        raise ValueError(f"data set {dataset!r} does not know what is wrong with its shapes; use sdf_primitives")
+        raise ValueError(f"data set {dataset!r} has no ground truth of faults in its shapes; use sdf_primitives")
     corrupted = Corrupted(samples.data, share)
     return Faulty(replace(samples, data=corrupted), corrupted, model)

@@ -1,4 +1,4 @@
-"""Diffusion in the latent space of our VAE: its codes are learned, so that samples come from where the images are.
+"""Diffusion in the latent space of our VAE: a learned prior of its codes.
 
 Latent diffusion (arXiv:2112.10752) with a multilayer perceptron, v-prediction (arXiv:2202.00512) and a cosine schedule.
 """
@@ -21,11 +21,11 @@ from .networks.seeds import normal
 from .vae import VAE, VAENetwork
 
 SIGNAL = ddim.cosine(1000)
-"""ᾱ of the training."""
+"""ᾱ at each timestep of the training."""
 
 
 class Denoiser(nn.Module):
-    """Predicts v of codes [N, D] at timesteps [N]: residual blocks, each shifted by an embedding of the time."""
+    """Predicts v from codes [N, D] at timesteps [N] with residual blocks; each adds an embedding of the time."""
 
     def __init__(self, latent_dim: int, width: int, depth: int):
         super().__init__()
@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
 
 
 class LatentDiffusionNetwork(nn.Module):
-    """Denoiser of standardised codes, the VAE they are codes of, and mean and scale [D] of its codes."""
+    """The VAE, the mean and scale [D] of its codes, and the denoiser of codes standardised with them."""
 
     mean: Tensor
     scale: Tensor
@@ -60,18 +60,18 @@ class LatentDiffusionNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(latent_dim))
 
     def predict(self, x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
-        """x_0 and ε of standardised noisy codes."""
+        """x_0 and ε from standardised noisy codes x [N, D] at timestep t, where ᾱ is `signal`."""
         return ddim.from_velocity(x, self.denoiser(x, torch.full((len(x),), t, device=x.device)), signal)
 
     def sample(self, x_T: Tensor, levels: ddim.Levels) -> Tensor:
-        """Codes [N, D] of the VAE from standard normal x_T [N, D]."""
+        """Codes [N, D] of the VAE from standard normal noise x_T [N, D]."""
         return self.mean + self.scale * ddim.sample(self.predict, x_T, levels)
 
 
 class LatentDiffusion:
-    """Trained latent diffusion as a Generator with the ability to encode.
+    """Trained latent diffusion as a Generator that can also encode.
 
-    Latent spaces: "z_0", the codes that the VAE decodes, sampled from x_T of the same seeds; "x_T", N(0, I).
+    Latent spaces: "x_T" is N(0, I); "z_0" has the codes that the VAE decodes, sampled from the x_T of the same seeds.
     """
 
     spaces: Sequence[str] = ("z_0", "x_T")
@@ -93,7 +93,7 @@ class LatentDiffusion:
         return self.vae.encode(images, how, seeds)
 
     def invert(self, codes: Tensor, repeats: int = 3) -> Tensor:
-        """x_T [N, D] of codes z_0 [N, D] by DDIM inversion."""
+        """x_T [N, D] from codes z_0 [N, D], approximately, by DDIM inversion."""
         network = self.network.to(codes.device)
         return ddim.invert(network.predict, (codes - network.mean) / network.scale, self.levels, repeats)
 
@@ -102,7 +102,8 @@ class LatentDiffusion:
 def latent_diffusion(dataset: str, path: str = "zoo", steps: int = 50) -> Generator:
     """Latent diffusion on the codes of the VAE, sampled with `steps` DDIM steps.
 
-    path: "zoo" (those that come with assay) or a file made by `assay train latent_diffusion`, which holds the VAE too.
+    path: "zoo" for the weights that come with assay, or a file made by `assay train generator=latent_diffusion`, which
+    includes the VAE.
     """
     file = find_weights("generator", "latent_diffusion", dataset, path)
     tensors, architecture, sha256 = read_weights(file, "latent_diffusion")
@@ -115,7 +116,7 @@ def latent_diffusion(dataset: str, path: str = "zoo", steps: int = 50) -> Genera
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """|μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of the normals fitted to rows [N, D]."""
+    """Fréchet distance |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of normals fitted to two sets of rows [N, D]."""
     a, b = a.double(), b.double()
     A, B = a.T.cov(), b.T.cov()
     values, vectors = torch.linalg.eigh(A)
@@ -125,9 +126,9 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 class LatentDiffusionTraining:
-    """Minimise the squared error of v with Adam, batch by batch, on fresh posterior samples of the training images.
+    """Minimises the squared error of v with Adam, on new posterior samples of the training images in each batch.
 
-    The learning rate falls to 0 along a cosine; the network kept is an exponential moving average of the trained one.
+    The learning rate falls to 0 along a cosine. The result is an exponential moving average of the trained network.
     """
 
     def __init__(
@@ -144,16 +145,16 @@ class LatentDiffusionTraining:
         seed: int,
     ):
         family = "latent_diffusion" if start else "vae"
-        known, made, sha256 = read_weights(find_weights("generator", family, data.name, start or vae), family)
+        tensors, options, sha256 = read_weights(find_weights("generator", family, data.name, start or vae), family)
         if not start:
-            made = made | {"width": width, "depth": depth, "vae_sha256": sha256}
-        shape = {key: made[key] for key in ("channels", "size", "latent_dim", "width", "depth")}
+            options = options | {"width": width, "depth": depth, "vae_sha256": sha256}
+        shape = {key: options[key] for key in ("channels", "size", "latent_dim", "width", "depth")}
         self.architecture: Mapping[str, Any] = {
-            "family": "latent_diffusion", **shape, "vae_sha256": made["vae_sha256"]
+            "family": "latent_diffusion", **shape, "vae_sha256": options["vae_sha256"]
         }  # fmt: skip
         torch.manual_seed(seed)
         self.network = LatentDiffusionNetwork(**shape)
-        (self.network if start else self.network.vae).load_state_dict(known)
+        (self.network if start else self.network.vae).load_state_dict(tensors)
         self.network.requires_grad_(False)
         images = data.take("train", 0, data.count("train")).images
         codes = [self.network.vae.posterior(part.float() / 255) for part in torch.split(images, 1000)]
@@ -171,11 +172,11 @@ class LatentDiffusionTraining:
         parts = ("network", "online", "optimiser", "schedule")
         return {name: getattr(self, name) for name in parts}
 
-    def _loss(self, denoiser: nn.Module, codes: Tensor, draw: torch.Generator | None = None) -> Tensor:
-        """Mean squared error of v on codes [N, D] of the VAE, at random times."""
+    def _loss(self, denoiser: nn.Module, codes: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Mean squared error of v on codes [N, D] of the VAE, at random timesteps."""
         clean = (codes - self.network.mean) / self.network.scale
-        t = torch.randint(len(SIGNAL), (len(codes),), generator=draw).to(codes.device)
-        noise = torch.randn(codes.shape, generator=draw).to(codes)
+        t = torch.randint(len(SIGNAL), (len(codes),), generator=rng).to(codes.device)
+        noise = torch.randn(codes.shape, generator=rng).to(codes)
         signal = SIGNAL.to(codes)[t, None]
         a, b = signal.sqrt(), (1 - signal).sqrt()
         error: Tensor = denoiser(a * clean + b * noise, t) - (a * noise - b * clean)
@@ -183,7 +184,7 @@ class LatentDiffusionTraining:
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
         self.online.to(self.network.mean.device)
-        self.optimiser.load_state_dict(self.optimiser.state_dict())  # a resumed one still lies where it was loaded
+        self.optimiser.load_state_dict(self.optimiser.state_dict())  # moves a resumed state to the present device
         order = torch.split(self.rows(), self.batch)
         for rows, (images, _) in zip(order, batches, strict=True):
             codes = self.codes[rows] + self.deviation[rows] * torch.randn(len(rows), self.codes.shape[1])
@@ -205,20 +206,20 @@ class LatentDiffusionTraining:
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Denoising loss on test codes, and Fréchet distances in the VAE's latent space.
+        """Denoising loss on test codes, and Fréchet distances in the VAE's latent space; lower is better.
 
-        From posterior samples of the test images to as many samples of this model in 50 steps, of the VAE's prior, and
-        of the posteriors of training images: the floor.
+        The distances are from posterior samples of the test images to equally many samples of this model in 50 steps,
+        of the VAE's prior, and of the posteriors of training images; the last one is the floor.
         """
-        draw = torch.Generator().manual_seed(0)
-        noise = partial(torch.randn, generator=draw)
+        rng = torch.Generator().manual_seed(0)
+        noise = partial(torch.randn, generator=rng)
         mean, logvar = self.network.vae.posterior(images)
         test = mean + torch.exp(logvar / 2) * noise(mean.shape).to(mean)
-        rows = torch.randperm(len(self.codes), generator=draw)[: len(test)]
+        rows = torch.randperm(len(self.codes), generator=rng)[: len(test)]
         train = (self.codes[rows] + self.deviation[rows] * noise(self.codes[rows].shape)).to(test)
         sampled = self.network.sample(noise(test.shape).to(test), ddim.respaced(SIGNAL, 50))
         return {
-            "denoising": float(self._loss(self.network.denoiser, test, draw)),
+            "denoising": float(self._loss(self.network.denoiser, test, rng)),
             "frechet": frechet(sampled, test),
             "frechet_of_prior": frechet(noise(test.shape).to(test), test),
             "frechet_of_training_codes": frechet(train, test),
@@ -238,9 +239,11 @@ def train_latent_diffusion(
     ema: float = 0.999,
     start: str = "",
 ) -> LatentDiffusionTraining:
-    """Train the denoiser on the codes of a trained VAE: "zoo", or a file made by `assay train generator=vae`.
+    """Train the denoiser on the codes of a trained VAE.
 
-    start: weights to go on from, "zoo" or a file made by this trainer: denoiser, VAE and scale of its codes; the
-    optimiser starts afresh. vae, width and depth are then those of the file.
+    vae: "zoo", or a file made by `assay train generator=vae`. width, depth: size of the denoiser.
+    ema: decay of the moving average per batch.
+    start: weights to continue from, "zoo" or a file made by this trainer. The file provides denoiser, VAE and scale of
+    its codes, so vae, width and depth are ignored; the optimiser starts anew.
     """
     return LatentDiffusionTraining(data, start, vae, width, depth, epochs, batch, lr, ema, seed)

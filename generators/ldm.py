@@ -1,4 +1,4 @@
-"""Unconditional latent diffusion (arXiv:2112.10752): CompVis checkpoints, and folders of diffusers."""
+"""Unconditional latent diffusion (arXiv:2112.10752) from CompVis checkpoints and from diffusers folders."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ from .networks.published import open_published
 from .networks.seeds import normal
 
 PIXELS = 2**16
-"""Pixels of images that pass through the networks together."""
+"""Maximum number of image pixels that a network processes together."""
 UNET = "model.diffusion_model."
 AVERAGED = "model_ema."
 
 
 class LDM:
-    """A CompVis latent diffusion model as a Generator with the ability to encode.
+    """A CompVis latent diffusion model as a Generator that can also encode.
 
-    Spaces: "z_0" [N, c, h, w], codes of the first stage times `scale`, sampled from x_T of the same seeds; "x_T", the
-    normal noise that DDIM starts from. Images are encoded to z_0, before quantisation; decoding quantises.
+    Spaces: "x_T", the normal noise at which DDIM starts; "z_0" [N, c, h, w], codes of the first stage times `scale`,
+    sampled from the x_T of the same seeds. Encoding does not quantise z_0; decoding does.
     """
 
     spaces: Sequence[str] = ("z_0", "x_T")
@@ -50,7 +50,7 @@ class LDM:
         self.fingerprint, self.card = fingerprint, card
 
     def to(self, device: torch.device | str) -> Self:
-        """Where `latents` samples z_0."""
+        """Move the network to the device on which `latents` samples z_0."""
         self.network.to(device)
         return self
 
@@ -64,10 +64,13 @@ class LDM:
         return torch.cat([first_stage.decode(z / self.scale) / 2 + 0.5 for z in self._pieces(codes)])
 
     def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
-        """z_0, or the log variance of its posterior. A VQ first stage has points: "sample" is "mean", no "logvar"."""
+        """z_0 of images, or the log variance of its posterior.
+
+        A VQ first stage has no posterior: "sample" equals "mean", and "logvar" raises ValueError.
+        """
         first_stage = self.first_stage.to(images.device)
         if how == "logvar" and first_stage.quantised:
-            raise ValueError("a VQ first stage encodes to points: there is no log variance; choose encode=mean")
+            raise ValueError("a VQ first stage encodes to points, so there is no log variance; choose encode=mean")
         check_images(images, first_stage.image_channels, first_stage.factor)
         parts = [
             first_stage.posterior(2 * x - 1)
@@ -81,7 +84,7 @@ class LDM:
         return self.scale * (mean + torch.exp(torch.cat(logvar) / 2) * normal(seeds, *mean.shape[1:]).to(mean))
 
     def invert(self, codes: Tensor, repeats: int = 1) -> Tensor:
-        """x_T [N, c, h, w] of z_0 by DDIM inversion, approximate: repeats × steps evaluations of the network."""
+        """x_T [N, c, h, w] from z_0, approximately, by DDIM inversion; costs repeats × steps network evaluations."""
         self.network.to(codes.device)
         found = [ddim.invert(self._denoise, z, self.levels, repeats) for z in ddim.batches(codes)]
         return torch.cat(found)[: len(codes)]
@@ -95,13 +98,13 @@ class LDM:
         return ddim.from_noise(x, noise, signal)
 
     def _pieces(self, codes: Tensor) -> Sequence[Tensor]:
-        """Batches of bounded size."""
+        """The codes in batches of at most PIXELS image pixels."""
         side = self.first_stage.factor
         return torch.split(codes, max(1, PIXELS // (side**2 * codes.shape[-1] * codes.shape[-2])))
 
 
 def recognise(content: Any) -> bool:
-    """Whether a file is a latent diffusion checkpoint of CompVis, or a folder one of diffusers."""
+    """Whether a checkpoint is a latent diffusion file of CompVis or an unconditional diffusers folder."""
     if is_pipeline(content, *PIPELINES):
         return True
     names = (f"{UNET}time_embed.0.weight", "first_stage_model.quant_conv.weight")
@@ -112,13 +115,14 @@ def recognise(content: Any) -> bool:
 def ldm(dataset: str, path: str = "", steps: int = 50, scale_factor: float | None = None, args: str = "") -> Generator:
     """Unconditional latent diffusion: a CompVis .ckpt or a diffusers folder, sampled with `steps` DDIM steps.
 
-    scale_factor: what codes of the first stage were multiplied by in training. Null takes the one in the file, then the
-    one in `args`, then 1, which is right for the published VQ models. A wrong one gives garbage images: diffusers
-    writes 0.18215 into folders of VQ models that were trained with 1 (huggingface/diffusers#6725).
-    args: for a .ckpt, its training config or flags, a JSON or YAML file; empty for FILE.args.yaml or NAME.args.yaml (or
-    .json) beside it. The weights do not tell image_size (that of codes), and num_heads or num_head_channels.
+    scale_factor: the factor by which codes of the first stage were multiplied in training. Null takes the one in the
+    file, else the one in `args`, else 1, which is right for the published VQ models. A wrong factor gives useless
+    images: diffusers writes 0.18215 into folders of VQ models that were trained with 1 (huggingface/diffusers#6725).
+    args: for a .ckpt, a JSON or YAML file with its training config or flags; empty for FILE.args.yaml or NAME.args.yaml
+    (or .json) beside it. It gives what the weights do not contain: image_size (that of codes), and num_heads or
+    num_head_channels.
 
-    Raises ValueError naming what is missing or does not fit, and for conditional models.
+    Raises ValueError with what is missing or does not fit, and for conditional models.
     """
     if scale_factor is not None and not scale_factor > 0:
         raise ValueError(f"scale_factor={scale_factor} must be positive")
@@ -136,7 +140,7 @@ def ldm(dataset: str, path: str = "", steps: int = 50, scale_factor: float | Non
     try:
         if flags.get("parameterization", "eps") != "eps":
             raise ValueError(
-                f"parameterization={flags['parameterization']!r}: only networks that predict noise are read"
+                f"parameterization={flags['parameterization']!r} is not supported, only 'eps' (prediction of the noise)"
             )
         size, heads, signal = flag(flags, "image_size", int), heads_of(flags), _signal(tensors)
         network = UNet(_averaged(tensors), heads)
@@ -171,7 +175,7 @@ def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
 
 
 def _averaged(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The UNet's moving average, whose names have lost their dots; the UNet itself where the file has no average."""
+    """The moving average of the UNet, whose names are stored without dots; the UNet itself if there is no average."""
     names = [name for name in tensors if name.startswith(UNET)]
     average = {name: AVERAGED + name.removeprefix("model.").replace(".", "") for name in names}
     if not any(name.startswith(AVERAGED) for name in tensors):
@@ -182,14 +186,14 @@ def _averaged(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _is_conditional(tensors: Mapping[str, Any]) -> bool:
-    """Whether the UNet sees more than noise and time."""
+    """Whether the UNet has inputs other than noise and time."""
     return f"{UNET}label_emb.weight" in tensors or any(
         name.startswith("cond_stage_model.") or ".attn2." in name for name in tensors
     )
 
 
 def _signal(tensors: Mapping[str, Any]) -> Tensor:
-    """ᾱ [T] of the training."""
+    """ᾱ [T] at the timesteps of the training."""
     signal, beta = tensors.get("alphas_cumprod"), tensors.get("betas")
     if isinstance(signal, Tensor):
         return signal.double()

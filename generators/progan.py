@@ -1,4 +1,4 @@
-"""Progressive GAN (Karras et al. 2018, arXiv:1710.10196): published files in the PyTorch and the TensorFlow layout."""
+"""Progressive GAN (Karras et al. 2018, arXiv:1710.10196) from published files in PyTorch or TensorFlow layout."""
 
 import itertools
 import math
@@ -17,18 +17,18 @@ from .networks.stylegan2_layers import normalised
 
 
 def doubling_kernel(weight: Tensor) -> Tensor:
-    """The transposed convolution that equals doubling the pixels and then convolving, at 4/9 of the work.
+    """The transposed convolution that is equivalent to doubling the pixels and then convolving, at 4/9 of the cost.
 
-    weight [out, in, 3, 3] of the convolution (padding 1) to [in, out, 4, 4] (stride 2, padding 1): four shifted copies
-    of the flipped kernel, summed.
+    weight [out, in, 3, 3] (padding 1) becomes [in, out, 4, 4] (stride 2, padding 1), the sum of four shifted copies of
+    the flipped kernel.
     """
     return 4 * F.avg_pool2d(F.pad(weight.flip(2, 3), [1, 1, 1, 1]), 2, stride=1).transpose(0, 1)
 
 
 class ProGANNetwork(nn.Module):
-    """z [N, latent_dim] to images [N, channels, 4·2^L, 4·2^L], nominally in [-1, 1], L = len(widths) - 1.
+    """Maps z [N, latent_dim] to images [N, channels, 4·2^L, 4·2^L], nominally in [-1, 1], with L = len(widths) - 1.
 
-    The gains of the equalised learning rate are folded into the weights, the doubling of pixels into `up`.
+    The gains of the equalised learning rate are folded into the weights, and the doubling of pixels into `up`.
     """
 
     def __init__(self, latent_dim: int, widths: Sequence[int], channels: int, leak: float = 0.2):
@@ -43,23 +43,23 @@ class ProGANNetwork(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(normalised(z)).unflatten(1, (-1, 4, 4))
-        x = self._settled(x.contiguous(memory_format=torch.channels_last))
-        x = self._settled(self.first(x))
+        x = self._activated(x.contiguous(memory_format=torch.channels_last))
+        x = self._activated(self.first(x))
         for up, conv in zip(self.up, self.conv, strict=True):
-            x = self._settled(conv(self._settled(up(x))))
+            x = self._activated(conv(self._activated(up(x))))
         images: Tensor = self.rgb(x)
         return images
 
-    def _settled(self, x: Tensor) -> Tensor:
+    def _activated(self, x: Tensor) -> Tensor:
         return normalised(F.leaky_relu(x, self.leak))
 
 
 Layers = dict[str, tuple[Tensor, Tensor]]
-"""Weight and bias of each layer of ProGANNetwork, gains folded in."""
+"""Weight and bias of each layer of ProGANNetwork, with gains folded in."""
 
 
 def _pytorch(content: Mapping[str, Any]) -> tuple[Layers, float]:
-    """Layers and slope from a file of the PyTorch layout; He's gain multiplies weight and bias alike."""
+    """Layers and negative slope from a file in PyTorch layout, where He's gain multiplies weights and biases."""
     config = content["config"].state
     if config.get("latentVectorDim") != config.get("noiseVectorDim"):
         raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
@@ -86,7 +86,7 @@ def _pytorch(content: Mapping[str, Any]) -> tuple[Layers, float]:
 
 
 def _tensorflow(content: Sequence[Any]) -> tuple[Layers, float]:
-    """Layers and slope from a file of the TensorFlow layout; gains multiply weights alone, kernels are stored HWIO."""
+    """Layers and negative slope from a file in TensorFlow layout; gains multiply only weights, kernels are HWIO."""
     state = content[2].state
     if (state.get("static_kwargs") or {}).get("label_size"):
         raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
@@ -104,7 +104,7 @@ def _tensorflow(content: Sequence[Any]) -> tuple[Layers, float]:
         if f"{name}/Conv0_up/weight" not in variables:
             weight, bias = conv(f"{name}/Conv0")
             return doubling_kernel(weight), bias
-        # The fused kernel is stored [k, k, out, in] and not flipped.
+        # The fused kernel is stored as [k, k, out, in], not flipped.
         weight = variables[f"{name}/Conv0_up/weight"].permute(2, 3, 0, 1).flip(2, 3)
         return doubling_kernel(weight * math.sqrt(2 / weight[0].numel())), variables[f"{name}/Conv0_up/bias"]
 
@@ -131,7 +131,7 @@ def _is_tensorflow(content: Any) -> bool:
 
 
 def recognise(content: Any) -> bool:
-    """Whether a checkpoint holds a Progressive GAN of either layout."""
+    """Whether a checkpoint holds a Progressive GAN in either layout."""
     return _is_pytorch(content) or _is_tensorflow(content)
 
 
@@ -139,7 +139,7 @@ def recognise(content: Any) -> bool:
 def progan(dataset: str, path: str = "") -> Generator:
     """Progressive GAN: a published .pth (PyTorch GAN Zoo) or .pkl (TensorFlow; not compared with TensorFlow itself).
 
-    path: the file; the averaged generator in it is used.
+    path: the file, of which the averaged generator is used.
     """
     found = open_published("progan", path, recognise)
     read: Callable[[Any], tuple[Layers, float]] = _pytorch if _is_pytorch(found.content) else _tensorflow
@@ -159,7 +159,7 @@ def progan(dataset: str, path: str = "") -> Generator:
     network = ProGANNetwork(**shape)
     named = {name: dict(zip(("weight", "bias"), pair, strict=True)) for name, pair in layers.items()}
     load_weights(network, {f"{name}.{part}": t for name, pair in named.items() for part, t in pair.items()}, path)
-    discriminator = found.content.get("netD") if _is_pytorch(found.content) else found.content[1]
-    told = "in the file, not opened" if discriminator else "none in the file"
-    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    has_discriminator = found.content.get("netD") if _is_pytorch(found.content) else found.content[1]
+    discriminator = "in the file, not opened" if has_discriminator else "none in the file"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     return DirectGAN(network, shape["latent_dim"], digest("progan", 1, found.sha256), card)

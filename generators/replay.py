@@ -1,4 +1,4 @@
-"""Samples that somebody made, shown again, so that any generator's output can be scored without the generator."""
+"""Stored samples as a generator, so that the output of any generator can be evaluated without the generator itself."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +15,13 @@ from ..harness.core.registry import generator
 from ..harness.formats.images import check_sizes, decode, eight_bits, image_array, image_names, opened, read_arrays
 
 NAMES = ("images", "arr_0")
-"""What the images are called in a .npz file: ours, and that of `numpy.savez` and of published sample batches."""
+"""Names of the image array in a .npz file: that of assay, and that of `numpy.savez` and of published sample batches."""
 GREY = ("1", "L", "LA")
 
 
 class Stored(NamedTuple):
-    """load: uint8 images [N, C, H, W] by their numbers; sha256 of each file read; codes [total, ...] or None."""
+    """load: maps sample numbers to images uint8 [N, C, H, W]. total: number of samples. sha256: of each file that was
+    read. codes: latent codes [total, ...] or None."""
 
     load: Callable[[list[int]], Tensor]
     total: int
@@ -31,7 +32,7 @@ class Stored(NamedTuple):
 class Replay:
     """Stored samples as a Generator: seed i is sample i. Space "sample" is the number of a sample, [N, 1].
 
-    Where latent codes are stored too there is also the space "z", which can be read but not decoded.
+    If latent codes are stored too, there is also the space "z", which cannot be decoded.
     """
 
     def __init__(self, stored: Stored, codes: Tensor | None, fingerprint: str):
@@ -39,10 +40,10 @@ class Replay:
         self.spaces: Sequence[str] = ("sample",) if codes is None else ("sample", "z")
 
     def latents(self, seeds: Sequence[int], space: str = "sample") -> Tensor:
-        beyond = next((seed for seed in seeds if not 0 <= seed < self.total), None)
-        if beyond is not None:
+        outside = next((seed for seed in seeds if not 0 <= seed < self.total), None)
+        if outside is not None:
             raise ValueError(
-                f"replay has {self.total} samples and makes no more, asked for number {beyond} counted from 0: "
+                f"replay has {self.total} samples and makes no more, asked for number {outside} counted from 0: "
                 f"give n={self.total} or less, and seed=0 alone"
             )
         if space == "z" and self._codes is not None:
@@ -52,11 +53,11 @@ class Replay:
     def decode(self, latents: Tensor, space: str = "sample") -> Tensor:
         if space != "sample" or latents.requires_grad:
             raise ValueError(
-                "replay has no network: it shows its samples, and can neither decode nor differentiate codes"
+                "replay has no network: it only returns its samples, and can neither decode nor differentiate codes"
             )
         numbers = [int(number) for number in latents[:, 0]]
         if not torch.equal(latents, self.latents(numbers).to(latents)):
-            raise ValueError("replay has no network: there is nothing between its samples")
+            raise ValueError("replay has no network: there is nothing between its samples; give whole sample numbers")
         return self._load(numbers).to(latents.device).float() / 255
 
 
@@ -64,12 +65,12 @@ class Replay:
 def replay(dataset: str, path: str = "", latents: str = "") -> Generator:
     """Samples that were made elsewhere; n is at most their number, and seed is 0.
 
-    path: a folder of images, in the order of their names (10.png before 2.png), grey where all files are; or a .npy or
-    .npz file (`images`, else `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in [0, 1]. A .npz file
-    may hold latent codes of the samples as `latents` [N, ...].
-    latents: a .npy file of latent codes that are kept apart.
+    path: a folder of images, in the order of their names (10.png before 2.png), which are grey if all files are; or a
+    .npy or .npz file (array `images`, else `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in
+    [0, 1]. A .npz file may contain latent codes of the samples as `latents` [N, ...].
+    latents: a separate .npy file of latent codes.
 
-    Raises ValueError naming the file, the array and the first bad row, FileNotFoundError.
+    Raises FileNotFoundError, and ValueError with the file, the array and the first bad row.
     """
     if not path:
         raise ValueError("generator replay needs samples: give generator.replay.path=FILE (.npy or .npz) or a folder")
@@ -87,7 +88,7 @@ def replay(dataset: str, path: str = "", latents: str = "") -> Generator:
 
 def _folder(top: Path) -> Stored:
     names = image_names(top)
-    check_sizes(top, names, "replay shows samples as they are: give them one size")
+    check_sizes(top, names, "replay does not resize samples: give them one size")
     mode = "L" if all(_is_grey(top / name) for name in names) else "RGB"
 
     def load(numbers: list[int]) -> Tensor:

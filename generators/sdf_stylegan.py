@@ -1,4 +1,4 @@
-"""SDF-StyleGAN (Zheng et al. 2022, arXiv:2206.12055): a 3D StyleGAN2 makes features, a small MLP reads them."""
+"""SDF-StyleGAN (Zheng et al. 2022, arXiv:2206.12055): a 3D StyleGAN2 of features, which an MLP maps to distances."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,29 +17,29 @@ from .networks.seeds import normal
 
 SLOPE = 0.2
 EXTENT = 1.01
-"""The feature volume spans ±1.01, a little more than the shapes."""
+"""The feature volume extends to ±1.01, slightly beyond the shapes."""
 MEAN_CODES = 10_000
-"""Random codes whose mean is what truncation draws towards."""
+"""Number of random codes of which the mean, the centre of truncation, is computed."""
 
 
 class Mapping3D(nn.Module):
-    """z [N, D] to w [N, D]: layers whose weights are stored divided by their learning rate."""
+    """Maps z [N, D] to w [N, D]. Weights are stored divided by their learning rate multiplier `lr`."""
 
-    def __init__(self, dimension: int, depth: int, rate: float):
+    def __init__(self, dimension: int, depth: int, lr: float):
         super().__init__()
         self.net = nn.ModuleList(nn.Linear(dimension, dimension) for _ in range(depth))
-        self.rate = rate
+        self.lr = lr
 
     def forward(self, z: Tensor) -> Tensor:
-        w, scale = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-6), self.rate / math.sqrt(z.shape[1])
+        w, scale = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-6), self.lr / math.sqrt(z.shape[1])
         for layer in self.net:
             assert isinstance(layer, nn.Linear)
-            w = F.leaky_relu(F.linear(w, layer.weight * scale, layer.bias * self.rate), SLOPE) * math.sqrt(2)
+            w = F.leaky_relu(F.linear(w, layer.weight * scale, layer.bias * self.lr), SLOPE) * math.sqrt(2)
         return w
 
 
 class Block(nn.Module):
-    """Twice: modulated convolution, noise, leaky ReLU; then features are read off."""
+    """Twice modulated convolution, noise and leaky ReLU; then a 1 × 1 × 1 convolution to features."""
 
     def __init__(self, w_dim: int, width_in: int, width: int, features: int, upsample: bool):
         super().__init__()
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
-    """Convolution of x [N, C, d, d, d] with weights [C', C, k, k, k] scaled by (style + 1) [N, C], one set a sample."""
+    """Convolution of x [N, C, d, d, d] with weights [C', C, k, k, k], scaled by (style + 1) [N, C] per sample."""
     scale = style + 1
     y = F.conv3d(x * scale[:, :, None, None, None], weight, padding=weight.shape[-1] // 2)
     if not demodulate:
@@ -74,11 +74,12 @@ def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool) -> Ten
 
 
 def upsampled(x: Tensor) -> Tensor:
+    """x [N, C, d, d, d] at twice the size, trilinear."""
     return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
 
 
 def blurred(x: Tensor) -> Tensor:
-    """Convolution of every channel with [1, 2, 1] / 4 along each axis, the border repeated."""
+    """x [N, C, d, d, d] with each channel filtered by [1, 2, 1] / 4 along each axis; the border is replicated."""
     x = F.pad(x, (1,) * 6, mode="replicate")
     for axis in (2, 3, 4):
         size = x.shape[axis] - 2
@@ -87,7 +88,7 @@ def blurred(x: Tensor) -> Tensor:
 
 
 def _noise(layer: nn.Linear, noise: Tensor | None) -> Tensor:
-    """What noise [d, d, d] adds, [1, C, d, d, d] with the axes reversed; the bias remains without noise."""
+    """The term [1, C, d, d, d] that noise [d, d, d] adds, with its axes reversed; without noise, only the bias."""
     if noise is None:
         return layer.bias[None, :, None, None, None]
     added: Tensor = layer(noise[..., None])
@@ -95,7 +96,7 @@ def _noise(layer: nn.Linear, noise: Tensor | None) -> Tensor:
 
 
 class FeatureVolume(nn.Module):
-    """w [N, D] to features [N, C, R, R, R], on axes x, y, z."""
+    """Maps w [N, D] to features [N, C, R, R, R] with axes x, y, z."""
 
     def __init__(self, size: int, w_dim: int, features: int, capacity: int, max_channels: int):
         super().__init__()
@@ -118,7 +119,7 @@ class FeatureVolume(nn.Module):
 
 
 class PointMLP(nn.Module):
-    """Features [..., C] at a point to its signed distance [...]."""
+    """Maps the features [..., C] at points to signed distances [...]."""
 
     def __init__(self, features: int, width: int, depth: int):
         super().__init__()
@@ -133,20 +134,20 @@ class PointMLP(nn.Module):
 
 
 class Network(nn.Module):
-    """The averaged networks of a published file, under their names there."""
+    """The averaged networks of a published file, with the names in the file."""
 
     def __init__(self, shape: Mapping[str, Any]):
         super().__init__()
         self.size, self.z_dim = int(shape["G_vol_size"]), int(shape["latent_dim"])
-        depth, rate, features = int(shape["style_depth"]), float(shape["lr_mlp"]), int(shape["G_feature_dim"])
-        self.S, self.SE = Mapping3D(self.z_dim, depth, rate), Mapping3D(self.z_dim, depth, rate)
+        depth, lr, features = int(shape["style_depth"]), float(shape["lr_mlp"]), int(shape["G_feature_dim"])
+        self.S, self.SE = Mapping3D(self.z_dim, depth, lr), Mapping3D(self.z_dim, depth, lr)
         self.GE = FeatureVolume(
             self.size, self.z_dim, features, int(shape["network_capacity"]), int(shape["G_fmap_max"])
         )
         self.ME = PointMLP(features, int(shape["mlp_latent_dim"]), int(shape["mlp_network_depth"]))
 
     def distances(self, volume: Tensor, points: Tensor) -> Tensor:
-        """Signed distances [N, K] at points [K, 3], from features [N, C, R, R, R]."""
+        """Signed distances [N, K] at points [K, 3] from features [N, C, R, R, R]."""
         at = (points.flip(-1) / EXTENT)[None, None, None].expand(len(volume), -1, -1, -1, -1)
         found = F.grid_sample(volume, at, padding_mode="border", align_corners=True)
         distances: Tensor = self.ME(found[:, :, 0, 0].transpose(1, 2))
@@ -154,9 +155,9 @@ class Network(nn.Module):
 
 
 class SDFStyleGAN:
-    """A published SDF-StyleGAN as a Generator of volumes. Spaces: "z" normal, "w" after mapping and truncation.
+    """A published SDF-StyleGAN as a Generator of volumes. Spaces: normal "z", and "w" after mapping and truncation.
 
-    The surface of its shapes is where the signed distance is `level`; volumes and `sdf` are shifted so that it is 0.
+    The surface of a shape is where the network's distance equals `level`, which `sdf` and volumes subtract.
     """
 
     spaces: Sequence[str] = ("z", "w")
@@ -217,22 +218,25 @@ def sdf_stylegan(
 ) -> Generator:
     """SDF-StyleGAN: a published .ckpt; its averaged networks and their settings are read from the file.
 
-    truncation: psi, 1 for none. The mean of w is not in such files: it is that of 10,000 codes, drawn with
-    `truncation_seed` and mapped, as in the authors' code, by the mapping in training, not the averaged one.
-    noise: whether blocks add noise; it is drawn once, with `noise_seed`, and shared by all shapes.
-    level: the signed distance at the surface; null takes the file's. resolution: points an axis of a volume.
+    truncation: psi, 1 for none. The files do not contain the mean of w. It is computed from 10,000 codes drawn with
+    `truncation_seed`; as in the authors' code, the live mapping network maps them, not the averaged one.
+    noise: whether blocks add noise, which is drawn once with `noise_seed` and shared by all shapes.
+    level: the network's distance at the surface; null takes the one in the file.
+    resolution: number of points per axis of a volume.
+
+    Raises ValueError when the file is missing or does not fit.
     """
     if not path:
         raise ValueError("generator sdf_stylegan opens a file: give generator.sdf_stylegan.path=FILE.ckpt")
     if resolution < 8:
-        raise ValueError(f"generator.sdf_stylegan.resolution={resolution} must be at least 8 points an axis")
+        raise ValueError(f"generator.sdf_stylegan.resolution={resolution} must be at least 8 points per axis")
     found = read_checkpoint(path)
     if not recognise(found.content):
         raise ValueError(f"{path} holds no SDF-StyleGAN; give generator.sdf_stylegan.path=FILE.ckpt")
     shape = _shape(path, found.content.get("hyper_parameters"))
     network = Network(shape)
-    wanted = network.state_dict()
-    tensors = {name: tensor for name, tensor in found.content["state_dict"].items() if name in wanted}
+    expected = network.state_dict()
+    tensors = {name: tensor for name, tensor in found.content["state_dict"].items() if name in expected}
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -256,10 +260,10 @@ NEEDED = (
 )  # fmt: skip
 
 
-def _shape(path: str, given: Any) -> dict[str, float]:
-    """The settings of a file; the defaults of the authors' scripts differ from those of their model."""
-    settings = given if isinstance(given, Mapping) else {}
+def _shape(path: str, hyper_parameters: Any) -> dict[str, float]:
+    """The settings in a file. None has a default, because the authors' scripts and their model have different ones."""
+    settings = hyper_parameters if isinstance(hyper_parameters, Mapping) else {}
     missing = [name for name in NEEDED if not isinstance(settings.get(name), int | float)]
     if missing:
-        raise ValueError(f"{path} does not say what its networks are: hyper_parameters without {', '.join(missing)}")
+        raise ValueError(f"{path} does not describe its networks: hyper_parameters without {', '.join(missing)}")
     return {name: settings[name] for name in NEEDED}

@@ -1,8 +1,8 @@
-"""Variational autoencoder of shapes: 3D convolutions find a code, features in space and a small network decode it.
+"""Variational autoencoder of shapes: 3D convolutions encode a volume, a feature volume and a small network decode it.
 
-The decoder is that of SDF-StyleGAN (arXiv:2206.12055): the code becomes a coarse volume of features, and a network
-reads the features at a point, between its neighbours, and says how far the surface is. The encoder and the objective
-are those of a VAE (arXiv:1312.6114), the error that of DeepSDF (arXiv:1901.05103, eq. 4).
+The decoder follows SDF-StyleGAN (arXiv:2206.12055): it maps the code to a coarse volume of features, interpolates the
+features at a point, and maps them to the signed distance. The encoder and the objective are those of a VAE
+(arXiv:1312.6114), the reconstruction error is that of DeepSDF (arXiv:1901.05103, eq. 4).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,17 +19,18 @@ from ..harness.shapes.surfaces import TRUNCATION, grid, to_volume, voxel
 from .networks.seeds import gaussian_codes, normal
 
 COARSE = 4
-"""Points an axis of the coarsest features, where the encoder ends and the decoder begins."""
+"""Points per axis of the coarsest features, the first ones of the decoder."""
 PATCH = 4
-"""Points an axis of the patches that the encoder starts from."""
+"""Points per axis of the patches in the first layer of the encoder."""
 AT_ONCE = 4
-"""Shapes whose points on the grid are read at once: more do not stay in a processor's cache."""
+"""Number of shapes decoded on the grid together; more would not fit in a processor's cache."""
 
 
 class Residual(nn.Module):
-    """x plus a normalised convolution of x; of volumes of two points an axis never in bfloat16.
+    """x plus group normalisation, activation and convolution of x.
 
-    There the CPU kernel of oneDNN (torch 2.13) computes the gradient of the weights from memory that nobody has filled.
+    Volumes of two points an axis are never computed in bfloat16: there the CPU kernel of oneDNN (torch 2.13) computes
+    the gradient of the weights from uninitialised memory.
     """
 
     def __init__(self, width: int):
@@ -47,9 +48,9 @@ class Residual(nn.Module):
 class SDFVAENetwork(nn.Module):
     """q(z|volume) = N(mean, exp(logvar)), and the signed distance of a code at a point.
 
-    size: points an axis of the volumes, a multiple of 8. Distances are in units of `reach`, at which volumes are cut.
-    Beside them `centres` [classes, latent_dim] and `roots` [classes, latent_dim, latent_dim] are kept: means and square
-    roots of the covariances of the codes of each class.
+    size: points per axis of the volumes, a multiple of 8. Distances are in units of `reach`, at which volumes are
+    clamped. Buffers `centres` [classes, latent_dim] and `roots` [classes, latent_dim, latent_dim] store the means and
+    the square roots of the covariances of the codes of each class.
     """
 
     centres: Tensor
@@ -77,7 +78,7 @@ class SDFVAENetwork(nn.Module):
         self.register_buffer("roots", torch.zeros(classes, latent_dim, latent_dim))
         last = self.encoder[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.constant_(last.bias[latent_dim:], -4.0)  # codes say much from the start, or they come to say nothing
+        nn.init.constant_(last.bias[latent_dim:], -4.0)  # a small initial variance prevents posterior collapse
 
     def posterior(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each [N, latent_dim], of volumes [N, 1, R, R, R] in [0, 1]."""
@@ -91,7 +92,7 @@ class SDFVAENetwork(nn.Module):
         return self._read(F.grid_sample(features, at, padding_mode="border", align_corners=True))
 
     def on_grid(self, latents: Tensor, resolution: int) -> Tensor:
-        """The same [N, R³] at the points of a grid, faster."""
+        """Signed distances [N, R³], in units of `reach`, at the points of a grid; faster than `distances`."""
         size = (resolution,) * 3
         read = [
             self._read(F.interpolate(features, size=size, mode="trilinear", align_corners=True))
@@ -105,13 +106,13 @@ class SDFVAENetwork(nn.Module):
 
 
 def censored_error(found: Tensor, known: Tensor) -> Tensor:
-    """|found - known| of distances in units of the reach; where `known` is cut off at ±1, what lies beyond is right."""
+    """|found - known| in units of the reach; where `known` is clamped to ±1, a larger `found` has no error."""
     within = torch.where(known >= 1, found.clamp(max=1), torch.where(known <= -1, found.clamp(min=-1), found))
     return (within - known).abs()
 
 
 class SDFVAE:
-    """A trained SDF VAE as a Generator of volumes that can encode. Latent space "z", of which `prior` draws."""
+    """A trained SDF VAE as a Generator of volumes that can encode. Latent space "z", sampled from `prior`."""
 
     spaces: Sequence[str] = ("z",)
 
@@ -133,7 +134,7 @@ class SDFVAE:
             return draws
         centres, roots = self.network.centres.to(draws.device), self.network.roots.to(draws.device)
         classes = [seed % len(centres) for seed in seeds]
-        # One by one: the rounding of a matrix product depends on its number of rows.
+        # One by one, because the rounding of a matrix product depends on its number of rows.
         return torch.stack([centres[c] + roots[c] @ draw for c, draw in zip(classes, draws, strict=True)])
 
     def decode(self, latents: Tensor, space: str = "z") -> Tensor:
@@ -144,16 +145,16 @@ class SDFVAE:
     def sdf(self, latents: Tensor, space: str, points: Tensor) -> Tensor:
         """Signed distances [N, K] of the shapes of `latents` at points [K, 3] of [-1, 1]^3; differentiable in both.
 
-        They were learned up to two voxels of the grid of the training; what is farther away is at least so far.
+        The training clamps distances at two voxels of its grid; larger predicted distances mean at least that much.
         """
         network = self.network.to(latents.device)
         return network.reach * network.distances(latents, points)
 
     def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
         """Codes [N, latent_dim] of volumes [N, 1, R, R, R] in [0, 1]; R must be that of the training."""
-        expected, got = (1, *(self.network.size,) * 3), tuple(images.shape[1:])
-        if got != expected:
-            raise ValueError(f"sdf_vae was trained on volumes {expected}, these are {got}")
+        expected, found = (1, *(self.network.size,) * 3), tuple(images.shape[1:])
+        if found != expected:
+            raise ValueError(f"sdf_vae was trained on volumes {expected}, these are {found}")
         return gaussian_codes(*self.network.to(images.device).posterior(images), how, seeds)
 
 
@@ -163,10 +164,13 @@ def sdf_vae(
 ) -> Generator:
     """VAE of shapes: volumes of signed distances, and the distance at any point.
 
-    path: "zoo" (those that come with assay) or a file made by `assay train generator=sdf_vae`.
-    prior: "normal", z ~ N(0, temperature² I); or "classes", the Gaussian fitted to the training codes of a class, the
-    seed modulo their number (a density fitted after training, as in arXiv:1903.12436), its spread times `temperature`.
-    resolution: points an axis of a volume, at least as many as in the training, which null stands for.
+    path: "zoo" for the weights that come with assay, or a file made by `assay train generator=sdf_vae`.
+    prior: "normal", z ~ N(0, temperature² I); or "classes", a Gaussian fitted to the training codes of each class after
+    training (as in arXiv:1903.12436), with its standard deviation times `temperature`. The class is the seed modulo the
+    number of classes.
+    resolution: points per axis of a volume, at least as many as in the training; null for that number.
+
+    Raises LookupError without weights for the data set, ValueError for options out of range.
     """
     if temperature < 0:
         raise ValueError(f"generator.sdf_vae.temperature={temperature} must not be negative")
@@ -187,11 +191,11 @@ def sdf_vae(
 
 
 class SDFVAETraining:
-    """Minimise weight · E|error| + KL with Adam; the learning rate falls to 0 along a cosine.
+    """Minimises weight · E|error| + KL with Adam; the learning rate falls to 0 along a cosine.
 
-    The error is taken at `points` grid points of each shape, one half drawn from those near its surface, the other from
-    all. Convolutions run in bfloat16, which processors with matrix units do several times faster. In the last epoch,
-    when the network hardly changes any more, the moments of the codes of each class are taken.
+    The error is computed at `points` random grid points of each shape, half of them near its surface and half anywhere.
+    Convolutions run in bfloat16, which is several times faster on processors with matrix units. The moments of the
+    codes of each class are computed in the last epoch, when the network hardly changes.
     """
 
     def __init__(
@@ -211,7 +215,9 @@ class SDFVAETraining:
                 f"data set {data.name!r} has no volumes: choose one of shapes, e.g. dataset=sdf_primitives"
             )
         if images.shape[-1] % (2 * PATCH):
-            raise ValueError(f"{images.shape[-1]} points an axis; sdf_vae takes volumes of a multiple of {2 * PATCH}")
+            raise ValueError(
+                f"{data.name} has {images.shape[-1]} points per axis; sdf_vae takes a multiple of {2 * PATCH}"
+            )
         if points < 1 or weight <= 0 or latent_dim < 1:
             raise ValueError(f"points={points}, latent_dim={latent_dim} and weight={weight} must be above 0")
         torch.manual_seed(seed)
@@ -229,7 +235,7 @@ class SDFVAETraining:
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
         self.network.train()
-        seen: list[tuple[Tensor, Tensor]] = []
+        codes_and_labels: list[tuple[Tensor, Tensor]] = []
         for volumes, labels in batches:
             known = 1 - 2 * volumes.flatten(1)
             chosen = self._drawn(known)
@@ -242,33 +248,33 @@ class SDFVAETraining:
             self.optimiser.zero_grad()
             (self.weight * error + kl).backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            seen.append((codes.detach(), torch.zeros_like(codes[:, 0]) if labels is None else labels))
+            codes_and_labels.append((codes.detach(), torch.zeros_like(codes[:, 0]) if labels is None else labels))
             yield {"error": error.item(), "kl": kl.item()}
         self.schedule.step()
         if self.schedule.last_epoch == self.epochs:
-            self._keep_moments(*map(torch.cat, zip(*seen, strict=True)))
+            self._keep_moments(*map(torch.cat, zip(*codes_and_labels, strict=True)))
 
     def _keep_moments(self, codes: Tensor, labels: Tensor) -> None:
         for label in range(len(self.network.centres)):
-            own = codes[labels == label].double()
-            if len(own) > 1:
-                values, vectors = torch.linalg.eigh(torch.cov(own.T))
-                self.network.centres[label] = own.mean(0)
+            members = codes[labels == label].double()
+            if len(members) > 1:
+                values, vectors = torch.linalg.eigh(torch.cov(members.T))
+                self.network.centres[label] = members.mean(0)
                 self.network.roots[label] = vectors * values.clamp(min=0).sqrt()
 
     def _drawn(self, known: Tensor) -> Tensor:
-        """Numbers [N, points] of grid points."""
+        """Indices [N, points] of random grid points."""
         near = (known.abs() < 1).float()
         odds = near / near.sum(1, keepdim=True).clamp(min=1) + 1 / near.shape[1]
         return torch.multinomial(odds, self.points, replacement=True)
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Of held-out shapes, decoded from their mean codes, and of these codes.
+        """Quality of held-out shapes decoded from their mean codes, and of these codes.
 
         error: mean |error| of the distance in voxels, at grid points within two voxels of the true surface. iou: mean
-        overlap of the solids, intersection over union. kl: in nats. collapsed_dimensions: of the code, those in which
-        the standard deviation of the means is below 0.17.
+        intersection over union of the solids, in [0, 1]. kl: KL divergence in nats. collapsed_dimensions: number of
+        dimensions of the code in which the standard deviation of the means is below 0.17.
         """
         self.network.eval()
         means, errors, overlaps, kls = [], [], [], []
@@ -305,5 +311,8 @@ def train_sdf_vae(
     batch: int = 32,
     lr: float = 2e-3,
 ) -> SDFVAETraining:
-    """Train the VAE of shapes on the volumes of a data set. weight: of the error against the KL divergence, in nats."""
+    """Train the VAE of shapes on the volumes of a data set.
+
+    weight: weight of the error relative to the KL divergence in nats. points: grid points per shape and step.
+    """
     return SDFVAETraining(data, latent_dim, weight, points, epochs, batch, lr, seed)

@@ -1,4 +1,4 @@
-"""Stable Diffusion from a diffusers folder (arXiv:2112.10752), one prompt a generator."""
+"""Stable Diffusion from a diffusers folder (arXiv:2112.10752), with one prompt for all images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 class Guided(nn.Module):
-    """Noise with classifier-free guidance (arXiv:2207.12598 eq. 6): ε(x, negative) + w (ε(x, prompt) - ε(x, negative)).
+    """Classifier-free guidance (arXiv:2207.12598 eq. 6): ε = ε(x, negative) + w (ε(x, prompt) - ε(x, negative)).
 
     context: embeddings [2, tokens, D] of the negative prompt and the prompt, or [1, tokens, D] without guidance.
     """
@@ -51,27 +51,28 @@ class Guided(nn.Module):
 
 
 def embeddings(folder: Path, texts: Sequence[str]) -> Tensor:
-    """What the text encoder makes of each text, [len(texts), tokens, D]. Raises ValueError for too long a text."""
+    """Embeddings [len(texts), tokens, D] of texts by the text encoder. Raises ValueError if a text is too long."""
     tokenizer_class, transformers_log = class_of("transformers", "CLIPTokenizer"), class_of("transformers", "logging")
     with opening(folder / "tokenizer", "CLIPTokenizer"):
         tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer", local_files_only=True)
-    shown = transformers_log.is_progress_bar_enabled()
+    enabled = transformers_log.is_progress_bar_enabled()
     transformers_log.disable_progress_bar()
     try:
         encoder = open_network(folder / "text_encoder", "CLIPTextModel", "transformers")
     finally:
-        if shown:
+        if enabled:
             transformers_log.enable_progress_bar()
-    most = tokenizer.model_max_length
-    rows = [tokenizer(text, padding="max_length", max_length=most)["input_ids"] for text in texts]
+    limit = tokenizer.model_max_length
+    rows = [tokenizer(text, padding="max_length", max_length=limit)["input_ids"] for text in texts]
     for text, row in zip(texts, rows, strict=True):
-        if len(row) > most:
-            raise ValueError(f"a prompt of {len(row)} tokens is too long, {most} are read; shorten {text[:40]!r}...")
+        if len(row) > limit:
+            raise ValueError(f"a prompt has {len(row)} tokens, the limit is {limit}; shorten {text[:40]!r}...")
     embedded: Tensor = encoder(torch.tensor(rows)).last_hidden_state
     return embedded
 
 
 def recognise(content: Any) -> bool:
+    """Whether a checkpoint is a diffusers folder of Stable Diffusion."""
     return is_pipeline(content, PIPELINE)
 
 
@@ -81,16 +82,16 @@ def stable_diffusion(
 ) -> Generator:
     """Stable Diffusion with one prompt for all images; sampled by DDIM, without the safety checker.
 
-    path: a diffusers folder. guidance: its weight w, 1 for none; it has no effect where the two prompts are equal.
-    steps: of DDIM.
+    path: a diffusers folder. guidance: its weight w; 1 means no guidance, and equal prompts have none either.
+    steps: number of DDIM steps.
     """
     folder = find_folder("stable_diffusion", path)
     require_pipeline(folder, PIPELINE)
     if guidance < 1:
-        raise ValueError(f"guidance={guidance} must be at least 1, which is none")
+        raise ValueError(f"guidance={guidance} must be at least 1, which means no guidance")
     guided = guidance > 1 and prompt != negative_prompt
     context = embeddings(folder, [negative_prompt, prompt] if guided else [prompt])
-    # The public pipeline forces these two settings, whatever the folder says.
+    # The public pipeline always uses these two settings, even if the folder has others.
     config = read_json(folder / "scheduler" / "scheduler_config.json") | {"clip_sample": False, "steps_offset": 1}
     scheduler = ddim_scheduler(config, steps)
     first_stage = KLAutoencoder(folder / "vae")

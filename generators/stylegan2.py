@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): published files, and small ones of our own."""
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): published files, and small networks trained by assay."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
 from .networks.stylegan2_tf import is_tensorflow, tensorflow_network
 
 COMPANIONS = 3
-"""Generated images beside which the discriminator sees each image: its group of four, always the same."""
+"""Number of generated images that form a group of four with each image that the discriminator assesses."""
 
 
 class StyleGAN2(StyleGAN):
-    """A StyleGAN2, with its discriminator where the file has one."""
+    """A StyleGAN2, with its discriminator if the file has one."""
 
     network: StyleGAN2Network
 
@@ -42,13 +42,13 @@ class StyleGAN2(StyleGAN):
         self.size, self.noise = size, noise
 
     def discriminate(self, images: Tensor) -> Tensor:
-        """Logits [N] of images [N, C, H, W] in [0, 1]: higher looks more real. Raises ValueError without a network.
+        """Logits [N] of images [N, C, H, W] in [0, 1]; higher is more real. Raises ValueError without a discriminator.
 
-        The network compares the images of a group; here each stands beside the same three generated ones, so that its
-        logit does not depend on the batch.
+        The discriminator compares images within a group. Each image forms a group with the same three generated images,
+        so that its logit does not depend on the batch.
         """
         if self.discriminator is None:
-            raise ValueError("this file has no discriminator that assay can open")
+            raise ValueError("this file has no discriminator that assay can open; choose a file that has one")
         self.discriminator.to(images.device)
         space = self.spaces[0]
         companions = self.decode(self.latents(range(COMPANIONS), space).to(images.device), space)
@@ -74,15 +74,17 @@ def recognise(content: Any) -> bool:
 def stylegan2(
     dataset: str, path: str = "zoo", truncation: float = 1.0, noise: str = "const", label: int | None = None
 ) -> Generator:
-    """StyleGAN2: a published .pkl (ADA, StyleGAN3's or TensorFlow code), or one trained by `assay train stylegan2`.
+    """StyleGAN2: a published .pkl (ADA, StyleGAN3's or TensorFlow code), or a network trained by assay.
 
-    path: "zoo" or a file. truncation: psi, 1 for none. noise: "const" (the maps in the file) or "none".
+    path: "zoo" for the weights that come with assay, a file made by `assay train generator=stylegan2`, or a published
+    file. truncation: psi, 1 for none.
+    noise: "const" (the maps in the file) or "none".
     label: the class of all samples of a conditional file; null draws one for each seed.
     """
     if noise not in ("const", "none"):
         raise ValueError(f"noise={noise!r} must be 'const' or 'none'")
     if path == "zoo" or path.endswith(".safetensors"):
-        return _own(dataset, path, truncation, noise, label)
+        return _trained_by_assay(dataset, path, truncation, noise, label)
     found = open_published("stylegan2", path, recognise)
     network, discriminator, card = _published(found, path)
     fingerprint = digest("stylegan2", 1, found.sha256, truncation, noise, label)
@@ -90,7 +92,7 @@ def stylegan2(
     return StyleGAN2(network, discriminator, size, truncation, noise, label, fingerprint, card)
 
 
-def _own(dataset: str, path: str, truncation: float, noise: str, label: int | None) -> Generator:
+def _trained_by_assay(dataset: str, path: str, truncation: float, noise: str, label: int | None) -> Generator:
     tensors, architecture, sha256 = read_weights(find_weights("generator", "stylegan2", dataset, path), "stylegan2")
     shape = {key: value for key, value in architecture.items() if key not in ("family", "size")}
     network = StyleGAN2Network(**shape)
@@ -103,21 +105,21 @@ def _own(dataset: str, path: str, truncation: float, noise: str, label: int | No
 
 
 def _published(found: Checkpoint, path: str) -> tuple[StyleGAN2Network, Discriminator | None, dict[str, Any]]:
-    """The averaged generator of a published file, its discriminator where it is the residual one, and the card."""
+    """The averaged generator of a published file, its discriminator if it can be opened, and the card."""
     if is_tensorflow(found.content):
         shape, tensors = tensorflow_network(found.content[2])
-        discriminator, told = None, "in the file, not opened (TensorFlow)"
+        discriminator, note = None, "in the file, not opened (TensorFlow)"
     else:
         record = found.content["G_ema"]
         shape, tensors = _shape(record.state["_init_kwargs"]), tensors_of(record)
-        discriminator, told = _discriminator(found.content.get("D"))
+        discriminator, note = _discriminator(found.content.get("D"))
     network = StyleGAN2Network(**shape)
     load_weights(network, tensors, path)
-    return network, discriminator, {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    return network, discriminator, {**found.card, "sha256": found.sha256, "network": shape, "discriminator": note}
 
 
 def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of StyleGAN2Network from those the file was built with (two code bases, two spellings)."""
+    """Arguments of StyleGAN2Network from the constructor arguments in a file of either PyTorch code base."""
     ada = "synthesis_kwargs" in init
     synthesis, mapping = init["synthesis_kwargs"] if ada else init, init.get("mapping_kwargs") or {}
     clamp = synthesis.get("conv_clamp", None if ada else 256)
@@ -139,10 +141,10 @@ def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _discriminator(record: Any) -> tuple[Discriminator | None, str]:
-    """The discriminator of a file and what the card says of it: opened when it is the residual, unconditional one."""
+    """The discriminator of a file, and a note for the card. Only the unconditional residual one can be opened."""
     if record is None or not getattr(record, "state", None) or "_init_kwargs" not in record.state:
         return None, "none in the file"
-    # Blocks of the published discriminator carry a filter that only the other architectures use.
+    # Blocks of the published discriminator store a filter that only the other architectures use.
     unused = re.compile(r"b\d+\.resample_filter")
     init = record.state["_init_kwargs"]
     tensors = {name: tensor for name, tensor in tensors_of(record).items() if not unused.fullmatch(name)}

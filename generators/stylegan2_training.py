@@ -1,6 +1,7 @@
-"""Train a small StyleGAN2 of our own (arXiv:1912.04958): non-saturating loss, lazy R1, average of the weights.
+"""Training of a small StyleGAN2 (arXiv:1912.04958): non-saturating loss, lazy R1, moving average of the weights.
 
-From random weights, or on from weights of ours; there, by Algorithm 3 of arXiv:2407.08659 where samples are chosen.
+It starts from random weights or from weights trained by assay. With an acceptance rule for samples it is Algorithm 3 of
+arXiv:2407.08659.
 """
 
 import copy
@@ -16,28 +17,28 @@ from ..harness.formats.weights import find_weights, read_weights
 from .networks.seeds import normal
 from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
 
-EVERY = 16
-"""R1 is computed at every 16th batch, 16 times as strong."""
-RATE_OF_MEAN = 0.005
-"""Share of each batch in the running mean of w."""
-TRIED = 16
-"""Least number of samples tried at a time, where samples are chosen."""
-HOPELESS = 10_000
-"""Samples tried for each one wanted after which a training gives up."""
+R1_INTERVAL = 16
+"""R1 is computed every 16th batch, with 16 times the weight."""
+MEAN_W_RATE = 0.005
+"""Weight of each batch in the running mean of w."""
+MIN_TRIED = 16
+"""Minimum number of samples that are generated together for acceptance."""
+MAX_TRIED = 10_000
+"""The training stops with an error after this many generated samples per required one."""
 
 
 def padded(images: Tensor, resolution: int) -> Tensor:
-    """Images in [0, 1] to [-1, 1], with a black border up to the resolution of the network."""
+    """Images in [0, 1] scaled to [-1, 1], with a black border up to the resolution of the network."""
     border = resolution - images.shape[-1]
     before, after = border // 2, border - border // 2
     return F.pad(images, (before, after, before, after)) * 2 - 1
 
 
 class StyleGAN2Training:
-    """Non-saturating logistic losses with Adam; R1 on the real images; the generator kept is an average over time.
+    """Minimises non-saturating logistic losses with Adam, with R1 on real images; the result is the averaged generator.
 
-    Where `accept` is given, both losses see accepted samples alone: each image is that of the latent accepted, as this
-    generator has neither fresh noise nor style mixing.
+    accept: maps images [N, C, H, W] to bool [N]. If it is given, both losses use only accepted samples. The generator
+    has neither new noise nor style mixing, so the latent of an accepted image reproduces it.
     """
 
     accept: Callable[[Tensor], Tensor] | None = None
@@ -57,10 +58,10 @@ class StyleGAN2Training:
         if start:
             file = find_weights("generator", "stylegan2", data.name, start)
             known, self.architecture, _ = read_weights(file, "stylegan2")
-            made = [self.architecture[key] for key in ("image_channels", "size")]
-            if made != [image_channels, size]:
+            stored = [self.architecture[key] for key in ("image_channels", "size")]
+            if stored != [image_channels, size]:
                 raise ValueError(
-                    f"start={start}: its images have {made[0]} channels and {made[1]} pixels a side, those of "
+                    f"start={start}: its images have {stored[0]} channels and {stored[1]} pixels per side, those of "
                     f"{data.name} {image_channels} and {size}; choose weights or data that fit"
                 )
         shape = {key: value for key, value in self.architecture.items() if key not in ("family", "size")}
@@ -71,7 +72,7 @@ class StyleGAN2Training:
         if known:
             self.network.load_state_dict(known)
             self.live.load_state_dict(self.average.state_dict())
-        lazy = EVERY / (EVERY + 1)
+        lazy = R1_INTERVAL / (R1_INTERVAL + 1)
         self.optimiser = torch.optim.Adam(self.live.parameters(), lr=lr, betas=(0.0, 0.99))
         self.opponent = torch.optim.Adam(self.discriminator.parameters(), lr=lr * lazy, betas=(0.0, 0.99**lazy))
         self.epochs, self.batch, self.resolution, self.size = epochs, batch, resolution, size
@@ -88,7 +89,7 @@ class StyleGAN2Training:
             self.tried = 0
             generator_loss = self._teach_generator(len(real), real.device)
             discriminator_loss = self._teach_discriminator(real)
-            if step % EVERY == 0:
+            if step % R1_INTERVAL == 0:
                 penalty = self._penalise(real)
             self._average()
             losses = {"generator": generator_loss, "discriminator": discriminator_loss, "gradient_penalty": penalty}
@@ -96,14 +97,14 @@ class StyleGAN2Training:
 
     @torch.no_grad()
     def _latents(self, count: int, device: torch.device) -> Tensor:
-        """Latents [count, z_dim] from the prior, of accepted samples of the generator in training."""
+        """Latents [count, z_dim] from the prior; with `accept`, only those whose sample it accepts."""
         if self.accept is None:
             return torch.randn(count, self.z_dim).to(device)
         kept, tried = torch.empty(0, self.z_dim, device=device), 0
         while len(kept) < count:
-            if tried > HOPELESS * count:
-                raise ValueError(f"of {tried} generated samples {len(kept)} were accepted: choose milder weights")
-            z = torch.randn(max(count - len(kept), TRIED), self.z_dim).to(device)
+            if tried > MAX_TRIED * count:
+                raise ValueError(f"only {len(kept)} of {tried} generated samples were accepted: choose milder weights")
+            z = torch.randn(max(count - len(kept), MIN_TRIED), self.z_dim).to(device)
             kept = torch.cat([kept, z[self.accept(self._cropped(self.live(z)))]])
             tried += len(z)
         self.tried += tried
@@ -112,7 +113,7 @@ class StyleGAN2Training:
     def _teach_generator(self, count: int, device: torch.device) -> float:
         self.discriminator.requires_grad_(False)
         w = self.live.mapping(self._latents(count, device))
-        self.live.mapping.w_avg.lerp_(w.detach().mean(0), RATE_OF_MEAN)
+        self.live.mapping.w_avg.lerp_(w.detach().mean(0), MEAN_W_RATE)
         loss = F.softplus(-self.discriminator(self.live.images(w))).mean()
         self._step(self.optimiser, loss)
         self.discriminator.requires_grad_(True)
@@ -129,7 +130,7 @@ class StyleGAN2Training:
         real = real.detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)
         penalty = slope.square().sum((1, 2, 3)).mean()
-        self._step(self.opponent, penalty * (self.gamma / 2 * EVERY))
+        self._step(self.opponent, penalty * (self.gamma / 2 * R1_INTERVAL))
         return penalty.item()
 
     @staticmethod
@@ -153,13 +154,13 @@ class StyleGAN2Training:
         return torch.cat([self._cropped(self.average(part)).clamp(0, 1) for part in torch.split(z, 250)])
 
     def _cropped(self, images: Tensor) -> Tensor:
-        """Without the border, nominally in [0, 1]."""
+        """Images without the border, nominally in [0, 1]."""
         start = (self.resolution - self.size) // 2
         return images[..., start : start + self.size, start : start + self.size].add(1).div(2)
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Mean logit of the discriminator on held-out and on generated images: near each other when it is fooled."""
+        """Mean logit of the discriminator on held-out and on generated images; equal if it cannot separate them."""
         real = padded(images[:2000], self.resolution)
         fake = self.average(normal(range(len(real)), self.z_dim).to(real))
         logits = {"real": self.discriminator(real), "generated": self.discriminator(fake)}
@@ -182,9 +183,10 @@ def train_stylegan2(
 ) -> StyleGAN2Training:
     """Train StyleGAN2 on the images of a data set, with a border up to the next power of two.
 
-    base, max_channels: channels at resolution r are base / r, at most `max_channels`. gamma: weight of R1. half_life:
-    of the average of the generator's weights, in images. start: weights to go on from, "zoo" or a file of this trainer: discriminator
-    and averaged generator, from which the live one starts too, as it is not kept; the optimisers start afresh. z_dim,
-    base and max_channels are then those of the file.
+    base, max_channels: the number of channels at resolution r is base / r, at most `max_channels`.
+    gamma: weight of R1. half_life: of the average of the generator's weights, in images.
+    start: weights to continue from, "zoo" or a file made by this trainer. The file provides the discriminator and the
+    averaged generator, from which the live generator starts too; z_dim, base and max_channels are ignored. The
+    optimisers start anew.
     """
     return StyleGAN2Training(data, start, z_dim, base, max_channels, epochs, batch, lr, gamma, half_life, seed)

@@ -1,4 +1,4 @@
-"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423): published files."""
+"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423) from published files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
 
 MAP = 2**27
-"""Numbers in the largest feature map held at once."""
+"""Maximum number of elements in a feature map of a batch; it bounds the memory."""
 REQUIRED = {name: name for name in ("z_dim", "c_dim", "w_dim")} | {
     "resolution": "img_resolution",
     "image_channels": "img_channels",
@@ -41,11 +41,14 @@ OPTIONAL = {
     "radial": "use_radial_filters",
     "clamp": "conv_clamp",
 }
-"""Names of the arguments of StyleGAN3Network in a file; what else a file may hold matters in training alone."""
+"""Arguments of StyleGAN3Network and their names in a file. Other arguments in a file matter only in training."""
 
 
 class Level(NamedTuple):
-    """The sampling of a feature map: cutoff frequency, samples per unit (the image has side 1), size with margins."""
+    """The sampling of a feature map.
+
+    cutoff: frequency. rate: samples per unit of length; the image has side 1. size: samples per side, with margins.
+    """
 
     cutoff: float
     rate: int
@@ -55,9 +58,10 @@ class Level(NamedTuple):
 
 def levels(
     resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512, layers: int = 14,
-    critical: int = 2, first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
+    critical: int = 2, first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3,
+    margin: int = 10,
 ) -> list[Level]:  # fmt: skip
-    """The outputs of layers 0 to `layers`: cutoff and stopband grow geometrically (arXiv:2106.12423 section 3.2)."""
+    """Sampling of layers 0 to `layers`; cutoff and stopband grow geometrically (arXiv:2106.12423, section 3.2)."""
     found = []
     for i in range(layers + 1):
         e = min(i / (layers - critical), 1)
@@ -71,12 +75,12 @@ def levels(
 
 
 def _plane(taps: Tensor) -> Tensor:
-    """The kernel [K, K] of a filter applied along both axes; a radial one is stored as such."""
+    """The kernel [K, K] of a separable filter with taps [K]; a radial filter is stored as [K, K] already."""
     return torch.outer(taps, taps) if taps.ndim == 1 else taps
 
 
 class Input(nn.Module):
-    """Sine waves of stored frequencies, turned and shifted by w: feature maps [N, C, S, S]."""
+    """Feature maps [N, C, S, S] of sine waves with stored frequencies, rotated and shifted as w says."""
 
     transform: Tensor
     freqs: Tensor
@@ -103,10 +107,10 @@ class Input(nn.Module):
         return maps.permute(0, 3, 1, 2)
 
     def _waves(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Frequencies [N, C, 2] and phases [N, C] in [-1/2, 1/2] of w [N, w_dim], in float64.
+        """Frequencies [N, C, 2] and phases [N, C] in [-1/2, 1/2] from w [N, w_dim], in float64.
 
-        Where the direction is short before it is normalised, shifts are many periods long: float32 would lose phase, a
-        little differently in each batch.
+        If the direction is short before its normalisation, shifts are many periods long. In float32 the phase would
+        lose precision, in a way that depends on the batch.
         """
         affine = self.affine
         pose = F.linear(w, affine.weight.double() * affine.scale, affine.bias.double())
@@ -120,11 +124,12 @@ class Input(nn.Module):
 
 
 class Layer(nn.Module):
-    """Modulated convolution, then a leaky ReLU at a raised sampling rate, between filters that keep it free of aliases.
+    """Modulated convolution, then a leaky ReLU at a raised sampling rate, between filters that prevent aliasing.
 
-    Padding, filter taps and rates follow from the levels before and after it. Scaling weights per image and convolving
-    equals scaling input channels, convolving with shared weights and scaling output channels. The published code
-    divides styles by their root mean square over the batch, here over each sample: demodulation cancels either.
+    Padding, filter taps and rates follow from the levels before and after the layer. Scaling weights per image is
+    equivalent to scaling the input channels before a convolution with shared weights and the output channels after it.
+    The published code divides styles by their root mean square over the batch; here it is over each sample, because
+    demodulation cancels either.
     """
 
     magnitude_ema: Tensor
@@ -157,7 +162,7 @@ class Layer(nn.Module):
         x = x * (style * self.magnitude_ema.rsqrt())[:, :, None, None]
         x = F.conv2d(x, weight, padding=weight.shape[-1] - 1)
         x = x * demodulation[:, :, None, None] + self.bias[:, None, None]
-        # The gain of the activation is taken before it: a leaky ReLU is linear on either side of 0.
+        # The kernel includes the gain of the activation, because a leaky ReLU commutes with positive factors.
         kernel = (_plane(self.up_filter) * (self.up**2 * GAIN)).expand(x.shape[1], 1, -1, -1)
         x = F.conv_transpose2d(x, kernel, stride=self.up, padding=self.crop, groups=x.shape[1])
         x = F.leaky_relu(x, 0.2, inplace=True)
@@ -186,7 +191,7 @@ class ToRGB(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
+    """Maps w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
 
     def __init__(
         self, w_dim: int, sampling: Sequence[Level], critical: int, kernel: int, taps: int, raised: int, radial: bool,
@@ -216,7 +221,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN3Network(nn.Module):
-    """z to w to images; `mapping` and `synthesis` under the names of the published files."""
+    """Maps z to w and w to images; parameters have the names of the published files."""
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, mapping_layers: int = 2,
@@ -239,7 +244,7 @@ class StyleGAN3Network(nn.Module):
         return self.synthesis.num_ws
 
     def images(self, w: Tensor) -> Tensor:
-        """Images of w [N, w_dim], the same at every layer, or [N, num_ws, w_dim]; a bounded number at a time."""
+        """Images from one w per image [N, w_dim] or one per layer [N, num_ws, w_dim], in batches of bounded size."""
         ws = w[:, None].expand(-1, self.synthesis.num_ws, -1) if w.ndim == 2 else w
         return torch.cat([self.synthesis(part) for part in torch.split(ws, self.at_once)])
 
@@ -264,14 +269,14 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no StyleGAN3 that assay can open: {type(error).__name__} {error}") from None
     load_weights(network, tensors_of(record), path)
-    told = "none in the file" if found.content.get("D") is None else "in the file, not opened"
-    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": told}
+    discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     fingerprint = digest("stylegan3", 1, found.sha256, truncation, label)
     return StyleGAN("stylegan3", network, truncation, label, fingerprint, card)
 
 
 def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of StyleGAN3Network from those the file was built with; the others keep their published defaults."""
+    """Arguments of StyleGAN3Network from the constructor arguments in a file; others keep their published defaults."""
     mapping = {f"mapping_{name}": value for name, value in (init.get("mapping_kwargs") or {}).items()}
     given = {**init, **mapping}
     required = {ours: given[theirs] for ours, theirs in REQUIRED.items()}

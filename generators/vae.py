@@ -1,4 +1,4 @@
-"""Convolutional variational autoencoder (Kingma and Welling 2013, arXiv:1312.6114): a latent space with an encoder."""
+"""Convolutional variational autoencoder (Kingma and Welling 2013, arXiv:1312.6114)."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from .networks.seeds import gaussian_codes, normal
 
 
 def _sizes(size: int) -> list[int]:
-    """Spatial sizes of the levels: halved until at most 7 pixels remain."""
+    """Spatial sizes of the levels; each is half the previous one, rounded up, until at most 7 pixels remain."""
     sizes = [size]
     while sizes[-1] > 7:
         sizes.append((sizes[-1] + 1) // 2)
@@ -57,7 +57,7 @@ class VAENetwork(nn.Module):
 
 
 class VAE:
-    """A trained VAE as a Generator with the ability to encode. Latent space "z": N(0, temperature² I)."""
+    """A trained VAE as a Generator that can also encode. Latent space "z": N(0, temperature² I)."""
 
     spaces: Sequence[str] = ("z",)
 
@@ -79,7 +79,7 @@ class VAE:
 def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
     """Convolutional VAE; samples z ~ N(0, temperature² I).
 
-    path: "zoo" (those that come with assay) or a file made by `assay train vae`.
+    path: "zoo" for the weights that come with assay, or a file made by `assay train generator=vae`.
     """
     if temperature < 0:
         raise ValueError(f"temperature={temperature} must not be negative")
@@ -92,7 +92,7 @@ def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
 
 
 class VAETraining:
-    """Minimise the negative ELBO with Adam; the learning rate falls to 0 along a cosine."""
+    """Minimises the negative ELBO with Adam; the learning rate falls to 0 along a cosine."""
 
     def __init__(self, data: Dataset, latent_dim: int, epochs: int, batch: int, lr: float, seed: int):
         channels, size = data.take("train", 0, 1).images.shape[1:3]
@@ -119,7 +119,10 @@ class VAETraining:
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Test ELBO, and how many latent dimensions collapsed (standard deviation of the means below 0.17)."""
+        """Test ELBO in nats per image, and the number of collapsed latent dimensions.
+
+        A dimension has collapsed if the standard deviation of the posterior means is below 0.17.
+        """
         self.network.eval()
         mean, _ = self.network.posterior(images)
         noise = torch.randn(len(images), self.latent_dim, generator=torch.Generator().manual_seed(0)).to(images)

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST (http://yann.lecun.com/exdb/mnist/), and data sets of four such files."""
+"""The IDX format of MNIST (http://yann.lecun.com/exdb/mnist/), and data sets that consist of four such files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ COUNTS: Mapping[Split, int] = {"train": 60_000, "test": 10_000}
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes, mapped into memory. Raises ValueError when it is not one."""
+    """The array in an IDX file of unsigned bytes, mapped into memory. Raises ValueError for any other file."""
     with path.open("rb") as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:3] != b"\x00\x00\x08":
@@ -40,9 +40,9 @@ def idx_dataset(
     root: str | None,
     counts: Mapping[Split, int] = COUNTS,
 ) -> Dataset:
-    """A data set of the files IMAGES and LABELS, whose sha256 are `pinned`. Its fingerprint needs no file.
+    """A data set of the files IMAGES and LABELS, with `pinned` sha256. Computing its fingerprint needs no file.
 
-    Files are looked for at the first `take`; those of `root` at once. Raises as `locate` does.
+    The files are located at the first `take`, but at once if `root` is given. Raises the errors of `locate`.
     """
 
     @cache

@@ -1,4 +1,4 @@
-"""Meshes in files as volumes of signed distances, by ray casting with open3d."""
+"""Volumes of signed distances from mesh files, by ray casting with open3d."""
 
 import hashlib
 import importlib
@@ -21,16 +21,17 @@ from .splits import check_holdout, check_range
 
 SUFFIXES = (".obj", ".off", ".ply")
 KEPT = 2**29
-"""Bytes of volumes that are kept in memory."""
+"""Maximum size, in bytes, of the volumes cached in memory."""
 RAYS = 15
-"""Rays from a point that tell whether it is inside."""
+"""Number of rays from each point that decide whether it is inside."""
 
 
 class Meshes:
-    """A Dataset of mesh files, read when they are taken; `names` are relative to `root`.
+    """A Dataset of mesh files, which `take` reads; `names` are relative to `root`.
 
-    Each is moved and scaled so that the centre of its bounding box is the origin and its farthest vertex at `radius`. A
-    mesh with holes has no inside: it becomes a shell of half thickness `offset`; `shells` holds the names met so far.
+    Each mesh is moved and scaled so that its bounding box is centred at the origin and its farthest vertex is at
+    distance `radius`. A mesh with holes has no inside, so it becomes a shell of half thickness `offset`; `shells`
+    contains the names of such meshes read so far. options: resolution, radius and offset.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class Meshes:
         self.name, self._root, self._names, self._labels, self.classes = name, root, names, labels, classes
         self._resolution, self._radius, self._offset = options
         if self._resolution < 8:
-            raise ValueError(f"dataset.{name}.resolution={self._resolution} must be at least 8 points an axis")
+            raise ValueError(f"dataset.{name}.resolution={self._resolution} must be at least 8 points per axis")
         if not 0 < self._radius <= 1 or self._offset <= 0:
             raise ValueError(
-                f"dataset.{name}: radius={self._radius} must be in (0, 1] and offset={self._offset} above 0"
+                f"dataset.{name}: radius={self._radius} must be in (0, 1] and offset={self._offset} positive"
             )
         content = {split: [(file, sha256_of(root / file)) for file in names[split]] for split in names}
         self.fingerprint = digest(name, 1, content, *options)
@@ -65,7 +66,7 @@ class Meshes:
         if len(self.shells) > before:
             say(
                 f"{self.name}: {len(self.shells) - before} of the {len(names)} meshes {start}..{stop} have holes and "
-                f"are taken as shells of half thickness {self._offset:g}"
+                f"become shells of half thickness {self._offset:g}"
             )
         return Samples(volumes, None if self._labels is None else torch.tensor(self._labels[split][start:stop]))
 
@@ -79,7 +80,7 @@ class Meshes:
 
 
 def open3d() -> Any:
-    """The library open3d. Raises ImportError with the fix where it, or a system library it needs, is missing."""
+    """The library open3d. Raises ImportError with the fix if it, or a system library that it needs, is missing."""
     try:
         return importlib.import_module("open3d")
     except (ImportError, OSError) as error:
@@ -93,9 +94,9 @@ def open3d() -> Any:
 
 
 def read_mesh(path: Path) -> Mesh:
-    """A mesh file (OBJ, OFF, PLY), polygons cut into triangles, equal vertices made one.
+    """The mesh in a file (OBJ, OFF, PLY), with polygons cut into triangles and equal vertices merged.
 
-    Raises ValueError when it is not readable or has no faces.
+    Raises ValueError when the file is not readable or has no faces.
     """
     try:
         vertices, faces = _read_obj(path) if path.suffix.lower() == ".obj" else _read_other(path)
@@ -109,7 +110,7 @@ def read_mesh(path: Path) -> Mesh:
 
 
 def _read_obj(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Vertices and triangles of a Wavefront OBJ file; open3d leaves out faces of four and more corners."""
+    """Vertices and triangles of a Wavefront OBJ file. (open3d would drop faces with more than three corners.)"""
     vertices, faces = [], []
     with path.open(errors="replace") as file:
         for line in file:
@@ -117,10 +118,9 @@ def _read_obj(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             if kind == "v":
                 vertices.append([float(word) for word in words[:3]])
             elif kind == "f":
-                first, *others = (int(word.partition("/")[0]) for word in words)
+                first, *rest = (int(word.partition("/")[0]) for word in words)
                 faces += [
-                    [i - 1 if i > 0 else len(vertices) + i for i in (first, *pair)]
-                    for pair in itertools.pairwise(others)
+                    [i - 1 if i > 0 else len(vertices) + i for i in (first, *pair)] for pair in itertools.pairwise(rest)
                 ]
     return np.array(vertices, float).reshape(-1, 3), np.array(faces, int).reshape(-1, 3)
 
@@ -135,8 +135,9 @@ def _read_other(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 def mesh_sdf(mesh: Mesh, points: Tensor, offset: float) -> tuple[Tensor, bool]:
     """Signed distances [K] of points [K, 3], and whether the mesh is closed: each edge in an even number of faces.
 
-    Inside is where most of RAYS rays cross an odd number of faces: one ray alone may slip between needle-like faces.
-    It does not matter which way faces turn. Of a mesh with holes the distance is that to its surface minus `offset`.
+    A point is inside if most of RAYS rays from it cross an odd number of faces; a single ray could slip between
+    needle-like faces. The orientation of the faces does not matter. If the mesh has holes, the signed distance is the
+    distance to its surface minus `offset`.
     """
     library = open3d()
     scene = library.t.geometry.RaycastingScene()
@@ -146,8 +147,8 @@ def mesh_sdf(mesh: Mesh, points: Tensor, offset: float) -> tuple[Tensor, bool]:
     if not _closed(mesh.faces.numpy()):
         return torch.from_numpy(distance - offset), False
     crossed = np.zeros(len(start), int)
-    for way in np.random.default_rng(0).standard_normal((RAYS, 3)).astype(np.float32):
-        rays = np.concatenate([start, np.broadcast_to(way, start.shape)], 1)
+    for direction in np.random.default_rng(0).standard_normal((RAYS, 3)).astype(np.float32):
+        rays = np.concatenate([start, np.broadcast_to(direction, start.shape)], 1)
         crossed += scene.count_intersections(library.core.Tensor(rays)).numpy() % 2
     return torch.from_numpy(np.where(crossed > RAYS / 2, -distance, distance)), True
 
@@ -159,10 +160,10 @@ def _closed(faces: NDArray[Any]) -> bool:
 
 
 def held_out(names: Sequence[str], holdout: float, option: str) -> dict[Split, list[str]]:
-    """Names by split: the test split are those whose sha256 falls in a share `holdout`."""
+    """Names by split; the sha256 of a name decides whether it belongs to the share `holdout` of the test split."""
     check_holdout(option, holdout)
-    out = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < holdout * 2**32 for name in names]
-    train = [name for name, held in zip(names, out, strict=True) if not held]
+    in_test = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < holdout * 2**32 for name in names]
+    train = [name for name, held in zip(names, in_test, strict=True) if not held]
     if not train:
-        raise ValueError(f"{option}: {len(names)} meshes, holdout={holdout} leaves none to train on")
-    return {"train": train, "test": [name for name, held in zip(names, out, strict=True) if held]}
+        raise ValueError(f"{option}: holdout={holdout} leaves none to train on, of {len(names)} meshes; lower it")
+    return {"train": train, "test": [name for name, held in zip(names, in_test, strict=True) if held]}

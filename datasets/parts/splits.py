@@ -1,4 +1,4 @@
-"""Data sets whose two splits are arrays, and the rules that all data sets share."""
+"""Data sets whose two splits are arrays, and checks that all data sets share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ from ...harness.formats.images import eight_bits
 
 
 class Part(NamedTuple):
-    """One split: images [N, C, H, W], uint8 or float in [0, 1]; labels [N] of integers, or None. Both may be mapped."""
+    """One split: images [N, C, H, W], uint8 or float in [0, 1]; integer labels [N] or None. Both may be memory maps."""
 
     images: NDArray[Any]
     labels: NDArray[Any] | None
 
 
 class Arrays:
-    """A Dataset on top of `load`, which is called for a split when its samples are first asked for."""
+    """A Dataset of arrays. `take` calls `load` with a split to get its arrays, and copies a range of rows."""
 
     def __init__(
         self,

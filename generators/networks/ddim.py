@@ -1,6 +1,7 @@
 """Noise schedules and the deterministic sampler of diffusion models: DDIM with eta = 0 (arXiv:2010.02502, eq. 12).
 
-A diffusion model sees x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, I); ᾱ falls from about 1 to about 0 as t grows.
+The input of a diffusion model is x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, I); ᾱ falls from about 1 to about 0 as t
+grows.
 """
 
 import math
@@ -11,18 +12,18 @@ import torch
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
-"""(x_t [N, ...], t, ᾱ_t) to what a trained network makes of it: x_0 and ε, each [N, ...]."""
+"""Maps (x_t [N, ...], t, ᾱ_t) to the predictions of a trained network: x_0 and ε, each [N, ...]."""
 
 
 class Levels(NamedTuple):
-    """The timesteps that sampling visits, noisiest first; ᾱ at each of them, and last ᾱ of what is returned."""
+    """The timesteps of sampling, noisiest first; signal: ᾱ at each of them, followed by ᾱ of the result."""
 
     times: list[int]
     signal: list[float]
 
 
 def linear(steps: int = 1000) -> Tensor:
-    """ᾱ [steps] where β rises from 1e-4 to 0.02, for other than 1000 steps times 1000 / steps (arXiv:2006.11239)."""
+    """ᾱ [steps] of β that rises linearly from 1e-4 to 0.02, times 1000 / steps (arXiv:2006.11239)."""
     beta = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps
     return (1 - beta).cumprod(0)
 
@@ -35,10 +36,10 @@ def cosine(steps: int = 1000) -> Tensor:
 
 
 def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> Levels:
-    """`steps` timesteps spread evenly over those the network was trained on.
+    """`steps` timesteps, spread evenly over the T on which the network was trained.
 
     signal: ᾱ [T]; offset: added to every timestep; last: ᾱ of the result.
-    Raises ValueError when there are fewer than `steps` timesteps, or none is asked for.
+    Raises ValueError unless 1 <= steps <= T.
     """
     if not 1 <= steps <= len(signal):
         raise ValueError(f"steps={steps} must be between 1 and {len(signal)}, the steps this model was trained with")
@@ -47,7 +48,7 @@ def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> 
 
 
 def from_noise(x: Tensor, noise: Tensor, signal: float, clip: bool = False) -> tuple[Tensor, Tensor]:
-    """x_0 and ε of a network that predicts ε; `clip` forces x_0 into [-1, 1] and ε to what is then left."""
+    """x_0 and ε from a network that predicts ε; `clip` clamps x_0 to [-1, 1] and recomputes ε from it."""
     clean = (x - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
     if not clip:
         return clean, noise
@@ -56,22 +57,22 @@ def from_noise(x: Tensor, noise: Tensor, signal: float, clip: bool = False) -> t
 
 
 def from_velocity(x: Tensor, velocity: Tensor, signal: float) -> tuple[Tensor, Tensor]:
-    """x_0 and ε of a network that predicts v = √ᾱ ε − √(1 − ᾱ) x_0 (arXiv:2202.00512, appendix D)."""
+    """x_0 and ε from a network that predicts v = √ᾱ ε − √(1 − ᾱ) x_0 (arXiv:2202.00512, appendix D)."""
     a, b = math.sqrt(signal), math.sqrt(1 - signal)
     return a * x - b * velocity, b * x + a * velocity
 
 
 def batches(x: Tensor) -> tuple[Tensor, ...]:
-    """x [N, ...] in batches that are all filled up to one size, the last one with zeros.
+    """x [N, ...] in batches of equal size; zeros pad the last one.
 
-    How a network rounds depends on the size of the batch, and over many steps that can become visible.
+    The rounding of a network depends on the batch size, and over many steps the difference can become visible.
     """
     at_once = 4 if x.device.type == "cpu" else 16
     return torch.split(torch.cat([x, x.new_zeros(-len(x) % at_once, *x.shape[1:])]), at_once)
 
 
 def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
-    """x_0 of noise x_T [N, ...], differentiable in it."""
+    """x_0 [N, ...] from noise x_T [N, ...], differentiable in the noise."""
     for t, here, there in zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True):
         clean, noise = denoise(x, t, here)
         x = math.sqrt(there) * clean + math.sqrt(1 - there) * noise
@@ -79,10 +80,10 @@ def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
 
 
 def invert(denoise: Denoiser, x: Tensor, levels: Levels, repeats: int = 1) -> Tensor:
-    """x_T from which `sample` makes x_0 [N, ...]: every step undone, from the last to the first.
+    """x_T [N, ...] from which `sample` makes x_0 [N, ...], approximately; it inverts the steps from last to first.
 
-    A step is undone with the ε of its own noisy end, which is not known yet. The first guess is the clean end, which is
-    the usual DDIM inversion; further `repeats` improve it (arXiv:2309.04907). Costs repeats × steps evaluations.
+    Inverting a step needs ε at its noisy end, which is unknown. The usual DDIM inversion uses ε at the clean end; more
+    `repeats` improve the estimate by fixed-point iteration (arXiv:2309.04907). Costs repeats × steps evaluations.
     """
     steps = list(zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True))
     for t, there, here in reversed(steps):

@@ -16,9 +16,9 @@ from .seeds import gaussian_codes, normal
 class KLAutoencoder:
     """q(z|x) = N(mean(x), exp(logvar(x))) and a decoder, both in the scaled latent space of latent diffusion models.
 
-    Scaled codes are (z - shift_factor) · scale; scale is the folder's scaling_factor where it is not given. The prior
-    of space "z", [N, C, h, w], is the N(0, I) of the KL term. It is no model of where codes of images lie: images
-    decoded from it are not expected to look like data.
+    Scaled codes are (z - shift_factor) · scale; the default of `scale` is the folder's scaling_factor. The prior of
+    space "z", [N, C, h, w], is the N(0, I) of the KL term. It does not model the distribution of codes of images, so
+    images decoded from it need not look like data.
     """
 
     spaces: Sequence[str] = ("z",)

@@ -1,4 +1,4 @@
-"""Latent diffusion from diffusers folders (arXiv:2112.10752): x_T to z_0 by DDIM, z_0 to images by a first stage."""
+"""Latent diffusion from diffusers folders (arXiv:2112.10752): DDIM maps x_T to z_0, a first stage decodes z_0."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,17 +25,19 @@ from .seeds import normal
 
 PIPELINES = ("LDMPipeline", "LatentDiffusionUncondPipeline")
 DEFAULT_SCALE = 0.18215
-"""What diffusers writes into the configuration of any first stage that was not given another scaling_factor."""
+"""The scaling_factor that diffusers writes into the configuration of a first stage by default."""
 
 
 class FirstStage(Protocol):
+    """The autoencoder between images in [0, 1] and scaled codes."""
+
     def decode(self, latents: Tensor) -> Tensor: ...
 
     def encode(self, images: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor: ...
 
 
 class VQAutoencoder:
-    """A VQModel in the scaled latent space: codes [N, C, h, w] are those before quantisation; decoding quantises."""
+    """A VQModel in the scaled latent space. Codes [N, C, h, w] are not quantised; decoding quantises them."""
 
     def __init__(self, folder: Path, scale: float):
         self.vq, self.scale = open_network(folder, "VQModel"), scale
@@ -48,17 +50,17 @@ class VQAutoencoder:
 
     def encode(self, images: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
         if how == "logvar":
-            raise ValueError("a VQModel encodes to points: there is no log variance; choose encode=mean")
+            raise ValueError("a VQModel encodes to points, so there is no log variance; choose encode=mean")
         check_images(images, self.channels, self.factor)
         vq = self.vq.to(images.device)
         return self.scale * in_pieces(lambda x: vq.encode(2 * x - 1).latents, images)
 
 
 class LatentDiffusion:
-    """A diffusion model of latent codes as a Generator with the ability to encode.
+    """A diffusion model of latent codes as a Generator that can also encode.
 
-    Spaces: "z_0", the scaled code that sampling ends with, and "x_T", the normal noise [N, C, h, w] it starts from;
-    DDIM without noise makes the one a function of the other. Images are encoded to z_0.
+    Spaces: "x_T", the normal noise [N, C, h, w] at which sampling starts, and "z_0", the scaled code that DDIM, without
+    noise, computes from it. Images are encoded to z_0.
     """
 
     spaces: Sequence[str] = ("z_0", "x_T")
@@ -76,7 +78,7 @@ class LatentDiffusion:
         self.fingerprint, self.card = fingerprint, card
 
     def to(self, device: torch.device | str) -> Self:
-        """Where `latents` samples z_0."""
+        """Move the network to the device on which `latents` samples z_0."""
         self.network.to(device)
         return self
 
@@ -95,7 +97,7 @@ class LatentDiffusion:
 
 
 class Unconditional(nn.Module):
-    """A UNet2DModel as the function that DDIM steps through; a learned variance, where there is one, is left out."""
+    """A UNet2DModel as the noise prediction that DDIM needs; the channels of a learned variance are dropped."""
 
     def __init__(self, folder: Path):
         super().__init__()
@@ -111,10 +113,10 @@ class Unconditional(nn.Module):
 
 
 def latent_shape(config: Any) -> tuple[int, int, int]:
-    """[C, h, w] of what a UNet takes."""
+    """The shape [C, h, w] of the input of a UNet with this configuration."""
     size = config.sample_size
     if size is None:
-        raise ValueError("the configuration of the UNet has no sample_size; write into it how large its inputs are")
+        raise ValueError("the configuration of the UNet has no sample_size; add the size of its inputs to config.json")
     height, width = (size, size) if isinstance(size, int) else size
     return config.in_channels, height, width
 
@@ -122,11 +124,11 @@ def latent_shape(config: Any) -> tuple[int, int, int]:
 def unconditional(path: Path, steps: int, scale_factor: float | None) -> Generator:
     """An unconditional latent diffusion model: a UNet2DModel over a VQModel or AutoencoderKL.
 
-    scale_factor: by what codes of the first stage were multiplied when the network was trained. None takes it from the
-    folder, with one exception: 0.18215 in a VQModel's configuration is what diffusers writes by itself, while the
-    published VQ models (CelebA-HQ, FFHQ) were trained with 1. There 1 is taken, and a line says so.
+    scale_factor: the factor by which the codes of the first stage were multiplied when the network was trained. None
+    takes it from the folder, with one exception: if a VQModel's configuration has 0.18215, which diffusers writes by
+    default, the factor is 1, with which the published VQ models (CelebA-HQ, FFHQ) were trained; a message says so.
 
-    Raises ValueError naming the part that is missing or does not fit.
+    Raises ValueError with the name of the part that is missing or does not fit.
     """
     require_pipeline(path, *PIPELINES)
     part = next((part for part in ("vqvae", "vae") if (path / part).is_dir()), "vqvae")

@@ -1,4 +1,4 @@
-"""Parts of a diffusers folder, opened by class and from local files alone, and DDIM over their networks."""
+"""Opening the parts of a diffusers folder, from local files only, and sampling from their networks with DDIM."""
 
 import importlib
 import json
@@ -15,11 +15,11 @@ from ...harness.core.files import sha256_of
 from .ddim import batches
 
 AT_ONCE = 8
-"""Items that pass through an encoder or decoder together, so that memory does not grow with the batch."""
+"""Number of items that an encoder or decoder processes together; it bounds the memory."""
 
 
 def class_of(library: Literal["diffusers", "transformers"], name: str) -> Any:
-    """A class of a library, imported when first needed. Raises ImportError with the command that installs it."""
+    """A class of a library, which is imported on demand. Raises ImportError with the command that installs it."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return getattr(importlib.import_module(library), name)
@@ -31,9 +31,9 @@ def class_of(library: Literal["diffusers", "transformers"], name: str) -> Any:
 
 @contextmanager
 def opening(folder: Path, what: str) -> Iterator[None]:
-    """Silences a library's warnings; whatever it raises becomes one ValueError that names the folder."""
+    """Silences the warnings of a library, and turns any exception into a ValueError with the name of the folder."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} does not exist; a complete diffusers folder holds {what} there")
+        raise ValueError(f"{folder} does not exist; a complete diffusers folder has {what} there")
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -43,9 +43,9 @@ def opening(folder: Path, what: str) -> Iterator[None]:
 
 
 def open_network(folder: Path, name: str, library: Literal["diffusers", "transformers"] = "diffusers") -> Any:
-    """The network of class `name` in a folder: float32, frozen, with all its weights.
+    """The network of class `name` in a folder, float32 and frozen. Raises ValueError when weights are missing.
 
-    Weights are read from safetensors where the folder has them, otherwise from .bin files without unpickling objects.
+    Weights are read from safetensors files if there are any, otherwise from .bin files without unpickling objects.
     """
     network_class = class_of(library, name)
     memory = {"low_cpu_mem_usage": False} if library == "diffusers" else {}
@@ -57,7 +57,7 @@ def open_network(folder: Path, name: str, library: Literal["diffusers", "transfo
 
 
 def find_folder(family: str, path: str) -> Path:
-    """The folder that option `path` of a generator names. Raises ValueError, FileNotFoundError."""
+    """The folder in option `path` of a generator. Raises ValueError without a path, FileNotFoundError for no folder."""
     if not path:
         raise ValueError(f"generator {family} needs a diffusers folder: give generator.{family}.path=FOLDER")
     folder = Path(path).expanduser()
@@ -67,7 +67,7 @@ def find_folder(family: str, path: str) -> Path:
 
 
 def require_pipeline(folder: Path, *names: str) -> None:
-    """Raises ValueError unless the folder's model_index.json says that it is a pipeline of one of these classes."""
+    """Raises ValueError unless the folder's model_index.json names a pipeline of one of these classes."""
     found = read_json(folder / "model_index.json").get("_class_name")
     if found not in names:
         raise ValueError(f"{folder} holds a {found}, not a {' or '.join(names)}")
@@ -80,7 +80,7 @@ def is_pipeline(content: Any, *names: str) -> bool:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError naming the file."""
+    """The JSON object in a file. Raises ValueError with the name of the file."""
     try:
         content = json.loads(file.read_text())
     except FileNotFoundError:
@@ -99,26 +99,28 @@ def hashes(folder: Path, *parts: str) -> dict[str, str]:
 
 
 def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
-    """A DDIMScheduler over `steps` timesteps with the noise schedule of any scheduler's configuration.
+    """A DDIMScheduler of `steps` timesteps with the noise schedule in the configuration of any scheduler.
 
-    Raises ValueError when that scheduler has no such noise schedule, or fewer timesteps.
+    Raises ValueError when that configuration has no such noise schedule, or fewer timesteps.
     """
     if "beta_start" not in config:
         raise ValueError(
             f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
         )
     scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
-    most = scheduler.config.num_train_timesteps
-    if not 1 <= steps <= most:
-        raise ValueError(f"steps={steps} must be from 1 to {most}, the timesteps that the network was trained on")
+    trained = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= trained:
+        raise ValueError(f"steps={steps} must be from 1 to {trained}, the timesteps that the network was trained on")
     scheduler.set_timesteps(steps)
-    if int(scheduler.timesteps[0]) >= most:
-        raise ValueError(f"steps={steps} begins at timestep {int(scheduler.timesteps[0])} of {most}; give fewer steps")
+    if int(scheduler.timesteps[0]) >= trained:
+        raise ValueError(
+            f"steps={steps} begins at timestep {int(scheduler.timesteps[0])} of {trained}; give fewer steps"
+        )
     return scheduler
 
 
 def ddim(network: Callable[[Tensor, Tensor], Tensor], scheduler: Any, x: Tensor) -> Tensor:
-    """x_0 [N, ...] of x_T, without noise on the way (arXiv:2010.02502 eq. 12 with σ = 0); differentiable."""
+    """x_0 [N, ...] from x_T, without added noise (arXiv:2010.02502 eq. 12 with σ = 0); differentiable in x_T."""
     finished = []
     for batch in batches(x):
         for t in scheduler.timesteps:
@@ -137,5 +139,5 @@ def check_images(images: Tensor, channels: int, factor: int) -> None:
     if images.ndim != 4 or images.shape[1] != channels or any(side % factor for side in images.shape[2:]):
         raise ValueError(
             f"images have shape {list(images.shape)}; this encoder takes [N, {channels}, H, W] with H and W divisible "
-            f"by {factor}: choose the mode and size of the data set accordingly"
+            f"by {factor}: choose such a mode and size of the data set"
         )

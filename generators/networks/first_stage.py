@@ -1,8 +1,9 @@
-"""The first stage of latent-diffusion (arXiv:2112.10752): images [N, C, H, W] in [-1, 1] to codes and back.
+"""The first stage of latent-diffusion (arXiv:2112.10752): it encodes images [N, C, H, W] in [-1, 1], and decodes codes.
 
-Two kinds: VQ, whose codes are replaced by the nearest of a codebook before decoding, and KL, whose encoder gives mean
-and log variance of a normal. Built from the tensors of a file. VQ without attention in the levels was verified against
-the public code; KL, and attention in the levels, against diffusers' AutoencoderKL, not proven on CompVis files.
+There are two kinds. VQ replaces each code by the nearest one of a codebook before decoding. The encoder of KL outputs
+mean and log variance of a normal distribution. The networks are built from the tensors of a file. VQ without attention
+in the levels was verified against the public code; KL, and attention in the levels, were verified against diffusers'
+AutoencoderKL, not on CompVis files.
 """
 
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ class Middle(nn.Module):
 
 
 class Resample(nn.Module):
-    """A convolution that halves the size, or one after doubling it."""
+    """A convolution that halves the size, or doubling of the size followed by a convolution."""
 
     def __init__(self, tensors: Tensors, name: str, up: bool):
         super().__init__()
@@ -85,7 +86,7 @@ def _resample(tensors: Tensors, name: str, up: bool) -> nn.Module:
 
 
 class Level(nn.Module):
-    """Residual blocks of one size, attention after each where there is any, then a change of size."""
+    """Residual blocks of one size, each followed by attention if the level has any, then a change of size."""
 
     def __init__(self, tensors: Tensors, name: str):
         super().__init__()
@@ -104,7 +105,7 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to what quant_conv takes."""
+    """Maps images to the input of quant_conv."""
 
     def __init__(self, tensors: Tensors, name: str = "encoder"):
         super().__init__()
@@ -121,7 +122,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What post_quant_conv gives to images."""
+    """Maps the output of post_quant_conv to images."""
 
     def __init__(self, tensors: Tensors, name: str = "decoder"):
         super().__init__()
@@ -138,9 +139,9 @@ class Decoder(nn.Module):
 
 
 class FirstStage(nn.Module):
-    """tensors: the state dict of the first stage, of any floating type; float32 here.
+    """The encoder and decoder of a state dict. tensors: of any floating type; they are converted to float32.
 
-    Raises ValueError naming the first tensor that is missing, unexpected, or of another shape.
+    Raises ValueError with the name of the first tensor that is missing, unexpected, or of another shape.
     """
 
     def __init__(self, tensors: Tensors):
@@ -159,7 +160,7 @@ class FirstStage(nn.Module):
         adopt(self, tensors)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Codes [N, c, h, w] before quantisation, or mean and log variance of codes."""
+        """VQ: codes [N, c, h, w] before quantisation, and None. KL: mean and log variance of the codes."""
         h = self.quant_conv(self.encoder(images))
         if self.quantised:
             return h, None
@@ -167,14 +168,14 @@ class FirstStage(nn.Module):
         return mean, logvar.clamp(-30, 20)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Images of codes. Where these are quantised, gradients pass as if they were not (straight through)."""
+        """Images from codes. Gradients ignore the quantisation (straight-through estimator)."""
         if self.quantised:
             codes = self.nearest(codes.detach()) + (codes - codes.detach())
         images: Tensor = self.decoder(self.post_quant_conv(codes))
         return images
 
     def nearest(self, codes: Tensor) -> Tensor:
-        """The vector of the codebook nearest to each position of codes [N, c, h, w]."""
+        """The codebook vector nearest to each position of codes [N, c, h, w], of the same shape."""
         codebook = self.quantize.get_parameter("embedding.weight")
         rows = codes.permute(0, 2, 3, 1).flatten(0, 2)
         index = torch.cdist(rows, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)

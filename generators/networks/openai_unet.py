@@ -1,7 +1,7 @@
 """The UNet of improved-diffusion, guided-diffusion (ADM) and latent-diffusion, built from the tensors of a file.
 
-arXiv:2102.09672, arXiv:2105.05233 (appendix). Names and shapes of the tensors tell everything about the network except
-how its attention is divided into heads.
+arXiv:2102.09672, arXiv:2105.05233 (appendix). Names and shapes of the tensors determine the whole network except the
+number of its attention heads.
 """
 
 import math
@@ -22,9 +22,10 @@ GROUPS = 32
 
 @dataclass(frozen=True)
 class Heads:
-    """How attention is divided: `width` channels a head, or else `count` heads (`count_up` in the upward half).
+    """The attention heads: `width` channels per head, or else `count` heads (`count_up` in the upsampling half).
 
-    new_order: whether the rows of `qkv` are [q, k, v][head] ("new attention order") or [head][q, k, v] ("legacy").
+    new_order: whether the rows of `qkv` are ordered [q, k, v][head] ("new attention order") or [head][q, k, v]
+    ("legacy").
     """
 
     count: int | None = None
@@ -33,7 +34,7 @@ class Heads:
     new_order: bool = False
 
     def number(self, channels: int, up: bool) -> int:
-        """Heads for `channels`. Raises ValueError when they do not divide them."""
+        """Number of heads for `channels`. Raises ValueError when the channels cannot be divided into heads."""
         count = channels // self.width if self.width else (self.count_up if up else None) or self.count or 0
         if not count or channels % count or (self.width and channels % self.width):
             raise ValueError(f"attention over {channels} channels cannot be divided into {self}")
@@ -41,10 +42,10 @@ class Heads:
 
 
 def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
-    """What the weights do not tell: flags of OpenAI's scripts or a config of latent-diffusion, in JSON or YAML.
+    """The settings that are not in the weights: flags of OpenAI's scripts, or a config of latent-diffusion.
 
-    args: the file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml.
-    Raises ValueError where there is none, or where it is no mapping.
+    args: a JSON or YAML file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml.
+    Raises ValueError when there is no such file, or it does not contain a mapping.
     """
     beside = [
         checkpoint.with_name(f"{n}.args.{e}")
@@ -56,7 +57,7 @@ def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
         raise ValueError(
             f"{args} does not exist; give generator.{family}.args=FILE"
             if args
-            else f"{checkpoint} does not tell how its network was trained: write the training flags to "
+            else f"{checkpoint} does not contain the training flags of its network: write them to "
             f"{checkpoint.stem}.args.json beside it, or give generator.{family}.args=FILE (JSON or YAML)"
         )
     try:
@@ -70,9 +71,9 @@ def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
 
 
 def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """A flag that must be there. Raises ValueError naming it."""
+    """A required flag of type `kind`. Raises ValueError with its name when it is missing or has another type."""
     if name not in flags:
-        raise ValueError(f"the training flags lack {name}, and the weights do not tell it")
+        raise ValueError(f"the training flags lack {name}, which the weights do not contain; add it")
     value = flags[name]
     if type(value) is not kind:
         raise ValueError(f"training flag {name}={value!r} must be of type {kind.__name__}")
@@ -80,23 +81,23 @@ def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 
 def heads_of(flags: Mapping[str, Any]) -> Heads:
-    """The heads that flags num_head_channels, num_heads, num_heads_upsample and use_new_attention_order describe.
+    """The heads from the flags num_head_channels, num_heads, num_heads_upsample and use_new_attention_order.
 
-    -1 stands for a flag that is not set, and the legacy order for one that is not there, as in the public scripts.
+    As in the public scripts, -1 means that a number is not set, and the default order is the legacy one.
     """
     count, width, count_up = (
         flag(flags, name, int) if flags.get(name, -1) != -1 else None
         for name in ("num_heads", "num_head_channels", "num_heads_upsample")
     )
     if count is None and width is None:
-        raise ValueError("the training flags lack num_heads and num_head_channels, and the weights tell neither")
+        raise ValueError("the training flags lack num_heads and num_head_channels, which the weights do not contain")
     new_order = flag({"use_new_attention_order": False, **flags}, "use_new_attention_order", bool)
     return Heads(count, width, count_up, new_order)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / √width) v, each [N, heads, positions, width]."""
-    # of other layouts torch would keep all scores in memory, and be several times slower
+    # For other memory layouts torch stores all attention scores and is several times slower.
     return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
 
 
@@ -122,7 +123,7 @@ class Attention(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size by a convolution."""
+    """A convolution that halves the size."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -134,7 +135,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size, nearest neighbour, and a convolution."""
+    """Nearest-neighbour doubling of the size, then a convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -146,8 +147,9 @@ class Up(nn.Module):
 
 
 class Residual(nn.Module):
-    """Residual block that sees the time; film: the time scales and shifts, otherwise it is added.
+    """Residual block with a time embedding.
 
+    film: whether the embedding scales and shifts the features; otherwise it is added.
     resize: whether the block also halves ("down") or doubles ("up") the size.
     """
 
@@ -182,7 +184,7 @@ class Residual(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """Blocks one after the other; those that see the time get it."""
+    """Blocks in sequence; residual blocks also get the time embedding."""
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         for block in self:
@@ -191,11 +193,11 @@ class Stack(nn.ModuleList):
 
 
 class UNet(nn.Module):
-    """Predicts noise (and variance, where `out_channels` is twice `in_channels`) of images [N, C, H, W].
+    """Predicts the noise (and the variance, if `out_channels` is twice `in_channels`) in images [N, C, H, W].
 
-    tensors: the state dict of the file, of any floating type; float32 here.
-    Raises ValueError naming the first tensor that is missing, unexpected, or of another shape, and where attention does
-    not divide into heads.
+    tensors: the state dict of the file, of any floating type; they are converted to float32.
+    Raises ValueError with the name of the first tensor that is missing, unexpected, or of another shape, and when
+    attention cannot be divided into heads.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], heads: Heads):
@@ -226,7 +228,7 @@ class UNet(nn.Module):
         adopt(self, tensors)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """x [N, C, H, W]; t [N], not necessarily integers; label [N], where the network has classes."""
+        """x [N, C, H, W]; t [N], not necessarily integers; label [N] if the network has classes, otherwise None."""
         time = self.time_embed(time_embedding(t, self.width))
         if label is not None:
             time = time + self.label_emb(label)
@@ -242,18 +244,18 @@ class UNet(nn.Module):
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """[N, width]: cosines, then sines, of t at frequencies that fall from 1 to 1/10000; 0 last where width is odd."""
+    """[N, width]: cosines, then sines, of t at frequencies from 1 down to 1/10000; an odd width ends with a zero."""
     half = width // 2
     angles = t.float()[:, None] * torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
 
 
 def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Make these tensors, as float32, those of a module and freeze it. Raises ValueError unless they fit exactly."""
-    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    other = [name for name, shape in own.items() if name in tensors and tensors[name].shape != shape]
-    for what, names in (("missing", missing), ("not of this network", unexpected), ("of another shape", other)):
+    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly."""
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    reshaped = [name for name, shape in shapes.items() if name in tensors and tensors[name].shape != shape]
+    for what, names in (("missing", missing), ("not of this network", unexpected), ("of another shape", reshaped)):
         if names:
             raise ValueError(f"{len(names)} tensors are {what}; the first is {names[0]}")
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
@@ -263,15 +265,16 @@ def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Literal["", "down", "up"]) -> Stack:
     """The blocks name.0, name.1, …
 
-    resize: what residual blocks of networks without `op` and `conv` do besides: all ("down"), or the second one ("up").
+    resize: in networks that resize in residual blocks, which have no `op` and `conv`, the change of size; all residual
+    blocks of a stack make it for "down", all but the first one for "up".
     """
     stack = Stack()
-    seen = False
+    has_residual = False
     for block in children(tensors, name):
         if f"{block}.in_layers.0.weight" in tensors:
-            moves = resize == "down" or (resize == "up" and seen)
-            stack.append(_residual(tensors, block, resize if moves else ""))
-            seen = True
+            resizes = resize == "down" or (resize == "up" and has_residual)
+            stack.append(_residual(tensors, block, resize if resizes else ""))
+            has_residual = True
         elif f"{block}.qkv.weight" in tensors:
             channels = shape_of(tensors, f"{block}.norm.weight", 1)[0]
             number = heads.number(channels, up=name.startswith("output_blocks"))
@@ -308,14 +311,14 @@ def _goes_up(tensors: Mapping[str, Tensor], name: str) -> bool:
 
 
 def children(tensors: Mapping[str, Tensor], name: str) -> list[str]:
-    """name.0, name.1, … as many as occur."""
+    """The names name.0, name.1, … that occur in the tensors, in order."""
     depth = name.count(".") + 1
     numbers = {key.split(".")[depth] for key in tensors if key.startswith(f"{name}.")}
     return [f"{name}.{number}" for number in sorted(map(int, filter(str.isdigit, numbers)))]
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
-    """The shape of a tensor. Raises ValueError naming it when it is missing or has another number of axes."""
+    """The shape of a tensor. Raises ValueError with its name when it is missing or has another number of axes."""
     if name not in tensors:
         raise ValueError(f"tensor {name} is missing")
     if tensors[name].ndim != axes:

@@ -1,4 +1,4 @@
-"""Opening published files of GANs: the right family, every weight in its place; and those without a mapping network."""
+"""Opening published files of GANs with checks of family and weights; and the GANs without a mapping network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from .seeds import upstream_normal
 
 
 def open_published(family: str, path: str, recognise: Callable[[Any], bool]) -> Checkpoint:
-    """The file that option `path` of a generator names. Raises ValueError in one line where it is not of the family."""
+    """The file in option `path` of a generator. Raises ValueError when it is missing or of another family."""
     if not path or not Path(path).expanduser().is_file():
         missing = f"{path} does not exist" if path else f"generator {family} opens a published file"
         raise ValueError(f"{missing}; give generator.{family}.path=FILE")
     found = read_checkpoint(path)
     if not recognise(found.content):
-        raise ValueError(f"{path} holds no {family} generator; `assay.load` tells which family a file belongs to")
+        raise ValueError(f"{path} holds no {family} generator; `assay.load` finds the family of a file")
     return found
 
 
 def averaged(content: Any) -> dict[str, Tensor]:
-    """The tensors of `G_ema`, the averaged generator in NVIDIA's layout; empty where there is no such module."""
+    """The tensors of `G_ema`, the averaged generator in NVIDIA's layout; empty if there is no such module."""
     try:
         return tensors_of(content["G_ema"]) if isinstance(content, dict) and "G_ema" in content else {}
     except ValueError:
@@ -32,9 +32,10 @@ def averaged(content: Any) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """Give a network its weights and freeze it. Raises ValueError in one line where a name or a shape differs.
+    """Load the weights of a network and freeze it. Raises ValueError when a name or a shape differs.
 
-    Kernels are laid out channels last: depthwise and transposed convolutions run several times faster so on a CPU.
+    The memory layout is channels last, in which depthwise and transposed convolutions are several times faster on a
+    CPU.
     """
     require_same(network, tensors, path)
     network.load_state_dict(tensors)
@@ -43,8 +44,9 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -
 
 
 class DirectGAN:
-    """A published network from z ~ N(0, I) straight to images in [-1, 1]. Space "z"; seed 7 is seed 7 of the public
-    StyleGAN tools.
+    """A published network that maps z ~ N(0, I) directly to images in [-1, 1]. Its space is "z".
+
+    Seed 7 gives the z of seed 7 in the public StyleGAN tools.
     """
 
     spaces: Sequence[str] = ("z",)

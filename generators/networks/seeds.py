@@ -1,4 +1,4 @@
-"""Normal draws of which item i depends on seeds[i] alone, whatever is drawn beside it."""
+"""Normal draws: item i depends on seeds[i] alone, not on the rest of the batch."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,10 @@ def normal(seeds: Sequence[int], *shape: int) -> Tensor:
 
 
 def gaussian_codes(mean: Tensor, logvar: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
-    """What an encoder is asked for, of posteriors N(mean, exp(logvar)) [N, ...]; `seeds` drive "sample" alone."""
+    """The mean, the log variance or a sample of posteriors N(mean, exp(logvar)) [N, ...], as `how` says.
+
+    Only "sample" uses `seeds`.
+    """
     if how == "sample":
         return mean + torch.exp(logvar / 2) * normal(seeds, *mean.shape[1:]).to(mean)
     return mean if how == "mean" else logvar
@@ -25,7 +28,7 @@ def gaussian_codes(mean: Tensor, logvar: Tensor, how: Encoding, seeds: Sequence[
 def upstream_normal(seeds: Sequence[int], *shape: int) -> Tensor:
     """Standard normals [N, *shape] as the public StyleGAN tools draw them: seed 7 here is their seed 7.
 
-    Their generator of numbers takes 32 bits; a larger seed is given to it as two words.
+    Their random generator takes seeds of 32 bits; a larger seed is split into two words.
     """
     words = [seed if seed < 2**32 else [seed % 2**32, seed // 2**32] for seed in seeds]
     draws = [np.random.RandomState(word).standard_normal(shape) for word in words]

@@ -1,4 +1,4 @@
-"""The latent spaces that all StyleGANs share: normal z, mapped and truncated w, and one w a layer."""
+"""The latent spaces that all StyleGANs share: normal z, mapped and truncated w, and w+ with one w per layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from .stylegan2_layers import Mapping as MappingNetwork
 
 
 class StyleNetwork(Protocol):
-    """What the spaces need of a network."""
+    """The interface of a network that the latent spaces need."""
 
     mapping: MappingNetwork
 
@@ -20,17 +20,17 @@ class StyleNetwork(Protocol):
     def num_ws(self) -> int: ...
 
     def images(self, w: Tensor) -> Tensor:
-        """Images nominally in [-1, 1] of w [N, w_dim], the same at every layer, or [N, num_ws, w_dim]."""
+        """Images, nominally in [-1, 1], from one w per image [N, w_dim] or one per layer [N, num_ws, w_dim]."""
         ...
 
     def to(self, device: torch.device) -> Any: ...
 
 
 class StyleGAN:
-    """A StyleGAN as a Generator. Spaces: "z" normal, "w" [N, w_dim] after mapping and truncation, "w+" one w a layer.
+    """A StyleGAN as a Generator. Spaces: normal "z", "w" [N, w_dim] after mapping and truncation, "w+" one w per layer.
 
-    Where classes are drawn (a conditional file without `label`), z alone does not determine an image: "w" comes first
-    and "z" cannot be decoded. Seed 7 is seed 7 of the public tools; the class of a seed is seed mod classes.
+    A conditional file without `label` draws the class of each seed: seed mod classes. Then z alone does not determine
+    an image, so "w" is the first space and "z" cannot be decoded. Seed 7 is seed 7 of the public tools.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class StyleGAN:
         return self.network.images(w)
 
     def _mapped(self, z: Tensor, labels: Sequence[int] | None) -> Tensor:
-        """w of z [N, z_dim], truncated; labels: the class of each, where the generator has classes."""
+        """Truncated w [N, w_dim] from z [N, z_dim]; labels: the class of each z if the generator has classes."""
         mapping = self.network.mapping
         if not self.classes:
             return mapping.truncated(mapping(z), self.truncation)
         if labels is None and self.label is None:
             raise ValueError(
                 f"this generator is conditional: choose generator.{self.family}.label=CLASS, or work in space w, where "
-                "each code holds its class"
+                "the code determines the class"
             )
         chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
         return mapping.truncated(mapping(z, F.one_hot(chosen, self.classes).to(z)), self.truncation)

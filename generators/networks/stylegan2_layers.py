@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GAIN = math.sqrt(2)
-"""Of the leaky ReLU: it keeps the variance of its input."""
+"""Gain of the leaky ReLU, with which it preserves the variance of its input."""
 EPSILON = 1e-8
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Vectors [N, D] scaled to mean square 1."""
+    """x [N, D, ...] scaled to mean square 1 over the second axis."""
     return x * (x.square().mean(1, keepdim=True) + EPSILON).rsqrt()
 
 
 def activated(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
-    """Leaky ReLU of slope 0.2, times sqrt(2) and `gain`, clamped to ±clamp·gain."""
+    """Leaky ReLU of slope 0.2, times sqrt(2) and `gain`, then clamped to ±clamp·gain."""
     x = F.leaky_relu(x, 0.2) * (GAIN * gain)
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
@@ -33,22 +33,22 @@ def fir() -> Tensor:
 
 
 def smoothed(x: Tensor, kernel: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
-    """Each channel of x [N, C, H, W] filtered by `kernel`."""
+    """x [N, C, H, W] with each channel filtered by `kernel`."""
     depthwise = (kernel.flip(0, 1) * gain).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
     return F.conv2d(x, depthwise, padding=padding, stride=stride, groups=x.shape[1])
 
 
 def upsampled(x: Tensor, kernel: Tensor) -> Tensor:
-    """x [N, C, H, W] at twice the size: zeros between the pixels, then the kernel."""
+    """x [N, C, H, W] at twice the size: zeros are inserted between the pixels, then the kernel is applied."""
     depthwise = (kernel * 4).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
     return F.conv_transpose2d(x, depthwise, stride=2, padding=1, groups=x.shape[1])
 
 
 class Dense(nn.Module):
-    """A linear layer whose weights are scaled at run time, so that all learn at one pace, times `lr`.
+    """A linear layer with equalised learning rate: weights are scaled at run time. lr: multiplier of the rate.
 
-    Its input is made contiguous first: a matrix product of rows that lie apart, as those of one layer in w+ do, may be
-    rounded in another way, and the same w would give another image.
+    The input is made contiguous first. A matrix product of strided rows, such as those of one layer in w+, may be
+    rounded in another way, and then the same w would give another image.
     """
 
     def __init__(self, inputs: int, outputs: int, lr: float = 1.0, bias: float = 0.0):
@@ -62,7 +62,7 @@ class Dense(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z [N, z_dim], and one-hot labels [N, c_dim] where there are classes, to w [N, w_dim]."""
+    """Maps z [N, z_dim], and one-hot labels [N, c_dim] if there are classes, to w [N, w_dim]."""
 
     w_avg: Tensor
 
@@ -80,22 +80,22 @@ class Mapping(nn.Module):
         x = normalised(z)
         if self.c_dim:
             if labels is None:
-                raise ValueError("this mapping network is conditional: it needs labels")
+                raise ValueError("this mapping network is conditional: give labels")
             x = torch.cat([x, normalised(self.embed(labels))], 1)
         for i in range(self.layers):
             x = activated(self.get_submodule(f"fc{i}")(x))
         return x
 
     def truncated(self, w: Tensor, psi: float) -> Tensor:
-        """w pulled towards the mean w: the truncation trick."""
+        """w moved towards the mean w, the truncation trick; psi 1 changes nothing, psi 0 gives the mean."""
         return w if psi == 1 else self.w_avg.lerp(w, psi)
 
 
 class ModulatedConv(nn.Module):
     """Convolution whose weights are scaled by a style per image, then normalised; noise, bias and activation follow.
 
-    Scaling weights per image and then convolving equals scaling the input channels, convolving with shared weights and
-    scaling the output channels: one convolution for the whole batch.
+    One convolution with shared weights serves the whole batch: scaling the weights per image is equivalent to scaling
+    the input channels before the convolution and the output channels after it.
     """
 
     resample_filter: Tensor
@@ -143,7 +143,7 @@ class ToRGB(nn.Module):
 
 
 class Conv(nn.Module):
-    """Equalised convolution of the discriminator and of residual paths, with resampling and activation where asked."""
+    """Equalised convolution of the discriminator and of residual paths, with optional resampling and activation."""
 
     resample_filter: Tensor
 

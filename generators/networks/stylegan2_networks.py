@@ -13,12 +13,12 @@ Architecture = Literal["skip", "resnet"]
 
 
 def channels(resolution: int, base: int, max_channels: int) -> dict[int, int]:
-    """Channels by resolution, 4 to `resolution`: base / resolution, at most `max_channels`."""
+    """Number of channels at each resolution r from 4 to `resolution`: base / r, at most `max_channels`."""
     return {2**level: min(base // 2**level, max_channels) for level in range(2, int(math.log2(resolution)) + 1)}
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: a constant at 4 x 4, otherwise a convolution to twice the size; a convolution; the image."""
+    """One resolution: a constant (at 4 x 4) or a convolution that doubles the size, a convolution, and the image."""
 
     resample_filter: Tensor
 
@@ -41,7 +41,7 @@ class SynthesisBlock(nn.Module):
         self.convolutions = 1 if self.first else 2
 
     def forward(self, x: Tensor, image: Tensor | None, w: Tensor, noisy: bool) -> tuple[Tensor, Tensor | None]:
-        """w [N, convolutions + 1, w_dim]; the last of them makes the image."""
+        """w [N, convolutions + 1, w_dim]; the last w is for the image layer."""
 
         def noise(layer: ModulatedConv) -> Tensor | None:
             return layer.noise_const if noisy else None
@@ -64,7 +64,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
+    """Maps w [N, num_ws, w_dim] to images [N, C, R, R], nominally in [-1, 1]."""
 
     def __init__(
         self, w_dim: int, resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512,
@@ -95,7 +95,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN2Network(nn.Module):
-    """z to w to images; `mapping` and `synthesis` under the names of the published files."""
+    """Maps z to w and w to images; parameters have the names of the published files."""
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, base: int = 32768,
@@ -114,13 +114,13 @@ class StyleGAN2Network(nn.Module):
         return self.images(self.mapping(z, labels))
 
     def images(self, w: Tensor, noisy: bool = True) -> Tensor:
-        """Images of w [N, w_dim], the same at every layer, or [N, num_ws, w_dim]."""
+        """Images from one w per image [N, w_dim] or one per layer [N, num_ws, w_dim]."""
         images: Tensor = self.synthesis(w[:, None].expand(-1, self.num_ws, -1) if w.ndim == 2 else w, noisy)
         return images
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block to half the size; the first one reads the image."""
+    """Residual block that halves the size; the first one takes the image."""
 
     def __init__(self, image_channels: int, inputs: int, outputs: int, clamp: float | None):
         super().__init__()
@@ -139,7 +139,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """4 x 4 maps, with the spread within groups of the batch as one more channel, to a logit."""
+    """Maps features of 4 x 4 to a logit; one more channel has their standard deviation within groups of the batch."""
 
     def __init__(self, width: int, group: int, clamp: float | None):
         super().__init__()
@@ -148,7 +148,7 @@ class Epilogue(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor, companions: Tensor | None = None) -> Tensor:
-        """Logits [N] of maps [N, C, 4, 4], compared within groups of the batch or each with the same companions."""
+        """Logits [N] of features [N, C, 4, 4]. Groups are parts of the batch, or each item with the same companions."""
         if self.group > 1:
             spread = self._spread_of_groups(x) if companions is None else self._spread_beside(x, companions)
             x = torch.cat([x, spread[:, None, None, None].expand(-1, 1, 4, 4)], 1)
@@ -166,7 +166,7 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, C, R, R] in [-1, 1] to logits [N]: the residual discriminator, unconditional."""
+    """The unconditional residual discriminator: it maps images [N, C, R, R] in [-1, 1] to logits [N]."""
 
     def __init__(
         self, resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512, group: int = 4,
@@ -187,7 +187,7 @@ class Discriminator(nn.Module):
         return logits
 
     def beside(self, images: Tensor, companions: Tensor) -> Tensor:
-        """Logits [N] of images that each form a group with the same companions [3, C, R, R]."""
+        """Logits [N] of images [N, C, R, R]; each forms a group with the same companions [3, C, R, R]."""
         logits: Tensor = self.b4(self._maps(images), self._maps(companions))
         return logits
 

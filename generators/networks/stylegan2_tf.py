@@ -1,4 +1,4 @@
-"""StyleGAN2 files of the TensorFlow code: their variables under the names of the PyTorch files."""
+"""StyleGAN2 files of the TensorFlow code: conversion of their variables to the names of the PyTorch files."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from .stylegan2_layers import fir
 
 
 def is_tensorflow(content: Any) -> bool:
-    """Whether content is the tuple (G, D, Gs) of TensorFlow networks with a mapping and a synthesis inside."""
+    """Whether content is a tuple (G, D, Gs) of TensorFlow networks that contain a mapping and a synthesis network."""
     if not isinstance(content, tuple) or len(content) != 3:
         return False
     state = getattr(content[2], "state", None)
@@ -44,7 +44,9 @@ def tensorflow_network(record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "clamp": None,
     }
     if shape["c_dim"]:
-        raise ValueError("conditional StyleGAN2 files of the TensorFlow code cannot be opened: their layout is unknown")
+        raise ValueError(
+            "conditional StyleGAN2 files of the TensorFlow code are not supported; give an unconditional one"
+        )
     tensors = {"mapping.w_avg": {**top, **mapping, **synthesis}["dlatent_avg"]}
     for i in range(shape["mapping_layers"]):
         tensors[f"mapping.fc{i}.weight"] = mapping[f"Dense{i}/weight"].T

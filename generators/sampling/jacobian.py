@@ -1,4 +1,4 @@
-"""How a decoder stretches its latent space round a code: log-volume and effective rank of its Jacobian."""
+"""How a decoder stretches its latent space near a code: log-volume and effective rank of its Jacobian."""
 
 from collections.abc import Callable
 
@@ -14,24 +14,25 @@ def log_volume(
 ) -> Tensor:
     """sum_{i <= k} log s_i of the Jacobian of P decode(z) at each code of latents [N, ...], float64 [N].
 
-    Polarity sampling's volume (arXiv:2203.01993), in logs: s_1 >= s_2 ... singular values, P `projections` random
-    orthonormal rows over the flattened output, drawn with `seed`; P is left out where the output is no larger. Whether
-    a high volume is good differs between generators: no direction is claimed. -inf where the rank is below k.
-    Raises ValueError when k exceeds the number of singular values. Costs one backward pass a projection.
+    It is the logarithm of the volume of polarity sampling (arXiv:2203.01993). s_1 >= s_2 >= ... are singular values; P
+    has `projections` random orthonormal rows over the flattened output, drawn with `seed`, and is the identity if the
+    output is not larger. No direction: whether a high volume is good differs between generators. -inf if the rank is
+    below k. Raises ValueError when k exceeds the number of singular values. Costs one backward pass per projection.
     """
     values = singular_values(decode, latents, projections, seed)
     if not 1 <= k <= values.shape[1]:
         raise ValueError(
-            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose 1 to that many"
+            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose k from 1 to that number"
         )
     volume: Tensor = values[:, :k].log().sum(1)
     return volume
 
 
 def effective_rank(decode: Callable[[Tensor], Tensor], latents: Array, projections: int = 128, seed: int = 0) -> Tensor:
-    """exp(-sum_i a_i log a_i), a_i = s_i / sum_j s_j, of the same Jacobian, float64 [N]; 1 to its number of values.
+    """exp(-sum_i a_i log a_i), a_i = s_i / sum_j s_j, of the Jacobian of `log_volume`, float64 [N].
 
-    Roy and Vetterli 2007; "local rank" in arXiv:2408.08307. NaN where the decoder is constant.
+    Between 1 and the number of singular values; NaN where the decoder is constant. Roy and Vetterli 2007; called "local
+    rank" in arXiv:2408.08307.
     """
     values = singular_values(decode, latents, projections, seed)
     shares = values / values.sum(1, keepdim=True)
@@ -42,9 +43,10 @@ def effective_rank(decode: Callable[[Tensor], Tensor], latents: Array, projectio
 def singular_values(
     decode: Callable[[Tensor], Tensor], latents: Array, projections: int = 128, seed: int = 0
 ) -> Tensor:
-    """Singular values of d(P decode(z)) / dz of each code, descending, float64 [N, min(D, rows of P)].
+    """Singular values of d(P decode(z)) / dz at each code, descending, float64 [N, min(D, rows of P)].
 
-    decode maps [N, ...] to [N, ...], each output depending on its own code alone; so one backward pass serves a batch.
+    decode maps [N, ...] to [N, ...]. Each output must depend on its own code alone, because one backward pass serves a
+    whole batch. Raises ValueError when the outputs differ in number from the codes.
     """
     given = inputs.latents(latents)
     with torch.enable_grad():
@@ -61,7 +63,7 @@ def singular_values(
 
 
 def _directions(size: int, count: int, seed: int) -> Tensor:
-    """Random orthonormal rows [count, size], or the identity [size, size] where that is no larger."""
+    """Random orthonormal rows [count, size], or the identity [size, size] if size <= count."""
     if size <= count:
         return torch.eye(size)
     columns = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Perturbation: latents moved a little, so that their samples score higher or lower (arXiv:2407.08659, Algorithm 1)."""
+"""Perturbation: small moves of latents that raise or lower a score of their samples (arXiv:2407.08659, Algorithm 1)."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -11,11 +11,11 @@ from ...harness.core import inputs
 from ...harness.core.inputs import Array
 
 SIGNS = 0x516125
-"""Given to the random generator beside a seed, so that latents drawn with the same seed do not depend on the signs."""
+"""Added to the seed of the random generator, so that the signs are independent of latents drawn with the same seed."""
 
 
 class Perturbed(NamedTuple):
-    """latents [N, ...], at most epsilon from the given ones in every coordinate; before, after: their scores [N]."""
+    """latents [N, ...]: at most epsilon from the given ones in every coordinate. before, after: the scores [N]."""
 
     latents: Tensor
     before: Tensor
@@ -36,16 +36,16 @@ def perturb(
 
         z' <- clip(z' + rate * g, z - epsilon, z + epsilon)    in every coordinate, `steps` times, from z' = z
 
-    g is the gradient of the score at z', negated for "lower", or its sign: the paper prints the gradient, the released
-    code uses the sign. `rate` is epsilon / 4 by default, and steps = 10, as released, with epsilon 0.1 or 0.2 there.
-    |z' - z| <= epsilon holds exactly, rounding included, where epsilon exceeds the spacing of numbers at z.
+    g is the gradient of the score at z', negated for "lower", or its sign. The paper prints the gradient; the released
+    code uses the sign. The defaults rate = epsilon / 4 and steps = 10 are the released ones, where epsilon is 0.1 or
+    0.2. |z' - z| <= epsilon holds exactly, rounding included, if epsilon exceeds the spacing of numbers at z.
 
-    score maps [N, ...] to [N], each from its own latent alone: rho(F(G(z))) in the paper. A learned score can be fooled
-    by such steps: report the exact one of the result too. `chunk` latents are in memory at a time.
-    Costs steps + 1 calls of the generator and `steps` backward passes a latent.
+    score maps [N, ...] to [N], each value from its own latent alone; in the paper it is rho(F(G(z))). Such steps can
+    fool a learned score, so report the exact score of the result too. `chunk` latents are in memory at a time.
+    Costs steps + 1 calls of the generator and `steps` backward passes per latent.
 
-    Raises ValueError for latents that are not finite floating numbers, for options out of range, and where the score or
-    its gradient is not finite, naming the first such row.
+    Raises ValueError for latents that are not finite floating numbers, for options out of range, and if the score or
+    its gradient is not finite; the message names the first such row.
     """
     given = inputs.latents(latents)
     if not 0 < epsilon < float("inf") or steps < 1 or chunk < 1:
@@ -54,7 +54,7 @@ def perturb(
         raise ValueError(f"direction={direction!r} must be 'higher' or 'lower'")
     step = epsilon / 4 if rate is None else rate
     if not step > 0:
-        raise ValueError(f"rate={rate} must be positive; direction='lower' goes the other way")
+        raise ValueError(f"rate={rate} must be positive; use direction='lower' to lower the score")
     step = step if direction == "higher" else -step
     moved, before, after = [], [], []
     for index, start in enumerate(torch.split(given, chunk)):
@@ -72,21 +72,21 @@ def perturb(
 
 
 def random_signs(latents: Array, moved: Array, epsilon: float, seed: int = 0) -> Tensor:
-    """The control: latents [N, ...] moved as far as `moved` in every coordinate, but each way with probability 1/2.
+    """The control of `perturb`: every coordinate moves as far as in `moved` [N, ...], with a random sign.
 
-    So the move has the same length in every norm, and no direction; within epsilon exactly, like the other. The
-    released control draws new signs at each step, and so ends nearer to its start than the steps it stands beside.
-    Raises ValueError when the two differ in shape.
+    Both signs have probability 1/2. So the move has no direction but the same length in every norm, and it stays within
+    epsilon exactly. The released control draws new signs at each step and therefore ends closer to its start than the
+    perturbation that it controls. Raises ValueError when the two arguments differ in shape.
     """
     z, other = inputs.latents(latents), inputs.latents(moved)
     if z.shape != other.shape:
-        raise ValueError(f"latents are {list(z.shape)}, moved {list(other.shape)}: give the same latents, moved")
+        raise ValueError(f"latents are {list(z.shape)}, moved {list(other.shape)}: give both the same shape")
     zeros_and_ones = torch.from_numpy(np.random.default_rng([seed, SIGNS]).integers(0, 2, z.shape)).to(z)
     return torch.clamp(z + (other - z) * (2 * zeros_and_ones - 1), *_box(z, epsilon))
 
 
 def _box(z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The least and the greatest numbers of z's type that are within epsilon of z."""
+    """The smallest and the largest numbers of z's dtype that are within epsilon of z."""
     wide = z.double()
     low, high = (wide - epsilon).to(z), (wide + epsilon).to(z)
     low = torch.where(wide - low.double() > epsilon, torch.nextafter(low, z), low)
@@ -98,7 +98,9 @@ def _value_and_gradient(score: Callable[[Tensor], Tensor], z: Tensor, first: int
         z = z.detach().requires_grad_()
         value = _scores(score, z, first)
         if not value.requires_grad:
-            raise ValueError("the score is not differentiable in the latents: give one made of torch functions of them")
+            raise ValueError(
+                "the score is not differentiable in the latents: compute it from them with torch functions"
+            )
         (gradient,) = torch.autograd.grad(value.sum(), z)
     _require_finite("gradient of the score", gradient.flatten(1).isfinite().all(1), first)
     return value.detach(), gradient
@@ -107,7 +109,7 @@ def _value_and_gradient(score: Callable[[Tensor], Tensor], z: Tensor, first: int
 def _scores(score: Callable[[Tensor], Tensor], z: Tensor, first: int) -> Tensor:
     value = score(z)
     if value.shape != (len(z),):
-        raise ValueError(f"score maps {len(z)} latents to {list(value.shape)}; it must give one number each")
+        raise ValueError(f"score maps {len(z)} latents to {list(value.shape)}; it must give one number per latent")
     _require_finite("score", value.isfinite(), first)
     return value
 

@@ -1,6 +1,6 @@
-"""Polarity sampling (Humayun et al. 2022, arXiv:2203.01993): samples drawn anew by how a decoder stretches its latents.
+"""Polarity sampling (Humayun et al. 2022, arXiv:2203.01993): resampling by how a decoder stretches its latent space.
 
-The volume is `jacobian.log_volume`; here it is found in pieces, by either mode of differentiation, and drawn by.
+This file computes `jacobian.log_volume` in chunks, by reverse or forward differentiation, and resamples by it.
 """
 
 import math
@@ -17,7 +17,7 @@ from ...harness.core.inputs import Array
 from .jacobian import _directions, log_volume
 
 NOISE = 0x907A41
-"""Given to the random generator beside a seed, so that a pool drawn with the same seed does not depend on the noise."""
+"""Added to the seed of the random generator, so that the noise is independent of a pool drawn with the same seed."""
 
 
 def log_volumes(
@@ -31,9 +31,9 @@ def log_volumes(
 ) -> Tensor:
     """`jacobian.log_volume` of each code of latents [N, ...], float64 [N], `chunk` codes in memory at a time.
 
-    Reverse mode takes a backward pass a projection; forward mode a forward pass a latent dimension, and keeps no graph,
-    which is for codes of few numbers and large images. Both give the same volume, that of the projected output.
-    The published recipe: k = 30 of 128 projections, by reverse mode.
+    Reverse mode costs one backward pass per projection. Forward mode costs one forward pass per latent dimension and
+    stores no graph; use it for low-dimensional codes and large images. Both give the same volume, that of the projected
+    output. The published recipe is k = 30 of 128 projections, in reverse mode.
     Raises ValueError when k exceeds the number of singular values, or latents are not finite floating [N, ...].
     """
     z = inputs.latents(latents)
@@ -47,13 +47,13 @@ def _forward_log_volume(decode: Callable[[Tensor], Tensor], z: Tensor, k: int, p
     with torch.no_grad():
         size = decode(z[:1]).flatten(1).shape[1]
     directions = _directions(size, projections, seed)
-    # P is a fixed matrix, so P J is the Jacobian of P decode; its columns are derivatives along the axes of the latent.
+    # P is a fixed matrix, so the Jacobian of P decode is P J; its columns are derivatives along the latent axes.
     columns = []
-    with warnings.catch_warnings():  # torch's forward mode loads parts of torch that torch itself calls deprecated
+    with warnings.catch_warnings():  # torch's forward mode imports deprecated parts of torch
         warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=DeprecationWarning)
         with forward_ad.dual_level():
             forward_ad.make_dual(z, torch.ones_like(z))  # type: ignore[no-untyped-call]
-    # Not torch.func.jvp: a decode that moves its network to the device of its input would keep what jvp wraps it in.
+    # Not torch.func.jvp: a decode that moves its network to the device of its input would store jvp's wrapped tensors.
     for axis in torch.eye(z[0].numel()).to(z):
         with forward_ad.dual_level():
             tangent = axis.view(z[0].shape).expand_as(z).contiguous()
@@ -64,30 +64,30 @@ def _forward_log_volume(decode: Callable[[Tensor], Tensor], z: Tensor, k: int, p
     values = torch.linalg.svdvals(torch.stack(columns, 2))
     if not 1 <= k <= values.shape[1]:
         raise ValueError(
-            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose 1 to that many"
+            f"k is {k}; the projected Jacobian has {values.shape[1]} singular values: choose k from 1 to that number"
         )
     volume: Tensor = values[:, :k].log().sum(1)
     return volume
 
 
 def polarity_weights(log_volume: Array, rho: float) -> Tensor:
-    """Probabilities [N], float64, proportional to volume^rho, from logs [N]: softmax(rho log v), which never overflows.
+    """Probabilities [N], float64, proportional to volume^rho, from log volumes [N]: softmax(rho log v).
 
-    rho < 0 prefers modes (precision), rho > 0 anti-modes (diversity), 0 changes nothing. rho = 1 makes samples uniform
-    on the generated manifold where latents are uniform (MaGNET); where they are normal, it is their density that
-    remains. The paper clips volumes^rho to [1e-200, 1e200]; nothing is clipped here.
-    Raises ValueError for volumes that are not finite, naming the first: k was above the rank there.
+    rho < 0 prefers modes (precision), rho > 0 anti-modes (diversity), 0 changes nothing. With uniform latents, rho = 1
+    makes samples uniform on the generated manifold (MaGNET); with normal latents, the density of the latents remains.
+    The paper clips volumes^rho to [1e-200, 1e200]; here the softmax cannot overflow and nothing is clipped.
+    Raises ValueError for volumes that are not finite (k exceeds the rank); the message names the first.
     """
     return torch.softmax(_powers(log_volume, rho), 0)
 
 
 def polarity_sample(log_volume: Array, rho: float, count: int, seed: int = 0) -> Tensor:
-    """Positions [count] drawn from a pool without replacement, in the order drawn, by `polarity_weights` of logs [N].
+    """Positions [count] drawn from a pool of N without replacement, in the order of the draws, by `polarity_weights`.
 
-    One after the other, each with a probability proportional to its weight among those left: the greatest of
-    log weight + Gumbel noise (arXiv:1903.06059). The more of the pool is taken, the less the weights matter; the paper
-    takes pools of 200,000. Costs N generator calls and N Jacobians, however few are drawn.
-    Raises ValueError for what `polarity_weights` refuses, or unless 1 <= count <= N.
+    Each draw has probability proportional to the weight among the remaining samples. This is equivalent to taking the
+    largest values of log weight + Gumbel noise (arXiv:1903.06059). The larger the share of the pool that is drawn, the
+    less the weights matter; the paper uses pools of 200,000. Costs N generator calls and N Jacobians for any count.
+    Raises ValueError as `polarity_weights` does, and unless 1 <= count <= N.
     """
     logs = _powers(log_volume, rho)
     if not 1 <= count <= len(logs):
@@ -97,10 +97,10 @@ def polarity_sample(log_volume: Array, rho: float, count: int, seed: int = 0) ->
 
 
 def _powers(log_volume: Array, rho: float) -> Tensor:
-    """rho log v, checked."""
+    """rho log v, after checking both arguments."""
     logs = torch.as_tensor(log_volume).detach().double()
     if logs.ndim != 1 or not len(logs):
-        raise ValueError(f"log_volume has shape {list(logs.shape)}; give one number a sample, [N]")
+        raise ValueError(f"log_volume has shape {list(logs.shape)}; give one number per sample, [N]")
     bad = ~logs.isfinite()
     if bool(bad.any()):
         raise ValueError(

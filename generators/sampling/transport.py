@@ -1,4 +1,4 @@
-"""Discriminator optimal transport (arXiv:1910.06832): latents moved to where a critic likes them, and not far."""
+"""Discriminator optimal transport (arXiv:1910.06832): short moves of latents that increase the value of a critic."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,25 +9,25 @@ from ...harness.core import inputs
 from ...harness.core.inputs import Array
 
 OFFSET = 0.001
-"""Added to every coordinate of the move before its norm is taken, as released: the norm has a gradient at 0."""
+"""Added to every coordinate of the move, as in the released code, because the norm has no gradient at 0."""
 
 
 def steepness(critic: Callable[[Tensor], Tensor], latents: Array) -> float:
-    """max |D(G(z)) - D(G(z'))| / |z - z'| over pairs of latents [2 P, ...], the first half beside the second: k_eff.
+    """k_eff = max |D(G(z)) - D(G(z'))| / |z - z'| over P pairs of latents [2 P, ...], z from the first half.
 
-    critic maps [N, ...] to D(G(z)) [N]. The release takes 100 random pairs. Raises ValueError for fewer than 2 latents,
-    or where the critic is the same everywhere.
+    critic maps [N, ...] to D(G(z)) [N]. The released code uses 100 random pairs. Raises ValueError for fewer than 2
+    latents, or if the critic is equal on all pairs.
     """
     z = inputs.latents(latents)
     half = len(z) // 2
     if not half:
-        raise ValueError("1 latent makes no pair: give two or more")
+        raise ValueError(f"{len(z)} latent makes no pair: give two or more")
     with torch.no_grad():
         values = critic(z).double()
     distance = (z[:half] - z[half : 2 * half]).double().flatten(1).norm(dim=1)
     slope = float(((values[:half] - values[half : 2 * half]).abs() / distance).max())
     if not 0 < slope < float("inf"):
-        raise ValueError(f"the critic's steepness over {half} pairs is {slope}; it must tell some latents apart")
+        raise ValueError(f"the critic's steepness over {half} pairs is {slope}; it must be positive and finite")
     return slope
 
 
@@ -40,13 +40,13 @@ def transport(
     sphere: bool = True,
     chunk: int = 64,
 ) -> list[Tensor]:
-    """Latents [N, ...] after each of `steps` steps of Adam (betas 0 and 0.9), from z = z_0, that minimise for each z
+    """Latents [N, ...] after each number of Adam steps in `steps` (betas 0 and 0.9), from z = z_0. They minimise
 
         -critic(z) / slope + |z - z_0 + 0.001|_2
 
-    The norm is that of one sample: the batch that it stands in does not matter. sphere: the radial part of the gradient
-    is left out, for normal latents, as in the paper. slope is `steepness`. Costs max(steps) generator calls and
-    backward passes a latent; `chunk` latents are in memory at a time.
+    for each sample separately, independent of its batch. slope: from `steepness`. sphere: leave out the radial part of
+    the gradient, as in the paper for normal latents. Costs max(steps) generator calls and backward passes per latent;
+    `chunk` latents are in memory at a time.
     Raises ValueError for latents that are not finite floating [N, ...], options out of range, or a gradient that is not
     finite.
     """

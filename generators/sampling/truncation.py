@@ -1,4 +1,4 @@
-"""Truncation of normal latents coordinate by coordinate (Brock et al. 2019, arXiv:1809.11096)."""
+"""Truncation of normal latents, coordinate by coordinate (Brock et al. 2019, arXiv:1809.11096)."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from ...harness.core import inputs
 from ...harness.core.inputs import Array
 
 REDRAWN = 0x7A9C47
-"""Given to the random generator beside a seed, so that what is drawn again does not depend on the latent."""
+"""Added to the seed of the random generator, so that redrawn coordinates are independent of the latent."""
 
 
 def redrawn(latents: Array, threshold: float, seeds: Sequence[int]) -> Tensor:
-    """Standard normal latents [N, ...] with the coordinates beyond the threshold drawn again until within it.
+    """Standard normal latents [N, ...] with every coordinate beyond the threshold redrawn.
 
-    So each coordinate follows the normal distribution truncated to [-threshold, threshold]; those within stay as they
-    are. Item i is drawn from seeds[i] alone. Raises ValueError for bad latents, a threshold that is not positive, or
-    other than one seed a latent.
+    Each coordinate then follows the normal distribution truncated to [-threshold, threshold]; coordinates within it do
+    not change. The new values of item i depend on seeds[i] alone. Raises ValueError for bad latents, a threshold that
+    is not positive, or a number of seeds other than N.
     """
     z = inputs.latents(latents)
     if not threshold > 0 or len(seeds) != len(z):

@@ -1,4 +1,4 @@
-"""Features of labelled images in files as users have them: one of all classes, or one of base and one of novel ones."""
+"""Files with features of labelled images: one file with all classes, or one with base and one with novel classes."""
 
 import json
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ from .images import read_arrays
 from .weights import read_safetensors
 
 ROLES = {"base": "base", "train": "base", "val": "val", "novel": "novel", "test": "novel"}
-"""What classes are called, and what they are; those of "val" are left out."""
+"""The words that files use for the role of a class, and the role. Classes with role "val" are left out."""
 SUFFIXES = (".npz", ".safetensors")
-WANTED = "save features as floats, labels as whole numbers, names as strings"
+FIX = "save features as floats, labels as integers, names as strings"
 
 
 def read_feature_set(path: str | Path) -> FeatureSet:
-    """Features in one .npz or .safetensors file, or in a folder with one file of the base and one of the novel classes.
+    """Features from one .npz or .safetensors file, or from a folder with one file of base and one of novel classes.
 
-    Arrays of a file, N images of C classes:
+    Arrays of a file with N images of C classes:
 
         features   [N, D] floats
-        labels     [N] whole numbers 0..C-1, or in .npz the names of the classes themselves
-        names      [C] strings, the classes in order; by default the labels that there are, as strings
-        split      [C] strings: base, novel or val (train and test are other words for base and novel)
-        semantics  [C, S] floats, what is known of each class without its images; [C, 0] in the answer where missing
+        labels     [N] integers 0..C-1; in .npz also the names of the classes
+        names      [C] strings, the classes in order; by default the distinct labels, as strings
+        split      [C] strings: base, novel or val (train and test are synonyms of base and novel)
+        semantics  [C, S] floats, a description of each class that does not use its images; optional ([C, 0] if absent)
 
-    In .safetensors, `names` and `split` are lists in JSON in the file's metadata. In a folder the files are called base
-    (or train) and novel (or test); they have no `split`, and their classes are told apart by `names`; without them a
-    label is a number across both files. Classes of val, and files of that name, are left out.
+    A .safetensors file has `names` and `split` as JSON lists in its metadata. The files in a folder are called base (or
+    train) and novel (or test). They have no `split`. `names` identify their classes; without names, a label is a number
+    that both files share. Classes with role val, and files of that name, are left out.
 
-    Nothing is unpickled. Raises ValueError that names file, array and the first bad row, FileNotFoundError.
+    Nothing is unpickled. Raises FileNotFoundError, and ValueError with the file, the array and the first bad row.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -50,7 +50,7 @@ def read_feature_set(path: str | Path) -> FeatureSet:
 
 @dataclass(frozen=True)
 class _Part:
-    """A file of features, each array checked by itself; split is None where the file has none, semantics [C, 0]."""
+    """The checked arrays of one file. Without the array, `split` is None and `semantics` is [C, 0]."""
 
     file: Path
     features: Tensor
@@ -64,8 +64,8 @@ def _part(file: Path) -> _Part:
     arrays = _arrays(file)
     for name in ("features", "labels"):
         if name not in arrays:
-            raise ValueError(f"{file} has no array `{name}`; it has {', '.join(arrays) or 'none'}; {WANTED}")
-    features = _floats(file, "features", arrays["features"], "one row an image")
+            raise ValueError(f"{file} has no array `{name}`; it has {', '.join(arrays) or 'none'}; {FIX}")
+    features = _floats(file, "features", arrays["features"], "one row per image")
     labels, names = _classes(file, arrays, len(features))
     split = _strings(file, "split", arrays["split"], len(names)) if "split" in arrays else None
     for row, word in enumerate(split or ()):
@@ -73,9 +73,9 @@ def _part(file: Path) -> _Part:
             raise ValueError(f"{file}, split: row {row} is {word!r}; give one of {', '.join(ROLES)}")
     semantics = torch.zeros(len(names), 0)
     if "semantics" in arrays:
-        semantics = _floats(file, "semantics", arrays["semantics"], "one row a class")
+        semantics = _floats(file, "semantics", arrays["semantics"], "one row per class")
         if len(semantics) != len(names):
-            raise ValueError(f"{file}, semantics: {len(semantics)} rows for {len(names)} classes; give one a class")
+            raise ValueError(f"{file}, semantics: {len(semantics)} rows for {len(names)} classes; give one per class")
     return _Part(file, features, labels, names, split, semantics)
 
 
@@ -84,12 +84,12 @@ def _arrays(file: Path) -> dict[str, NDArray[Any]]:
         try:
             return read_arrays(file, "features")
         except ValueError as error:
-            raise ValueError(f"{error}; {WANTED}") from None
+            raise ValueError(f"{error}; {FIX}") from None
     try:
         tensors, metadata = read_safetensors(file)
         lists = {name: json.loads(metadata[name]) for name in ("names", "split") if name in metadata}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable .safetensors file ({error}); {WANTED}") from None
+        raise ValueError(f"{file} is not a readable .safetensors file ({error}); {FIX}") from None
     for name, words in lists.items():
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{file}, metadata `{name}`: give a list of strings in JSON")
@@ -112,69 +112,73 @@ def _floats(file: Path, name: str, array: NDArray[Any], rows: str) -> Tensor:
         value = array[row][~np.isfinite(values[row])][0]
         raise ValueError(
             f"{file}, {name}: row {row} of {len(values)} holds {value} ({int((~finite).sum())} such rows); "
-            "remove them or make them again"
+            "remove or recompute them"
         )
     return torch.from_numpy(values)
 
 
 def _strings(file: Path, name: str, array: NDArray[Any], count: int | None = None) -> list[str]:
     if array.ndim != 1 or array.dtype.kind not in "US" or count not in (None, len(array)):
-        wanted = "strings" if count is None else f"{count} strings, one a class"
-        raise ValueError(f"{file}, {name}: {array.dtype} of shape {array.shape}; give {wanted}")
+        expected = "strings" if count is None else f"{count} strings, one per class"
+        raise ValueError(f"{file}, {name}: {array.dtype} of shape {array.shape}; give {expected}")
     return [str(word) for word in array.astype(np.str_)]
 
 
 def _classes(file: Path, arrays: Mapping[str, NDArray[Any]], count: int) -> tuple[Tensor, list[str]]:
-    """The class of each image [N], by its place among the names [C]."""
+    """The class of each image [N] as an index into the class names, and the names [C]."""
     labels = arrays["labels"]
     if labels.shape != (count,) or labels.dtype.kind not in "iuUS":
         raise ValueError(
-            f"{file}, labels: {labels.dtype} of shape {labels.shape}; give {count} whole numbers or names of "
-            "classes, one a row of features"
+            f"{file}, labels: {labels.dtype} of shape {labels.shape}; give {count} integers or class names, one per "
+            "row of features"
         )
     if "names" in arrays:
         names = _strings(file, "names", arrays["names"])
     else:
         names = [str(label) for label in np.unique(labels).astype(np.str_)]
         labels = labels.astype(np.str_)
-    _check_different(file, names, arrays.get("split"))
+    _check_unique(file, names, arrays.get("split"))
     if labels.dtype.kind in "US":
         places = {name: place for place, name in enumerate(names)}
         numbers = np.array([places.get(str(label), -1) for label in labels.astype(np.str_)])
     else:
         numbers = labels.astype(np.int64)
-    nameless = (numbers < 0) | (numbers >= len(names))
-    if nameless.any():
-        row = int(np.argmax(nameless))
+    unnamed = (numbers < 0) | (numbers >= len(names))
+    if unnamed.any():
+        row = int(np.argmax(unnamed))
         raise ValueError(
-            f"{file}, labels: row {row} is {labels[row]}, which has no name; {len(names)} names are given, "
+            f"{file}, labels: row {row} is {labels[row]}, which has no name; the file has {len(names)} names, "
             f"for labels 0..{len(names) - 1}"
         )
     for place in np.flatnonzero(np.bincount(numbers, minlength=len(names)) == 0):
-        raise ValueError(f"{file}: class {names[place]!r}, number {place}, has no images; add some, or leave it out")
+        raise ValueError(
+            f"{file}: class {names[place]!r}, number {place}, has no images; add some, or remove the class"
+        )
     return torch.from_numpy(numbers), names
 
 
-def _check_different(file: Path, names: list[str], split: NDArray[Any] | None) -> None:
+def _check_unique(file: Path, names: list[str], split: NDArray[Any] | None) -> None:
     for place, name in enumerate(names):
         first = names.index(name)
         if first < place:
-            as_what = f", as {split[first]} and {split[place]}" if split is not None and place < len(split) else ""
+            roles = f" (as {split[first]} and {split[place]})" if split is not None and place < len(split) else ""
             raise ValueError(
-                f"{file}, names: class {name!r} stands at {first} and at {place}{as_what}; give every class one place"
+                f"{file}, names: class {name!r} occurs at positions {first} and {place}{roles}; give every class once"
             )
 
 
 def _divided(part: _Part) -> FeatureSet:
-    """The set in a single file; its validation classes are left out."""
+    """The feature set in a single file, without its validation classes."""
     if part.split is None:
         raise ValueError(
-            f"{part.file} does not say which classes are novel: give it `split`, for each class base, novel or val"
+            f"{part.file} does not say which classes are novel: add an array `split` with base, novel or val per class"
         )
     roles = [ROLES[word] for word in part.split]
     for role in ("base", "novel"):
         if role not in roles:
-            raise ValueError(f"{part.file}, split: no class is {role}, all are {', '.join(sorted(set(roles)))}")
+            raise ValueError(
+                f"{part.file}, split: no class is {role}, all are {', '.join(sorted(set(roles)))}; mark some as {role}"
+            )
     kept = [number for number, role in enumerate(roles) if role != "val"]
     place = torch.full((len(roles),), -1)
     place[kept] = torch.arange(len(kept))
@@ -191,36 +195,36 @@ def _divided(part: _Part) -> FeatureSet:
 
 
 def _file_of(folder: Path, role: str) -> Path:
-    stems = [stem for stem, meant in ROLES.items() if meant == role]
+    stems = [stem for stem, its_role in ROLES.items() if its_role == role]
     files = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     found = [file for file in files if file.is_file()]
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{folder} has {len(found) or 'no'} files of its {role} classes; give one, "
-            f"{' or '.join(file.name for file in files)}"
+            f"{folder} has {len(found) or 'no'} files of its {role} classes; give exactly one of "
+            f"{', '.join(file.name for file in files)}"
         )
     return found[0]
 
 
 def _joined(name: str, base: _Part, novel: _Part) -> FeatureSet:
-    """The set in a file of base and a file of novel classes."""
+    """The feature set in a file of base classes and a file of novel classes."""
     for part in (base, novel):
         if part.split is not None:
-            raise ValueError(f"{part.file} has `split`; give one file of all classes, or two without split")
+            raise ValueError(f"{part.file} has `split`; give one file of all classes, or two files without `split`")
     both = [class_name for class_name in novel.names if class_name in base.names]
     if both:
         raise ValueError(
-            f"class {both[0]!r} is novel in {novel.file} and base in {base.file} ({len(both)} such classes); take it "
-            "out of one, or give both files `names` if each of them counts its own classes from 0"
+            f"class {both[0]!r} is novel in {novel.file} and base in {base.file} ({len(both)} such classes); remove it "
+            "from one of them, or add `names` to both files if each numbers its classes from 0"
         )
-    for what, ours, theirs in (
+    for what, in_base, in_novel in (
         ("features", base.features, novel.features),
         ("semantics", base.semantics, novel.semantics),
     ):
-        if ours.shape[1] != theirs.shape[1]:
+        if in_base.shape[1] != in_novel.shape[1]:
             raise ValueError(
-                f"{what} have {ours.shape[1]} columns in {base.file} and {theirs.shape[1]} in {novel.file}; "
-                "make both in the same way"
+                f"{what} have {in_base.shape[1]} columns in {base.file} and {in_novel.shape[1]} in {novel.file}; "
+                "compute both in the same way"
             )
     first = len(base.names)
     return FeatureSet(

@@ -1,4 +1,4 @@
-"""Images in files: one image a file in a folder, or all of them in a NumPy array."""
+"""Images in files: a folder with one image per file, or a NumPy file with all of them."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ MODES = {"RGB": 3, "L": 1}
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 CHANNELS = (1, 3)
 ROWS = 1024
-"""Rows of an array examined at a time."""
+"""Number of rows of an array that are checked at a time."""
 
 
 def image_names(top: Path, below: str = ".") -> list[str]:
-    """Names of the images in a folder and its sub-folders, relative to `top`, in order; hidden ones are left out.
+    """Sorted names, relative to `top`, of the images in the folder `below` and its sub-folders, except hidden ones.
 
-    Raises FileNotFoundError where there are none.
+    Raises FileNotFoundError when there are no images.
     """
     paths = (path.relative_to(top) for path in (top / below).rglob("*") if path.suffix.lower() in SUFFIXES)
     names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
@@ -34,7 +34,7 @@ def image_names(top: Path, below: str = ".") -> list[str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file. Raises ValueError naming it when opening or what is done with it fails."""
+    """An open image file. Raises ValueError with its name when opening it, or the code that uses it, fails."""
     try:
         with Image.open(path) as image:
             yield image
@@ -43,10 +43,13 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def decode(path: Path, size: int, mode: str) -> Tensor:
-    """One image as uint8 [C, H, W]; size as for the data set `folder`, 0 as stored; mode "RGB" or "L"."""
+    """One image as uint8 [C, H, W]. size: as for the data set `folder`; 0 keeps the stored size. mode: "RGB" or "L".
+
+    Raises ValueError with the name of a file that cannot be decoded or has more than 8 bits per channel.
+    """
     with opened(path) as image:
         if image.mode.startswith(("I", "F")):
-            raise ValueError(f"its pixels are of type {image.mode}, not 8 bits a channel")
+            raise ValueError(f"its pixels are of type {image.mode}, not 8 bits per channel")
         pixels = image.convert(mode)
     if size:
         width, height = (max(size, round(side * size / min(pixels.size))) for side in pixels.size)
@@ -56,7 +59,7 @@ def decode(path: Path, size: int, mode: str) -> Tensor:
 
 
 def check_sizes(top: Path, names: Sequence[str], fix: str) -> None:
-    """Raises ValueError naming the first file that is larger or smaller than the first one, and the fix."""
+    """Raises ValueError unless all images have one size. The message names the first that differs, and the fix."""
     expected = None
     for name in names:
         with opened(top / name) as image:
@@ -69,9 +72,9 @@ def check_sizes(top: Path, names: Sequence[str], fix: str) -> None:
 
 
 def read_arrays(file: Path, name: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npz file by name, or the one of a .npy file, mapped into memory, as `name`.
+    """The arrays of a .npz file by name, or {name: the array of a .npy file, mapped into memory}.
 
-    Raises ValueError when it is neither, or holds pickled objects.
+    Raises ValueError when the file is neither, or holds pickled objects.
     """
     try:
         content = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -86,7 +89,7 @@ def read_arrays(file: Path, name: str) -> dict[str, NDArray[Any]]:
 def image_array(what: str, images: NDArray[Any]) -> NDArray[Any]:
     """A view [N, C, H, W] of images [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in [0, 1].
 
-    Raises ValueError with `what` and the first bad row.
+    Raises ValueError for any other array; the message names the array by `what`, and the first bad row.
     """
     view = _channels_first(what, images)
     _check_values(what, view)
@@ -94,7 +97,7 @@ def image_array(what: str, images: NDArray[Any]) -> NDArray[Any]:
 
 
 def eight_bits(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Rows of an image array as uint8."""
+    """Images uint8 from rows of an image array, uint8 or float in [0, 1]."""
     if images.dtype.kind == "f":
         images = np.rint(images.astype(np.float64) * 255).astype(np.uint8)
     return np.array(images, order="C")
@@ -110,7 +113,8 @@ def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
         if first != last:
             return images if first else images.transpose(0, 3, 1, 2)
     raise ValueError(
-        f"{what}: shape {images.shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 on one side alone"
+        f"{what}: shape {images.shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W], where exactly one of the second "
+        "and the last axis is C = 1 or 3"
     )
 
 

@@ -1,9 +1,9 @@
-"""Pickles read without importing or calling anything they name.
+"""Read pickles without importing or calling anything that they name.
 
-A pickle is a program: it names functions and calls them. `Reader` walks its instructions itself. The few names in its
-table of answers get a function of ours; every other name gets an inert record that only keeps what it is given.
-Nothing is hashed, printed, compared or copied to a depth or size that the file chooses: deep tuples, shared lists and
-stated lengths are how small files take a process down.
+A pickle is a program that names functions and calls them. `Reader` executes its instructions itself. It replaces a few
+names in its table by functions of this file, and every other name by an inert record that only stores its arguments.
+Small files can crash a process with deep tuples, shared lists and false lengths. So the reader never hashes, prints,
+compares or copies anything to a depth or size that the file chooses.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 INSTRUCTIONS = 5_000_000
-"""Most instructions that the pickles of a file may have together; a state dict takes about 30 a tensor."""
+"""Maximum number of instructions in all pickles of a file together; a state dict has about 30 per tensor."""
 LEGACY = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
-"""What torch files from before the zip format begin with, after the header of a pickle."""
+"""The magic number of torch files older than the zip format; it follows the header of a pickle."""
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -39,16 +39,16 @@ STORAGES = {
     "ComplexDoubleStorage": torch.complex128,
 }
 CHUNK = 2**24
-"""Bytes of a storage that are read at a time."""
+"""Number of bytes of a storage that are read at a time."""
 
 
 class Inert:
-    """What a pickle makes of a name that has no answer of ours. It does nothing; it keeps what it is given.
+    """The object that stands for a name without a replacement. It does nothing except store what the pickle gives it.
 
-    name:   qualified name in the file; for a record of `torch_utils.persistence` the name of its class.
-    args:   positional arguments of the constructor; kwargs: the named ones.
-    state:  what was to become its attributes: a dictionary as a rule, or None.
-    items:  what was appended to it, and (key, value) pairs that were set in it.
+    name:   qualified name in the file; for a record of `torch_utils.persistence`, the name of its class.
+    args:   positional arguments of the constructor; kwargs: keyword arguments.
+    state:  what the pickle would have set as its attributes, usually a dictionary; None if nothing.
+    items:  what the pickle appended to it, and the (key, value) pairs that it set in it.
     """
 
     __slots__ = ("args", "items", "kwargs", "state")
@@ -64,7 +64,7 @@ class Inert:
 
 
 class Storage(NamedTuple):
-    """The memory behind tensors: its bytes (uint8 [n]) and the type of its elements."""
+    """The memory of tensors: its bytes (uint8 [n]) and the type of its elements."""
 
     memory: Tensor
     dtype: torch.dtype
@@ -73,32 +73,32 @@ class Storage(NamedTuple):
 _KEYS = (str, bytes, int, float, complex, type(None), type, Inert, torch.dtype, tuple)
 
 
-class _Answer:
-    """A function of ours that a pickle may call; no instruction changes it."""
+class _Replacement:
+    """A function of this file that a pickle may call; no instruction can change it."""
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
 
 
 class _NumpyType:
-    """A numpy type; the instruction after the one that makes it sets the byte order."""
+    """A numpy type. A later instruction sets its byte order."""
 
     def __init__(self, code: Any, *_: Any):
         self.code, self.order = _text(code), "|"
 
     def get(self) -> np.dtype[Any]:
         if not re.fullmatch(r"[biufc]\d\d?", self.code):
-            raise ValueError(f"arrays of numpy type {self.code[:20]!r} are not read, only booleans and numbers")
+            raise ValueError(f"it has an array of numpy type {self.code[:20]!r}; only booleans and numbers are read")
         return np.dtype(self.order + self.code)
 
 
 class Reader:
     """Reads the pickles of one file.
 
-    room:    how many bytes the objects may take beyond what is pushed literally. Raises ValueError when it is used up.
-    stored:  answers the persistent ids of a pickle: references to storages elsewhere in the file.
-    names:   how often each name without an answer of ours was asked for.
-    sources: sha256 of embedded source text -> names of what it defines.
+    room:    bytes that the objects may take in addition to literals. Exceeding it raises ValueError.
+    stored:  resolves the persistent ids of a pickle, which are references to storages elsewhere in the file.
+    names:   the names without a replacement, and how often each occurred.
+    sources: sha256 of embedded source text -> names that it defines.
     """
 
     def __init__(self, room: int, stored: Callable[[Any], Any] | None = None):
@@ -109,58 +109,58 @@ class Reader:
         self._digests: dict[str, str] = {}
         self._classes: dict[str, type[Inert]] = {}
         numpy = {
-            "multiarray.scalar": _Answer(self._numpy_scalar),
-            "multiarray._reconstruct": _Answer(lambda *_: np.empty(0, np.uint8)),
-            "numeric._frombuffer": _Answer(self._numpy_array),
+            "multiarray.scalar": _Replacement(self._numpy_scalar),
+            "multiarray._reconstruct": _Replacement(lambda *_: np.empty(0, np.uint8)),
+            "numeric._frombuffer": _Replacement(self._numpy_array),
         }
         python = {
-            "set": _Answer(self._set),
-            "frozenset": _Answer(lambda items=(): frozenset(self._set(items))),
-            "slice": _Answer(slice),
-            "bytes": _Answer(lambda: b""),
+            "set": _Replacement(self._set),
+            "frozenset": _Replacement(lambda items=(): frozenset(self._set(items))),
+            "slice": _Replacement(slice),
+            "bytes": _Replacement(lambda: b""),
         }
-        self._answers: dict[str, Any] = {
-            "collections.OrderedDict": _Answer(self._ordered),
-            "torch_utils.persistence._reconstruct_persistent_obj": _Answer(self._persistent),
-            "torch._utils._rebuild_parameter": _Answer(lambda data, *_: data),
-            "torch._utils._rebuild_parameter_with_state": _Answer(lambda data, *_: data),
-            "torch._utils._rebuild_tensor": _Answer(self._tensor),
-            "torch._utils._rebuild_tensor_v2": _Answer(self._tensor),
-            "torch._utils._rebuild_tensor_v3": _Answer(self._tensor_v3),
-            "torch._tensor._rebuild_from_type_v2": _Answer(lambda function, _, args, __: self._call(function, args)),
-            "torch.storage._load_from_bytes": _Answer(self._nested),
-            "torch.Size": _Answer(lambda items=(): tuple(self._listed(items))),
-            "_codecs.encode": _Answer(self._encode),
-            "dnnlib.util.EasyDict": _Answer(self._dictionary),
-            "dnnlib.EasyDict": _Answer(self._dictionary),
-            "dill._dill._load_type": _Answer(lambda name: self._find("builtins", _text(name))),
-            "dill._dill._create_array": _Answer(self._dill_array),
-            "numpy.dtype": _Answer(_NumpyType),
+        self._replacements: dict[str, Any] = {
+            "collections.OrderedDict": _Replacement(self._ordered),
+            "torch_utils.persistence._reconstruct_persistent_obj": _Replacement(self._persistent),
+            "torch._utils._rebuild_parameter": _Replacement(lambda data, *_: data),
+            "torch._utils._rebuild_parameter_with_state": _Replacement(lambda data, *_: data),
+            "torch._utils._rebuild_tensor": _Replacement(self._tensor),
+            "torch._utils._rebuild_tensor_v2": _Replacement(self._tensor),
+            "torch._utils._rebuild_tensor_v3": _Replacement(self._tensor_v3),
+            "torch._tensor._rebuild_from_type_v2": _Replacement(
+                lambda function, _, args, __: self._call(function, args)
+            ),
+            "torch.storage._load_from_bytes": _Replacement(self._nested),
+            "torch.Size": _Replacement(lambda items=(): tuple(self._listed(items))),
+            "_codecs.encode": _Replacement(self._encode),
+            "dnnlib.util.EasyDict": _Replacement(self._dictionary),
+            "dnnlib.EasyDict": _Replacement(self._dictionary),
+            "dill._dill._load_type": _Replacement(lambda name: self._find("builtins", _text(name))),
+            "dill._dill._create_array": _Replacement(self._dill_array),
+            "numpy.dtype": _Replacement(_NumpyType),
             "numpy.ndarray": np.ndarray,
-            **{f"{module}.{name}": answer for module in ("builtins", "__builtin__") for name, answer in python.items()},
-            **{
-                f"{module}.{name}": answer for module in ("numpy.core", "numpy._core") for name, answer in numpy.items()
-            },
+            **{f"{module}.{name}": value for module in ("builtins", "__builtin__") for name, value in python.items()},
+            **{f"{module}.{name}": value for module in ("numpy.core", "numpy._core") for name, value in numpy.items()},
         }
 
     def spend(self, size: int) -> None:
-        """Take `size` bytes of the room that is left."""
+        """Subtract `size` bytes from the remaining room. Raises ValueError when there is not enough."""
         self.room -= size
         if self.room < 0:
             raise ValueError("its objects would take far more memory than the file has bytes")
 
     def source(self, text: Any, name: Any) -> str:
-        """Note embedded source text: what it defines, and its sha256."""
+        """The sha256 of an embedded source text, which defines `name`; both are recorded in `sources`."""
         if isinstance(text, bytes):
             text = self._decode(text)
         if not isinstance(text, str):
-            raise ValueError("an embedded source that is no text")
+            raise ValueError("an embedded source that is not text")
         if text not in self._digests:
             self._digests[text] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         self.sources[self._digests[text]].add(_text(name))
         return self._digests[text]
 
-    # What stands for a name, and what calling it gives.
+    # Names and calls.
 
     def _find(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "torch" and name in STORAGES:
@@ -168,8 +168,8 @@ class Reader:
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
         full = f"{module}.{name}"
-        if full in self._answers:
-            return self._answers[full]
+        if full in self._replacements:
+            return self._replacements[full]
         self.names[full] += 1
         return self._inert(full)
 
@@ -181,9 +181,9 @@ class Reader:
 
     def _call(self, function: Any, args: Any, kwargs: Any = None) -> Any:
         if not isinstance(args, tuple | list) or not isinstance(kwargs, dict | None):
-            raise ValueError("a call whose arguments are no tuple")
+            raise ValueError("a call whose arguments are not a tuple")
         self.spend(8 * len(args))
-        if isinstance(function, _Answer):
+        if isinstance(function, _Replacement):
             return function.function(*args, **(kwargs or {}))
         if isinstance(function, type) and issubclass(function, Inert):
             return function(args, kwargs)
@@ -192,7 +192,7 @@ class Reader:
         raise ValueError(f"it calls a {type(function).__name__}")
 
     def _build(self, target: Any, state: Any) -> None:
-        """What would set the attributes of `target`."""
+        """The instruction that sets the attributes of `target`."""
         if isinstance(target, Inert):
             target.state = self._attributes(state)
         elif isinstance(target, OrderedDict):
@@ -218,9 +218,12 @@ class Reader:
         return state
 
     def _persistent(self, record: Any) -> Inert:
-        """A module as its class name, its state and the sha256 of its source, which the official reader would run."""
+        """A module as an inert record of its class name, its state and the sha256 of its source.
+
+        The official reader would execute the source.
+        """
         if not isinstance(record, dict) or record.get("type") != "class":
-            raise ValueError("a persistent record that is no class")
+            raise ValueError("a persistent record that is not a class")
         name = _text(record["class_name"])
         module = self._inert(name)(
             (), {"version": record.get("version"), "source": self.source(record["module_src"], name)}
@@ -229,9 +232,9 @@ class Reader:
         return module
 
     def _listed(self, items: Any, each: int = 8) -> Any:
-        """Items about to be copied, `each` bytes a piece."""
+        """The items of a list or tuple, after spending `each` bytes per item for the copy that the caller makes."""
         if not isinstance(items, list | tuple):
-            raise ValueError(f"a {type(items).__name__} where a list must be")
+            raise ValueError(f"a {type(items).__name__} in place of a list")
         self.spend(each * len(items))
         return items
 
@@ -245,7 +248,7 @@ class Reader:
         return set(map(_key, self._listed(items, 100)))
 
     def _encode(self, text: Any, *_: Any) -> bytes:
-        """Bytes that a pickle of protocol 2 keeps as text."""
+        """Bytes, which a pickle of protocol 2 stores as text."""
         self.spend(len(text))
         return cast(bytes, text.encode("latin1"))
 
@@ -257,11 +260,11 @@ class Reader:
 
     def _nested(self, content: Any) -> Any:
         if not isinstance(content, bytes):
-            raise ValueError("a storage that is no bytes")
+            raise ValueError("a storage that is not bytes")
         return legacy(io.BytesIO(content), len(content), self)
 
     def allocate(self, count: Any, dtype: Any, size: int) -> Storage:
-        """Memory for `count` elements, of which the file has `size` bytes."""
+        """Memory for `count` elements. Raises ValueError when they need more than the `size` bytes in the file."""
         if not isinstance(dtype, torch.dtype) or type(count) is not int or not 0 <= count * dtype.itemsize <= size:
             raise ValueError(f"a storage that should be larger than the {size:,} bytes that the file has for it")
         self.spend(count * dtype.itemsize)
@@ -271,7 +274,7 @@ class Reader:
         if not isinstance(storage, Storage):
             raise ValueError("a tensor without storage")
         if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 64):
-            raise ValueError("a tensor whose size and stride are no tuples of one length")
+            raise ValueError("a tensor whose size and stride are not tuples of equal length")
         if not all(type(n) is int and 0 <= n < 2**60 for n in (offset, *size, *stride)):
             raise ValueError("a tensor whose offset, size or stride is out of range")
         elements = storage.memory.view(storage.dtype)
@@ -294,7 +297,7 @@ class Reader:
             raise ValueError("an array without type")
         found, raw = dtype.get(), self._encode(content) if isinstance(content, str) else content
         if not isinstance(raw, bytes | bytearray):
-            raise ValueError("an array whose content is no bytes")
+            raise ValueError("an array whose content is not bytes")
         self.spend(len(raw))
         array = np.frombuffer(raw, found) if raw else np.empty(0, found)
         native = array.astype(found.newbyteorder("="), copy=False)
@@ -308,10 +311,10 @@ class Reader:
         self._build(array, state)
         return array
 
-    # The machine.
+    # Instructions.
 
     def read(self, file: IO[bytes]) -> Any:
-        """The object of one pickle; the file is left at the byte after it. Raises an exception when it is damaged."""
+        """The object of one pickle; afterwards the file is at the byte after it. Damage raises an exception."""
         memo: dict[int, Any] = {}
         marks: list[list[Any]] = []
         stack: list[Any] = []
@@ -418,17 +421,17 @@ class Reader:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str | bytes) or len(value) > 1000:
-        raise ValueError(f"a {type(value).__name__} where a name must be, or a name of more than 1000 characters")
+        raise ValueError(f"a {type(value).__name__} in place of a name, or a name of more than 1000 characters")
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
 def _key(value: Any) -> Any:
-    """What may be a key. Tuples are hashed and compared on the machine's stack: deep ones end the process."""
-    waiting, seen = [value], 0
+    """A value that is safe as a key. Hashing and comparing tuples is recursive, so a deep one would end the process."""
+    waiting, count = [value], 0
     while waiting:
         part = waiting.pop()
-        seen += 1
-        if seen > 1000:
+        count += 1
+        if count > 1000:
             raise ValueError("a key of more than 1000 parts")
         if not isinstance(part, _KEYS):
             raise ValueError(f"a key that is a {type(part).__name__}")
@@ -459,17 +462,18 @@ def _set_items(target: Any, items: list[Any]) -> None:
 
 
 def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
-    """The object in a torch file of the format before zip, which has `size` bytes.
+    """The object in a torch file of `size` bytes in the format older than zip.
 
-    Three pickles of header, the object, the keys of its storages, then the bytes of each after their count.
-    Raises an exception when it is damaged; a storage that is not in the file is an error, never memory as it was.
+    The file has three pickles of header, the object, the keys of its storages, then for each storage the number of its
+    elements and its bytes. A damaged file raises an exception; so does a storage that is not in the file, because its
+    tensors would show uninitialised memory.
     """
     storages: dict[str, Storage] = {}
 
     def stored(saved: Any) -> Any:
         if not isinstance(saved, tuple) or len(saved) not in (4, 6):
-            raise ValueError("a reference to something that is no storage")
-        if len(saved) == 4:  # a class, and the source it was written with
+            raise ValueError("a reference to something that is not a storage")
+        if len(saved) == 4:  # a class, and the source text that defines it
             _, module, _, source = saved
             if source is not None:
                 reader.source(source, getattr(module, "name", ""))
@@ -497,13 +501,13 @@ def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
     for key in keys:
         memory, dtype = storages[key]
         if int.from_bytes(file.read(8), "little") * dtype.itemsize != len(memory):
-            raise ValueError(f"storage {key[:20]} has another size than its tensors say")
+            raise ValueError(f"the size of storage {key[:20]} is not the one that its tensors state")
         fill(memory, file)
     return content
 
 
 def fill(memory: Tensor, file: IO[bytes]) -> None:
-    """Read the bytes of a storage. Raises ValueError when the file ends before."""
+    """Read the bytes of a storage into `memory`. Raises ValueError when the file ends too early."""
     for start in range(0, len(memory), CHUNK):
         part = memory[start : start + CHUNK].numpy().data
         if cast(io.BufferedIOBase, file).readinto(part) != len(part):

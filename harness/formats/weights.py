@@ -1,4 +1,4 @@
-"""Trained weights on disk: a safetensors file that knows its own family and architecture, and a card beside it."""
+"""Trained weights on disk: a safetensors file that names its family and architecture, and a JSON card beside it."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from .handed_on import hands_on
 
 ROOT = Path(__file__).parents[2]
 ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
-"""Weights that come with assay: those of generators, and those of classifiers and judges."""
+"""Folders of the weights that come with assay."""
 
 RENAMED = {"most": "max_channels"}
-"""Names in the architecture of files written by the first release."""
+"""Architecture keys in files of the first release, and their present names."""
 
 
 class Weights(NamedTuple):
-    """tensors by name; architecture as written by the training; sha256 of the whole file."""
+    """tensors: by name. architecture: as the training wrote it. sha256: of the whole file."""
 
     tensors: dict[str, Tensor]
     architecture: dict[str, Any]
@@ -29,9 +29,9 @@ class Weights(NamedTuple):
 
 
 def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, path: str = "zoo") -> Path:
-    """The weights file of a family for a data set: a path as given, or "zoo" for those that come with assay.
+    """The weights file of a family for a data set. path: a file, or "zoo" for the weights that come with assay.
 
-    Raises LookupError with the command that trains them.
+    Raises LookupError when there is no such file, with the command that trains the weights.
     """
     file = ZOO[kind] / f"{family}-{dataset}.safetensors" if path == "zoo" else Path(path).expanduser()
     if file.is_file():
@@ -44,7 +44,7 @@ def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: 
 
 
 def read_weights(path: Path, family: str) -> Weights:
-    """Read a file written by `write_weights`. Raises ValueError when it is not one, or of another family."""
+    """Read a file written by `write_weights`. Raises ValueError for another kind of file or another family."""
     try:
         tensors, metadata = read_safetensors(path)
     except Exception as error:
@@ -58,21 +58,23 @@ def read_weights(path: Path, family: str) -> Weights:
 
 @hands_on
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the file's metadata. Raises SafetensorError when it is no such file, or damaged."""
+    """Tensors by name, and the metadata of the file. Raises SafetensorError for a damaged or another kind of file."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         return tensors, file.metadata() or {}
 
 
 def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError unless names and shapes of the tensors from `path` are exactly those of the network."""
+    """Raises ValueError unless the tensors from `path` have exactly the names and shapes of the network's tensors."""
     expected, found = ({name: t.shape for name, t in each.items()} for each in (network.state_dict(), tensors))
     differences = {
-        "lacks": expected.keys() - found.keys(),
-        "has to spare": found.keys() - expected.keys(),
-        "has in other shapes": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
+        "lacks {} tensors": expected.keys() - found.keys(),
+        "has {} unexpected tensors": found.keys() - expected.keys(),
+        "has {} tensors of other shapes": {
+            name for name in expected.keys() & found.keys() if expected[name] != found[name]
+        },
     }
-    notes = [f"{what} {len(names)} tensors such as {min(names)}" for what, names in differences.items() if names]
+    notes = [f"{what.format(len(names))} such as {min(names)}" for what, names in differences.items() if names]
     if notes:
         raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
 
@@ -80,9 +82,12 @@ def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | 
 def write_weights(
     path: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
-    """Write weights and card (the same name with .json, and the sha256 of the weights in it), each atomically."""
+    """Write the weights, and beside them the card: the same name with .json, and the sha256 of the weights inside.
+
+    Each file is written atomically.
+    """
     metadata = {"assay": json.dumps(architecture, sort_keys=True)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     replace(path, save(contiguous, metadata))
-    card = {**card, "sha256": sha256_of(path)}
-    replace(path.with_suffix(".json"), (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    content = json.dumps({**card, "sha256": sha256_of(path)}, indent=2, sort_keys=True)
+    replace(path.with_suffix(".json"), f"{content}\n".encode())

@@ -1,4 +1,4 @@
-"""Pictures of stored samples: images as they are, volumes as shaded surfaces."""
+"""Pictures of stored samples: an image is its own picture, a volume is drawn as a shaded surface."""
 
 import torch
 import torch.nn.functional as F
@@ -7,21 +7,21 @@ from torch import Tensor
 from .shading import shade, turntable
 from .surfaces import to_sdf
 
-SEEN_FROM, SHADED = [-0.8, 0.55, -0.75], 128
-"""Where pictures of volumes are taken from, and their side in pixels."""
+CAMERA, SHADED = [-0.8, 0.55, -0.75], 128
+"""The direction of the camera in still pictures of volumes, and their side in pixels."""
 FRAMES, TURNING = 12, 72
-"""Pictures of a volume that is turned round once, and their side in pixels."""
+"""The number of frames in which a volume turns round once, and their side in pixels."""
 
 
 def pictures(samples: Tensor) -> Tensor:
-    """uint8 [N, C, H, W] of stored images, which these are themselves, or of stored volumes [N, 1, R, R, R]."""
+    """Pictures uint8 [N, C, H, W] of stored samples: images [N, C, H, W] unchanged, or volumes [N, 1, R, R, R]."""
     if samples.ndim == 4:
         return samples
-    return _shaded(samples, F.normalize(torch.tensor(SEEN_FROM), dim=0)[None], SHADED)
+    return _shaded(samples, F.normalize(torch.tensor(CAMERA), dim=0)[None], SHADED)
 
 
 def turned(volumes: Tensor) -> Tensor:
-    """Stored volumes uint8 [N, 1, R, R, R] from all round, uint8 [N, FRAMES, size, size]."""
+    """Frames uint8 [N, FRAMES, size, size] of stored volumes uint8 [N, 1, R, R, R] that turn round the y axis."""
     return _shaded(volumes, turntable(FRAMES), TURNING)
 
 
@@ -31,5 +31,5 @@ def distances(volumes: Tensor) -> Tensor:
 
 
 def _shaded(volumes: Tensor, directions: Tensor, size: int) -> Tensor:
-    """Stored volumes seen from directions [V, 3], uint8 [N, V, size, size]."""
+    """Pictures uint8 [N, V, size, size] of stored volumes from directions [V, 3]."""
     return (shade(distances(volumes), directions, size) * 255).round().byte()

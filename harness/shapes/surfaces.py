@@ -1,9 +1,9 @@
-"""Shapes as samples: signed distances on a grid kept as a volume, the surface in it, and what is measured on a surface.
+"""Shapes as samples: volumes of signed distances on a grid, the surface in a volume, and measurements of surfaces.
 
-A shape is a signed distance function on [-1, 1]^3, negative inside, y up. On a grid of R points an axis (the corners
-of the cube among them, x slowest) it becomes a volume, an image of one channel with one more axis: 1 from two voxels
-inside on, 0 from two voxels outside on, a straight line between, 0.5 on the surface. Eight bits then hold a distance
-near the surface to 1/127 of a voxel, the background is 0 as in an image, and all that works on images works on volumes.
+A shape is a signed distance function on [-1, 1]^3, negative inside, y up. A volume samples it on a grid of R points per
+axis that includes the corners of the cube, x slowest. It is an image of one channel with one more axis: 1 at two voxels
+inside and deeper, 0 at two voxels outside and beyond, linear between, 0.5 on the surface. Eight bits then hold a
+distance near the surface to 1/127 of a voxel, the background is 0 as in an image, and code for images works on volumes.
 """
 
 import itertools
@@ -19,11 +19,12 @@ from torch import Tensor
 from ..core.files import replace
 
 TRUNCATION = 2
-"""Voxels from the surface to where a volume is flat. The longest edge in a tetrahedron is 1.74 voxels long."""
+"""Distance from the surface, in voxels, beyond which a volume is constant. It exceeds the longest edge of a
+tetrahedron, 1.74 voxels."""
 
 
 class Mesh(NamedTuple):
-    """Vertices float [V, 3]; faces int64 [F, 3], counterclockwise seen from outside."""
+    """Vertices float [V, 3]; faces int64 [F, 3], counterclockwise as viewed from outside."""
 
     vertices: Tensor
     faces: Tensor
@@ -41,27 +42,27 @@ def grid(resolution: int) -> Tensor:
 
 
 def to_volume(sdf: Tensor) -> Tensor:
-    """Volumes [N, 1, R, R, R] of distances [N, R, R, R] or [N, R³]: nominally in [0, 1], not clamped."""
+    """Volumes [N, 1, R, R, R] from distances [N, R, R, R] or [N, R³]; nominally in [0, 1], not clamped."""
     resolution = round(sdf[0].numel() ** (1 / 3))
     return 0.5 - sdf.reshape(-1, 1, resolution, resolution, resolution) / (2 * TRUNCATION * voxel(resolution))
 
 
 def to_sdf(volumes: Tensor) -> Tensor:
-    """Distances [N, R, R, R] of volumes [N, 1, R, R, R]; at most two voxels where the volume was clamped.
+    """Distances [N, R, R, R] from volumes [N, 1, R, R, R]; where a volume was clamped they are two voxels.
 
-    Raises ValueError when the samples are no volumes.
+    Raises ValueError when the samples are not volumes.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1 or len(set(volumes.shape[2:])) != 1 or volumes.shape[-1] < 2:
-        raise ValueError(f"samples of shape {list(volumes.shape)} are no volumes, which are [N, 1, R, R, R]")
+        raise ValueError(f"samples of shape {list(volumes.shape)} are not volumes; give volumes [N, 1, R, R, R]")
     return (0.5 - volumes[:, 0]) * (2 * TRUNCATION * voxel(volumes.shape[-1]))
 
 
 def _tetrahedra() -> tuple[Tensor, Tensor]:
-    """What marching tetrahedra looks up. Corners of a cube are numbered 4x + 2y + z.
+    """The lookup tables of marching tetrahedra. The corners of a cube have numbers 4x + 2y + z.
 
-    paths [6, 4]: the corners of the six tetrahedra round the diagonal from 0 to 7. triangles [6, 16, 2, 3]: for each
-    pattern of corners inside (bit i: the i-th) at most two triangles; each vertex is the edge 8 low + (high - low) of
-    the cube it lies on, and -1 where there is none.
+    paths [6, 4]: the corners of the six tetrahedra round the diagonal from 0 to 7. triangles [6, 16, 2, 3]: at most two
+    triangles for each pattern of corners inside (bit i stands for the i-th corner). A vertex of a triangle is given by
+    the edge of the cube that it lies on, 8 low + (high - low); -1 stands for no triangle.
     """
     paths = [(0, a, a + b, 7) for a, b, _ in itertools.permutations((4, 2, 1))]
     triangles = torch.full((6, 16, 2, 3), -1)
@@ -72,7 +73,7 @@ def _tetrahedra() -> tuple[Tensor, Tensor]:
             outside = [i for i in range(4) if not pattern >> i & 1]
             crossed = [(i, o) for i in within for o in outside]
             if len(within) == 2:
-                crossed[2:] = crossed[:1:-1]  # in order round the quadrilateral
+                crossed[2:] = crossed[:1:-1]  # the order round the quadrilateral
             for k in range(len(crossed) - 2):
                 triangle = [crossed[0], crossed[k + 1], crossed[k + 2]]
                 a, b, c = (places[[i, o]].mean(0) for i, o in triangle)
@@ -87,9 +88,9 @@ PATHS, TRIANGLES = _tetrahedra()
 
 
 def isosurface(sdf: Tensor, level: float = 0.0) -> Mesh:
-    """The surface where distances [R, R, R] on the grid equal `level`; a mesh without vertices where there is none.
+    """The surface where distances [R, R, R] on the grid equal `level`; a mesh without vertices if there is no surface.
 
-    Marching tetrahedra: each cube is cut into six (Kuhn), in which a linear surface has no ambiguous case as it has in
+    Marching tetrahedra cuts each cube into six tetrahedra (Kuhn). They have no ambiguous cases, unlike the cubes of
     marching cubes (https://doi.org/10.1145/37401.37422). So the mesh is closed, and each edge belongs to two faces. A
     shape that leaves the grid is cut off at its border.
     """
@@ -124,7 +125,7 @@ def isosurface(sdf: Tensor, level: float = 0.0) -> Mesh:
 
 
 def is_closed(mesh: Mesh) -> bool:
-    """Whether every edge belongs to two faces that pass it in opposite directions; true without faces."""
+    """Whether every edge belongs to two faces that traverse it in opposite directions; true if there are no faces."""
     first, second = mesh.faces.flatten(), mesh.faces.roll(-1, 1).flatten()
     size = len(mesh.vertices)
     there, back = (first * size + second).sort().values, (second * size + first).sort().values
@@ -132,12 +133,12 @@ def is_closed(mesh: Mesh) -> bool:
 
 
 def area(mesh: Mesh) -> float:
-    """Area of all faces, at least 0."""
+    """Total area of the faces, at least 0."""
     return float(_cross(mesh).double().norm(dim=1).sum() / 2)
 
 
 def enclosed_volume(mesh: Mesh) -> float:
-    """Volume inside a closed mesh: the sum of the signed tetrahedra from the origin to each face."""
+    """Volume inside a closed mesh: the sum of the signed volumes of the tetrahedra from the origin to each face."""
     return float((mesh.vertices[mesh.faces[:, 0]].double() * _cross(mesh).double()).sum() / 6)
 
 
@@ -148,9 +149,10 @@ def _cross(mesh: Mesh) -> Tensor:
 
 
 def component_sizes(inside: Tensor) -> Tensor:
-    """Grid points in each connected part of a solid, bool [R, R, R], the largest first, int64; empty without a part.
+    """Number of grid points in each connected part of a solid bool [R, R, R], int64, in descending order.
 
-    Points are connected along the edges that `isosurface` looks at: parts are those its surfaces enclose.
+    Points are connected along the edges of the tetrahedra of `isosurface`, so each part is one that its surface
+    encloses. The result is empty for an empty solid.
     """
     structure = np.zeros((3, 3, 3), bool)
     for x, y, z in itertools.product((0, 1), repeat=3):
@@ -162,7 +164,8 @@ def component_sizes(inside: Tensor) -> Tensor:
 def surface_points(mesh: Mesh, count: int) -> Tensor:
     """Points [count, 3] spread evenly over the area of a mesh, in the order of its faces; the same at every call.
 
-    One point falls in each of `count` strips of equal area, uniformly. Without faces, all points are the origin.
+    Stratified sampling draws one uniform point from each of `count` strips of equal area. If the mesh has no faces, all
+    points are the origin.
     """
     if not len(mesh.faces):
         return torch.zeros(count, 3)
@@ -178,14 +181,14 @@ def surface_points(mesh: Mesh, count: int) -> Tensor:
 
 
 def fitted(vertices: Tensor, radius: float) -> Tensor:
-    """Vertices [V, 3] with the centre of their bounding box at the origin and the farthest at `radius`."""
+    """Vertices [V, 3] moved and scaled: their bounding box is centred at the origin, the farthest is at `radius`."""
     centred = vertices - (vertices.amin(0) + vertices.amax(0)) / 2
     farthest: Tensor = centred.norm(dim=1).max()
     return centred * (radius / farthest.clamp(min=1e-12))
 
 
 def write_mesh(mesh: Mesh, path: Path) -> None:
-    """Write a mesh atomically, in the format of the suffix: Wavefront .obj, or .ply or .stl, both binary.
+    """Write a mesh atomically in the format of the suffix: Wavefront .obj, binary .ply or binary .stl.
 
     Raises ValueError for another suffix.
     """

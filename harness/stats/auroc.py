@@ -1,4 +1,4 @@
-"""How well a score tells two groups of samples apart: the area under the ROC curve, with DeLong's interval."""
+"""How well a score separates two groups of samples: the area under the ROC curve, with DeLong's interval."""
 
 import math
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from ..core.protocols import Estimate
 from .intervals import Z95
 
 FEWEST = 2
-"""Samples of each group that a stratum must have to take part: fewer have no variance."""
+"""Minimum number of samples of each group in a stratum; a smaller stratum has no variance and is left out."""
 
 
 class Separation(NamedTuple):
-    """The area under a ROC curve, and what each sample adds to its error.
+    """The area under a ROC curve, and the contribution of each sample to its error.
 
-    value: NaN where no stratum has enough samples of both groups.
-    influence [N] float64: its squares add up to DeLong's variance of the value; 0 for samples that take no part.
-    positive, negative: how many of each group take part.
+    value: in [0, 1]; NaN when no stratum has enough samples of both groups.
+    influence [N] float64: the sum of its squares is DeLong's variance of the value; 0 for samples that are left out.
+    positive, negative: the numbers of samples of each group that are used.
     """
 
     value: float
@@ -28,36 +28,36 @@ class Separation(NamedTuple):
 
 
 def separation(scores: Tensor, positive: Tensor, strata: Tensor | None = None) -> Separation:
-    """P(score of a positive > score of a negative), ties count half, of scores [N] and positive bool [N].
+    """P(score of a positive > score of a negative) for scores [N] and positive bool [N]; a tie counts half.
 
-    strata [N]: only pairs of one stratum are compared, so that what is equal within strata cannot help; all pairs count
-    alike. The variance is that of DeLong et al. 1988 (https://doi.org/10.2307/2531595) within each stratum, for strata
-    of given sizes.
+    strata [N]: only pairs within a stratum are compared, so a quantity that is constant within strata cannot help; all
+    pairs have equal weight. The variance is that of DeLong et al. 1988 (https://doi.org/10.2307/2531595) within each
+    stratum, conditional on the sizes of the strata.
     """
     scores = scores.double()
     influence = torch.zeros_like(scores)
     groups = torch.zeros(len(scores)) if strata is None else strata
     parts = []
     for stratum in torch.unique(groups):
-        ones, others = (((groups == stratum) & side).nonzero()[:, 0] for side in (positive, ~positive))
-        if min(len(ones), len(others)) >= FEWEST:
-            parts.append((ones, others, _below(scores[ones], scores[others]), _below(scores[others], scores[ones])))
-    pairs = sum(len(ones) * len(others) for ones, others, _, _ in parts)
+        a, b = (((groups == stratum) & side).nonzero()[:, 0] for side in (positive, ~positive))
+        if min(len(a), len(b)) >= FEWEST:
+            parts.append((a, b, _share_below(scores[a], scores[b]), _share_below(scores[b], scores[a])))
+    pairs = sum(len(a) * len(b) for a, b, _, _ in parts)
     value = 0.0
-    for ones, others, beaten, beating in parts:
-        weight = len(ones) * len(others) / pairs
-        value += weight * float(beaten.mean())
-        influence[ones] = weight * (beaten - beaten.mean()) / math.sqrt(len(ones) * (len(ones) - 1))
-        influence[others] = weight * (beating.mean() - beating) / math.sqrt(len(others) * (len(others) - 1))
+    for a, b, below_a, below_b in parts:
+        weight = len(a) * len(b) / pairs
+        value += weight * float(below_a.mean())
+        influence[a] = weight * (below_a - below_a.mean()) / math.sqrt(len(a) * (len(a) - 1))
+        influence[b] = weight * (below_b.mean() - below_b) / math.sqrt(len(b) * (len(b) - 1))
     counts = [sum(len(part[side]) for part in parts) for side in (0, 1)]
     return Separation(value if parts else math.nan, influence, *counts)
 
 
 def area(found: Separation, missing: int = 0) -> Estimate:
-    """A separation with its 95 % interval, in [0, 1]: normal for the log odds of the area.
+    """The area of a separation with its 95 % interval, in [0, 1]; the interval is normal for the log odds of the area.
 
-    Where the groups do not overlap at all, DeLong's variance is 0; the interval is then what as many separate pairs as
-    the smaller group has would leave, all of them in the same order.
+    If the groups do not overlap, DeLong's variance is 0. The interval is then the exact binomial one for as many
+    independent pairs as the smaller group has samples, all of them in the same order.
     """
     value, n = found.value, found.positive + found.negative
     if math.isnan(value):
@@ -71,13 +71,13 @@ def area(found: Separation, missing: int = 0) -> Estimate:
 
 
 def difference(one: Separation, other: Separation) -> Estimate:
-    """How much more area one score has than another on the same samples, with its paired normal interval."""
+    """The area of one score minus that of another on the same samples, with a paired normal interval."""
     value, half = one.value - other.value, Z95 * float((one.influence - other.influence).norm())
     return Estimate(value, (value - half, value + half), one.positive + one.negative)
 
 
-def _below(scores: Tensor, others: Tensor) -> Tensor:
-    """For each score, the share of the others below it; equal ones count half."""
+def _share_below(scores: Tensor, others: Tensor) -> Tensor:
+    """For each score, the share of `others` below it; a tie counts half."""
     ordered = others.sort().values
     left, right = (torch.searchsorted(ordered, scores, right=side) for side in (False, True))
     return (left + right).double() / (2 * len(others))

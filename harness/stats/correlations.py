@@ -12,13 +12,14 @@ from .intervals import percentile_interval
 from .ranks import RankMoments, rank_correlations, rank_moments
 
 FEWEST = 10
-"""Samples below which a correlation is called undefined."""
+"""Minimum number of samples of a correlation; with fewer it is undefined (NaN)."""
 
 
 class Correlations:
-    """Rank moments of all columns, found once for each set of samples on which scores are defined, and when needed.
+    """Rank correlations of named columns. The rank moments are computed on demand, once per set of samples.
 
-    columns: float [N] by name, NaN where not defined; classes [N]: the class of each sample, NaN where not known.
+    columns: float [N] by name, NaN where undefined; classes [N]: the class of each sample, NaN where unknown.
+    resamples: number of bootstrap resamples, drawn from `seed`.
     """
 
     def __init__(self, columns: Mapping[str, Tensor], classes: Tensor, resamples: int, seed: int):
@@ -30,11 +31,11 @@ class Correlations:
     ) -> dict[tuple[str, str], Estimate]:
         """Spearman correlations in [-1, 1] of all pairs (score, other), with 95 % percentile intervals.
 
-        covariates: columns that are held fixed; stratify: whether the class is. A score is compared on the samples
-        where it is defined, with the others that are defined there. NaN for all other pairs, where a covariate is not
-        defined on all of these samples, and where they are fewer than FEWEST.
+        covariates: columns that are held fixed; stratify: whether the class is held fixed too. Each pair is compared
+        on the samples where the score is defined. The correlation is NaN if the other column or a covariate is
+        undefined on one of these samples, or if there are fewer than FEWEST.
 
-        Raises ValueError when the class is to be held fixed and that of some samples is not known.
+        Raises ValueError when the class is to be held fixed and the class of some samples is unknown.
         """
         unknown = int((~self.classes.isfinite()).sum())
         if stratify and unknown:
@@ -45,32 +46,32 @@ class Correlations:
         for score, other in itertools.product(scores, others):
             rows = self.columns[score].isfinite()
             found[score, other] = Estimate(math.nan, (math.nan, math.nan), int(rows.sum()), int((~rows).sum()))
-        for same_support in self._by_support(scores):
+        for same_support in self._grouped_by_support(scores):
             rows = self.columns[same_support[0]].isfinite()
             if rows.sum() < FEWEST:
                 continue
-            names, moments = self._on(rows)
+            names, moments = self._moments_on(rows)
             present = [name for name in others if name in names]
             if not present or not set(covariates) <= set(names):
                 continue
             at = {name: position for position, name in enumerate(names)}
             a, b, fixed = ([at[name] for name in part] for part in (same_support, present, covariates))
-            every = rank_correlations(moments, a, b, fixed, stratify)
-            low, high = percentile_interval(every[1:])
+            values = rank_correlations(moments, a, b, fixed, stratify)
+            low, high = percentile_interval(values[1:])
             for (i, score), (j, other) in itertools.product(enumerate(same_support), enumerate(present)):
-                value, interval = float(every[0, i, j]), (float(low[i, j]), float(high[i, j]))
+                value, interval = float(values[0, i, j]), (float(low[i, j]), float(high[i, j]))
                 found[score, other] = found[score, other]._replace(value=value, interval=interval)
         return found
 
-    def _by_support(self, scores: Sequence[str]) -> list[list[str]]:
-        """Scores grouped by the samples they are defined on."""
+    def _grouped_by_support(self, scores: Sequence[str]) -> list[list[str]]:
+        """Scores grouped by the samples on which they are defined."""
         groups: dict[bytes, list[str]] = {}
         for name in scores:
             groups.setdefault(self.columns[name].isfinite().numpy().tobytes(), []).append(name)
         return list(groups.values())
 
-    def _on(self, rows: Tensor) -> tuple[list[str], RankMoments]:
-        """The columns that are defined on all these samples, and their moments."""
+    def _moments_on(self, rows: Tensor) -> tuple[list[str], RankMoments]:
+        """The names of the columns that are defined on all these samples, and their rank moments."""
         key = rows.numpy().tobytes()
         if key not in self._moments:
             names = [name for name, column in self.columns.items() if bool(column[rows].isfinite().all())]

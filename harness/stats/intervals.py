@@ -1,4 +1,4 @@
-"""95 % intervals: of a mean, a proportion, a standard error, random halves, and resamples."""
+"""95 % confidence intervals: from independent terms, counts, a standard error, random halves, and resamples."""
 
 import math
 
@@ -13,10 +13,10 @@ Z95 = 1.959963984540054
 
 
 def mean(terms: Tensor) -> Estimate:
-    """Mean of independent terms [N] (one a sample, or one a disjoint block) with Student's t interval.
+    """Mean of independent terms [N] (one per sample or per disjoint block) with Student's t interval.
 
-    Terms that are not finite have no value: they are left out and counted in `missing`. Fewer than two values have no
-    interval, none has no mean: NaN.
+    Terms that are not finite are left out and counted in `missing`. The interval is NaN for fewer than two finite
+    terms; the mean is NaN for none.
     """
     terms = terms.double()
     values = terms[terms.isfinite()]
@@ -39,12 +39,12 @@ def proportion(hits: Tensor) -> Estimate:
 
 
 def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
-    """A statistic of n samples with Student's t interval from its values [B] of random halves of them.
+    """A statistic of n samples with Student's t interval from its values `halves` [B] on random halves of the samples.
 
-    The spread over halves without replacement is the standard error of the whole (the delete-half jackknife, Shao and
-    Wu 1989, which also serves statistics that are no smooth function of the samples). For means it is exact; where
-    balls reach to neighbours, as in precision and recall, it errs on the wide side. NaN where no half differs from
-    another but all do from the whole: too few samples count.
+    The standard deviation over halves drawn without replacement estimates the standard error of the whole (the
+    delete-half jackknife, Shao and Wu 1989, which also holds for statistics that are not smooth functions of the
+    samples). It is exact for means and conservative for statistics of neighbour balls, such as precision and recall.
+    The interval is NaN if all halves agree with each other but not with the whole: then too few samples matter.
     """
     spread = float(halves.double().std())
     if spread == 0 and float(halves[0]) != whole:
@@ -54,11 +54,11 @@ def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
 
 
 def normal(value: float, standard_error: float, n: int) -> Estimate:
-    """value plus and minus 1.96 standard errors."""
+    """A value with its normal interval, plus and minus 1.96 standard errors."""
     return Estimate(value, (value - Z95 * standard_error, value + Z95 * standard_error), n)
 
 
 def percentile_interval(resampled: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
-    """Percentile interval over the first axis."""
+    """Lower and upper end [...] of the percentile interval over the first axis of [R, ...]."""
     tail = (1 - level) / 2
     return torch.quantile(resampled, tail, dim=0), torch.quantile(resampled, 1 - tail, dim=0)

@@ -1,4 +1,4 @@
-"""Rank correlations, raw and partial, with bootstrap resamples; every draw comes from a seed."""
+"""Rank correlations, raw and partial, with bootstrap resamples that a seed determines."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Ranking(NamedTuple):
-    """The order of a column, found once. order [N] sorts it; the tie that row i is in is order[first[i]:last[i]]."""
+    """The order of a column. order [N] sorts it; the rows tied with row i are order[first[i]:last[i]]."""
 
     order: Tensor
     first: Tensor
@@ -22,13 +22,13 @@ def _ranking(column: Tensor) -> Ranking:
 
 
 def weighted_ranks(ranking: Ranking, weights: Tensor) -> Tensor:
-    """Mid-ranks [B, N] of a column whose row i is present weights[b, i] times in resample b."""
+    """Mid-ranks [B, N] of a column whose row i occurs weights[b, i] times in resample b."""
     total = torch.nn.functional.pad(weights[:, ranking.order].cumsum(dim=1), (1, 0))
     return (total[:, ranking.first] + total[:, ranking.last] + 1) / 2
 
 
 def _resamples(n: int, resamples: int, seed: int, block: int = 20) -> Iterator[Tensor]:
-    """Blocks of bootstrap weights [B, N], each row a multinomial count; the first row of all is the sample itself."""
+    """Blocks of bootstrap weights [B, N] with multinomial rows; the first block is a row of ones, the sample itself."""
     rng = np.random.default_rng(seed)
     yield torch.ones(1, n, dtype=torch.float64)
     for start in range(0, resamples, block):
@@ -39,9 +39,8 @@ def _resamples(n: int, resamples: int, seed: int, block: int = 20) -> Iterator[T
 class RankMoments(NamedTuple):
     """Moments of the ranks of P columns in the sample itself (index 0 of R) and in each bootstrap resample.
 
-    Each resample ranks its own rows anew, exactly as if the rows had been drawn and ranked again. Every rank
-    correlation, raw or partial, follows from these without another look at the samples.
-    second [R, P, P]: sums of products. sums [R, K, P], mass [R, K]: sums of ranks and numbers of rows by class.
+    The rows of each resample are ranked anew. All rank correlations, raw or partial, follow from these moments alone.
+    second [R, P, P]: sums of products of ranks. sums [R, K, P], mass [R, K]: sums of ranks and row counts by class.
     """
 
     second: Tensor
@@ -52,13 +51,13 @@ class RankMoments(NamedTuple):
 def rank_moments(columns: Tensor, classes: Tensor, resamples: int = 1000, seed: int = 0) -> RankMoments:
     """Moments of columns [N, P] with `resamples` bootstrap resamples; classes [N] holds the class of each row.
 
-    Raises ValueError on non-finite columns or classes.
+    Raises ValueError for columns or classes that are not finite.
     """
     if not classes.double().isfinite().all():
         raise ValueError(f"the class of {int((~classes.isfinite()).sum())} of {len(classes)} rows is undefined")
     if not columns.isfinite().all():
         bad = int((~columns.isfinite().all(dim=0)).nonzero()[0])
-        raise ValueError(f"column {bad} has missing or infinite entries; leave those rows out")
+        raise ValueError(f"column {bad} has missing or infinite entries; leave out those rows")
     rankings = [_ranking(column) for column in columns.double().T.contiguous()]
     indicators = (classes[:, None] == torch.unique(classes)[None, :]).double()
     second, sums, mass = [], [], []
@@ -78,24 +77,25 @@ def rank_correlations(
     covariates: Sequence[int] = (),
     stratify: bool = False,
 ) -> Tensor:
-    """Spearman correlations [R, len(rows), len(columns)] of columns of `moments`, named by their positions.
+    """Spearman correlations [R, len(rows), len(columns)] in [-1, 1] between columns of `moments`, given by position.
 
-    With `covariates` (positions too) or `stratify`: the partial correlation, that of what least squares on the ranks of
-    those columns and on indicators of the classes leaves over. Index 0 of R is the sample, the others are resamples.
-    NaN where a column is constant, or is one of those held fixed.
+    With `covariates` (positions too) or `stratify`, the partial correlation: that of the residuals of least squares on
+    the ranks of the covariates and on indicators of the classes. Index 0 of R is the sample, the others are resamples.
+    NaN where a column is constant or is itself a covariate.
     """
     sums, mass = moments.sums, moments.mass
     if not stratify:
         sums, mass = sums.sum(dim=1, keepdim=True), mass.sum(dim=1, keepdim=True)
     means = sums / mass.clamp(min=1)[:, :, None]
     within = moments.second - sums.transpose(1, 2) @ means
-    asked, fixed = [*rows, *columns], list(covariates)
-    left = within[:, asked][:, :, asked]
+    both, fixed = [*rows, *columns], list(covariates)
+    residual = within[:, both][:, :, both]
     if fixed:
-        across = within[:, asked][:, :, fixed]
-        left = left - across @ torch.linalg.pinv(within[:, fixed][:, :, fixed], hermitian=True) @ across.transpose(1, 2)
-    # A column that is held fixed leaves only rounding behind: its correlation is not defined.
-    spread = left.diagonal(dim1=1, dim2=2)
-    spread = torch.where(spread > 1e-9 * moments.second.diagonal(dim1=1, dim2=2)[:, asked], spread, torch.nan)
+        cross = within[:, both][:, :, fixed]
+        inverse = torch.linalg.pinv(within[:, fixed][:, :, fixed], hermitian=True)
+        residual = residual - cross @ inverse @ cross.transpose(1, 2)
+    # The residual of a covariate is only rounding error, so its correlation is undefined.
+    variance = residual.diagonal(dim1=1, dim2=2)
+    variance = torch.where(variance > 1e-9 * moments.second.diagonal(dim1=1, dim2=2)[:, both], variance, torch.nan)
     n = len(rows)
-    return left[:, :n, n:] / (spread[:, :n, None] * spread[:, None, n:]).sqrt()
+    return residual[:, :n, n:] / (variance[:, :n, None] * variance[:, None, n:]).sqrt()

@@ -127,8 +127,8 @@ def optimise_path(
     """Paths of least energy between pairs of latents start and end [P, ...], all pairs at once; P independent problems.
 
     As the paper: 2 segments at first, `iterations` steps of Adam (its defaults, learning rate 0.01) on the vertices
-    between the fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices where it says
-    nothing: a new vertex is the mean of its neighbours, Adam starts afresh at every level.
+    between the fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices
+    where it says nothing: a new vertex is the mean of its neighbours, Adam starts afresh at every level.
 
     radius:  where latents are normalised, the sphere that vertices are put back on after every step; the ends must lie
              on it. The gradient is taken along the sphere: Adam would turn a pull across it into a step aside.

@@ -146,8 +146,8 @@ def test_array_names_the_first_bad_row(tmp_path: Path, value: float, shown: str)
     ("images", "message"),
     [
         (np.zeros((4, 5), np.uint8), r"shape \(4, 5\) is not \[N, H, W\]"),
-        (np.zeros((4, 5, 6, 7), np.uint8), "with C = 1 or 3 on one side alone"),
-        (np.zeros((4, 3, 6, 3), np.uint8), "with C = 1 or 3 on one side alone"),
+        (np.zeros((4, 5, 6, 7), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
+        (np.zeros((4, 3, 6, 3), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
         (np.zeros((0, 5, 6), np.uint8), "is empty"),
         (np.zeros((4, 5, 6), np.int64), "type int64; give uint8"),
         (np.array([{}]), "without pickles"),
@@ -162,11 +162,11 @@ def test_array_refuses_what_it_cannot_read(tmp_path: Path, images: np.ndarray, m
     ("content", "message"),
     [
         ({"pictures": GREY}, "has no array `images`; it has pictures"),
-        ({"images": GREY, "labels": np.arange(19)}, r"labels: int64 of shape \(19,\); give 20 whole numbers"),
+        ({"images": GREY, "labels": np.arange(19)}, r"labels: int64 of shape \(19,\); give 20 integers"),
         ({"images": GREY, "labels": np.ones(20)}, "labels: float64"),
         ({"images": GREY, "labels": np.array([0] * 5 + [-1] * 15)}, "labels: row 5 is -1"),
         ({"images": GREY, "test_images": GREY[:, :2]}, r"images are \(1, 4, 5\) and test_images \(1, 2, 5\)"),
-        ({"images": GREY, "labels": np.arange(20), "test_images": GREY}, "labels of one split only"),
+        ({"images": GREY, "labels": np.arange(20), "test_images": GREY}, "labels for one split only"),
     ],
 )
 def test_array_refuses_npz_files_that_do_not_fit(tmp_path: Path, content: dict[str, np.ndarray], message: str) -> None:
@@ -295,17 +295,17 @@ def test_folder_names_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b.png cannot be read as an image"):
         folder(str(tmp_path), holdout=0)
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(cut)
-    with pytest.raises(ValueError, match=r"b.png cannot be read .* not 8 bits a channel"):
+    with pytest.raises(ValueError, match=r"b.png cannot be read .* not 8 bits per channel"):
         folder(str(tmp_path), holdout=0).take("train", 1, 2)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a.png", "cat/b.png"], "a.png lies in no class folder, others do"),
-        (["train/cat/a.png"], "has train/ alone; add the other split"),
-        (["train/cat/a.png", "test/dog/a.png"], "class 'dog' has test images and no training images"),
-        (["train/cat/a.png", "test/a.png"], "test/a.png lies in no class folder"),
+        (["a.png", "cat/b.png"], "a.png is in no class folder, but other images are"),
+        (["train/cat/a.png"], "contains only train/; add the other split"),
+        (["train/cat/a.png", "test/dog/a.png"], "class 'dog' has test images but no training images"),
+        (["train/cat/a.png", "test/a.png"], "test/a.png is in no class folder"),
     ],
 )
 def test_folder_refuses_unclear_layouts(tmp_path: Path, names: list[str], message: str) -> None:

@@ -104,7 +104,7 @@ def test_shells_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     data.take("train", 0, 3)
     assert data.shells == {"b.obj", "c.obj"}
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "2 of the 3 meshes 0..3 have holes and are taken as shells of half thickness 0.08" in said
+    assert "2 of the 3 meshes 0..3 have holes and become shells of half thickness 0.08" in said
     data.take("train", 0, 3)
     assert not "".join(capsys.readouterr())
 
@@ -132,7 +132,7 @@ def test_class_folders_and_holdout(tmp_path: Path) -> None:
     assert set(test.tolist()) == {0, 1}
     assert data.count("test") > mesh_folder(str(tmp_path), resolution=8, holdout=0.1).count("test") > 0
     write_box(tmp_path / "loose.obj")
-    with pytest.raises(ValueError, match=r"loose\.obj lies in no class folder"):
+    with pytest.raises(ValueError, match=r"loose\.obj is in no class folder"):
         mesh_folder(str(tmp_path))
 
 

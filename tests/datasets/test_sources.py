@@ -280,7 +280,7 @@ def test_the_error_tells_what_was_tried_in_order(tmp_path: Path, programs: Path,
     first, *tried = str(failure.value).splitlines()
     assert "give dataset.tiny.root=FOLDER with the IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte" in first
     expected = [
-        f"the cache {tmp_path}/cache/data/tiny: has 0 of 4 files",
+        f"the cache {tmp_path}/cache/data/tiny: it has 0 of 4 files",
         "/usr/share/no-such-folder: no such folder",
         f"{url}/no-such-set: HTTP Error 404: File not found",
         "the Debian package tiny-data: `apt-get update` failed: E: no network",

@@ -80,7 +80,7 @@ def test_the_repaired_variant_has_codes_and_a_collapse_is_told(capsys: pytest.Ca
     assert collapsed["used dimensions"] == 0
     assert collapsed["KL a dimension"] < 0.01
     assert collapsed["error"] == pytest.approx(collapsed["error of any code"], rel=0.02)
-    assert "posterior collapse: the mean codes of features vary by at most" in capsys.readouterr().err
+    assert "posterior collapse: the standard deviation of mean codes is at most" in capsys.readouterr().err
 
 
 def test_it_learns_the_same_again_and_takes_over_a_state() -> None:

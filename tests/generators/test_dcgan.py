@@ -97,7 +97,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         dcgan("faces", str(tmp_path / "absent"))
     with pytest.raises(ValueError, match=r"main.7.running_var is missing"):
         dcgan("faces", written(tmp_path, leave_out="7.running_var"))
-    with pytest.raises(ValueError, match=r"main.15.weight is left over"):
+    with pytest.raises(ValueError, match=r"main.15.weight is unexpected"):
         dcgan("faces", written(tmp_path, **{"main.15.weight": torch.zeros(3)}))
     with pytest.raises(ValueError, match=r"holds no DCGAN of five convolutions"):
         dcgan("faces", written(tmp_path, **{"main.1.weight": torch.zeros(3)}))

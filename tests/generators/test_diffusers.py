@@ -339,7 +339,7 @@ def test_stable_diffusion_encodes_to_z_0(models: dict[str, Any]) -> None:
 def test_a_prompt_that_would_be_cut_is_refused(folders: dict[str, Path]) -> None:
     fits, too_long = " ".join("abcdefghijklmn"), " ".join("abcdefghijklmno")
     assert stable_diffusion("any", str(folders["sd"]), fits, steps=1)
-    with pytest.raises(ValueError, match=r"a prompt of 17 tokens is too long, 16 are read; shorten 'a b c"):
+    with pytest.raises(ValueError, match=r"a prompt has 17 tokens, the limit is 16; shorten 'a b c"):
         stable_diffusion("any", str(folders["sd"]), too_long, steps=1)
     with pytest.raises(ValueError, match=r"guidance=0.5 must be at least 1"):
         stable_diffusion("any", str(folders["sd"]), guidance=0.5)

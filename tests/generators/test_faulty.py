@@ -94,7 +94,7 @@ def test_a_fault_does_not_change_how_typical_a_shape_is() -> None:
         assert make_shape(7, state).typicality == make_shape(7).typicality
 
 
-def test_spoiled_images_are_what_they_are_said_to_be() -> None:
+def test_corrupted_images_have_the_stated_fault() -> None:
     made = faulty("fashion_mnist", share=0.75)
     assert isinstance(made, Faulty)
     whole = held_out("fashion_mnist")
@@ -120,7 +120,7 @@ def test_spoiled_images_are_what_they_are_said_to_be() -> None:
     assert (blurred.diff(dim=3).square().mean() / sharp.diff(dim=3).square().mean()) < 0.3
 
 
-def test_spoiled_images_depend_on_their_own_number() -> None:
+def test_corrupted_images_depend_on_their_own_number() -> None:
     data = Corrupted(DATASETS["digits"].function(), 0.9)
     whole = data.take("test", 0, 40).images
     assert torch.equal(torch.cat([data.take("test", i, i + 1).images for i in range(40)]), whole)
@@ -174,5 +174,5 @@ def test_shapes_that_nobody_breaks_are_refused(monkeypatch: pytest.MonkeyPatch) 
     make = type(DATASETS["digits"])
     monkeypatch.setitem(DATASETS, "volumes", make("volumes", Volumes, {}))
     monkeypatch.setitem(GENERATORS, "sdf_vae", make("sdf_vae", lambda dataset: Identity(), {}))
-    with pytest.raises(ValueError, match="'volumes' does not know what is wrong with its shapes"):
+    with pytest.raises(ValueError, match="'volumes' has no ground truth of faults"):
         module.faulty("volumes")

@@ -376,7 +376,7 @@ def test_conditional_models_are_refused(write: Write, name: str) -> None:
     [
         ({"image_size": None}, r"model\.ckpt: the training flags lack image_size"),
         ({"num_head_channels": None}, "lack num_heads and num_head_channels"),
-        ({"parameterization": "x0"}, "parameterization='x0': only networks that predict noise"),
+        ({"parameterization": "x0"}, "parameterization='x0' is not supported"),
     ],
 )
 def test_flags_that_do_not_fit(write: Write, flags: dict[str, Any], message: str) -> None:

@@ -328,7 +328,7 @@ def test_errors_name_the_fix(zoo: SDFVAE, tmp_path: Path) -> None:
     images.take = lambda *_: Samples(torch.zeros(1, 1, 28, 28).byte(), None)  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="has no volumes: choose one of shapes"):
         learned(tmp_path, images)
-    with pytest.raises(ValueError, match="12 points an axis; sdf_vae takes volumes of a multiple of 8"):
+    with pytest.raises(ValueError, match="12 points per axis; sdf_vae takes a multiple of 8"):
         learned(tmp_path, sdf_primitives(train=2, test=1, resolution=12))
     with pytest.raises(ValueError, match=r"points=0, latent_dim=48 and weight=5000\.0 must be above 0"):
         learned(tmp_path, Balls(2), points=0)

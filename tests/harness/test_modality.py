@@ -103,4 +103,4 @@ def test_a_sweep_leaves_out_what_is_made_for_other_samples(tmp_path: Path) -> No
         [ASSAY, "run", "metric=components", *common, "name=named"], capture_output=True, text=True, env=environment
     )
     assert named.returncode == 1
-    assert "are no volumes" in named.stderr
+    assert "are not volumes" in named.stderr

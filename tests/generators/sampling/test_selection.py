@@ -216,7 +216,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"rate=0 must be in \(0, 1\]"):
         optimal_budgeted_rejection(scores, 0)
     for empty in (discriminator_rejection, lambda nothing: optimal_budgeted_rejection(nothing, 0.5)):
-        with pytest.raises(ValueError, match="to begin with"):
+        with pytest.raises(ValueError, match="of at least one sample"):
             empty(torch.full((3,), torch.nan))
 
 

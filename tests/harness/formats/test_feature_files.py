@@ -123,7 +123,7 @@ def bad_row(value: float) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"features": None}, "no array `features`; it has labels"),
         ({"labels": None}, "no array `labels`"),
@@ -132,19 +132,19 @@ def bad_row(value: float) -> np.ndarray[Any, Any]:
         ({"features": np.zeros((30, 4), int)}, r"features: int64 of shape \(30, 4\)"),
         ({"features": bad_row(np.nan)}, r"features: row 7 of 30 holds nan \(2 such rows\); remove"),
         ({"features": bad_row(1e39)}, r"features: row 7 of 30 holds 1e\+39"),
-        ({"labels": np.arange(29) % 5}, r"labels: int64 of shape \(29,\); give 30 whole numbers"),
+        ({"labels": np.arange(29) % 5}, r"labels: int64 of shape \(29,\); give 30 integers"),
         ({"labels": np.arange(30) / 5}, "labels: float64"),
-        ({"labels": np.arange(30) % 6}, "labels: row 5 is 5, which has no name; 5 names are given, for labels 0..4"),
+        ({"labels": np.arange(30) % 6}, "labels: row 5 is 5, which has no name; the file has 5 names, for labels 0..4"),
         ({"labels": np.arange(30) % 5 - 1}, "labels: row 0 is -1, which has no name"),
         ({"labels": np.array([*NAMES, "wolf"] * 5)}, "labels: row 5 is wolf, which has no name"),
         ({"labels": np.arange(30) % 4}, "class 'lion', number 4, has no images"),
         (
             {"names": np.array(["finch", "lion", "lion", "vase", "wolf"])},
-            "'lion' stands at 1 and at 2, as novel and val",
+            r"'lion' occurs at positions 1 and 2 \(as novel and val\)",
         ),
         ({"names": np.arange(5)}, r"names: int64 of shape \(5,\); give strings"),
-        ({"split": None}, "does not say which classes are novel: give it `split`"),
-        ({"split": np.array(SPLIT[:4])}, r"split: <U5 of shape \(4,\); give 5 strings, one a class"),
+        ({"split": None}, "does not say which classes are novel: add an array `split`"),
+        ({"split": np.array(SPLIT[:4])}, r"split: <U5 of shape \(4,\); give 5 strings, one per class"),
         ({"split": np.array([*SPLIT[:4], "new"])}, "split: row 4 is 'new'; give one of base, train, val, novel, test"),
         ({"split": np.array(["base"] * 5)}, "split: no class is novel, all are base"),
         ({"split": np.array(["val", *["novel"] * 4])}, "split: no class is base, all are novel, val"),
@@ -152,8 +152,8 @@ def bad_row(value: float) -> np.ndarray[Any, Any]:
         ({"semantics": np.full((5, 3), np.inf)}, "semantics: row 0 of 5 holds inf"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(write: Callable[..., Path], changed: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told) as error:
+def test_what_is_wrong_is_told_in_one_line(write: Callable[..., Path], changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
         read_feature_set(write(**changed))
     assert "\n" not in str(error.value)
     assert "mini.npz" in str(error.value)
@@ -194,7 +194,7 @@ def test_files_that_are_not_there_or_no_such_files(tmp_path: Path, write: Callab
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"no files of its base classes; give one, base\.npz or base\.safetensors or"
+        FileNotFoundError, match=r"no files of its base classes; give exactly one of base\.npz, base\.safetensors, "
     ):
         read_feature_set(folder)
     for name in ("base", "train"):
@@ -204,7 +204,7 @@ def test_files_that_are_not_there_or_no_such_files(tmp_path: Path, write: Callab
 
 
 @pytest.mark.parametrize(
-    ("base", "novel", "told"),
+    ("base", "novel", "message"),
     [
         ({"split": np.array(SPLIT)}, {}, "base.npz has `split`"),
         ({}, {"features": np.zeros((30, 3), np.float32)}, "features have 4 columns in .* and 3 in"),
@@ -213,9 +213,9 @@ def test_files_that_are_not_there_or_no_such_files(tmp_path: Path, write: Callab
     ],
 )
 def test_two_files_must_fit(
-    write: Callable[..., Path], tmp_path: Path, base: dict[str, Any], novel: dict[str, Any], told: str
+    write: Callable[..., Path], tmp_path: Path, base: dict[str, Any], novel: dict[str, Any], message: str
 ) -> None:
     write("base.npz", **{"split": None, **base})
     write("novel.npz", **{"split": None, "names": np.array(list("abcde")), **novel})
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_feature_set(tmp_path)

@@ -120,7 +120,7 @@ def test_eight_bits_keep_the_surface() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 8, 8, 8), (2, 1, 8, 8, 7), (2, 1, 1, 1, 1)])
 def test_images_are_no_volumes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="are no volumes"):
+    with pytest.raises(ValueError, match="are not volumes"):
         to_sdf(torch.zeros(shape))
 
 
