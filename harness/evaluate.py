@@ -29,7 +29,7 @@ class Question:
     """A cell and how to answer it.
 
     inputs: what the answer depends on, by name, found without computing it; recheck(name): the same for an input that
-    an earlier answer named beside these, None where that cannot be told.
+    an earlier answer named beside these, None where that cannot be known.
     compute: the rows, and what was read beyond `inputs`; preprocessing: what extractors do to the images it reads;
     numerics: with what the numbers were computed.
     """

@@ -131,8 +131,8 @@ def train(
         done = epoch + 1
         if snapshots:
             file = path.with_suffix(".snapshots") / f"{stem}-{done * count:07}.safetensors"
-            told = card | _told(history, before, count)
-            write_weights(file, training.network.state_dict(), training.architecture, told)
+            written = card | _history(history, before, count)
+            write_weights(file, training.network.state_dict(), training.architecture, written)
         if isinstance(training, CanSample):
             say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{done:03}.png')}")
     test: dict[str, float] = {}
@@ -140,8 +140,8 @@ def train(
         test_images, test_labels = data.take("test", 0, held_out)
         labels_there = None if test_labels is None else test_labels.to(device)
         test = training.assess(test_images.to(device).float() / 255, labels_there)
-    told = card | _told(history, before, count) | {"test": _rounded(test)}
-    write_weights(path, training.network.state_dict(), training.architecture, told)
+    written = card | _history(history, before, count) | {"test": _rounded(test)}
+    write_weights(path, training.network.state_dict(), training.architecture, written)
     checkpoint.unlink(missing_ok=True)
     say(f"{path}: " + ", ".join(f"test {key} {value:.4f}" for key, value in test.items()))
     return path
@@ -152,8 +152,8 @@ def _made_by(path: Path, settings: str) -> bool:
     card = path.with_suffix(".json")
     if not path.is_file() or not card.is_file():
         return False
-    told = json.loads(card.read_text())
-    return (told.get("settings"), told.get("sha256")) == (settings, sha256_of(path))
+    found = json.loads(card.read_text())
+    return (found.get("settings"), found.get("sha256")) == (settings, sha256_of(path))
 
 
 def _rows(available: int, count: int, importance: Importance | None) -> Rows:
@@ -198,13 +198,13 @@ def _measured(training: Training, data: Dataset, device: torch.device, measure: 
     return found
 
 
-def _told(history: History, before: Figures, count: int) -> dict[str, Any]:
+def _history(history: History, before: Figures, count: int) -> dict[str, Any]:
     """What a card tells of the epochs; what was measured, by the images learned from until then."""
-    told: dict[str, Any] = {"losses": [_rounded(epoch["losses"]) for epoch in history]}
+    epochs: dict[str, Any] = {"losses": [_rounded(epoch["losses"]) for epoch in history]}
     if before:
         every = [before, *(epoch["measured"] for epoch in history)]
-        told["measured"] = [{"images": i * count, **_rounded(figures)} for i, figures in enumerate(every)]
-    return told
+        epochs["measured"] = [{"images": i * count, **_rounded(figures)} for i, figures in enumerate(every)]
+    return epochs
 
 
 def _rounded(figures: Figures) -> dict[str, float]:

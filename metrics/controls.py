@@ -1,4 +1,4 @@
-"""Free controls that belong in every table: a score that cannot beat these has shown nothing."""
+"""Free controls that belong in every table: a score that does not beat them carries no information."""
 
 import io
 

@@ -20,7 +20,8 @@ def cycle_consistency(fake: Array, reencoded: Array) -> Tensor:
     """-||E(G(z)) - z|| of each code, float64 [N], at most 0; higher is better. Not published as a quality score.
 
     fake: the codes z [N, ...] that images were generated from; reencoded: the encoder's mean codes of those images, in
-    the same order. A generated image unlike those seen in training is not found back. Needs one encoder call a sample.
+    the same order. The encoder does not recover the code of an image that is unlike those in training. Needs one
+    encoder call a sample.
     Raises ValueError for bad input or different counts.
     """
     z, again = samples(fake=fake, reencoded=reencoded)
@@ -34,8 +35,8 @@ def cycle_consistency(fake: Array, reencoded: Array) -> Tensor:
 def reconstruction_residual(residual: Array) -> Tensor:
     """Mean squared error of each generated sample decoded from its own code, float64 [N], at least 0; lower is better.
 
-    residual: [N, 1], in [0, 1] pixel units. What an autoencoder of sound samples has never seen, it cannot give back: a
-    common sign of anomalies. Raises ValueError for bad input.
+    residual: [N, 1], in [0, 1] pixel units. An autoencoder cannot reconstruct what is unlike its training samples,
+    so that a large residual is a common sign of anomalies. Raises ValueError for bad input.
     """
     (errors,) = samples(residual=residual)
     return errors[:, 0].double()

@@ -118,7 +118,7 @@ def median_distance(codes: Tensor) -> float:
 
 @metric(better="higher", kind="sample", source="arXiv:1809.11096 section 3.1", fake=View("fake", "latent"))
 def negative_norm(fake: Array) -> Tensor:
-    """-||z|| of each code, float64 [N]: the truncation trick seen sample by sample, the null model of latent scores."""
+    """-||z|| of each code, float64 [N]: the truncation trick as a score, and the null model of latent scores."""
     (z,) = samples(fake=fake)
     return -torch.cat([block.double().norm(dim=1) for block in row_blocks(z)])
 

@@ -121,7 +121,7 @@ def shading_distance(fake: Array, real: Array) -> Estimate:
     """Fréchet distance of shaded pictures, one a view, averaged over views; features [N, V, D] and [M, V, D].
 
     Of 20 views and Inception features it is the paper's shading FID; any other feature space gives another scale. The
-    half width of the interval is the mean of those of the views, as if they all erred alike. At least 0.
+    half width of the interval is the mean over views, as if the errors of all views were the same. At least 0.
     """
     sets = {"fake": torch.as_tensor(fake), "real": torch.as_tensor(real)}
     for name, x in sets.items():

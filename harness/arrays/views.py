@@ -111,7 +111,7 @@ class Views:
     def preprocessing(self, view: View) -> str:
         """The extractor of a view by name, and what it does; empty for a space without an extractor."""
         name = self._named(view.space)
-        return f"{name}: {getattr(self.extractor(name), 'preprocessing', 'not told')}" if extracted(name) else ""
+        return f"{name}: {getattr(self.extractor(name), 'preprocessing', 'not stated')}" if extracted(name) else ""
 
     def extractor(self, name: str) -> Extractor:
         """An extractor, opened; "features" is the one chosen for the run."""

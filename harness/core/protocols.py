@@ -215,7 +215,7 @@ class AcceptsSamples(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of labelled images, the classes told apart as base and novel.
+    """Features of labelled images, with classes divided into base and novel.
 
     features [N, D] float32; labels [N] int64, indices into `names`; names: of the C classes; novel: indices of the
     novel classes, all others are base; semantics [C, S] float32: what is known of each class without seeing its images.

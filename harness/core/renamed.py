@@ -1,4 +1,4 @@
-"""Names of the first release on the command line: they keep working, and each is told once under its name of today."""
+"""Names of the first release on the command line: they keep working, with a notice of today's name, once each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,9 @@ KINDS: Mapping[str, str] = {"tasks": "studies"}
 
 def renamed(overrides: Sequence[str]) -> list[str]:
     """Overrides with the names of today."""
-    told: dict[str, str] = {}
-    new = [override if override.startswith("-") else _renamed(override, told) for override in overrides]
-    for old, now in told.items():
+    changes: dict[str, str] = {}
+    new = [override if override.startswith("-") else _renamed(override, changes) for override in overrides]
+    for old, now in changes.items():
         say_renamed(old, now)
     return new
 
@@ -50,7 +50,7 @@ def say_renamed(old: str, new: str) -> None:
     say(f"{old} is called {new} now; the old name still works")
 
 
-def _renamed(override: str, told: dict[str, str]) -> str:
+def _renamed(override: str, changes: dict[str, str]) -> str:
     whole = re.fullmatch(r"([+~]*)([^=]*)(.*)", override, re.DOTALL)
     assert whole
     change, key, value = whole.groups()
@@ -58,11 +58,11 @@ def _renamed(override: str, told: dict[str, str]) -> str:
         found = re.match(rf"{re.escape(old)}(?=$|\.)".replace(r"\*", r"(\w+)"), key)
         if found:
             now = new.replace("*", found[1]) if "*" in new else new
-            told[found[0]] = now
+            changes[found[0]] = now
             key = now + key[found.end() :]
     if key.partition(".")[0] in NAMING:
         for old, new in VALUES.items():
             value, count = re.subn(rf"(?<![\w./-]){old}(?![\w./-])", new, value)
             if count:
-                told[old] = new
+                changes[old] = new
     return f"{change}{key}{value}"

@@ -1,4 +1,4 @@
-"""Shaded pictures of a shape from all round it, seen extractor an extractor of images."""
+"""Shaded pictures of a shape from all sides, in the features of an extractor of images."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ class Shaded:
     def __init__(self, inner: Extractor, name: str, size: int):
         self.inner, self.size = inner, size
         self.fingerprint = digest("shaded", 1, inner.fingerprint, size)
-        self.preprocessing = f"20 shaded views of {size} pixels; {name}: {getattr(inner, 'preprocessing', 'not told')}"
+        self.preprocessing = (
+            f"20 shaded views of {size} pixels; {name}: {getattr(inner, 'preprocessing', 'not stated')}"
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         views = dodecahedron().to(images.device)

@@ -23,7 +23,7 @@ from .page import page
 class Options:
     """What to try.
 
-    rare:      sound samples of at most this typicality are told from the other sound ones.
+    rare:      sound samples of at most this typicality count as rare; they are compared with the other sound ones.
     also:      further sample metrics to try.
     against:   scores that each score is compared with, paired.
     resamples: bootstrap resamples of the samples, from which the intervals of correlations come.

@@ -219,7 +219,7 @@ class Edits:
         return found
 
     def _gains(self, curves: Tensor, change: Tensor, what: Tensor) -> Tensor:
-        """`what` where walks stop by a score, less that in the order of chance: [P], the mean of both ways."""
+        """`what` where walks stop by a score, less that of stops in random order: [P], the mean of both ways."""
         score, changed, value = (
             torch.cat([x[:, self._middle :], x[:, : self._middle + 1].flip(1)]) for x in (curves, change, what)
         )

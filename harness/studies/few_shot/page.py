@@ -14,7 +14,7 @@ from ...report.verdict import Number, Verdict, sign
 from .settings import ACCURACY, GAIN, NONE, NORM, OVER_NORM, POOLED, PROTOTYPE
 
 CLAIM = "top latent_density"
-WORDS = ("helps", "harms", "neither helps nor harms that can be told")
+WORDS = ("helps", "harms", "has no effect that can be detected")
 ABOUT = ("dataset", "generator", "seed", "samples", "features", "splits", "how")
 """Columns that tell one study from another."""
 QUANTITIES = (ACCURACY, GAIN, f"{GAIN}{POOLED}", OVER_NORM, f"{OVER_NORM}{POOLED}")

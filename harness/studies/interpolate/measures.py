@@ -103,7 +103,8 @@ class Measures:
         """A set metric T of the frames between the ends of all pairs, as a number for each pair.
 
         These are the pseudo-values P T - (P - 1) T_i of the jackknife (Tukey 1958), T_i without the frames of pair i:
-        their mean is T less its bias of order 1 / P, their spread that over pairs, since frames of one path are alike.
+        their mean is T less its bias of order 1 / P, their spread that over pairs:
+        the frames of one path are not independent.
         Of a share, such as precision, they are the shares of each path.
         """
         if (cell.label, row) not in self._scores:
