@@ -39,6 +39,9 @@ run: venv
 # Two processes; the tests of a file, which share what is slow to make, stay in one.
 TWO := --numprocesses 2 --dist loadfile
 
+# One thread for each of the two, or they wait for each other.
+test quick: export OMP_NUM_THREADS := 1
+
 test: venv
 	$(BIN)/python -m pytest $(TWO)
 
