@@ -137,7 +137,7 @@ def test_both_networks_learn_from_accepted_samples_alone(digits: Dataset) -> Non
 
 
 def test_a_choice_that_accepts_nothing_is_told(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stylegan2_training, "HOPELESS", 10)
+    monkeypatch.setattr(stylegan2_training, "MAX_TRIED", 10)
     training = train_stylegan2(digits, 0, start="zoo")
     training.accept = lambda images: torch.zeros(len(images), dtype=torch.bool)
     with pytest.raises(ValueError, match=r"generated samples 0 were accepted: choose milder weights"):
@@ -275,7 +275,7 @@ def test_wrong_calls(digits: Dataset, weigh: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"measure\.metrics: this training makes no samples"):
         train("classifier", {}, digits, 0, tmp_path, CPU, measure=Measure(["recall"]))
     other = ZOO["generator"] / "stylegan2-fashion_mnist.safetensors"
-    with pytest.raises(ValueError, match=r"its images have 1 channels and 28 pixels a side, those of digits 1 and 8"):
+    with pytest.raises(ValueError, match=r"its images have 1 channels and 28 pixels per side, those of digits 1 and 8"):
         train_stylegan2(digits, 0, start=str(other))
     with pytest.raises(LookupError, match=r"no weights of 'stylegan2' for data set 'digits': .*absent"):
         train_stylegan2(digits, 0, start="absent.safetensors")
