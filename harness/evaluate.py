@@ -229,7 +229,10 @@ def cell_numerics(cell: Cell, views: Views) -> dict[str, str]:
 
 def stored_numerics(cell: Cell, views: Views) -> dict[str, str]:
     """With what the scores of a sample metric were computed, maybe by another process or on another device."""
-    key = _score_key(cell, views)
+    try:
+        key = _score_key(cell, views)
+    except (ValueError, LookupError):  # a view that cannot be had: nothing was computed
+        return cell_numerics(cell, views)
     return (views.store.numerics(key) if views.store.has(key) else {}) or cell_numerics(cell, views)
 
 

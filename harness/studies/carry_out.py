@@ -103,7 +103,8 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
 
 def _check_declared(study: Study, names: set[str], part: Part) -> None:
     """Raises StudyError where a part has looked up metrics beyond those that it or its study names."""
-    beyond = sorted(names - {cell.metric for cell in part.cells})
+    named = {name.removeprefix(USED) for name in part.fingerprints if name.startswith(USED)}
+    beyond = sorted(names - named - {cell.metric for cell in part.cells})
     if beyond:
         raise StudyError(
             f"study {study.name!r}: a part uses {', '.join(beyond)} without saying so, and would stay valid when that "
