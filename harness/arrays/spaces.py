@@ -67,8 +67,11 @@ class Space:
     drawn_from: str = ""
 
     def of_images(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Of images [N, C, H, W] in [0, 1]; `seeds`, one an image, drive codes that are drawn and nothing else."""
-        raise NotImplementedError
+        """Of images [N, C, H, W] in [0, 1]; `seeds`, one an image, drive codes that are drawn and nothing else.
+
+        Raises ValueError in a space whose arrays are not made from images.
+        """
+        raise ValueError(f"{self.name} is not made from images")
 
     def of_latents(self, latents: Tensor, latent_space: str) -> Tensor:
         """Of the generated samples that have these latents [N, ...]: of their images as they would be stored."""
