@@ -1,4 +1,4 @@
-"""Alpha-precision and beta-recall, integrated: are typical samples typical of the other set, at every level?"""
+"""Integrated alpha-precision and beta-recall, which compare the typical samples of both sets at every level."""
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ REAL = View("real", "features")
 def alpha_precision(fake: Array, real: Array, levels: int = 30) -> Estimate:
     """Integrated alpha-precision, at most 1, about 0 for disjoint sets; sets [M, D] and [N, D]; Student's t interval.
 
-        1 - 2 integral |P(a) - a| da,   P(a) = share of y_j within the a-quantile of |x_i - c|,   c the mean real
+        1 - 2 integral |P(a) - a| da,   P(a) = share of y_j with |y_j - c| <= the a-quantile of |x_i - c|
 
-    The integral is a sum over `levels` equal steps from 0 to 1. The paper embeds both sets by a trained one-class
-    network first; this is the version without. The interval takes the quantiles as known.
-    Raises ValueError for bad input, fewer than 2 rows or 2 levels.
+    c is the mean of the real samples. The integral is a sum over `levels` equally spaced levels from 0 to 1. The paper
+    first embeds both sets by a trained one-class network, which is left out here. The interval treats the quantiles as
+    known. Raises ValueError for bad input, fewer than 2 rows or 2 levels.
     """
     y, x = samples(2, fake=fake, real=real)
     centre, alphas = mean_of(x), _levels(levels, x)
@@ -31,12 +31,14 @@ def alpha_precision(fake: Array, real: Array, levels: int = 30) -> Estimate:
 
 @metric(better="higher", kind="set", source="arXiv:2102.08921", fake=FAKE, real=REAL)
 def beta_recall(fake: Array, real: Array, levels: int = 30) -> Estimate:
-    """Integrated beta-recall, at most 1, with Student's t interval over real samples.
+    """Integrated beta-recall, at most 1; sets [M, D] and [N, D]; Student's t interval over real samples.
 
-        1 - 2 integral |R(b) - b| db,   c the mean of the generated samples, y(x_i) the one nearest to x_i
+        1 - 2 integral |R(b) - b| db
 
-    R(b) = share of x_i for which y(x_i) is no farther than their nearest other real, and lies within the b-quantile of
-    |y_j - c|. A perfect model scores about a half: its samples are nearer than the nearest real half of the time.
+    c is the mean of the generated samples, and y(x_i) is the generated sample nearest to x_i. R(b) is the share of x_i
+    for which y(x_i) is no farther than the nearest other real sample, and |y(x_i) - c| <= the b-quantile of |y_j - c|.
+    A perfect model scores about 0.5, because its sample is nearer than the nearest real one half of the time.
+    Raises ValueError for bad input, fewer than 2 rows or 2 levels.
     """
     y, x = samples(2, fake=fake, real=real)
     require_neighbours("real", len(x), 1, others=True)
@@ -49,7 +51,7 @@ def beta_recall(fake: Array, real: Array, levels: int = 30) -> Estimate:
 
 def _levels(count: int, like: Tensor) -> Tensor:
     if count < 2:
-        raise ValueError(f"levels is {count}; at least 2 are needed")
+        raise ValueError(f"levels is {count}; it must be at least 2")
     return torch.linspace(0, 1, count, dtype=torch.float64, device=like.device)
 
 
@@ -58,7 +60,7 @@ def _distances(x: Tensor, centre: Tensor) -> Tensor:
 
 
 def _integrated(inside: Tensor, levels: Tensor) -> Estimate:
-    """1 - 2 integral |mean over rows of inside - level|, a mean over rows once the sign at each level is known."""
+    """1 - 2 integral |mean over rows of inside - level|; given the sign at each level, this is a mean over rows."""
     terms = inside.double() - levels
     sign = terms.mean(0).sign()
     return intervals.mean(1 - 2 * (terms * sign).sum(1) * (levels[1] - levels[0]))

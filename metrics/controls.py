@@ -1,4 +1,4 @@
-"""Free controls that belong in every table: a score that does not beat them carries no information."""
+"""Control scores that need no model. A score that does not predict quality better than these is not useful."""
 
 import io
 
@@ -21,14 +21,14 @@ CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
     fake=View("fake", "images"),
 )
 def random_score(fake: Array, seed: int = 0) -> Tensor:
-    """Uniform numbers in [0, 1) that know nothing of the samples, float64 [N], drawn with `seed`."""
+    """Uniform numbers in [0, 1) that are independent of the samples, float64 [N], drawn with `seed`."""
     (x,) = samples(fake=fake)
     return torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @metric(better="neither", kind="sample", modality="image", source="arXiv:2406.03537", fake=View("fake", "images"))
 def png_bytes(fake: Array) -> Tensor:
-    """Size in bytes of each image [N, C, H, W] in [0, 1] as an 8-bit PNG file, float64 [N]: how complex it is."""
+    """Size in bytes of each image [N, C, H, W] in [0, 1] as an 8-bit PNG file, float64 [N]: its complexity."""
     x = images("fake", fake)
     pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     sizes = []
@@ -47,7 +47,7 @@ def png_bytes(fake: Array) -> Tensor:
     fake=View("fake", "images"),
 )
 def laplacian_variance(fake: Array) -> Tensor:
-    """Variance over pixels of the 4-neighbour Laplacian of the mean channel, float64 [N]: sharpness, and noise."""
+    """Variance over pixels of the 4-neighbour Laplacian of the mean channel, float64 [N]: sharpness or noise."""
     x = images("fake", fake)
     if min(x.shape[2:]) < 3:
         raise ValueError(f"fake has images of {x.shape[2]} x {x.shape[3]} pixels; the Laplacian needs 3 x 3")

@@ -1,4 +1,4 @@
-"""C_T: are generated samples nearer to the training set than held-out samples are? A three-sample test for copying."""
+"""C_T, a three-sample test for copying: are generated samples nearer to the training set than held-out ones are?"""
 
 import math
 
@@ -14,10 +14,10 @@ from ..harness.stats import intervals
 from .kernels.distances import nearest
 
 DIMENSION = 64
-"""Features of more dimensions are projected to this many principal components of the reals."""
+"""Features with more dimensions are projected to this many principal components of the real samples."""
 
 LEAST = 10
-"""A cell with fewer generated or held-out samples is left out: the normal law of U needs some."""
+"""Cells with fewer generated or held-out samples are left out, because U is normal only for larger counts."""
 
 
 @metric(
@@ -29,15 +29,16 @@ LEAST = 10
     holdout=View("holdout", "features", n="all"),
 )
 def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed: int = 0) -> Estimate:
-    """C_T: about 0 is good, far below 0 copies the reals, far above 0 under-fits; sets [M, D], [N, D] and [T, D].
+    """C_T: about 0 is good, far below 0 means copying, far above 0 under-fitting; sets [M, D], [N, D] and [T, D].
 
         sum_c w_c z_c,   z = (U - n m / 2) / sqrt(n m (n + m + 1) / 12),   w_c the share of held-out samples in cell c
 
-    U counts the pairs of a generated and a held-out sample of one cell in which the generated one is farther from its
-    nearest real, ties as half. Cells are the `cells` clusters of the reals by k-means, drawn with `seed`; more than 64
-    dimensions become 64 principal components first. Under equal laws each z is standard normal, which gives the
-    interval. `missing` counts samples of cells with fewer than 10 generated or held-out ones, which are left out.
-    Raises ValueError for bad input, fewer reals than cells, or when no cell is left.
+    For each cell, U counts the pairs of a generated and a held-out sample in which the generated one is farther from
+    its nearest real sample; a tie counts one half. The cells are the `cells` clusters of the real samples by k-means
+    (seeded by `seed`). Features with more than 64 dimensions are first projected to 64 principal components. For equal
+    distributions each z is standard normal, which gives the interval. Cells with fewer than 10 generated or 10 held-out
+    samples are left out; `missing` counts their samples.
+    Raises ValueError for bad input, fewer real samples than cells, or when no cell is left.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
     samples(max(1, cells), real=x)
@@ -60,7 +61,7 @@ def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed
         weights.append(n)
         used += m + n
     if not scores:
-        raise ValueError(f"none of {cells} cells has {LEAST} generated and {LEAST} held-out samples: take fewer cells")
+        raise ValueError(f"none of {cells} cells has {LEAST} generated and {LEAST} held-out samples: set fewer cells")
     shares = [n / sum(weights) for n in weights]
     value = sum(share * z for share, z in zip(shares, scores, strict=True))
     found = intervals.normal(value, math.sqrt(sum(share**2 for share in shares)), used)

@@ -1,4 +1,4 @@
-"""Cycles: does the encoder find the code of an image back, and does the code of an image give the image back?"""
+"""Cycle consistency: does the encoder recover the code of a generated image, and does the code recover the image?"""
 
 import torch
 from torch import Tensor
@@ -19,24 +19,24 @@ from ..harness.stats import intervals
 def cycle_consistency(fake: Array, reencoded: Array) -> Tensor:
     """-||E(G(z)) - z|| of each code, float64 [N], at most 0; higher is better. Not published as a quality score.
 
-    fake: the codes z [N, ...] that images were generated from; reencoded: the encoder's mean codes of those images, in
-    the same order. The encoder does not recover the code of an image that is unlike those in training. Needs one
-    encoder call a sample.
-    Raises ValueError for bad input or different counts.
+    fake: the codes z [N, ...] from which images were generated. reencoded: the encoder's mean codes of those images,
+    [N, ...], in the same order. The encoder does not recover the code of an image that is unlike its training images.
+    The score needs one encoder call per sample.
+    Raises ValueError for bad input, or when the two sets have different numbers of rows.
     """
     z, again = samples(fake=fake, reencoded=reencoded)
     if len(z) != len(again):
-        raise ValueError(f"fake has {len(z)} rows, reencoded has {len(again)}: one code of each generated image")
+        raise ValueError(f"fake has {len(z)} rows, reencoded has {len(again)}: give one code per image")
     parts = zip(row_blocks(z), row_blocks(again), strict=True)
     return -torch.cat([(a.double() - b.double()).norm(dim=1) for a, b in parts])
 
 
 @metric(better="lower", kind="sample", source="arXiv:1812.05069", residual=View("fake", "residual"))
 def reconstruction_residual(residual: Array) -> Tensor:
-    """Mean squared error of each generated sample decoded from its own code, float64 [N], at least 0; lower is better.
+    """Mean squared error between each generated sample and its reconstruction, float64 [N], >= 0; lower is better.
 
-    residual: [N, 1], in [0, 1] pixel units. An autoencoder cannot reconstruct what is unlike its training samples,
-    so that a large residual is a common sign of anomalies. Raises ValueError for bad input.
+    residual: [N, 1], in [0, 1] pixel units. An autoencoder cannot reconstruct what is unlike its training samples, so
+    a large residual is a common sign of an anomaly. Raises ValueError for bad input.
     """
     (errors,) = samples(residual=residual)
     return errors[:, 0].double()
@@ -49,10 +49,10 @@ def reconstruction_residual(residual: Array) -> Tensor:
     residual=View("real", "residual", n=200),
 )
 def reconstruction_error(residual: Array) -> Estimate:
-    """Mean squared error, in [0, 1] pixel units, of real images decoded from their own codes; lower is better.
+    """Mean squared error, in [0, 1] pixel units, between real images and their reconstructions; lower is better.
 
-    residual: [N, 1], one error an image. The codes come from the encoder, or with encode=inversion from optimisation:
-    then it tells how well the latent space covers the data at all.
+    residual: [N, 1], one error per image. The codes come from the encoder, or with encode=inversion from optimisation:
+    the error then shows how well the latent space covers the data.
     Raises ValueError for bad input or fewer than 2 rows.
     """
     (errors,) = samples(2, residual=residual)

@@ -1,4 +1,4 @@
-"""Density ratio: what a small classifier can tell about a latent code, codes of real images against those sampled."""
+"""Density ratio: a small classifier learns to separate the codes of real images from sampled codes."""
 
 import torch
 import torch.nn.functional as F
@@ -19,25 +19,28 @@ WIDTH, STEPS, RATE, DECAY = 64, 100, 1e-2, 1.0
     reference=View("real", "latent", n="all", encode="sample"),
 )
 def density_ratio(fake: Array, reference: Array, folds: int = 2, seed: int = 0) -> Tensor:
-    """log q(z) / p(z) of each sampled code z ~ p of fake [M, ...], float64 [M], learned; reference [N, ...] is from q.
+    """Learned log q(z) / p(z) of each sampled code, float64 [M]; higher is more like the codes of real images.
 
-    The logit of a classifier that tells references from sampled codes, both of equal weight: the score of noise
-    contrastive priors. Cross-fitted: a code is scored by a classifier that did not see it.
-    Two hidden layers of 64, 100 full-batch steps of AdamW, seeded; codes standardised by the references.
-    Raises ValueError for bad input or fewer rows than folds.
+    fake [M, ...] holds codes z ~ p, reference [N, ...] codes from q. The score is the logit of a classifier between
+    both sets, with equal weights, as in noise contrastive priors. It is cross-fitted: the classifier that scores a code
+    was not trained on it. The network has two hidden layers of 64 units and is trained by 100 full-batch steps of
+    AdamW with `seed`. Codes are standardised by the mean and standard deviation of the references.
+    Raises ValueError for bad input, fewer than 2 folds, or fewer rows than folds.
     """
     z, codes = samples(fake=fake, reference=reference)
     samples(max(folds, 2), fake=z, reference=codes)
     if folds < 2:
-        raise ValueError(f"folds is {folds}; a code must not score itself, so at least 2")
+        raise ValueError(
+            f"folds is {folds}; it must be at least 2, so that no code is scored by a classifier trained on it"
+        )
     mean, std = codes.double().mean(0), codes.double().std(0).clamp(min=1e-12)
     z, codes = (((s.double() - mean) / std).float() for s in (z, codes))
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randperm(len(s), generator=generator).chunk(folds) for s in (z, codes)]
     ratio = torch.empty(len(z), dtype=torch.float64, device=z.device)
     for held_z, held_codes in zip(*parts, strict=True):
-        seen_z, seen_codes = (_without(s, held.to(s.device)) for s, held in ((z, held_z), (codes, held_codes)))
-        network = _classifier(seen_z, seen_codes, seed)
+        train_z, train_codes = (_without(s, rows.to(s.device)) for s, rows in ((z, held_z), (codes, held_codes)))
+        network = _classifier(train_z, train_codes, seed)
         with torch.no_grad():
             ratio[held_z.to(z.device)] = network(z[held_z.to(z.device)]).squeeze(1).double()
     return ratio

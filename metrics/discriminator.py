@@ -1,4 +1,4 @@
-"""What a generator's own discriminator thinks of its samples."""
+"""The score that a generator's own discriminator gives to its samples."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from ..harness.core.registry import metric
 def discriminator_logit(fake: Array) -> Tensor:
     """The logit D(x), float64 [N], of the discriminator that the generator was trained against; higher is more real.
 
-    fake: logits [N, 1]. For an optimal discriminator of the logistic loss it is log p_data(x) - log p_model(x).
+    fake: logits [N, 1]. With the logistic loss, an optimal discriminator gives log p_data(x) - log p_model(x).
     Raises ValueError for bad input.
     """
     (logits,) = samples(1, fake=fake)

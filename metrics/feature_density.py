@@ -1,4 +1,4 @@
-"""Gaussian kernels in feature space with fitted widths: FLD, and its per-sample score, latent density's late twin."""
+"""Gaussian kernels in feature space with fitted widths: FLD, and its score per sample."""
 
 import math
 
@@ -14,11 +14,13 @@ from .kernels.memo import remember
 from .latent_density import LogSum
 
 CENTRES = 5000
-"""Most reals used as centres, and as many again to fit their widths."""
+"""Maximum number of centres, and of the samples to which their widths are fitted."""
 
 STEPS = 30
+"""Steps of expectation maximisation."""
+
 FLOOR = 1e-6
-"""Least variance of a kernel, as a share of the reals' own per dimension: for centres that have a copy."""
+"""Lower limit of a kernel's variance, relative to that of the fitted samples: a centre with a copy needs it."""
 
 
 @metric(
@@ -31,11 +33,12 @@ FLOOR = 1e-6
 def feature_density(fake: Array, real: Array, seed: int = 0) -> Tensor:
     """(1 / D) log mean_i N(y; c_i, s_i^2 I) of each y of fake [M, D], float64 [M], in nats per dimension.
 
-    The per-sample quality of FLD: a mean of Gaussian kernels as in latent density, but in feature space, normalised,
-    with one width per centre, fitted by maximum likelihood to other reals. Reals [N, D] are shuffled with `seed` and
-    halved: centres, and samples that the widths are fitted to (at most 5,000 each). Fitted by expectation maximisation
-    from the source's start (the squared distance to the nearest sample, over D); the source takes Adam, and a second
-    real set for the centres. Raises ValueError for bad input, fewer than 4 reals, or reals that are all equal.
+    The quality per sample of FLD. It is a mean of Gaussian kernels like latent density, but in feature space,
+    normalised, and with one width per centre. The real samples [N, D] are shuffled with `seed` and halved. One half are
+    the centres, and the widths are fitted to the other half by maximum likelihood (at most 5,000 samples each). The fit
+    is by expectation maximisation and starts, as in the source, from the squared distance to the nearest sample divided
+    by D. The source uses Adam, and a second real set for the centres.
+    Raises ValueError for bad input, fewer than 4 real samples, or real samples that are all equal.
     """
     y, x = samples(fake=fake, real=real)
     samples(4, real=x)
@@ -52,15 +55,16 @@ def feature_density(fake: Array, real: Array, seed: int = 0) -> Tensor:
     holdout=View("holdout", "features", n="all"),
 )
 def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: int = 0) -> Estimate:
-    """FLD: how much less likely held-out reals are under kernels at the generated samples than under kernels at reals.
+    """FLD: loss of held-out log-likelihood when kernels are at generated instead of real samples; lower is better.
 
         100 mean_t [ log p_real(t) - log p_fake(t) ] / D,   t held out [T, D]
 
-    Centres are the generated samples [M, D], or half of the reals [N, D], at most 5,000; the widths are fitted to the
-    reals, or the other half. About 0 for a perfect model, about 100 for a bad one. Features are scaled by the held-out
-    mean and spread; a feature that is constant there is left unscaled. Interval: Student's t over held-out samples,
-    paired. Copies of the reals score badly, since their fitted widths vanish. Raises ValueError for bad input, fewer
-    than 2 generated, 4 real or 2 held-out samples.
+    The centres of p_fake are the generated samples [M, D], and its widths are fitted to the real ones [N, D]. The
+    centres of p_real are one half of the real samples, and its widths are fitted to the other half. At most 5,000
+    samples are used for each. A perfect model scores about 0, a bad one about 100. Features are standardised by the
+    held-out mean and standard deviation; a feature that is constant there is only centred. Copies of real samples score
+    badly, because their fitted widths vanish. Student's t interval over the paired held-out differences.
+    Raises ValueError for bad input, or fewer than 2 generated, 4 real or 2 held-out samples.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
     samples(4, real=x)
@@ -75,7 +79,7 @@ def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: 
 
 @remember
 def fitted_mixture(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Centres [C, D], half of the rows of x, and the log-variances [C] that make the other half likeliest."""
+    """Centres [C, D], half of the rows of x, and log-variances [C] that maximise the likelihood of the other half."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     half = min(len(x) // 2, CENTRES)
     centres, targets = x[order[:half]], x[order[half : 2 * half]]
@@ -83,16 +87,19 @@ def fitted_mixture(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def fitted_log_variances(centres: Tensor, targets: Tensor) -> Tensor:
-    """Log-variances [C] of equal-weight Gaussians at the centres [C, D] under which targets [T, D] are likeliest.
+    """Log-variances [C] of equal-weight Gaussians at the centres [C, D] that maximise the likelihood of targets [T, D].
 
-    During the fit alone one more Gaussian at the targets' mean, with distances shrunk by 0.9 as in the source, takes
-    targets far from every centre, so that these do not blow up the nearest width.
+    The fit includes one more Gaussian at the mean of the targets, with distances multiplied by 0.9 as in the source. It
+    explains targets that are far from every centre, which would otherwise inflate the width of the nearest centre.
+    Raises ValueError when all targets are equal.
     """
     dimension, mean = targets.shape[1], mean_of(targets)
     background = centred_norms(targets, mean)
     scale = float(background.mean()) / dimension
     if scale == 0:
-        raise ValueError(f"real: {len(targets)} rows are all equal, so no width can be fitted")
+        raise ValueError(
+            f"real: {len(targets)} rows are all equal, so no width can be fitted: give samples that differ"
+        )
     squared = torch.empty(len(targets), len(centres) + 1, dtype=centres.dtype, device=centres.device)
     for rows, columns, values, _ in squared_distance_tiles(targets, centres):
         squared[rows, columns] = values[: rows.stop - rows.start, : columns.stop - columns.start]
@@ -105,14 +112,14 @@ def fitted_log_variances(centres: Tensor, targets: Tensor) -> Tensor:
         shares = log.softmax(1)
         weight = shares.sum(0).double()
         step = shares.mul_(squared).sum(0).double() / (dimension * weight.clamp(min=1e-12))
-        # A centre that explains nothing keeps its width.
+        # A centre to which no target belongs keeps its width.
         variance = torch.where(weight > 1e-6, step.clamp(min=FLOOR * scale), variance)
     return variance[:-1].log()
 
 
 def mixture_log_density(y: Tensor, centres: Tensor, log_variance: Tensor) -> Tensor:
-    """log mean_i N(y; centre_i, exp(log_variance_i) I) of each row, float64."""
-    # In float64: narrow widths blow up the rounding of squared distances, and there are at most CENTRES centres.
+    """log mean_i N(y; centre_i, exp(log_variance_i) I) of each row of y [N, D], float64 [N]."""
+    # Narrow widths amplify the rounding of squared distances; with at most CENTRES centres, float64 is affordable.
     y, centres, dimension = y.double(), centres.double(), y.shape[1]
     total = LogSum(len(y), y.device)
     factor = -0.5 * (-log_variance).exp()

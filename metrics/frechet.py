@@ -14,7 +14,7 @@ from .kernels.distances import full_precision, mean_of
 from .kernels.moments import Moments, add_symmetric, gram, moments, strips
 
 TOLERANCE = 1e-6
-"""Rounding can leave equal sets this share of the two traces below 0: such values are reported as 0."""
+"""Rounding can make the distance of equal sets negative, by this share of both traces at most; it is reported as 0."""
 
 
 @metric(
@@ -25,13 +25,14 @@ TOLERANCE = 1e-6
     real=View("real", "features", n="all"),
 )
 def frechet_distance(fake: Array, real: Array) -> Estimate:
-    """Squared Fréchet distance of the fitted Gaussians, at least 0, lower is better; sets [M, D] and [N, D].
+    """Squared Fréchet distance between fitted Gaussians, at least 0, lower is better; sets [M, D] and [N, D].
 
         |mu_g - mu_r|^2 + tr S_g + tr S_r - 2 tr (S_r S_g)^(1/2)
 
-    S divides by n - 1. Accurate to about 1e-8 of the traces. Biased upward by about 1/M + 1/N: compare at equal sizes,
-    see `frechet_infinity`. The interval (delta method, closed form) covers the spread of this estimate, not that bias.
-    FID, in the features of the original Inception, is `fid`. Raises ValueError for bad input or fewer than 2 rows.
+    The covariances S divide by n - 1. The value is accurate to about 1e-8 of the traces. Its upward bias is
+    proportional to about 1/M + 1/N, so compare sets of equal sizes, or use `frechet_infinity`. The interval (delta
+    method, closed form) covers the spread of the estimate but not its bias. `fid` is this distance in the features of
+    the original Inception network. Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     return _frechet(y, x)
@@ -46,9 +47,9 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
     real=View("real", "inception", n="all"),
 )
 def fid(fake: Array, real: Array) -> Estimate:
-    """FID: `frechet_distance` of the pool3 features of the Inception that all published values are of; lower is better.
+    """FID: `frechet_distance` of the Inception pool3 features that all published values use; lower is better.
 
-    Features [M, 2048] and [N, 2048]. Papers take 50,000 generated samples (n=50000) and all training images.
+    Features [M, 2048] and [N, 2048]. Papers use 50,000 generated samples (n=50000) and all training images.
     """
     return frechet_distance(fake, real)
 
@@ -61,18 +62,19 @@ def fid(fake: Array, real: Array) -> Estimate:
     real=View("real", "features", n="all"),
 )
 def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -> Estimate:
-    """Fréchet distance extrapolated to endlessly many generated samples; lower is better, may be below 0.
+    """Fréchet distance extrapolated to infinitely many generated samples; lower is better; it may be negative.
 
-    The distance of `sizes` subsets of the M generated rows (drawn without replacement with `seed`) to all reals is
-    fitted as a line in 1 / size; the value is its intercept. Sizes are evenly spaced up to M, from M / 10 or 5,000,
-    whichever is less, but at least 2 D where M allows it, since below D the line bends. The real side's bias stays.
-    The interval joins the spread of the distance at M and the standard error of the intercept.
+    `sizes` subsets of the M generated rows are drawn without replacement with `seed`. A line in 1 / size is fitted to
+    their distances to all real samples, and the value is its intercept. Sizes are evenly spaced and end at M. They
+    start at the smaller of M / 10 and 5,000, but at 2 D or more where M allows it, because the relation is not linear
+    below D. The bias from the number of real samples remains. The interval combines the spread of the distance at M
+    with the standard error of the intercept.
     Raises ValueError for bad input, fewer than 3 sizes, or M < D + 10.
     """
     y, x = samples(2, fake=fake, real=real)
     m, dimension = y.shape
     if sizes < 3:
-        raise ValueError(f"sizes is {sizes}; a line with an error needs at least 3")
+        raise ValueError(f"sizes is {sizes}; it must be at least 3, to fit a line with a standard error")
     if m < dimension + 10:
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
     whole, reference = _frechet(y, x), Gaussian.of(x)
@@ -101,7 +103,7 @@ def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -
     real=View("real", "features", n="all"),
 )
 def frechet_floor(holdout: Array, real: Array) -> Estimate:
-    """Fréchet distance of held-out real samples to the reals: what a perfect generator would score."""
+    """Fréchet distance between held-out real samples and the real ones: the score of a perfect generator."""
     y, x = samples(2, holdout=holdout, real=real)
     return _frechet(y, x)
 
@@ -109,8 +111,8 @@ def frechet_floor(holdout: Array, real: Array) -> Estimate:
 class Gaussian:
     """Mean [D] and covariance S of a set, float64.
 
-    `data` is S [D, D]; where samples are fewer than dimensions (`few`), the centred samples / sqrt(n - 1) [n, D], so
-    that data' data = S.
+    `data` is S [D, D]. When there are fewer samples than dimensions (`few`), `data` is instead the centred samples
+    divided by sqrt(n - 1), [n, D], so that data' data = S.
     """
 
     def __init__(self, mean: Tensor, data: Tensor, *, few: bool = False):
@@ -127,7 +129,7 @@ class Gaussian:
 
     @functools.cached_property
     def root(self) -> tuple[Tensor, bool]:
-        """F [r, D] with F'F = S, and whether it is upper triangular with an inverse to rely on."""
+        """F [r, D] with F'F = S, and whether F is upper triangular with a numerically stable inverse."""
         if self.few:
             return self.data, False
         lower, failed = torch.linalg.cholesky_ex(self.data)
@@ -138,7 +140,7 @@ class Gaussian:
         return values.clamp(min=0).sqrt()[:, None] * vectors.T, False
 
     def between(self, root: Tensor) -> Tensor:
-        """F S F' [r, r] for the F [r, D] of another Gaussian, its lower triangle."""
+        """Lower triangle of F S F' [r, r], for the root F [r, D] of another Gaussian."""
         if self.few:
             return gram(self.data @ root.T)
         return add_symmetric(root.new_zeros(len(root), len(root)), root, self.data @ root.T)
@@ -159,8 +161,9 @@ def _frechet(y: Tensor, x: Tensor) -> Estimate:
     root, invertible = a.root
     square = b.between(root)
     value = _distance(a, b, square)
-    # With F S_b F' = U diag(s^2) U', T_b = F'U diag(1/s) U'F carries b's Gaussian onto a's, T_a = F^-1 U diag(s) U'F^-T
-    # carries back; where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which magnifies rounding: in float64.
+    # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
+    # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which
+    # amplifies rounding and is therefore computed in float64.
     squares, vectors = torch.linalg.eigh(square)
     roots = squares.clamp(min=0).sqrt()
     null = int((roots <= TOLERANCE * roots[-1]).sum())
@@ -176,7 +179,7 @@ def _frechet(y: Tensor, x: Tensor) -> Estimate:
 
 
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
-    """The distance from moments alone, for sets that were streamed or merged from shards: `kernels.moments`."""
+    """The distance computed from moments only, for streamed sets or merged shards; see `kernels.moments`."""
     return _value(Gaussian.from_moments(fake), Gaussian.from_moments(real))
 
 
@@ -191,20 +194,25 @@ def _non_negative(estimate: Estimate) -> Estimate:
 
 
 def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
-    """The formula, given F S_b F' with F'F = S_a, whose eigenvalues are those of S_a S_b; values below 0 become 0."""
-    # Values alone: eigh, which finds vectors too, drowns the small ones in the rounding of the largest.
+    """The formula, given F S_b F' with F'F = S_a, which has the eigenvalues of S_a S_b; negative values become 0.
+
+    Raises ArithmeticError when the value is more negative than rounding explains.
+    """
+    # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
     nuclear = float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
     raw = float((a.mean - b.mean).square().sum()) + scale - 2 * nuclear
     if raw < -TOLERANCE * scale:
-        raise ArithmeticError(f"the Fréchet distance came out as {raw:g} against traces {scale:g}: ill-scaled features")
+        raise ArithmeticError(
+            f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
+        )
     return max(0.0, raw)
 
 
 def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
     """Variance over rows of psi(x) = 2 shift.(x - mean) + (x - mean)'(I - T)(x - mean) with T = root root'."""
     middle, factor, twice = mean.to(x.dtype), root.to(x.dtype), 2 * shift.to(x.dtype)
-    # z'(I - T)z is z'Wz for any W with the same symmetric part: the triangular one takes half the products.
+    # z'(I - T)z equals z'Wz for every W with the same symmetric part. A triangular W needs half the products.
     weights = add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), factor, factor.T).tril_().mul_(-2)
     weights.diagonal().mul_(0.5).add_(1)
     terms = []

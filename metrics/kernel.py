@@ -14,10 +14,10 @@ from ..harness.core.registry import metric
 from ..harness.stats import intervals
 
 BLOCK = 1024
-"""Rows of a kernel matrix that lie in memory at once."""
+"""Number of rows of a kernel matrix that are in memory at once."""
 
 LINEAR = 0.1
-"""A Gaussian kernel is a straight line to within 5 % where its exponents stay below this."""
+"""A Gaussian kernel is linear to within 5 % while its exponents are below this."""
 
 
 @metric(
@@ -30,11 +30,12 @@ LINEAR = 0.1
 def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
     """Unbiased squared MMD with kernel (a.b / D + 1)^3, lower is better; sets [M, D] and [N, D].
 
-    Mean 0 for equal distributions, so it may be negative. Published tables often print it times 1000. Both sets are
-    shuffled with `seed` and cut into disjoint blocks of `block` rows; the value is the mean over pairs of blocks, the
-    interval Student's t over them (the usual "std" is a spread over overlapping subsets, not an error). With fewer than
-    two blocks all pairs of samples are used once: the same expected value, and an interval from the variance of the
-    U-statistic; its n is then the number of generated samples, else the number of blocks.
+    Its expected value is 0 for equal distributions, so it may be negative. Published tables often print it times 1000.
+    Both sets are shuffled with `seed` and cut into disjoint blocks of `block` rows. The value is the mean over pairs of
+    blocks, with Student's t interval over them; the usual "std" is a spread over overlapping subsets, not a standard
+    error. With fewer than two blocks, the value is computed once from all pairs of samples. It has the same expected
+    value, and its interval is from the variance of the U-statistic. `n` of the result is the number of blocks, or in
+    the second case the number of generated samples.
     Raises ValueError for bad input, fewer than 2 rows, or block < 2.
     """
     y, x = samples(2, fake=fake, real=real)
@@ -60,7 +61,7 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     real=View("real", "inception"),
 )
 def kid(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
-    """KID: `kernel_distance` of the pool3 features of FID's Inception, [M, 2048] and [N, 2048]; lower is better."""
+    """KID: `kernel_distance` of the Inception pool3 features of FID, [M, 2048] and [N, 2048]; lower is better."""
     return kernel_distance(fake, real, block, seed)
 
 
@@ -74,16 +75,18 @@ def kid(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
 def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = False) -> Estimate:
     """1000 times the squared MMD with kernel exp(-|a - b|^2 / (2 bandwidth^2)), lower is better; sets [M, D], [N, D].
 
-    CMMD when the features are unit CLIP embeddings. There |a - b|^2 <= 4, the kernel is nearly linear and the value
-    about 10 |mean(fake) - mean(real)|^2: equal means with different spreads look equal. A warning says so. As published
-    all pairs count, a row with itself too, which lifts equal sets to at most 20 / N; `unbiased` leaves those pairs out.
+    It is CMMD when the features are CLIP embeddings of length 1. Then |a - b|^2 <= 4, the kernel is nearly linear and
+    the value is about 10 |mean(fake) - mean(real)|^2: distributions with equal means and different spreads look equal,
+    and a warning is given. The published definition includes the pairs of a row with itself, which adds at most 20 / N
+    for equal distributions; `unbiased` leaves them out. The interval is normal, from the variance of the U-statistic.
+    Raises ValueError for bad input, fewer than 2 rows, or a bandwidth that is not positive.
     """
     y, x = samples(2, fake=fake, real=real)
     if not bandwidth > 0:
         raise ValueError(f"bandwidth is {bandwidth}; it must be positive")
 
     def gaussian(a: Tensor, b: Tensor) -> Tensor:
-        # minus 1: the kernel's constant cancels in an MMD, and without it no digits are lost.
+        # A constant cancels in an MMD. Subtracting 1 (expm1) keeps digits that would be lost beside it.
         squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp_(min=0)
         return squared.mul_(-0.5 / bandwidth**2).expm1_()
 
@@ -92,8 +95,8 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
     y, x = y - centre, x - centre
     if float(y.square().sum(1).mean() + x.square().sum(1).mean()) / (2 * bandwidth**2) < LINEAR:
         warnings.warn(
-            f"cmmd: distances are far below the bandwidth {bandwidth:g}, so the kernel is nearly linear and this "
-            "is a distance of means: equal means with different spreads look equal",
+            f"cmmd: distances are far below the bandwidth {bandwidth:g}, so the kernel is nearly linear and the "
+            "value compares means only: equal means with different spreads look equal; use a smaller bandwidth",
             stacklevel=2,
         )
     yy, xx, yx = means = (_means(y, None, gaussian), _means(x, None, gaussian), _means(y, x, gaussian))
@@ -103,13 +106,16 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
 
 
 def cubic(a: Tensor, b: Tensor) -> Tensor:
-    """(a.b / D + 1)^3 of all pairs, float64 [M, N]: their means nearly cancel in an MMD."""
+    """(a.b / D + 1)^3 of all pairs, [M, N]; in float64, because the means nearly cancel in an MMD."""
     inner = (a.double() @ b.double().T).div_(a.shape[1]).add_(1)
     return inner.square().mul_(inner)
 
 
 class _Means(NamedTuple):
-    """Means of a kernel matrix, the diagonal of a set with itself left out: by row, by column, all, and of squares."""
+    """Means of a kernel matrix: per row, per column, of all entries, and of their squares.
+
+    The diagonal is left out of the matrix of a set with itself.
+    """
 
     rows: Tensor
     columns: Tensor
@@ -143,7 +149,7 @@ def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
 
     With a(y) = E k(y, Y') - E k(y, X), b(x) likewise, and r the kernel without its row and column means,
     Var = 4 Var a / M + 4 Var b / N + 2 E r_yy^2 / M^2 + 2 E r_xx^2 / N^2 + 4 E r_yx^2 / (M N),
-    where the estimated Var a and Var b are first freed of the noise of their own averages.
+    where Var a and Var b are corrected for the noise of the averages from which they are estimated.
     """
     m, n = len(yx.rows), len(yx.columns)
     first = 4 * float((yy.rows - yx.rows).var()) / m + 4 * float((xx.rows - yx.columns).var()) / n

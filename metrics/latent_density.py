@@ -1,4 +1,4 @@
-"""Latent density (arXiv:2407.15171): how much training data lies near a latent code, and the baselines it must beat."""
+"""Latent density (arXiv:2407.15171), which measures how much training data lies near a latent code, and baselines."""
 
 import math
 
@@ -14,7 +14,7 @@ from .kernels.memo import remember
 from .kernels.moments import moments
 
 SUBSET = 2000
-"""Reference rows behind the median pairwise distance."""
+"""Maximum number of reference rows from which the median pairwise distance is computed."""
 
 
 @metric(
@@ -29,10 +29,10 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
 
         D(z) = (1/M) sum_i exp( -||z - z_i||^2 / (2 sigma^2) )
 
-    No normalising factor, as in the paper. The log is kept because D itself underflows in many dimensions; the ranking
-    is the same. sigma = bandwidth, times the median distance between references if `relative`: see `median_distance`.
-    The paper's sigma and its reference codes are not published. Works on latents of any shape, flattened.
-    Raises ValueError for bad input, a bandwidth that is not positive, or references that coincide.
+    As in the paper, there is no normalising factor. The log avoids the underflow of D in many dimensions and keeps the
+    ranking. sigma is the bandwidth; if `relative`, it is multiplied by the median distance between references, see
+    `median_distance`. The paper publishes neither its sigma nor its reference codes. Latents are flattened.
+    Raises ValueError for bad input, a bandwidth that is not positive and finite, or references that coincide.
     """
     return latent_density_profile(fake, reference, [bandwidth], relative)[0]
 
@@ -48,21 +48,23 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
 def active_latent_density(
     fake: Array, reference: Array, mean: Array, bandwidth: float = 0.2, least_std: float = 0.17
 ) -> Tensor:
-    """`latent_density` in the dimensions that the encoder uses, float64 [N]; higher is denser. Our variant.
+    """`latent_density` in the dimensions that the encoder uses, float64 [N]; higher is denser. A variant of our own.
 
-    A dimension is kept where the posterior means [M, D] have a standard deviation of at least `least_std`: the others
-    have collapsed to the prior, change no image, and only add noise to every distance.
+    A dimension is used if the posterior means [M, D] have a standard deviation of at least `least_std` in it. The other
+    dimensions have collapsed to the prior: they do not change the image and only add noise to the distances.
     Raises ValueError as `latent_density` does, and when no dimension is left.
     """
     z, codes, means = samples(fake=fake, reference=reference, mean=mean)
     used = means.double().std(0) >= least_std
     if not used.any():
-        raise ValueError(f"mean: all {len(used)} dimensions vary by less than least_std={least_std}: none is left")
+        raise ValueError(
+            f"mean: all {len(used)} dimensions have a standard deviation below least_std={least_std}: none is left"
+        )
     return latent_density(z[:, used], codes[:, used], bandwidth)
 
 
 def latent_density_profile(fake: Array, reference: Array, bandwidths: list[float], relative: bool = True) -> Tensor:
-    """`latent_density` at several bandwidths in one pass over the distances, float64 [len(bandwidths), N]."""
+    """`latent_density` for several bandwidths in one pass over the distances, float64 [len(bandwidths), N]."""
     z, codes = samples(fake=fake, reference=reference)
     if not bandwidths or min(bandwidths) <= 0 or not all(map(math.isfinite, bandwidths)):
         raise ValueError(f"bandwidth is {bandwidths}; it must be positive and finite")
@@ -76,19 +78,19 @@ def latent_density_profile(fake: Array, reference: Array, bandwidths: list[float
 
 
 class LogSum:
-    """log of the sum over columns of exp(matrix), for a matrix that arrives in tiles; sums in float64."""
+    """log sum exp over the columns of a matrix that arrives in tiles; it accumulates in float64."""
 
     def __init__(self, rows: int, device: torch.device):
         self.peak = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
         self.total = torch.zeros(rows, dtype=torch.float64, device=device)
 
     def add(self, rows: slice, values: Tensor) -> None:
-        """values [>= rows, n] is overwritten."""
+        """Add a tile: the first rows of values [>= len(rows), n] belong to `rows`. `values` is overwritten."""
         values = values[: rows.stop - rows.start]
         old = self.peak[rows]
         peak = torch.maximum(old, values.amax(1))
         peak = peak.to(values.dtype).double()
-        # Below exp(-80) a term is nothing beside the peak's 1, and the processor is slow on denormal numbers.
+        # Terms below exp(-80) are negligible beside the largest term, 1, and denormal numbers are slow on a CPU.
         terms = values.sub_(peak.to(values.dtype)[:, None]).clamp_(min=-80).exp_().sum(1)
         self.total[rows] = self.total[rows] * (old - peak).exp() + terms.double()
         self.peak[rows] = peak
@@ -99,9 +101,11 @@ class LogSum:
 
 @remember
 def median_distance(codes: Tensor) -> float:
-    """Median distance between two different rows; of 2,000 rows, drawn with seed 0, where there are more."""
+    """Median distance between pairs of rows. Of more than 2,000 rows, it uses 2,000 drawn with seed 0."""
     if len(codes) < 2:
-        raise ValueError(f"reference has {len(codes)} row; the median distance needs 2: give more, or relative=False")
+        raise ValueError(
+            f"reference has {len(codes)} row; the median distance needs 2: give more, or set relative=False"
+        )
     if len(codes) > SUBSET:
         codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:SUBSET].to(codes.device)]
     centred = codes.double() - mean_of(codes)
@@ -111,7 +115,8 @@ def median_distance(codes: Tensor) -> float:
     median = float(distances[upper[0], upper[1]].median().clamp(min=0).sqrt())
     if median <= 1e-7 * float(squared.mean().sqrt()) or median == 0:
         raise ValueError(
-            "reference: half of the pairs coincide, so the median distance is 0: give an absolute bandwidth"
+            "reference: half of the pairs coincide, so the median distance is 0: "
+            "set relative=False and give an absolute bandwidth"
         )
     return median
 
@@ -131,7 +136,7 @@ def negative_norm(fake: Array) -> Tensor:
     reference=View("real", "latent", n="all"),
 )
 def negative_distance_to_mean(fake: Array, reference: Array) -> Tensor:
-    """-||z - mean of the references||, float64 [N]: per-sample truncation; wide-kernel limit of latent density."""
+    """-||z - mean of the references||, float64 [N]: truncation per sample; latent density for wide kernels."""
     z, codes = samples(fake=fake, reference=reference)
     mean = mean_of(codes)
     return -torch.cat([(block.double() - mean).norm(dim=1) for block in row_blocks(z)])
@@ -145,10 +150,11 @@ def negative_distance_to_mean(fake: Array, reference: Array) -> Tensor:
     reference=View("real", "latent", n="all"),
 )
 def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
-    """log N(z; mean, S) of each code, float64 [N], with the covariance S of the references shrunk to a multiple of I.
+    """log N(z; mean, S) of each code, float64 [N], in nats; S is the shrunk covariance of the references.
 
-    Ledoit and Wolf 2004: S = (1 - w) C + w (tr C / D) I with C the covariance (divided by M) and the w, in [0, 1],
-    of least expected error. Costs D^2 memory and D^3 time. Raises ValueError for fewer than 2 or constant references.
+    Ledoit and Wolf 2004: S = (1 - w) C + w (tr C / D) I, with the covariance C (divided by M) and the w in [0, 1] that
+    minimises the expected error. It takes D^2 memory and D^3 time. Raises ValueError for bad input, fewer than 2
+    references, or references that are all equal.
     """
     (z, codes) = samples(fake=fake, reference=reference)
     samples(2, reference=codes)
@@ -157,7 +163,7 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     covariance = known.scatter / m
     scale = float(covariance.trace()) / dimension
     if scale == 0:
-        raise ValueError(f"reference: all {m} rows are equal, so there is no covariance: give codes that differ")
+        raise ValueError(f"reference: all {m} rows are equal, so their covariance is 0: give codes that differ")
     spread = float(covariance.square().sum()) - dimension * scale**2
     fourth = sum(float((block.double() - known.mean).square().sum(1).square().sum()) for block in row_blocks(codes))
     noise = (fourth / m - float(covariance.square().sum())) / m
@@ -180,9 +186,10 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     reference=View("real", "latent", n="all"),
 )
 def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
-    """Minus the mean distance to the k nearest reference codes, float64 [N]: latent density without a bandwidth.
+    """Negative mean distance to the k nearest reference codes, float64 [N]; higher is denser. It needs no bandwidth.
 
-    The source scores features by the distance to the k-th neighbour; the mean over k, in a latent space, is our choice.
+    The source uses the distance to the k-th neighbour in feature space. The mean over the k neighbours and the latent
+    space are our choice.
     """
     z, codes = samples(fake=fake, reference=reference)
     require_neighbours("reference", len(codes), k, others=False)
@@ -191,9 +198,10 @@ def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
 
 @metric(better="higher", kind="sample", source="arXiv:2206.06014", fake=View("fake", "latent"))
 def hubness(fake: Array, k: int = 5) -> Tensor:
-    """k-occurrence of each code, float64 [N]: in how many lists of k nearest others it stands. The mean is k.
+    """k-occurrence of each code, float64 [N]: how many other codes have it among their k nearest. The mean is k.
 
-    Liang et al. 2022 take a pool of 10,000 codes, k = 5, and keep codes with at least 50 (their lists include self).
+    Liang et al. 2022 draw 10,000 codes, use k = 5, and keep codes that occur at least 50 times. In their lists, every
+    code is also a neighbour of itself.
     """
     (z,) = samples(fake=fake)
     require_neighbours("fake", len(z), k, others=True)
@@ -209,14 +217,16 @@ def hubness(fake: Array, k: int = 5) -> Tensor:
     logvar=View("real", "latent", n="all", encode="logvar"),
 )
 def aggregate_posterior(fake: Array, mean: Array, logvar: Array) -> Tensor:
-    """log q(z) of each code, float64 [N], q the mean of the encoder's Gaussians N(mean_i, diag exp(logvar_i)).
+    """log q(z) of each code, float64 [N], in nats: q is the average of the Gaussians N(mean_i, diag exp(logvar_i)).
 
-    The bandwidth is the encoder's own, per image and dimension: no sigma to choose. A normalised density (nats).
+    The encoder gives mean and logvar [M, ...] for each real image, so there is no bandwidth to choose. The density is
+    normalised. Raises ValueError for bad input, or different numbers of means and log-variances.
     """
     z, centres, logs = samples(fake=fake, mean=mean, logvar=logvar)
     if len(centres) != len(logs):
-        raise ValueError(f"mean has {len(centres)} rows, logvar has {len(logs)}: one of each for every real sample")
-    # -1/2 sum_j (z_j - m_j)^2 / s_j^2 is linear in (z^2, z, 1): one product, in float64 since its terms nearly cancel.
+        raise ValueError(f"mean has {len(centres)} rows, logvar has {len(logs)}: give one of each per real sample")
+    # -1/2 sum_j (z_j - m_j)^2 / s_j^2 is linear in (z^2, z, 1), so one matrix product computes it. It is in float64
+    # because its terms nearly cancel.
     middle = mean_of(centres)
     total = LogSum(len(z), z.device)
     width = max(1, min(PANEL, BLOCK_ELEMENTS // z.shape[1]))
@@ -242,7 +252,7 @@ def aggregate_posterior(fake: Array, mean: Array, logvar: Array) -> Tensor:
     logvar=View("real", "latent", n="all", encode="logvar"),
 )
 def aggregate_posterior_ratio(fake: Array, mean: Array, logvar: Array) -> Tensor:
-    """log q(z) - log p(z), float64 [N], p standard normal: low where the decoder saw less than it samples."""
+    """log q(z) - log p(z), float64 [N], p standard normal: low where training codes are rarer than sampled codes."""
     (z,) = samples(fake=fake)
     prior = torch.cat([-0.5 * (block.double().square() + math.log(2 * math.pi)).sum(1) for block in row_blocks(z)])
     return aggregate_posterior(fake, mean, logvar) - prior

@@ -1,11 +1,11 @@
-"""Precision, recall, density, coverage, realism, rarity, authenticity: thin faces of one pass over all distances.
+"""Precision, recall, density, coverage, realism, rarity and authenticity, all computed from one pass over distances.
 
-Notation of the docstrings: x_i real, y_j generated, NND_k(x) the distance from x to its k-th nearest other point of its
-own set, B(x) the ball round x with that radius. A ball holds its border (`strict=True`: it does not, as in the `prdc`
-package). Every decision is the one float64 distances give.
+Notation: x_i is a real sample and y_j a generated one. NND_k(x) is the distance from x to its k-th nearest other point
+in the same set, and B(x) is the ball around x with that radius. A ball includes its boundary, unless `strict=True`, as
+in the `prdc` package. Every comparison has the result that float64 distances give.
 
-Where a score needs nearest neighbours alone, `backend="faiss"` finds them approximately, for sets of millions: the
-result is then a mapping of the score and `search_recall`, the measured share of true neighbours found.
+Scores that need only nearest neighbours accept `backend="faiss"`, an approximate search for sets of millions. They then
+return a mapping with the score and `search_recall`, the measured share of true neighbours that the search found.
 """
 
 from typing import overload
@@ -31,18 +31,18 @@ Scores = Estimate | dict[str, Estimate]
 
 @metric(better="higher", kind="set", source=PRECISION_RECALL, fake=FAKE, real=REAL)
 def precision(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
-    """Share of generated samples y_j [M, D] inside some ball B(x_i) of the reals [N, D], in [0, 1]; Wilson's interval.
+    """Share of generated samples y_j [M, D] in at least one ball B(x_i) of the real ones [N, D], in [0, 1].
 
-    The paper takes k = 3; 5 is the default here so that the whole family shares one pass.
+    Wilson's interval. The paper uses k = 3; the default is 5 so that all metrics of this file share one pass.
     """
     return intervals.proportion(neighbour_pass(fake, real, k, strict).real_balls > 0)
 
 
 @metric(better="higher", kind="set", source=PRECISION_RECALL, fake=FAKE, real=REAL)
 def recall(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
-    """Share of real samples x_i [N, D] inside some ball B(y_j) of the generated [M, D], in [0, 1]; Wilson's interval.
+    """Share of real samples x_i [N, D] in at least one ball B(y_j) of the generated ones [M, D], in [0, 1].
 
-    The paper takes k = 3. The value depends on M / N: compare at equal sizes.
+    Wilson's interval. The paper uses k = 3. The value depends on M / N, so compare sets of equal sizes.
     """
     return intervals.proportion(neighbour_pass(fake, real, k, strict).fake_balls > 0)
 
@@ -51,8 +51,8 @@ def recall(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estima
 def density(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
     """1/(k M) sum_j #{ i : y_j in B(x_i) }, at least 0, with Student's t interval over the generated samples.
 
-    About 1 for equal distributions, and not bounded by 1: piling samples where reals are dense scores more. k = 5 in
-    the paper.
+    About 1 for equal distributions. It can exceed 1, when generated samples concentrate where real ones are dense.
+    The paper uses k = 5.
     """
     return intervals.mean(neighbour_pass(fake, real, k, strict).real_balls.double() / k)
 
@@ -63,20 +63,20 @@ def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Esti
 def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = ...) -> Scores: ...
 @metric(better="higher", kind="set", source=DENSITY_COVERAGE, fake=FAKE, real=REAL)
 def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = "exact") -> Scores:
-    """Share of real balls B(x_i) that hold a generated sample, in [0, 1], with Wilson's interval; k = 5 in the paper.
+    """Share of balls B(x_i) that contain a generated sample, in [0, 1], with Wilson's interval. k = 5 in the paper.
 
-    For equal distributions 1 - prod_{i=1..k} (N - i) / (N + M - i) is expected, about 1 - 2^-k for N = M.
+    The expected value for equal distributions is 1 - prod_{i=1..k} (N - i) / (N + M - i), about 1 - 2^-k for N = M.
     """
-    held, search_recall = _fakes_held(fake, real, k, strict, backend)
-    return _scores("coverage", intervals.proportion(held > 0), search_recall)
+    counts, search_recall = _fakes_in_balls(fake, real, k, strict, backend)
+    return _scores("coverage", intervals.proportion(counts > 0), search_recall)
 
 
 @metric(better="higher", kind="sample", source="arXiv:1904.06991", fake=FAKE, real=REAL)
 def realism(fake: Array, real: Array, k: int = 5, prune: bool = True) -> Tensor:
-    """max_i NND_k(x_i) / |y_j - x_i| of each generated sample, float64 [M], from plain distances; 1 is a ball's border.
+    """max_i NND_k(x_i) / |y_j - x_i| of each generated sample, float64 [M]; 1 on the boundary of a ball.
 
-    `prune` keeps the balls of at most the median radius, as in the paper (k = 3 there, whose code returns the square).
-    A sample equal to a kept real has no finite value and gets 1e6, the largest there is.
+    `prune` keeps only the balls whose radius is at most the median, as in the paper. The paper uses k = 3, and its code
+    returns the square of this value. A sample equal to the centre of a kept ball gets 1e6, the upper limit.
     """
     balls = neighbour_pass(fake, real, k)
     return (balls.realism if prune else balls.realism_unpruned).clone()
@@ -84,9 +84,9 @@ def realism(fake: Array, real: Array, k: int = 5, prune: bool = True) -> Tensor:
 
 @metric(better="neither", kind="sample", source="arXiv:2206.08549", fake=FAKE, real=REAL)
 def rarity(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Tensor:
-    """Least radius of the balls B(x_i) that hold y_j, float64 [M]; NaN outside all balls. High is uncommon, not good.
+    """Smallest radius of the balls B(x_i) that contain y_j, float64 [M]; NaN outside all balls.
 
-    The paper takes k = 3 and a strict test.
+    A high value means an uncommon sample, not a good one. The paper uses k = 3 and strict=True.
     """
     return neighbour_pass(fake, real, k, strict).smallest_ball.clone()
 
@@ -97,10 +97,10 @@ def authenticity(fake: Array, real: Array, k: int = 5) -> Estimate: ...
 def authenticity(fake: Array, real: Array, k: int = 5, backend: str = ...) -> Scores: ...
 @metric(better="neither", kind="set", source="arXiv:2102.08921", fake=FAKE, real=REAL)
 def authenticity(fake: Array, real: Array, k: int = 5, backend: str = "exact") -> Scores:
-    """Share of y_j farther from their nearest real x_i than x_i is from its nearest other real, in [0, 1].
+    """Share of y_j that are farther from their nearest x_i than that x_i is from its nearest other real, in [0, 1].
 
-    0 for copies of the training set. A perfect model does not score 1: held-out real images score about 0.7. Published
-    percentages (AuthPct) are 100 times this. k does not enter; it names the pass to share.
+    Copies of the training set score 0. A perfect model does not score 1: held-out real images score about 0.7. The
+    published percentage (AuthPct) is 100 times this share. k has no effect on the value; it selects the shared pass.
     """
     check(backend)
     y, x = samples(fake=fake, real=real)
@@ -108,36 +108,36 @@ def authenticity(fake: Array, real: Array, k: int = 5, backend: str = "exact") -
         balls = neighbour_pass(y, x, k)
         return intervals.proportion(balls.nearest_distance > nearest_others(x, 1).distances[balls.nearest_real, 0])
     require_neighbours("real", len(x), 1, others=True)
-    near, own = approximate_nearest(y, x, 1), approximate_nearest(x, None, 1)
-    authentic = near.distances > own.distances[near.indices[:, 0]]
-    return _scores("authenticity", intervals.proportion(authentic), min(near.recall, own.recall))
+    across, within = approximate_nearest(y, x, 1), approximate_nearest(x, None, 1)
+    authentic = across.distances > within.distances[across.indices[:, 0]]
+    return _scores("authenticity", intervals.proportion(authentic), min(across.recall, within.recall))
 
 
 @metric(better="higher", kind="set", source="arXiv:2306.09618", fake=FAKE, real=REAL)
 def symmetric_precision(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
-    """The smaller of precision and the share of y_j whose own ball B(y_j) holds a real, in [0, 1]."""
+    """Minimum of precision and the share of balls B(y_j) that contain a real sample, in [0, 1]."""
     reals_held = neighbour_pass(fake, real, k, strict).reals_held
     return min(precision(fake, real, k, strict), intervals.proportion(reals_held > 0))
 
 
 @metric(better="higher", kind="set", source="arXiv:2306.09618", fake=FAKE, real=REAL)
 def symmetric_recall(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estimate:
-    """The smaller of recall and coverage, in [0, 1]."""
+    """Minimum of recall and coverage, in [0, 1]."""
     return min(recall(fake, real, k, strict), coverage(fake, real, k, strict))
 
 
 @metric(better="higher", kind="set", source="https://proceedings.mlr.press/v206/cheema23a.html", fake=FAKE, real=REAL)
 def precision_cover(fake: Array, real: Array, k: int = 3, factor: int = 3, strict: bool = False) -> Estimate:
-    """Share of y_j whose ball, of radius the distance to its (factor k)-th nearest other y, holds >= k reals.
+    """Share of y_j whose ball contains at least k real samples, in [0, 1]; its radius is NND_(factor k)(y_j).
 
-    The fidelity direction; public code disagrees on which direction is called precision.
+    This direction measures fidelity. Public implementations disagree on which direction is called precision.
     """
     return intervals.proportion(neighbour_pass(fake, real, factor * k, strict).reals_held >= k)
 
 
 @metric(better="higher", kind="set", source="https://proceedings.mlr.press/v206/cheema23a.html", fake=FAKE, real=REAL)
 def recall_cover(fake: Array, real: Array, k: int = 3, factor: int = 3, strict: bool = False) -> Estimate:
-    """Share of x_i whose ball, of radius the distance to its (factor k)-th nearest other x, holds >= k generated."""
+    """Share of x_i whose ball contains at least k generated samples, in [0, 1]; its radius is NND_(factor k)(x_i)."""
     return intervals.proportion(neighbour_pass(fake, real, factor * k, strict).fakes_held >= k)
 
 
@@ -147,19 +147,20 @@ def clipped_density(fake: Array, real: Array, k: int = 5, strict: bool = False) 
 
         raw = mean_j min(1, #{ i : |y_j - x_i| <= r_i } / k),   r_i = min(NND_k(x_i), median_i NND_k(x_i))
 
-    and raw_real the same of the reals, each left out of its own count. No real outlier's ball counts for more than a
-    typical one, no generated sample for more than 1. Student's t interval of both means, joined as of a ratio.
-    Raises ValueError for bad input, or when no ball of a real holds another real.
+    raw_real is the same mean over the real samples, each excluded from its own count. The ball of a real outlier is
+    therefore no larger than a typical one, and no generated sample contributes more than 1. The interval combines the
+    Student's t intervals of both means by the rule for a ratio.
+    Raises ValueError for bad input, or when no ball contains another real sample.
     """
     y, x = samples(fake=fake, real=real)
-    found = intervals.mean((neighbour_pass(y, x, k, strict).real_balls_clipped.double() / k).clamp(max=1))
-    own = intervals.mean((real_balls_clipped(x, k, strict).double() / k).clamp(max=1))
-    if own.value == 0:
-        raise ValueError("real: no clipped ball holds another real sample, so there is nothing to compare with: use <=")
-    ratio = found.value / own.value
-    half = _half(found) / own.value, ratio * _half(own) / own.value
+    raw = intervals.mean((neighbour_pass(y, x, k, strict).real_balls_clipped.double() / k).clamp(max=1))
+    raw_real = intervals.mean((real_balls_clipped(x, k, strict).double() / k).clamp(max=1))
+    if raw_real.value == 0:
+        raise ValueError("real: no clipped ball contains another real sample, so raw_real is 0: set strict=False")
+    ratio = raw.value / raw_real.value
+    half = _half_width(raw) / raw_real.value, ratio * _half_width(raw_real) / raw_real.value
     error = (half[0] ** 2 + half[1] ** 2) ** 0.5
-    return Estimate(min(1.0, ratio), (min(1.0, max(0.0, ratio - error)), min(1.0, ratio + error)), found.n)
+    return Estimate(min(1.0, ratio), (min(1.0, max(0.0, ratio - error)), min(1.0, ratio + error)), raw.n)
 
 
 @overload
@@ -168,36 +169,35 @@ def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False)
 def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = ...) -> Scores: ...
 @metric(better="higher", kind="set", source="arXiv:2507.01761", fake=FAKE, real=REAL)
 def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend: str = "exact") -> Scores:
-    """Share of good samples that would cover the reals as well, in [0, 1]; sets [M, D] and [N, D].
+    """Share of perfect samples that would cover the real ones equally well, in [0, 1]; sets [M, D] and [N, D].
 
         c = mean_i min(k, #{ j : y_j in B(x_i) }) / k,   value = #{ m in 0..M : f(m) < c } / (M + 1)
 
-    with f(m) the expected c of m good samples, exact where the source takes 0 for m < k. Student's t interval of c,
-    carried through f.
+    f(m) is the expected c of m samples from the real distribution. It is exact for every m; the source uses 0 for
+    m < k. The interval is Student's t interval of c, mapped through f.
     """
-    held, search_recall = _fakes_held(fake, real, k, strict, backend)
-    counts = held.clamp(max=k).double() / k
+    counts, search_recall = _fakes_in_balls(fake, real, k, strict, backend)
     m = len(samples(fake=fake)[0])
     expected = expected_coverage(m, len(counts), k)
-    raw = intervals.mean(counts)
+    raw = intervals.mean(counts.clamp(max=k).double() / k)
     points = torch.tensor([raw.value, *raw.interval], dtype=torch.float64)
-    # Rounding must not count an expected value equal to c as below it.
+    # An expected value equal to c must not count as below it because of rounding.
     value, low, high = (torch.searchsorted(expected, points - 1e-12) / (m + 1)).tolist()
     return _scores("clipped_coverage", Estimate(value, (low, high), raw.n), search_recall)
 
 
-def _fakes_held(fake: Array, real: Array, k: int, strict: bool, backend: str) -> tuple[Tensor, Estimate | None]:
-    """How many y_j are in B(x_i), int64 [N]; by approximate search counted up to k, with the recall of that search."""
+def _fakes_in_balls(fake: Array, real: Array, k: int, strict: bool, backend: str) -> tuple[Tensor, Estimate | None]:
+    """Number of y_j in each B(x_i), int64 [N]. An approximate search counts up to k and also returns its recall."""
     check(backend)
     if backend == "exact":
         return neighbour_pass(fake, real, k, strict).fakes_held, None
     y, x = samples(fake=fake, real=real)
     require_neighbours("real", len(x), k, others=True)
     require_neighbours("fake", len(y), k, others=True)
-    own, cross = approximate_nearest(x, None, k), approximate_nearest(x, y, k)
-    radius = own.distances[:, -1:]
-    inside = cross.distances < radius if strict else cross.distances <= radius
-    return inside.sum(1), min(own.recall, cross.recall)
+    within, across = approximate_nearest(x, None, k), approximate_nearest(x, y, k)
+    radius = within.distances[:, -1:]
+    inside = across.distances < radius if strict else across.distances <= radius
+    return inside.sum(1), min(within.recall, across.recall)
 
 
 def _scores(name: str, score: Estimate, search_recall: Estimate | None) -> Scores:
@@ -205,7 +205,10 @@ def _scores(name: str, score: Estimate, search_recall: Estimate | None) -> Score
 
 
 def expected_coverage(m: int, n: int, k: int) -> Tensor:
-    """f(0..m), float64 [m + 1]: (1/k) E min(J, k), J ~ BetaBinomial(count; k, n - k), by summing P(J > j) for j < k."""
+    """f(0), ..., f(m) of `clipped_coverage`, float64 [m + 1], for n real samples.
+
+    f(m) = (1/k) E min(J, k) with J ~ BetaBinomial(m; k, n - k), computed as the sum of P(J > j) / k over j < k.
+    """
     count = torch.arange(m + 1, dtype=torch.float64)
     below = torch.zeros(m + 1, dtype=torch.float64)
     total = torch.zeros(m + 1, dtype=torch.float64)
@@ -223,5 +226,5 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
-def _half(estimate: Estimate) -> float:
+def _half_width(estimate: Estimate) -> float:
     return (estimate.interval[1] - estimate.interval[0]) / 2

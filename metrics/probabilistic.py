@@ -1,4 +1,4 @@
-"""Probabilistic precision and recall: soft balls of one radius, so that no single outlier decides."""
+"""Probabilistic precision and recall: soft balls of equal radius, so that no single outlier determines the result."""
 
 import torch
 from torch import Tensor
@@ -25,9 +25,10 @@ from .kernels.memo import remember
 def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
     """P-precision, in [0, 1]; sets [M, D] and [N, D]; Student's t interval.
 
-    mean_j [ 1 - prod_i min(1, |x_i - y_j| / R) ],   R = scale mean_i NND_k(x_i)
+        mean_j [ 1 - prod_i min(1, |x_i - y_j| / R) ],   R = scale mean_i NND_k(x_i)
 
-    Raises ValueError for bad input, k >= N, or R = 0 (every real has k copies).
+    NND_k is the distance to the k-th nearest other sample of the same set.
+    Raises ValueError for bad input, k >= N, a scale that is not positive, or R = 0 (every real sample has k copies).
     """
     y, x = samples(fake=fake, real=real)
     return intervals.mean(_membership(y, x, _radius("real", x, k, scale)))
@@ -66,7 +67,7 @@ def _membership(points: Tensor, support: Tensor, radius: float) -> Tensor:
         i, j = below(values, values.new_full((len(values),), radius**2))
         squared = values[i, j].double()
         i, j = i + rows.start, j + columns.start
-        near = squared < 1e4 * margin[i]  # float32 leaves such distances fewer than four digits
+        near = squared < 1e4 * margin[i]  # here float32 is accurate to fewer than four digits
         squared[near] = paired_distances(points, support, i[near], j[near]).square()
         log.index_add_(0, i, 0.5 * (squared / radius**2).log().clamp(max=0))
     return -log.expm1()

@@ -1,4 +1,4 @@
-"""Pseudo density: the inverse mean distance to the nearest real samples, scaled to mean 1 over the reals."""
+"""Pseudo density: the inverse mean distance to the nearest real samples, scaled to mean 1 over the real samples."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,16 @@ from .kernels.distances import nearest, nearest_others
 from .kernels.memo import remember
 
 FLOOR = 1e-3
-"""Least mean neighbour distance, as a share of the reference's median one: exact copies get a finite density."""
+"""Lower limit of the mean neighbour distance, relative to the references' median: copies get a finite density."""
 
 
 class ReferenceDensity(NamedTuple):
-    """density [M], mean 1, each row left out of its own neighbours; 1/normaliser scales a mean distance to a density.
+    """Pseudo densities of the references, and the scale that they define.
 
-    floor: the least mean distance in use; clipped: how many references (near-duplicates) were raised to it.
+    density:    float64 [M], with mean 1; no row is its own neighbour.
+    normaliser: a sample with mean neighbour distance a has the density 1 / (a normaliser).
+    floor:      lower limit of the mean neighbour distance.
+    clipped:    number of references (near-duplicates) whose mean neighbour distance was raised to the floor.
     """
 
     density: Tensor
@@ -39,11 +42,12 @@ def pseudo_density(fake: Array, reference: Array, k: int = 10) -> Tensor:
     """rho of each sample of fake [N, D], float64 [N], positive; 1 is the mean over the references [M, D].
 
         a(y) = mean distance of y to its k nearest references
-        rho(y) = (1 / a(y)) / mean_i (1 / a(x_i)),   x_i left out of its own neighbours
+        rho(y) = (1 / a(y)) / mean_i (1 / a(x_i)),   x_i excluded from its own neighbours
 
-    Exact. Up to the kind of mean this is KNN-GIQA (arXiv:2003.08932). The released code uses k = 20 for LSUN-Church and
-    k = 10 elsewhere. a is at least `FLOOR` times the references' median a; `reference_density` counts those clipped.
-    Raises ValueError for bad input, k >= M, or when most references are copies.
+    Neighbours are exact. Except for the kind of mean this is KNN-GIQA (arXiv:2003.08932). The released code uses k = 20
+    for LSUN-Church and k = 10 elsewhere. The smallest a is `FLOOR` times the median a of the references;
+    `reference_density` counts the references below it.
+    Raises ValueError for bad input, k >= M, or when most references have k exact copies.
     """
     y, real = samples(fake=fake, reference=reference)
     known = reference_density(real, k)
@@ -52,7 +56,7 @@ def pseudo_density(fake: Array, reference: Array, k: int = 10) -> Tensor:
 
 
 def reference_density(reference: Array, k: int = 10) -> ReferenceDensity:
-    """Pseudo density of the references themselves, and the scale it sets; remembered."""
+    """Pseudo density of the references themselves; the result is cached and shared. Errors as in `pseudo_density`."""
     (real,) = samples(reference=reference)
     require_neighbours("reference", len(real), k, others=True)
     return _reference_density(real, k)
@@ -70,14 +74,14 @@ def _reference_density(real: Tensor, k: int) -> ReferenceDensity:
 
 
 class DensityNetwork(nn.Module):
-    """Predicts pseudo density [N] from features [N, D]: layers D -> 512 -> 256 -> 128 -> 1, ReLU between.
+    """Predicts pseudo density [N] from features [N, D]; layers D -> 512 -> 256 -> 128 -> 1 with ReLU between them.
 
-    As released with arXiv:2407.08659: the output may be negative, and inputs are not standardised. A differentiable
-    stand-in for exact pseudo density: after optimising through it, report the exact value too.
+    As released with arXiv:2407.08659: the output may be negative, and inputs are not standardised. It is a
+    differentiable approximation of pseudo density: after optimising against it, report the exact value too.
     """
 
     held_out_error: float
-    """Mean squared error against exact pseudo density on the fifth of the references not trained on."""
+    """Mean squared error against exact pseudo density on the held-out fifth of the references."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -94,8 +98,8 @@ class DensityNetwork(nn.Module):
     def fit(cls, reference: Array, k: int = 10, epochs: int = 100, seed: int = 0) -> "DensityNetwork":
         """Train on the exact pseudo densities of four fifths of the references [N, D] (Adam 1e-3, batch 64, MSE).
 
-        A held-out reference's density is exact among all references, so the error is somewhat optimistic, as in the
-        release. Raises ValueError for bad input, k >= N or fewer than 10 references.
+        The density of a held-out reference is computed among all references, so the error is somewhat optimistic, as in
+        the released code. Raises ValueError for bad input, k >= N or fewer than 10 references.
         """
         (x,) = samples(10, reference=reference)
         x, rho = x.float(), reference_density(x, k).density.float()

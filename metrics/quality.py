@@ -1,4 +1,4 @@
-"""Quality signals that look at the image and never at the latent: a judge's confidence, the nearest held-out image."""
+"""Quality signals that depend on the image and not on its latent code: a judge's confidence, nearest real images."""
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def judge_entropy(fake: Array) -> Tensor:
 
 @metric(better="neither", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))
 def predicted_class(fake: Array) -> Tensor:
-    """Index of the largest logit, float64 [N]: a confound to hold fixed."""
+    """Index of the largest logit, float64 [N]: a confounder to control for."""
     return _log_probabilities(fake).argmax(1).double()
 
 
@@ -35,7 +35,7 @@ def predicted_class(fake: Array) -> Tensor:
     holdout=View("holdout", "pixels", n="all"),
 )
 def nearest_pixel(fake: Array, holdout: Array) -> Tensor:
-    """Euclidean distance in pixels to the nearest held-out image, float64 [N]; it favours dark and smooth images."""
+    """Euclidean distance to the nearest held-out image in pixel space, float64 [N]; it favours dark, smooth images."""
     return _nearest(fake=fake, holdout=holdout)
 
 
@@ -47,7 +47,7 @@ def nearest_pixel(fake: Array, holdout: Array) -> Tensor:
     holdout=View("holdout", "features", n="all"),
 )
 def nearest_feature(fake: Array, holdout: Array) -> Tensor:
-    """Euclidean distance in features to the nearest held-out image, float64 [N]."""
+    """Euclidean distance to the nearest held-out image in feature space, float64 [N]."""
     return _nearest(fake=fake, holdout=holdout)
 
 
@@ -59,7 +59,7 @@ def nearest_feature(fake: Array, holdout: Array) -> Tensor:
     real=View("real", "pixels", n="all"),
 )
 def nearest_training_pixel(fake: Array, real: Array) -> Tensor:
-    """Euclidean distance in pixels to the nearest training image, float64 [N]: near 0 for a copy."""
+    """Euclidean distance to the nearest training image in pixel space, float64 [N]: near 0 for a copy."""
     return _nearest(fake=fake, real=real)
 
 
@@ -71,7 +71,7 @@ def nearest_training_pixel(fake: Array, real: Array) -> Tensor:
     real=View("real", "features", n="all"),
 )
 def nearest_training_feature(fake: Array, real: Array) -> Tensor:
-    """Euclidean distance in features to the nearest training image, float64 [N]."""
+    """Euclidean distance to the nearest training image in feature space, float64 [N]."""
     return _nearest(fake=fake, real=real)
 
 
@@ -83,5 +83,5 @@ def _nearest(**sets: Array) -> Tensor:
 def _log_probabilities(fake: Array) -> Tensor:
     (logits,) = samples(fake=fake)
     if logits.shape[1] < 2:
-        raise ValueError(f"fake has {logits.shape[1]} logit a sample; a judge gives one for each of at least 2 classes")
+        raise ValueError(f"fake has {logits.shape[1]} logit per sample; give one for each of at least 2 classes")
     return logits.double().log_softmax(1)

@@ -1,4 +1,4 @@
-"""What is wrong with a shape by itself: signals of its volume that compare it with no other shape."""
+"""Quality signals of a single shape, computed from its volume without a comparison to other shapes."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ FAKE = View("fake", "signals")
 
 
 class Signals:
-    """Volumes [N, 1, R, R, R] in [0, 1] to float32 [N, 6]: the signals in the order of COLUMNS."""
+    """Maps volumes [N, 1, R, R, R] in [0, 1] to float32 [N, 6], the signals in the order of COLUMNS."""
 
     fingerprint = "signals 1"
     preprocessing = "distances, isosurface at 0"
@@ -24,17 +24,17 @@ class Signals:
 
 @extractor
 def signals(dataset: str) -> Extractor:
-    """Signals of each shape's surface: parts, closedness, Eikonal residual, volume, area."""
+    """Signals [N, 6] of each shape: connected parts, closed surface, Eikonal residual, volume, area."""
     return Signals()
 
 
 def signals_of(sdf: Tensor) -> list[float]:
-    """The signals of distances [R, R, R], in the order of COLUMNS; 0 parts, share, volume and area without a surface.
+    """The signals of one grid of signed distances [R, R, R], in the order of COLUMNS.
 
-    Raises ValueError when a distance is not finite.
+    A grid without a surface has 0 parts, share, volume and area. Raises ValueError when a distance is not finite.
     """
     if not sdf.isfinite().all():
-        raise ValueError("a shape has distances that are not finite")
+        raise ValueError("a shape has signed distances that are not finite: remove or repair it")
     inside, mesh = sdf < 0, isosurface(sdf)
     sizes = component_sizes(inside)
     border = any(bool(inside.select(axis, side).any()) for axis in range(3) for side in (0, -1))
@@ -43,17 +43,18 @@ def signals_of(sdf: Tensor) -> list[float]:
 
 
 def eikonal(sdf: Tensor) -> float:
-    """Mean of (|grad f| - 1)² over the grid points within a voxel of the surface; 0 where there is none.
+    """Mean of (|grad f| - 1)² over the grid points within one voxel of the surface; 0 without such points.
 
-    Central differences of distances [R, R, R]. A true distance has 0 away from edges, where its gradient jumps.
+    The gradient is by central differences of distances [R, R, R]. A true distance has residual 0, except at edges,
+    where its gradient is discontinuous.
     """
     step = voxel(sdf.shape[0])
     middle = (slice(1, -1),) * 3
     differences = [
         (sdf.narrow(axis, 2, len(sdf) - 2) - sdf.narrow(axis, 0, len(sdf) - 2)) / (2 * step) for axis in range(3)
     ]
-    others = [tuple(slice(None) if a == axis else slice(1, -1) for a in range(3)) for axis in range(3)]
-    squares = [d[where].square() for d, where in zip(differences, others, strict=True)]
+    inner = [tuple(slice(None) if a == axis else slice(1, -1) for a in range(3)) for axis in range(3)]
+    squares = [d[where].square() for d, where in zip(differences, inner, strict=True)]
     near = sdf[middle].abs() <= step
     residual = (torch.stack(squares).sum(0).sqrt() - 1).square()[near]
     return float(residual.mean()) if len(residual) else 0.0
@@ -61,42 +62,44 @@ def eikonal(sdf: Tensor) -> float:
 
 @metric(better="lower", kind="sample", modality="shape", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
 def components(fake: Array) -> Tensor:
-    """Connected parts of each solid, float64 [N]: 1 where nothing floats, 0 without a surface."""
+    """Number of connected parts of each solid, float64 [N]: 1 without loose parts, 0 without a surface."""
     return _column(fake, "components")
 
 
 @metric(better="higher", kind="sample", modality="shape", source="https://doi.org/10.1103/PhysRevB.14.3438", fake=FAKE)
 def largest_component(fake: Array) -> Tensor:
-    """Share of the solid that is in its largest connected part, float64 [N] in [0, 1]."""
+    """Share of the solid's volume in its largest connected part, float64 [N] in [0, 1]."""
     return _column(fake, "largest_component")
 
 
 @metric(better="higher", kind="sample", modality="shape", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
 def watertight(fake: Array) -> Tensor:
-    """1 where the surface is closed within the grid, 0 where the shape runs out of it, float64 [N]."""
+    """1 if the surface is closed within the grid, 0 if the shape touches the border of the grid, float64 [N]."""
     return _column(fake, "watertight")
 
 
 @metric(better="lower", kind="sample", modality="shape", source="arXiv:2002.10099", fake=FAKE)
 def eikonal_residual(fake: Array) -> Tensor:
-    """Mean of (|grad f| - 1)² near the surface, float64 [N], at least 0: how far from a true distance the volume is."""
+    """Mean of (|grad f| - 1)² near the surface, float64 [N], at least 0: 0 for a true distance function."""
     return _column(fake, "eikonal_residual")
 
 
 @metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1109/ICIP.2001.958278", fake=FAKE)
 def solid_volume(fake: Array) -> Tensor:
-    """Volume of each solid, float64 [N] in [0, 8]: a confound to hold fixed."""
+    """Volume of each solid, float64 [N] in [0, 8]: a confounder to control for."""
     return _column(fake, "solid_volume")
 
 
 @metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
 def surface_area(fake: Array) -> Tensor:
-    """Area of each surface, float64 [N], at least 0: a confound to hold fixed."""
+    """Area of each surface, float64 [N], at least 0: a confounder to control for."""
     return _column(fake, "surface_area")
 
 
 def _column(fake: Array, name: str) -> Tensor:
     (x,) = samples(fake=fake)
     if x.shape[1] != len(COLUMNS):
-        raise ValueError(f"fake has {x.shape[1]} columns; the extractor `signals` gives {len(COLUMNS)} a shape")
+        raise ValueError(
+            f"fake has {x.shape[1]} columns; give the {len(COLUMNS)} that the extractor `signals` computes"
+        )
     return x[:, COLUMNS.index(name)].double()

@@ -1,7 +1,7 @@
-"""Distances between sets of shapes: Chamfer, earth mover's, and the set metrics that are built on them.
+"""Distances between shapes, Chamfer and earth mover's, and the metrics of sets of shapes that are based on them.
 
-Shapes are clouds of points on their surfaces, [N, P, 3]. Distances are all pairs, [N, M], in the unit of the clouds
-(Chamfer: its square).
+A set of shapes is an array of point clouds on their surfaces, [N, P, 3]. Distances between two sets are [N, M], in the
+unit of the coordinates (Chamfer: in its square).
 """
 
 import math
@@ -22,7 +22,7 @@ from .kernels.memo import remember
 FAKE = View("fake", "points")
 REAL = View("holdout", "points")
 TILE = {"cpu": 1 << 17, "cuda": 1 << 26}
-"""Distances between points that lie in memory at once; on a CPU they stay in its cache."""
+"""Number of point distances that are in memory at once, by device; on a CPU they fit its cache."""
 
 
 def chamfer(fake: Array, real: Array) -> Tensor:
@@ -30,9 +30,10 @@ def chamfer(fake: Array, real: Array) -> Tensor:
 
         CD(X, Y) = mean_x min_y |x - y|² + mean_y min_x |x - y|²
 
-    Squared, and the sum of both directions (arXiv:1906.12320); others take the mean of both, or roots. The type is that
-    of the clouds, float32 or float64. Float32 has an error of about 1e-6 for clouds in the unit ball. Symmetric, so
-    `chamfer(x, x)` costs half. Raises ValueError for bad input.
+    Distances are squared, and both directions are added (arXiv:1906.12320); other definitions use the mean of both
+    directions, or distances that are not squared. The result has the type of the clouds, float32 or float64. The error
+    of float32 is about 1e-6 for clouds in the unit ball. `chamfer(x, x)` computes half of the pairs, by symmetry.
+    Raises ValueError for bad input.
     """
     return _pairs(*_clouds(fake, real), "chamfer")
 
@@ -42,28 +43,29 @@ def earth_mover(fake: Array, real: Array) -> Tensor:
 
         EMD(X, Y) = 1/P min over bijections phi of sum_x |x - phi(x)|      (arXiv:1612.00603)
 
-    Exact, by linear assignment: about 2 ms a pair of 256 points, 40 ms of 1,024. Published figures are often of an
-    approximation, and larger. Raises ValueError for bad input.
+    Exact, by linear assignment: a pair takes about 2 ms with 256 points and 40 ms with 1,024. Published values are
+    often approximate, and larger. Raises ValueError for bad input.
     """
     return _pairs(*_clouds(fake, real), "earth_mover")
 
 
 @metric(better="lower", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
 def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
-    """MMD: mean over real shapes of the distance to the nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
+    """MMD: mean distance from a real shape to its nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
 
-    distance: "chamfer" or "earth_mover". It falls with more generated shapes: compare at equal sizes. Those that
-    are nearest to no real one do not count. Student's t interval over the real shapes, for these generated ones.
+    distance: "chamfer" or "earth_mover". MMD decreases with the number of generated shapes, so compare sets of equal
+    sizes. Generated shapes that are nearest to no real shape have no effect. Student's t interval over the real shapes,
+    given the generated ones. Raises ValueError for bad input.
     """
     return intervals.mean(_pairs(*_clouds(fake, real), distance).amin(0))
 
 
 @metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
 def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
-    """COV: share of real shapes that are the nearest one of some generated shape, in [0, 1]; Wilson's interval.
+    """COV: share of real shapes that are nearest to at least one generated shape, in [0, 1]; Wilson's interval.
 
-    Clouds [N, P, 3] and [M, P, 3]; distance: "chamfer" or "earth_mover". For equal distributions and N = M it is far
-    from 1, and it rises with N: compare at equal sizes, and with what held-out real shapes score.
+    Clouds [N, P, 3] and [M, P, 3]; distance: "chamfer" or "earth_mover". Equal distributions with N = M score far
+    below 1, and the score increases with N. Compare sets of equal sizes, and with the score of held-out real shapes.
     """
     pairs = _pairs(*_clouds(fake, real), distance)
     hit = torch.zeros(pairs.shape[1], dtype=torch.bool)
@@ -72,18 +74,18 @@ def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estim
 
 
 coverage = shape_coverage
-"""The name in the literature; as a metric of the registry, `coverage` is that of metrics/neighbours.py."""
+"""The name in the literature. The registered metric `coverage` is the one of metrics/neighbours.py."""
 
 
 @metric(better="lower", kind="set", modality="shape", source="arXiv:1610.06545", fake=FAKE, real=REAL)
 def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
-    """1-NNA: share of shapes of both sets whose nearest other shape is of their own set, in [0, 1].
+    """1-NNA: share of shapes in both sets whose nearest other shape belongs to the same set, in [0, 1].
 
-    0.5 is ideal and 1 says that the sets can be told apart; below 0.5, generated shapes are copies of the real ones.
-    Clouds [N, P, 3] and [M, P, 3]; of the larger set the first min(N, M) shapes are used, since sizes must be equal.
-    The interval is a normal one, widened for pairs of shapes that are each other's nearest, whose answers are one: for
-    two draws from one distribution it held 0.5 in 91 to 95 of 100 trials.
-    Raises ValueError for fewer than 2 shapes.
+    0.5 is ideal, 1 means that the sets are separable, and values below 0.5 mean that generated shapes copy real ones.
+    Clouds [N, P, 3] and [M, P, 3]. Sizes must be equal, so the first min(N, M) shapes of the larger set are used.
+    The interval is normal, and widened for mutual nearest neighbours, whose outcomes depend on each other. For two
+    draws from one distribution it contained 0.5 in 91 to 95 of 100 trials.
+    Raises ValueError for bad input or fewer than 2 shapes.
     """
     y, x = _clouds(fake, real, least=2)
     n = min(len(y), len(x))
@@ -93,9 +95,9 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Esti
     pairs = torch.cat([upper, lower])
     nearest = (pairs + torch.diag(pairs.new_full((2 * n,), math.inf))).argmin(1)
     index = torch.arange(2 * n, device=nearest.device)
-    right = int(((nearest < n) == (index < n)).sum())
+    correct = int(((nearest < n) == (index < n)).sum())
     mutual = float((nearest[nearest] == index).double().mean())
-    value, p = right / (2 * n), (right + 2) / (2 * n + 4)
+    value, p = correct / (2 * n), (correct + 2) / (2 * n + 4)
     low, high = intervals.normal(value, math.sqrt(p * (1 - p) * (1 + mutual) / (2 * n)), 2 * n).interval
     return Estimate(value, (max(0.0, low), min(1.0, high)), 2 * n)
 
@@ -104,7 +106,8 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Esti
 def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor:
     """Distance of each generated shape to the nearest real one, float64 [N], at least 0; clouds [N, P, 3], [M, P, 3].
 
-    distance: "chamfer" or "earth_mover". Rare shapes are far from all others too: it mixes quality with typicality.
+    distance: "chamfer" or "earth_mover". Rare shapes are far from all others, so the score mixes quality and
+    typicality. Raises ValueError for bad input.
     """
     return _pairs(*_clouds(fake, real), distance).amin(1).double()
 
@@ -118,15 +121,16 @@ def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor
     real=View("real", "shaded", n="all"),
 )
 def shading_distance(fake: Array, real: Array) -> Estimate:
-    """Fréchet distance of shaded pictures, one a view, averaged over views; features [N, V, D] and [M, V, D].
+    """Fréchet distance of shaded pictures, averaged over V views; at least 0; features [N, V, D] and [M, V, D].
 
-    Of 20 views and Inception features it is the paper's shading FID; any other feature space gives another scale. The
-    half width of the interval is the mean over views, as if the errors of all views were the same. At least 0.
+    With 20 views and Inception features it is the shading FID of the paper; other feature spaces have other scales. The
+    half width of the interval is the mean over the views, as if their errors were fully correlated.
+    Raises ValueError for bad input or fewer than 2 shapes.
     """
     sets = {"fake": torch.as_tensor(fake), "real": torch.as_tensor(real)}
     for name, x in sets.items():
         if x.ndim != 3:
-            raise ValueError(f"{name} has shape {list(x.shape)}; features of shaded views are [N, V, D]")
+            raise ValueError(f"{name} has shape {list(x.shape)}; give the features of shaded views, [N, V, D]")
     samples(2, **sets)
     views = [frechet_distance(y, x) for y, x in zip(sets["fake"].unbind(1), sets["real"].unbind(1), strict=True)]
     value = sum(view.value for view in views) / len(views)
@@ -135,7 +139,7 @@ def shading_distance(fake: Array, real: Array) -> Estimate:
 
 
 def _clouds(fake: Array, real: Array, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as checked tensors [N, P, 3] of one type. One that needs no change is returned as it is."""
+    """Both sets as checked tensors [N, P, 3] of one type. A set that needs no change is returned without a copy."""
     sets = {"fake": torch.as_tensor(fake), "real": torch.as_tensor(real)}
     for name, x in sets.items():
         if x.ndim != 3 or x.shape[2] != 3:
@@ -147,7 +151,7 @@ def _clouds(fake: Array, real: Array, least: int = 1) -> tuple[Tensor, Tensor]:
 
 @remember
 def _pairs(fake: Tensor, real: Tensor, distance: str) -> Tensor:
-    """All distances [N, M]; half of them are computed when both sets are one."""
+    """All distances [N, M]; half of them are computed when both sets are the same object."""
     if distance not in DISTANCES:
         raise ValueError(f"distance={distance!r} must be one of {', '.join(DISTANCES)}")
     one_to_all = DISTANCES[distance]
@@ -159,7 +163,7 @@ def _pairs(fake: Tensor, real: Tensor, distance: str) -> Tensor:
 
 
 def _chamfer(cloud: Tensor, others: Tensor) -> Tensor:
-    """CD [M] of a cloud [P, 3] to others [M, P, 3]: minima of |x|² - 2 x.y + |y|², which is one matrix product."""
+    """Chamfer distance [M] of a cloud [P, 3] to others [M, P, 3]; one matrix product gives |x|² - 2 x.y + |y|²."""
     if not len(others):
         return cloud.new_zeros(0)
     centre, count = cloud.mean(0), len(cloud)
@@ -183,7 +187,7 @@ def _chamfer(cloud: Tensor, others: Tensor) -> Tensor:
 
 
 def _earth_mover(cloud: Tensor, others: Tensor) -> Tensor:
-    """EMD [M] of a cloud [P, 3] to others [M, P, 3]."""
+    """Earth mover's distance [M] of a cloud [P, 3] to others [M, P, 3]."""
     found = []
     for other in others.double():
         cost = torch.cdist(cloud.double(), other, compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()

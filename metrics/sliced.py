@@ -12,6 +12,7 @@ from ..harness.stats import intervals
 from .kernels.distances import mean_of
 
 CHUNK = 1 << 22
+"""Maximum number of projected values in memory per set."""
 
 
 @metric(
@@ -22,13 +23,13 @@ def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int
 
         (3 D / (n P)) sum_u sum_j ( sort(Y u)_j - sort(X u)_j )^2,   sets [M, D] and [N, D], n = min(M, N)
 
-    A shift t alone gives 3 ||t||^2 on average. The larger set is cut to n rows, drawn with `seed`, which also draws the
-    directions. The paper takes n = 5,000 and calls it MIND on Inception features. The interval is the delta method's,
-    for the spread of both samples and of the directions. Raises ValueError for bad input or fewer than 2 directions.
+    A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions. The paper
+    uses n = 5,000 and Inception features. The interval (delta method) covers the spread of both sets and of the
+    directions. Raises ValueError for bad input or fewer than 2 projections.
     """
     y, x = samples(2, fake=fake, real=real)
     if projections < 2:
-        raise ValueError(f"projections is {projections}; at least 2 are needed")
+        raise ValueError(f"projections is {projections}; it must be at least 2")
     generator = torch.Generator().manual_seed(seed)
     n, dimension = min(len(y), len(x)), y.shape[1]
     centre = mean_of(x)
@@ -51,7 +52,7 @@ def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int
 
 
 def _potential(ordered: Tensor, gap: Tensor) -> Tensor:
-    """First-order effect of each sample on W_2^2, by column, centred: the integral of 2 gap from sample to sample."""
+    """First-order effect of each sample on W_2^2 per column, centred: the integral of 2 gap between the samples."""
     steps = (ordered.diff(dim=0) * (gap[1:] + gap[:-1])).cumsum(0)
     potential = torch.cat([torch.zeros_like(gap[:1]), steps])
     return potential - potential.mean(0)

@@ -1,4 +1,4 @@
-"""Vendi score: the effective number of different samples, from the eigenvalues of their similarity matrix."""
+"""Vendi score: the effective number of distinct samples, from the eigenvalues of their similarity matrix."""
 
 import math
 
@@ -11,34 +11,37 @@ from ..harness.stats import intervals
 from .kernels.moments import gram
 
 DROP = 1e-12
-"""Eigenvalues below this share of the trace are rounding."""
+"""Eigenvalues below this share of the trace are treated as rounding errors."""
 
 
 @metric(better="higher", kind="set", source="arXiv:2210.02410", fake=View("fake", "features"))
 def vendi_score(fake: Array, order: float = 1.0) -> Estimate:
-    """exp of the entropy of the eigenvalues of K / N, K the cosine similarities of fake [N, D]; from 1 to N.
+    """exp of the entropy of the eigenvalues of K / N, in [1, N]; K holds the cosine similarities of fake [N, D].
 
-    Order q: exp( log(sum_l lambda_l^q) / (1 - q) ), the limit exp(-sum lambda log lambda) at 1 and 1 / max lambda at
-    infinity. Grows with N and feels an offset of the features: compare at equal N in one feature space. The interval is
-    the delta method's, too narrow for order < 1 with N < D. Raises ValueError for bad input, a negative
-    order, or a row of zeros, which has no direction.
+        exp( log(sum_l lambda_l^q) / (1 - q) ),   q the order
+
+    with the limits exp(-sum_l lambda_l log lambda_l) for q = 1 and 1 / max lambda_l for q = inf. The score grows with N
+    and depends on an offset of the features, so compare sets of equal N in one feature space. The interval (delta
+    method) is too narrow for order < 1 with N < D. Raises ValueError for bad input, a negative order, or a row of
+    zeros, which has no direction.
     """
     (y,) = samples(2, fake=fake)
     if not order >= 0:
-        raise ValueError(f"order is {order}; it must be 0 or more")
+        raise ValueError(f"order is {order}; it must be at least 0")
     y = y.double()
     norms = y.norm(dim=1, keepdim=True)
     if not bool((norms > 0).all()):
         zeros = (norms == 0).squeeze(1)
         raise ValueError(
-            f"fake: {int(zeros.sum())} of {len(y)} rows are zero, the first is row {int(zeros.nonzero()[0])}"
+            f"fake: {int(zeros.sum())} of {len(y)} rows are zero, "
+            f"the first is row {int(zeros.nonzero()[0])}: remove them"
         )
     y = y / norms
     n, few = len(y), len(y) < y.shape[1]
     values, vectors = torch.linalg.eigh((y @ y.T if few else gram(y)) / n)
     kept = values > DROP
     values, vectors = values[kept] / values[kept].sum(), vectors[:, kept]
-    # MetricSpec [i, l]: the square of y_i along the l-th principal direction; its mean over i is lambda_l.
+    # squares[i, l] is the squared component of y_i along the l-th principal direction; its mean over i is lambda_l.
     squares = (vectors.square() * n * values) if few else (y @ vectors).square()
     if order == 1:
         log = -float((values * values.log()).sum())

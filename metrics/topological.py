@@ -1,4 +1,4 @@
-"""Topological precision and recall (TopP&R): samples in each other's supports, after what is not significant is cut."""
+"""Topological precision and recall (TopP&R): which samples lie in the significant support of the other set?"""
 
 import math
 
@@ -13,27 +13,28 @@ from .kernels.distances import mean_of, nearest_others, squared_distance_tiles
 from .kernels.memo import remember
 
 DIMENSION = 32
-"""Features of more dimensions are projected to this many."""
+"""Features with more dimensions are projected to this many."""
 
 REPEATS = 10
-"""Bootstrap samples behind a confidence level."""
+"""Number of bootstrap samples for a confidence level."""
 
 
 @metric(
     better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
 )
 def topological_precision(fake: Array, real: Array, alpha: float = 0.1, seed: int = 0) -> Estimate:
-    """TopP: share of the significant generated samples that are significant among reals, in [0, 1]; Wilson's interval.
+    """TopP: share of the significant generated samples that are also significant among real ones, in [0, 1].
 
         #{ y_j : p_g(y_j) > c_g and p_r(y_j) > c_r } / #{ y_j : p_g(y_j) > c_g }
 
-    p is a kernel density estimate of a set [N, D], p(x) = mean_i cos(pi |x - x_i| / 2h) over |x - x_i| < h, with h the
-    median distance to the (5 D)-th nearest other point; c is the 1 - alpha quantile over 10 bootstrap samples of the
-    largest change of p at the set's own points: a lower density may be noise. Features of more than 32 dimensions are
-    projected to 32 at random; `seed` draws the projection and the bootstrap. Release top-pr differs: its h looks at
-    later rows only. Equal laws score about 1 in 16 dimensions or more; in few dimensions h is so narrow that little is
-    significant. The interval takes p and c as known. Raises ValueError for bad input, alpha outside (0, 1), at most
-    5 D rows (161 are needed from 32 dimensions on), or when no sample is significant.
+    p is a kernel density estimate of a set [N, D], p(x) = mean_i cos(pi |x - x_i| / 2h) over |x - x_i| < h, where h is
+    the median distance to the (5 D)-th nearest other point. c is the 1 - alpha quantile, over 10 bootstrap samples, of
+    the largest change of p at the points of the set; a lower density may be noise. Features with more than 32
+    dimensions are projected to 32 at random. `seed` determines the projection and the bootstrap. The package top-pr
+    differs: its h considers later rows only. Equal distributions score about 1 in 16 dimensions or more; in fewer
+    dimensions h is so narrow that few samples are significant. Wilson's interval, which treats p and c as known.
+    Raises ValueError for bad input, alpha outside (0, 1), 5 D rows or fewer (161 rows are needed for 32 dimensions or
+    more), or when no sample is significant.
     """
     y, x = samples(fake=fake, real=real)
     (in_fake, in_real), _ = _supported(y, x, alpha, seed)
@@ -44,7 +45,7 @@ def topological_precision(fake: Array, real: Array, alpha: float = 0.1, seed: in
     better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
 )
 def topological_recall(fake: Array, real: Array, alpha: float = 0.1, seed: int = 0) -> Estimate:
-    """TopR: share of the significant real samples that are significant among the generated; see TopP, roles swapped."""
+    """TopR: `topological_precision` with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
     _, (in_fake, in_real) = _supported(y, x, alpha, seed)
     return intervals.proportion(in_fake[_significant("real", in_real)])
@@ -52,23 +53,23 @@ def topological_recall(fake: Array, real: Array, alpha: float = 0.1, seed: int =
 
 def _significant(name: str, inside: Tensor) -> Tensor:
     if not inside.any():
-        raise ValueError(f"{name}: none of its {len(inside)} rows is denser than the bootstrap's noise: give more rows")
+        raise ValueError(f"{name}: none of its {len(inside)} rows is significant at level alpha: give more rows")
     return inside
 
 
 @remember
 def _supported(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """For the generated, then for the real samples: whether each is in the support of the generated, of the reals."""
+    """Whether each generated, then each real sample lies in the support of the generated set and of the real set."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
     centre = mean_of(x)
     y, x = (_projected(s, centre, seed) for s in (y, x))
-    of_fake, of_real = _Support("fake", y, alpha, seed), _Support("real", x, alpha, seed)
-    return (of_fake.holds(y), of_real.holds(y)), (of_fake.holds(x), of_real.holds(x))
+    fake, real = _Support("fake", y, alpha, seed), _Support("real", x, alpha, seed)
+    return (fake.contains(y), real.contains(y)), (fake.contains(x), real.contains(x))
 
 
 def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
-    """Centred rows in at most 32 dimensions, float64. Their scale does not matter: the bandwidth follows it."""
+    """Centred rows in at most 32 dimensions, float64. The scale is arbitrary, since the bandwidth adapts to it."""
     if x.shape[1] <= DIMENSION:
         return x.double() - centre
     generator = torch.Generator().manual_seed(seed)
@@ -77,7 +78,7 @@ def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
 
 
 class _Support:
-    """Where the density of a set exceeds its confidence level."""
+    """The region where the density of a set exceeds its confidence level."""
 
     def __init__(self, name: str, x: Tensor, alpha: float, seed: int):
         k = 5 * x.shape[1]
@@ -86,15 +87,15 @@ class _Support:
         if self.bandwidth == 0:
             raise ValueError(f"{name}: half of its {len(x)} rows have {k} exact copies: remove duplicates")
         draws = torch.randint(len(x), (REPEATS, len(x)), generator=torch.Generator().manual_seed(seed)).to(x.device)
-        drawn = [torch.bincount(draw, minlength=len(x)).double() for draw in draws]
-        density = self.density(x, torch.stack([torch.ones_like(drawn[0]), *drawn], 1))
+        counts = [torch.bincount(draw, minlength=len(x)).double() for draw in draws]
+        density = self.density(x, torch.stack([torch.ones_like(counts[0]), *counts], 1))
         change = (density[:, 1:] - density[:, :1]).abs().amax(0)
         self.level = float(change.quantile(1 - alpha))
 
     def density(self, points: Tensor, weights: Tensor) -> Tensor:
-        """The kernel density at each point under weights [N, W] of the set's rows, float64 [len(points), W].
+        """The kernel density at each point for weights [N, W] of the set's rows, float64 [len(points), W].
 
-        Without its constant (pi / 4h)^D, which a comparison of densities does not feel.
+        The constant (pi / 4h)^D is left out, because it does not affect the comparison of densities.
         """
         total = weights.new_zeros(len(points), weights.shape[1])
         for rows, columns, values, _ in squared_distance_tiles(points, self.x):
@@ -104,6 +105,6 @@ class _Support:
             total[rows] += kernel @ weights[columns]
         return total / len(self.x)
 
-    def holds(self, points: Tensor) -> Tensor:
+    def contains(self, points: Tensor) -> Tensor:
         """Whether the density at each point exceeds the level, bool."""
         return self.density(points, self.x.new_ones(len(self.x), 1))[:, 0] > self.level

@@ -1,8 +1,7 @@
 """Classifiers trained on a data set's own labels.
 
-`classifier` gives features (the layer before the last), and so does `resnet12`, larger and for few-shot studies.
-`judge` has another architecture and another seed and is used only to judge quality: nothing that produces a score may
-see it.
+`classifier` and the larger `resnet12` (for few-shot studies) give features, the outputs of the layer before the last.
+`judge` has another architecture and another seed, and is used only to judge quality. No score may depend on it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,19 +18,19 @@ from .resnet12 import Block, ResNet12
 
 FEATURES = 64
 SKETCH = 8
-"""Points an axis of the coarse image that the features are asked for in training."""
+"""Points per axis of the coarse image that the features must predict in training."""
 AT_ONCE = 250
-"""Images assessed at a time."""
+"""Number of images per batch in the assessment."""
 
 LAYERS = {
     2: (nn.Conv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
     3: (nn.Conv3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d, nn.BatchNorm3d),
 }
-"""Of images, and of volumes; those of volumes start with 8 features a point, not 32: there are so many points."""
+"""Layers for images (2) and volumes (3). Networks of volumes start with 8 channels, not 32, because of their size."""
 
 
 class PlainNetwork(nn.Module):
-    """Convolutions and max pools to at most 7 pixels, a hidden layer of 64 features, logits."""
+    """Convolutions and max pooling down to at most 7 pixels per side, a hidden layer of 64 features, and logits."""
 
     def __init__(self, channels: int, size: int, classes: int, dimensions: int = 2):
         super().__init__()
@@ -51,7 +50,7 @@ class PlainNetwork(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + two normalised convolutions of x, 3 points an axis."""
+    """x plus two normalised convolutions of x, with kernels of 3 points per axis."""
 
     def __init__(self, width: int, dimensions: int = 2):
         super().__init__()
@@ -66,7 +65,7 @@ class Residual(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """A narrow residual network with global average pooling; logits."""
+    """A narrow residual network with global average pooling; it returns logits."""
 
     def __init__(self, channels: int, size: int, classes: int, dimensions: int = 2):
         super().__init__()
@@ -91,71 +90,73 @@ NETWORKS: dict[str, type[PlainNetwork] | type[ResidualNetwork] | type[ResNet12]]
 }
 
 STAGE_ENDS = (nn.ReLU, Residual, Block)
-"""What a stage of convolutions ends with in each of the networks."""
+"""The last module of a stage of convolutions, in any of the networks."""
 
 
 class Classifier:
-    """One layer of a trained classifier as a feature space; the images must have the size it was trained on."""
+    """One layer of a trained classifier as a feature space; images must have the size of its training images."""
 
     def __init__(self, family: str, dataset: str, path: str):
         tensors, architecture, sha256 = read_weights(find_weights("extractor", family, dataset, path), family)
-        self.taken = (architecture["channels"], *(architecture["size"],) * architecture.get("dimensions", 2))
+        self.input_shape = (architecture["channels"], *(architecture["size"],) * architecture.get("dimensions", 2))
         self.network = NETWORKS[family](**{key: value for key, value in architecture.items() if key != "family"})
         self.network.load_state_dict(tensors)
         self.network.eval().requires_grad_(False)
         if isinstance(self.network, ResidualNetwork):
-            self.layer, shown = self.network.layers, "logits"
+            self.layer, output = self.network.layers, "logits"
         else:
-            self.layer, shown = self.network.features, "last hidden layer"
+            self.layer, output = self.network.features, "last hidden layer"
         self.family, self.fingerprint = family, digest(family, 1, sha256)
-        size = "x".join(map(str, self.taken[1:]))
-        self.preprocessing = f"none, {family} at {size}, {shown}; weights of sha256 {sha256}"
+        size = "x".join(map(str, self.input_shape[1:]))
+        self.preprocessing = f"none, {family} at {size}, {output}; weights of sha256 {sha256}"
 
     def __call__(self, images: Tensor) -> Tensor:
-        features: Tensor = self._placed(images)(images)
+        features: Tensor = self._layers_for(images)(images)
         return features
 
     def layers(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What each stage of convolutions puts out, [N, width, ...], by name: stage1, stage2, and so on."""
+        """The output [N, width, ...] of each stage of convolutions, by name: stage1, stage2, and so on."""
         found: dict[str, Tensor] = {}
-        for module in self._placed(images):
+        for module in self._layers_for(images):
             images = module(images)
             if isinstance(module, STAGE_ENDS) and images.ndim > 2:
                 found[f"stage{len(found) + 1}"] = images
         return found
 
-    def _placed(self, images: Tensor) -> nn.Sequential:
-        """The layers on the device of the images, which must have the size of those of the training."""
-        got = tuple(images.shape[1:])
-        if got != self.taken:
-            raise ValueError(f"{self.family} was trained on images {self.taken}, these are {got}")
+    def _layers_for(self, images: Tensor) -> nn.Sequential:
+        """The layers, on the device of the images. Raises ValueError unless images have the size used in training."""
+        shape = tuple(images.shape[1:])
+        if shape != self.input_shape:
+            raise ValueError(f"{self.family} was trained on images {self.input_shape}, these are {shape}")
         return self.layer.to(images.device)
 
 
 @extractor
 def classifier(dataset: str, path: str = "zoo") -> Extractor:
-    """Features [N, 64] before the last layer of a small classifier of the data set's classes."""
+    """Features [N, 64], the input of the last layer of a small classifier of the data set's classes."""
     return Classifier("classifier", dataset, path)
 
 
 @extractor
 def judge(dataset: str, path: str = "zoo") -> Extractor:
-    """Logits [N, classes] of a second classifier, another architecture and seed: the independent judge of quality."""
+    """Logits [N, classes] of a classifier with another architecture and seed: the independent judge of quality."""
     return Classifier("judge", dataset, path)
 
 
 @extractor
 def resnet12(dataset: str, path: str = "zoo") -> Extractor:
-    """Features [N, 8 · width] of ResNet-12: the mean over space of its last block."""
+    """Features [N, 8 · width] of ResNet-12: the spatial mean of its last block."""
     return Classifier("resnet12", dataset, path)
 
 
 class ClassifierTraining:
-    """Cross-entropy with Adam; the learning rate falls to 0 along a cosine; images shifted by up to 1 pixel in 14.
+    """Training by cross-entropy and AdamW, with a cosine schedule to 0; images are shifted by up to size / 14 pixels.
 
-    sketch: weight of a second task, to tell the image from the features, linearly, on SKETCH points an axis; its error
-    is the share of the variance that is left. What the labels do not tell then stays in the features.
-    shape: what a network is made of besides its channels, size and number of classes.
+    sketch: weight of a second task, to predict from the features, linearly, the image at SKETCH points per axis. Its
+            loss is the unexplained share of the variance. The features then keep information that labels do not need.
+    shape:  further arguments of the network, besides its channels, size and number of classes.
+
+    Raises ValueError for a data set without labels, or for a network that does not take volumes.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class ClassifierTraining:
     ):  # fmt: skip
         sample = data.take("train", 0, 1)
         if sample.labels is None:
-            raise ValueError(f"data set {data.name!r} has no labels: a classifier cannot be trained on it")
+            raise ValueError(f"data set {data.name!r} has no labels, which a classifier needs: choose another data set")
         channels, size = sample.images.shape[1:3]
         if sample.images.ndim == 5:
             if family not in ("classifier", "judge"):
@@ -188,8 +189,8 @@ class ClassifierTraining:
         self.epochs, self.batch, self.shift = epochs, batch, size // 14
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler]:
-        drawing = {"draw": self.draw} if self.sketch else {}
-        return {"network": self.network, "optimiser": self.optimiser, "schedule": self.schedule, **drawing}
+        sketch = {"draw": self.draw} if self.sketch else {}
+        return {"network": self.network, "optimiser": self.optimiser, "schedule": self.schedule, **sketch}
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[dict[str, float]]:
         self.network.train()
@@ -206,20 +207,20 @@ class ClassifierTraining:
         self.schedule.step()
 
     def _losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        left: dict[str, Tensor] = {}
+        sketch: dict[str, Tensor] = {}
         if self.sketch and isinstance(self.network, PlainNetwork):
             features = self.network.features(images)
-            logits, left = self.network.last(features), {"left": self._left(features, images)}
+            logits, sketch = self.network.last(features), {"left": self._sketch_loss(features, images)}
         else:
             logits = self.network(images)
         accuracy = (logits.argmax(1) == labels).float().mean()
-        return {"cross_entropy": F.cross_entropy(logits, labels), **left, "accuracy": accuracy}
+        return {"cross_entropy": F.cross_entropy(logits, labels), **sketch, "accuracy": accuracy}
 
-    def _left(self, features: Tensor, images: Tensor) -> Tensor:
-        """The share of the variance of coarse images that the features do not tell, 0 at best."""
+    def _sketch_loss(self, features: Tensor, images: Tensor) -> Tensor:
+        """Share of the variance of coarse images that the features do not explain, at least 0; lower is better."""
         coarse = F.interpolate(images, size=(SKETCH,) * (images.ndim - 2), mode="area").flatten(1)
-        left: Tensor = (self.draw(features) - coarse).square().sum() / (coarse - coarse.mean(0)).square().sum()
-        return left
+        loss: Tensor = (self.draw(features) - coarse).square().sum() / (coarse - coarse.mean(0)).square().sum()
+        return loss
 
     @torch.no_grad()
     def assess(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -235,7 +236,7 @@ class ClassifierTraining:
 def train_classifier(
     data: Dataset, seed: int, epochs: int = 12, batch: int = 128, lr: float = 1e-3, sketch: float = 0.0
 ) -> ClassifierTraining:
-    """Train the feature network on the labels of a data set; sketch: weight of telling the image coarsely as well."""
+    """Train the feature network on the labels of a data set; sketch: weight of also predicting a coarse image."""
     return ClassifierTraining("classifier", data, epochs, batch, lr, seed, sketch)
 
 
@@ -249,5 +250,5 @@ def train_judge(data: Dataset, seed: int, epochs: int = 12, batch: int = 128, lr
 def train_resnet12(
     data: Dataset, seed: int, epochs: int = 4, batch: int = 128, lr: float = 2e-3, width: int = 16
 ) -> ClassifierTraining:
-    """Train ResNet-12 on the labels of a data set. Published ones have width 64 and see images of 80 pixels."""
+    """Train ResNet-12 on the labels of a data set. Published networks have width 64 and take images of 80 pixels."""
     return ClassifierTraining("resnet12", data, epochs, batch, lr, seed, width=width)

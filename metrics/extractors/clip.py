@@ -1,4 +1,4 @@
-"""CLIP's image tower (Radford et al. 2021, arXiv:2103.00020), the feature space of CMMD (arXiv:2401.09603)."""
+"""The image encoder of CLIP (Radford et al. 2021, arXiv:2103.00020), the feature space of CMMD (arXiv:2401.09603)."""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ NAMES = {
     r"\.mlp\.c_fc\.": ".fc1.",
     r"\.mlp\.c_proj\.": ".fc2.",
 }
-"""Names in OpenAI's file, as regular expressions, and what a VisionTransformer calls them."""
+"""Names in OpenAI's file, as regular expressions, and the names of a VisionTransformer."""
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 def translate(tensors: Tensors) -> Tensors:
-    """Tensors of OpenAI's file for a VisionTransformer; the text tower, where the file has one, is left out."""
+    """Tensors of OpenAI's file under the names of a VisionTransformer, without the text tower if there is one."""
     if any(name.startswith("visual.") for name in tensors):
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("visual.")}
     tensors = rename(tensors, NAMES)
@@ -56,15 +56,15 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 @extractor
 def clip(dataset: str, path: str = "", download: bool = False) -> Extractor:
-    """Embeddings [N, 768] of CLIP ViT-L/14 at 336 pixels, scaled to length 1, as CMMD takes them.
+    """Embeddings [N, 768] of CLIP ViT-L/14 at 336 pixels, scaled to length 1, as CMMD uses them.
 
     Its layers are the outputs of the blocks.
 
-    path: a file of its weights, published as ViT-L-14-336px.pt; without it the one in the cache. OpenAI's other vision
-        transformers can be given too, each as its TorchScript archive, whose code is not run, or as a state dict.
+    path: file of the weights, published as ViT-L-14-336px.pt; by default the cached file. OpenAI's
+        other vision transformers are also accepted, as a TorchScript archive, whose code is not run, or a state dict.
     download: allow the download of the published file, 0.9 GB.
 
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network.
     """
     weights = find_published(WEIGHTS, "clip", path, download)
     with layout_of(weights.path):

@@ -31,7 +31,7 @@ class ConvUnit(nn.Module):
 
 
 def fold(network: nn.Module) -> None:
-    """Make every unit of a network in evaluation one convolution with bias; outputs stay equal up to rounding."""
+    """Replace every ConvUnit of a network in evaluation mode by one convolution with bias; equal up to rounding."""
     for unit in network.modules():
         if isinstance(unit, ConvUnit) and isinstance(unit.bn, nn.BatchNorm2d):
             unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()

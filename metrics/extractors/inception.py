@@ -24,11 +24,11 @@ TORCHSCRIPT = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 SIZE, PIXELS = 299, 16 * 299**2
 
 Row = Sequence[tuple[Pair, ...]]
-"""Units one after the other, each (outputs, kernel); with two kernels, a pair of units side by side."""
+"""A sequence of units, each (outputs, kernel); a unit with two kernels is a pair of parallel units."""
 
 
 def average(x: Tensor) -> Tensor:
-    # TensorFlow leaves the padding out of the mean.
+    # TensorFlow excludes the padding from the mean.
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -46,9 +46,9 @@ def unit(inputs: int, outputs: int, kernel: Pair, stride: int = 1, padded: bool 
 
 
 class Mixed(nn.Module):
-    """Branches side by side, concatenated. Units are named as in torchvision: branch, place in it, a or b of a pair.
+    """Parallel branches with concatenated outputs. Unit names are those of torchvision: branch, position, a or b.
 
-    pool: what branch "branch_pool" begins with; where it is `halve`, the other branches end with stride 2.
+    pool: the first operation of branch "branch_pool"; if it is `halve`, the other branches end with stride 2.
     """
 
     def __init__(self, inputs: int, pool: Callable[[Tensor], Tensor], **branches: Row):
@@ -108,7 +108,7 @@ def mixed_7(inputs: int, pool: Callable[[Tensor], Tensor]) -> Mixed:
 
 
 class InceptionNetwork(nn.Module):
-    """The network of 2015-12-05 with its quirks: unpadded means in the pool branches, and a maximum in the last."""
+    """The network of 2015-12-05: pool branches use means without padding, and the last one uses a maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,19 +143,19 @@ def prepare(images: Tensor) -> Tensor:
 
 @extractor
 def inception(dataset: str, path: str = "", download: bool = False) -> Extractor:
-    """Features [N, 2048] of FID: the mean over space of the last block of the Inception-v3 of 2015-12-05.
+    """Features [N, 2048] of FID: the spatial mean of the last block of the Inception-v3 of 2015-12-05.
 
-    path: a file of its weights, published as pt_inception-2015-12-05-6726825d.pth; without it the one in the cache.
-        Its TorchScript twin, inception-2015-12-05.pt, is refused: the names of its tensors are not published.
+    path: file of the weights, published as pt_inception-2015-12-05-6726825d.pth; by default the cached file.
+        The same network as TorchScript, inception-2015-12-05.pt, is rejected: its tensors have other names.
     download: allow the download of the published file, 96 MB.
 
-    Only features of the published weights give a FID; `pinned` and `preprocessing` say whether these are.
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Only features of the published weights give the FID; `pinned` and `preprocessing` state whether they are used.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network.
     """
     weights = find_published(WEIGHTS, "inception", path, download)
     if weights.sha256 == TORCHSCRIPT:
         raise ValueError(
-            f"{weights.path} has its tensors under names for which no map is published; "
+            f"{weights.path} names its tensors in a way for which no map is published; "
             f"give {WEIGHTS.file}, the same network, from {WEIGHTS.url}"
         )
     network = fill(InceptionNetwork, read_tensors(weights.path), weights.path)

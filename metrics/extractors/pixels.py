@@ -1,4 +1,4 @@
-"""The plainest feature space: the pixels themselves."""
+"""The simplest feature space: the pixels themselves."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from ...harness.core.registry import extractor
 
 
 class Pixels:
-    """Images [N, C, H, W] in [0, 1], flattened to [N, C·H·W]."""
+    """Flattens images [N, C, H, W] in [0, 1] to [N, C·H·W]."""
 
     fingerprint = "pixels 1"
     preprocessing = "none, pixels in [0, 1]"
@@ -18,5 +18,5 @@ class Pixels:
 
 @extractor
 def pixels(dataset: str) -> Extractor:
-    """The pixels themselves, flattened; distances then have the unit of intensity, 1 = black to white."""
+    """The flattened pixels; distances are in units of intensity, with 1 from black to white."""
     return Pixels()

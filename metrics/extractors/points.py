@@ -10,7 +10,7 @@ from ...harness.shapes.surfaces import fitted, isosurface, surface_points, to_sd
 
 
 class Points:
-    """Volumes [N, 1, R, R, R] in [0, 1] to clouds [N, count, 3] on the surface at 0."""
+    """Maps volumes [N, 1, R, R, R] in [0, 1] to clouds [N, count, 3] on the zero level of the signed distance."""
 
     def __init__(self, count: int, radius: float):
         self.count, self.radius = count, radius
@@ -29,9 +29,10 @@ class Points:
 
 @extractor
 def points(dataset: str, count: int = 2048, radius: float = 0.5) -> Extractor:
-    """Points spread evenly over the surface of a shape; all at the origin for a shape without one.
+    """Points [N, count, 3] spread evenly over the surface of each shape; all at the origin if it has no surface.
 
-    radius: of the ball each shape is fitted to (0.5 and 2,048 points in the code of arXiv:2206.12055); 0 leaves it.
+    radius: radius of the ball to which each shape is scaled and moved; 0 leaves shapes unchanged. The code of
+        arXiv:2206.12055 uses 0.5, and 2,048 points.
     """
     if count < 1 or radius < 0:
         raise ValueError(f"extractor.points: count={count} must be at least 1 and radius={radius} at least 0")

@@ -1,7 +1,7 @@
-"""A convolutional network that was never trained, the control for those that were.
+"""A convolutional network with random weights, a control for pretrained networks.
 
-What a score says in this space too, it does not owe to training. Random networks as feature spaces: Naeem et al. 2020
-(arXiv:2002.09797). The architecture is this file's own: not published.
+A result that also holds in this space is not due to pretraining. Naeem et al. 2020 (arXiv:2002.09797) use random
+networks as feature spaces. This architecture is our own and not published.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ PIXELS = 16 * 224**2
 
 
 class RandomNetwork(nn.Module):
-    """Four stages of two 3×3 convolutions with ReLU, halved between; the feature is each stage's mean over space.
+    """Four stages of two 3×3 convolutions with ReLU, with 2×2 max pooling between stages.
 
-    Weights are normal with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852), so every stage has about the same
-    scale; biases are 0.
+    The feature is the concatenation of the spatial means of all stages. Weights are normal with variance 2 / fan-in
+    (He et al. 2015, arXiv:1502.01852), so all stages have about the same scale. Biases are 0.
     """
 
     def __init__(self, seed: int):
@@ -61,9 +61,9 @@ def prepare(images: Tensor) -> Tensor:
 
 @extractor
 def random(dataset: str, seed: int = 0) -> Extractor:
-    """Features [N, 480] of a convolutional network with random weights, never trained: a control.
+    """Features [N, 480] of a convolutional network with random weights, without training: a control.
 
-    Images keep their size. Its layers are the outputs of its stages, stage1 to stage4. seed: of the weights.
+    Images keep their size. Its layers are the outputs of its stages, stage1 to stage4. seed: seed of the weights.
     """
     if seed < 0:
         raise ValueError(f"extractor.random.seed={seed} must not be negative")

@@ -1,7 +1,7 @@
-"""How images become the input of a pretrained network: sizes, colours, ranges. Everything here is differentiable.
+"""Preparation of images for a pretrained network: size, colour and range. All functions are differentiable.
 
-A separable resize is a matrix on each side of the image. The matrices are made in the precision of the programs whose
-resize they repeat, so features agree with theirs.
+A separable resize is a matrix product on each side of the image. The matrices have the precision of the programs that
+they reproduce, so features agree with those of these programs.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of the channels of ImageNet's images in [0, 1], as torchvision's networks expect them."""
 
 Taps = Callable[[int, int], Tensor]
-"""taps(before, after): the weights [after, before] with which a row of pixels makes the resized row."""
+"""taps(before, after): weights [after, before] that map a row of pixels to the resized row."""
 
 
 def tf1_bilinear(before: int, after: int) -> Tensor:
-    """TensorFlow 1's default, with which FID was defined: pixel i lies at i · before / after.
+    """TensorFlow 1's default, which defines FID: pixel i is sampled at i · before / after.
 
-    There are no half-pixel centres and no antialiasing; beyond the last pixel the last is repeated.
+    There are no half-pixel centres and no antialiasing. Beyond the last pixel, its value is repeated.
     """
     at = torch.arange(after) * torch.tensor(before / after)
     low = at.floor()
@@ -30,7 +30,7 @@ def tf1_bilinear(before: int, after: int) -> Tensor:
 
 
 def bicubic(before: int, after: int) -> Tensor:
-    """Pillow's bicubic (a = -0.5), antialiased: the kernel widens with before / after where the image shrinks."""
+    """Pillow's antialiased bicubic (a = -0.5): the kernel is wider by before / after when the image shrinks."""
     scale = before / after
     centre = (torch.arange(after, dtype=torch.float64) + 0.5) * scale
     x = (torch.arange(before, dtype=torch.float64) + 0.5 - centre[:, None]).abs() / max(scale, 1)
@@ -40,7 +40,7 @@ def bicubic(before: int, after: int) -> Tensor:
 
 
 def resize(images: Tensor, height: int, width: int, taps: Taps) -> Tensor:
-    """Images [N, C, H, W] to [N, C, height, width]; values are neither clamped nor rounded."""
+    """Images [N, C, H, W] resized to [N, C, height, width]; values are neither clamped nor rounded."""
     if images.shape[2:] == (height, width):
         return images
     vertical, horizontal = taps(images.shape[2], height), taps(images.shape[3], width)
@@ -48,7 +48,7 @@ def resize(images: Tensor, height: int, width: int, taps: Taps) -> Tensor:
 
 
 def shorter_side(images: Tensor, size: int, taps: Taps) -> Tensor:
-    """The shorter side to `size`, then the square in the middle: [N, C, size, size]."""
+    """Resize the shorter side to `size`, then crop the central square: [N, C, size, size]."""
     short = min(images.shape[2:])
     height, width = (size * side // short for side in images.shape[2:])
     top, left = round((height - size) / 2), round((width - size) / 2)
@@ -56,7 +56,7 @@ def shorter_side(images: Tensor, size: int, taps: Taps) -> Tensor:
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Grey images [N, 1, H, W] with their channel three times; colour images as they are."""
+    """Grey images [N, 1, H, W] with their channel repeated three times; colour images are unchanged."""
     return images.expand(-1, 3, -1, -1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Three 3×3 convolutions beside a 1×1 one, all normalised; LeakyReLU(0.1); the largest of each 2×2 pixels."""
+    """Three 3×3 convolutions plus a 1×1 shortcut, all normalised; LeakyReLU(0.1); 2×2 max pooling."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -25,16 +25,16 @@ class Block(nn.Module):
 
 
 class ResNet12(nn.Module):
-    """Four blocks of widths 1, 2, 4 and 8 times `width`, the mean over space, a linear layer; logits.
+    """Four blocks of widths 1, 2, 4 and 8 times `width`, a spatial mean and a linear layer; it returns logits.
 
-    Images have 16 pixels or more a side.
+    Raises ValueError for images with fewer than 16 pixels per side.
     """
 
     def __init__(self, channels: int, size: int, classes: int, width: int = 64):
         super().__init__()
         if size < 16:
             raise ValueError(
-                f"ResNet-12 halves images four times: they need 16 pixels or more a side, these have {size}"
+                f"ResNet-12 halves images four times, so they need at least 16 pixels per side; these have {size}"
             )
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         blocks = [Block(before, after) for before, after in pairwise(widths)]

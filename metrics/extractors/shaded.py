@@ -1,4 +1,4 @@
-"""Shaded pictures of a shape from all sides, in the features of an extractor of images."""
+"""Features of shaded pictures of a shape from all sides, computed by an extractor of images."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from ...harness.shapes.surfaces import to_sdf
 
 
 class Shaded:
-    """Volumes [N, 1, R, R, R] in [0, 1] to features [N, 20, D] of their pictures, one a view."""
+    """Maps volumes [N, 1, R, R, R] in [0, 1] to features [N, 20, D] of their shaded pictures, one per view."""
 
     def __init__(self, inner: Extractor, name: str, size: int):
         self.inner, self.size = inner, size
@@ -27,9 +27,10 @@ class Shaded:
 
 @extractor
 def shaded(dataset: str, extractor: str = "pixels", size: int = 64) -> Extractor:
-    """Features of 20 shaded views, from the corners of a dodecahedron; `extractor` is an extractor of images.
+    """Features [N, 20, D] of 20 shaded views from the corners of a dodecahedron.
 
-    size: pixels of a picture (299 for Inception in the code of arXiv:2206.12055).
+    extractor: name of the extractor of images that computes the features.
+    size: side of a picture in pixels (299 for Inception in the code of arXiv:2206.12055).
     """
     if size < 1:
         raise ValueError(f"extractor.shaded.size={size} must be at least 1")

@@ -22,13 +22,13 @@ VGG19 = Published("vgg19-dcbb9e9d.pth", "https://download.pytorch.org/models/vgg
 WIDTHS, HIDDEN = (64, 128, 256, 512, 512), 4096
 PIXELS = 8 * 224**2
 SMALLEST = 32
-"""Five halvings leave one pixel."""
+"""Smallest side of an image: five halvings leave one pixel."""
 
 
 class VGGNetwork(nn.Module):
-    """Five groups of 3×3 convolutions with a maximum over 2×2 after each, then three linear layers.
+    """Five groups of 3×3 convolutions, each followed by 2×2 max pooling, then three linear layers.
 
-    depths: how many convolutions each group has. `features` and `classifier` are numbered as in torchvision.
+    depths: number of convolutions in each group. `features` and `classifier` are numbered as in torchvision.
     """
 
     def __init__(self, depths: Sequence[int]):
@@ -61,7 +61,7 @@ def prepare(images: Tensor, size: int) -> Tensor:
         images = resize(images, size, size, bicubic)
     if min(images.shape[2:]) < SMALLEST:
         shape = "x".join(map(str, images.shape[2:]))
-        raise ValueError(f"VGG takes at least {SMALLEST}x{SMALLEST} pixels, images have {shape}; give it another size")
+        raise ValueError(f"VGG takes at least {SMALLEST}x{SMALLEST} pixels, images have {shape}; set another size")
     return standardise(rgb(images), *IMAGENET)
 
 
@@ -81,12 +81,12 @@ def vgg16(dataset: str, path: str = "", download: bool = False, size: int = 224)
 
     Its layers are conv1_2, conv2_2, conv3_2, conv4_2 and conv5_2, each after ReLU.
 
-    path: a file of its weights, published as vgg16-397923af.pth; without it the one in the cache.
+    path: file of the weights, published as vgg16-397923af.pth; by default the cached file.
     download: allow the download of the published file, 553 MB.
-    size: side to which images are resized, 0: they keep their own, which must then be at least 32.
+    size: side to which images are resized; 0 keeps their size, which must then be at least 32.
 
-    Precision and recall were published with other weights and another resizer: numbers differ from those.
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Published precision and recall use other weights and another resizer, so their values differ.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network.
     """
     return _vgg("vgg16", VGG16, (2, 2, 3, 3, 3), path, download, size)
 
@@ -97,10 +97,10 @@ def vgg19(dataset: str, path: str = "", download: bool = False, size: int = 256)
 
     Its layers are conv1_2, conv2_2, conv3_2, conv4_2 and conv5_2, each after ReLU: those of the path energy.
 
-    path: a file of its weights, published as vgg19-dcbb9e9d.pth; without it the one in the cache.
+    path: file of the weights, published as vgg19-dcbb9e9d.pth; by default the cached file.
     download: allow the download of the published file, 575 MB.
-    size: side to which images are resized, 0: they keep their own, which must then be at least 32.
+    size: side to which images are resized; 0 keeps their size, which must then be at least 32.
 
-    Raises FileNotFoundError where there are no weights, ValueError where the file holds another network.
+    Raises FileNotFoundError when there are no weights, ValueError when the file holds another network.
     """
     return _vgg("vgg19", VGG19, (2, 2, 4, 4, 4), path, download, size)

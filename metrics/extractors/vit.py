@@ -25,10 +25,11 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches and a class token through blocks; the feature is the class token, normalised.
+    """A transformer over patches and a class token; the feature is the normalised class token.
 
-    shapes: those of its tensors by name. They tell the width, the depth, the number of patches, and whether tokens are
-            normalised before the first block (`pre_norm`) and the feature is projected (`projection`).
+    shapes: the shapes of its tensors by name. They determine the width, the depth and the number of patches, whether
+            tokens are normalised before the first block (`pre_norm`), and whether the feature is projected
+            (`projection`).
     unit:   whether the feature is scaled to length 1.
     """
 

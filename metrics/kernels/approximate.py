@@ -1,8 +1,9 @@
 """Approximate nearest neighbours by faiss, for sets of millions, and the share of the true neighbours that it finds.
 
-An inverted-file index: rows are grouped by k-means, and a query is compared with the rows of its nearest groups alone.
-Distances of what is found are exact (float64). The GPU is used where faiss was built for one. Which balls hold a sample
-is not a question of nearest neighbours, so precision, recall, density, realism and rarity stay exact.
+The index is an inverted file: k-means groups the rows, and a query is compared only with the rows of its nearest
+groups. The distances of the neighbours found are exact (float64). A GPU is used if faiss was built for GPUs. Precision,
+recall, density, realism and rarity need all balls that contain a sample, not only the nearest, so they are always
+exact.
 """
 
 import math
@@ -18,17 +19,17 @@ from .distances import SPARE, mean_of, paired_distances, search
 from .memo import remember
 
 PROBES = 32
-"""Groups that a query is compared with, of about sqrt(N)."""
+"""Number of groups with which a query is compared, of about sqrt(N)."""
 
 POINTS = 64
-"""Rows a group is made from."""
+"""Number of training rows of k-means per group."""
 
 CHECKED = 200
-"""Queries whose true neighbours are searched too, to measure the recall."""
+"""Number of queries whose true neighbours are also computed, to measure the recall."""
 
 
 class Found(NamedTuple):
-    """distances [N, k] ascending, float64; indices [N, k]; recall: mean share of the true k nearest that are found."""
+    """distances [N, k] ascending, float64; indices [N, k]; recall: mean share of the true k nearest that were found."""
 
     distances: Tensor
     indices: Tensor
@@ -36,16 +37,17 @@ class Found(NamedTuple):
 
 
 def check(backend: str) -> None:
-    """ValueError unless the backend is "exact" or "faiss"."""
+    """Raise ValueError unless the backend is "exact" or "faiss"."""
     if backend not in ("exact", "faiss"):
         raise ValueError(f"backend is {backend!r}; it must be 'exact' or 'faiss'")
 
 
 @remember
 def approximate_nearest(queries: Tensor, reference: Tensor | None, k: int) -> Found:
-    """About the k nearest reference rows of each query, or other queries (self excluded by index) without a reference.
+    """Approximately the k nearest reference rows of each query; without a reference, the k nearest other queries.
 
-    Raises ValueError where faiss is not installed. Remembered: results are shared, do not modify them.
+    A query is excluded from its own neighbours by index. Results are cached and shared: do not modify them.
+    Raises ValueError when faiss is not installed.
     """
     others = queries if reference is None else reference
     centre = mean_of(others)
@@ -57,13 +59,13 @@ def approximate_nearest(queries: Tensor, reference: Tensor | None, k: int) -> Fo
         candidates[candidates == torch.arange(len(queries), device=queries.device)[:, None]] = -1
     rows = torch.arange(len(queries), device=queries.device)
     distances = paired_distances(queries, others, rows.repeat_interleave(wanted), candidates.clamp(min=0).flatten())
-    # faiss fills up with -1 where the groups it looked at hold too few rows.
+    # faiss returns -1 where the groups that it searched contain too few rows.
     distances = distances.view_as(candidates).masked_fill_(candidates < 0, torch.inf)
     distances, order = distances.topk(k, dim=1, largest=False)
     indices = candidates.gather(1, order)
-    short = distances[:, -1].isinf().nonzero().squeeze(1)
-    if len(short):
-        distances[short], indices[short] = search(queries, short, reference, k, centre)
+    incomplete = distances[:, -1].isinf().nonzero().squeeze(1)
+    if len(incomplete):
+        distances[incomplete], indices[incomplete] = search(queries, incomplete, reference, k, centre)
     drawn = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:CHECKED].to(queries.device)
     true = search(queries, drawn, reference, k, centre).distances[:, -1:]
     recall = intervals.mean((distances[drawn] <= true * (1 + 1e-12)).double().mean(1))
@@ -78,7 +80,7 @@ def _index(x: Tensor, centre: Tensor) -> Any:
         raise ValueError("backend='faiss' needs faiss: pip install 'assay[cpu]' (or 'assay[cuda]')") from error
     groups = max(1, round(math.sqrt(len(x))))
     index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(x.shape[1]), x.shape[1], groups)
-    index.cp.min_points_per_centroid = 1  # a small set is no reason for faiss to write to the terminal
+    index.cp.min_points_per_centroid = 1  # otherwise faiss prints a warning for small sets
     index.nprobe = PROBES
     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)

@@ -1,4 +1,4 @@
-"""Which balls round the samples of one set hold samples of the other: one pass that a family of metrics shares."""
+"""Which balls around the samples of one set contain samples of the other? Several metrics share this one pass."""
 
 from typing import NamedTuple
 
@@ -21,19 +21,22 @@ from .distances import (
 from .memo import remember
 
 CAP = 1e6
-"""Realism of a generated sample that equals a real one."""
+"""Realism of a generated sample that equals a real one; the upper limit of realism."""
 
 
 class Balls(NamedTuple):
-    """What one pass over M generated and N real samples finds; counts are int64, the rest float64.
+    """Results of one pass over M generated samples y_j and N real samples x_i; counts and indices int64, rest float64.
 
-    real_radius [N], fake_radius [M]: NND_k within the own set.
-    real_balls [M]: how many B(x_i) hold y_j; real_balls_clipped [M]: the same with radii of at most their median.
-    fakes_held [N]: how many y_j are in B(x_i).
-    fake_balls [N]: how many B(y_j) hold x_i; reals_held [M]: how many x_i are in B(y_j).
-    smallest_ball [M]: least radius of the B(x_i) that hold y_j, NaN if none does.
+    real_radius [N], fake_radius [M]: NND_k within the same set, the radii of the balls B.
+    real_balls [M]: number of B(x_i) that contain y_j.
+    real_balls_clipped [M]: the same count, with radii clipped at their median.
+    fakes_held [N]: number of y_j in B(x_i).
+    fake_balls [N]: number of B(y_j) that contain x_i.
+    reals_held [M]: number of x_i in B(y_j).
+    smallest_ball [M]: smallest radius of the B(x_i) that contain y_j; NaN if there is none.
     nearest_real [M], nearest_distance [M]: index of the x_i nearest to y_j, and its distance.
-    realism [M]: max_i NND_k(x_i) / |y_j - x_i| over the balls of at most the median radius; realism_unpruned: over all.
+    realism [M]: max_i NND_k(x_i) / |y_j - x_i| over the balls whose radius is at most the median.
+    realism_unpruned [M]: the same maximum over all balls.
     """
 
     real_radius: Tensor
@@ -51,9 +54,10 @@ class Balls(NamedTuple):
 
 
 def neighbour_pass(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Balls:
-    """The shared pass behind the metrics of this file; remembered, so that all of them cost one. See `Balls`.
+    """The pass over all distances that the neighbour metrics share; see `Balls`.
 
-    Raises ValueError for bad input and unless each set has more than k rows. Results are shared: do not modify them.
+    The result is cached, so several metrics cost one pass. It is shared: do not modify it.
+    Raises ValueError for bad input, or when a set does not have more than k rows.
     """
     y, x = samples(fake=fake, real=real)
     require_neighbours("real", len(x), k, others=True)
@@ -75,15 +79,15 @@ def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool) -> Balls:
     unpruned, pruned = Smallest(len(y), 2, y), Smallest(len(y), 2, y)
     for rows, columns, values, _ in squared_distance_tiles(x, y, centre=centre):
         i, j, squared = reals.candidates(rows, columns, values)
-        inside = reals.hold(i, j, squared, y, reals.radius, strict)
-        clipped = reals.hold(i, j, squared, y, reals.radius.clamp(max=median), strict)
+        inside = reals.contains(i, j, squared, y, reals.radius, strict)
+        clipped = reals.contains(i, j, squared, y, reals.radius.clamp(max=median), strict)
         real_balls_clipped += torch.bincount(j[clipped], minlength=len(y))
         i, j = i[inside], j[inside]
         real_balls += torch.bincount(j, minlength=len(y))
         fakes_held += torch.bincount(i, minlength=len(x))
         smallest_ball.scatter_reduce_(0, j, real_radius[i], "amin")
         j, i, squared = fakes.candidates(columns, rows, values.T)
-        inside = fakes.hold(j, i, squared, x, fakes.radius, strict)
+        inside = fakes.contains(j, i, squared, x, fakes.radius, strict)
         fake_balls += torch.bincount(i[inside], minlength=len(x))
         reals_held += torch.bincount(j[inside], minlength=len(y))
         closest.update(columns, rows, values.T)
@@ -113,21 +117,21 @@ def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool) -> Balls:
 
 
 class BallTest:
-    """Balls whose centres are the rows of one set: which points of the other set do they hold?"""
+    """Tests which points of one set lie in balls around the rows of another set."""
 
     def __init__(self, centres: Tensor, radius: Tensor, middle: Tensor):
         self.centres, self.radius = centres, radius
         self.margin = slack(centres.dtype, centres.shape[1], centred_norms(centres, middle), radius)
 
     def candidates(self, rows: slice, columns: slice, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Centre, point and squared distance of every pair of a tile that may be inside, by global index."""
+        """Pairs of a tile in which the ball may contain the point: indices of centre and point, squared distance."""
         values = values[: rows.stop - rows.start]
         limit = (self.radius.square() + self.margin)[rows].to(values.dtype)
         i, j = below(values, limit.nextafter(limit.new_tensor(torch.inf)))
         return i + rows.start, j + columns.start, values[i, j].double()
 
-    def hold(self, i: Tensor, j: Tensor, squared: Tensor, points: Tensor, radius: Tensor, strict: bool) -> Tensor:
-        """Whether |centre_i - point_j| <= radius_i (< if strict); float64 decides what float32 cannot."""
+    def contains(self, i: Tensor, j: Tensor, squared: Tensor, points: Tensor, radius: Tensor, strict: bool) -> Tensor:
+        """Whether |centre_i - point_j| <= radius_i (< if strict); doubtful pairs are computed again in float64."""
         limit, margin = radius[i].square(), self.margin[i]
         inside = squared < limit if strict else squared <= limit
         doubtful = ((squared - limit).abs() <= margin) & (margin > 0)
@@ -145,12 +149,12 @@ def _realism(found: Smallest, y: Tensor, x: Tensor, radius: Tensor, copies: Tens
 
 @remember
 def real_balls_clipped(x: Tensor, k: int, strict: bool) -> Tensor:
-    """How many clipped balls of other reals hold x_i, int64 [N]."""
+    """Number of clipped balls around other real samples that contain x_i, int64 [N]."""
     near = nearest_others(x, min(k + 1, len(x) - 1))
     radius = near.distances[:, k - 1]
     radius = radius.clamp(max=radius.median())
     inside = near.distances < radius[:, None] if strict else near.distances <= radius[:, None]
-    if not inside[:, k:].any():  # no ties at a border, so the k nearest are all that a ball can hold
+    if not inside[:, k:].any():  # without ties at the boundary, a ball contains at most its k nearest
         return torch.bincount(near.indices[inside], minlength=len(x))
     centre = mean_of(x)
     balls = BallTest(x, radius, centre)
@@ -158,5 +162,5 @@ def real_balls_clipped(x: Tensor, k: int, strict: bool) -> Tensor:
     for rows, columns, values, mirrored in squared_distance_tiles(x, centre=centre):
         for first, second, tile in ((rows, columns, values), (columns, rows, values.T))[: 1 + mirrored]:
             i, j, squared = balls.candidates(first, second, tile)
-            held += torch.bincount(j[balls.hold(i, j, squared, x, balls.radius, strict)], minlength=len(x))
+            held += torch.bincount(j[balls.contains(i, j, squared, x, balls.radius, strict)], minlength=len(x))
     return held

@@ -1,9 +1,9 @@
-"""Squared distances by blocked matrix products, at float32 speed with float64 answers.
+"""Squared distances by blocked matrix products, with the speed of float32 and the decisions of float64.
 
-|a - b|^2 = |a|^2 + |b|^2 - 2 a.b of centred rows comes out of one matrix product per tile: the norms, the scale and the
-padding ride along as two extra columns, so no further pass over the tile is needed. Memory is one panel, one block of
-rows and one tile, whatever N is. Where a decision lies within the rounding of float32 it is taken again from the
-float64 difference of the two rows.
+One matrix product per tile computes |a - b|^2 = |a|^2 + |b|^2 - 2 a.b of centred rows. Two extra columns contribute the
+norms, the scale and the padding, so no further pass over the tile is needed. Memory is one panel, one block of rows and
+one tile for every N. A comparison that is within the rounding error of float32 is repeated with the float64 difference
+of the two rows.
 """
 
 import contextlib
@@ -18,21 +18,23 @@ from ...harness.core.inputs import CACHED, row_blocks
 from .memo import remember
 
 BLOCK, PANEL = 1024, 2048
-"""Rows and columns of a tile."""
+"""Maximum number of rows and of columns of a tile."""
 
 PANEL_BYTES = 1 << 26
+"""Maximum size of a panel, unless BLOCK columns need more."""
+
 GROUP = 32
-"""Tile sides are multiples of this: minima of groups find the few small entries of a tile without sorting it."""
+"""Sides of tiles are multiples of this: minima over groups locate the few small entries of a tile without a sort."""
 
 SPARE = 3
-"""Candidates beyond k that are compared again in float64."""
+"""Number of candidates beyond k that are compared again in float64."""
 
 
 class Tile(NamedTuple):
     """values[i, j] belongs to row rows.start + i of the first set and row columns.start + j of the second.
 
-    The two slices tell the valid part; the rest of `values` is padding, infinitely far away. `mirrored`: the tile also
-    stands for its transpose, which is not visited. `values` is a buffer: use it before asking for the next tile.
+    The two slices give the valid part; the rest of `values` is padding at infinite distance. `mirrored`: the tile also
+    represents its transpose, which is not visited. `values` is a buffer: use it before the next tile is requested.
     """
 
     rows: slice
@@ -43,7 +45,7 @@ class Tile(NamedTuple):
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products in float32, even if the caller allowed TF32 or bfloat16 ones."""
+    """Compute float32 matrix products in full precision, even if the caller allowed TF32 or bfloat16."""
     before = torch.get_float32_matmul_precision()
     if before != "highest":
         torch.set_float32_matmul_precision("highest")
@@ -55,7 +57,7 @@ def full_precision() -> Iterator[None]:
 
 
 def mean_of(x: Tensor) -> Tensor:
-    """Mean of the rows, float64 [D]: a float32 mean loses digits when the features share an offset."""
+    """Mean of the rows, float64 [D], because a float32 mean loses digits when the features share an offset."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
     for block in row_blocks(x, CACHED):
         total += block.sum(0, dtype=torch.float64)
@@ -66,7 +68,7 @@ def centred_norms(x: Tensor, centre: Tensor) -> Tensor:
     """|x - centre|^2 of each row, float64 [N]."""
     norms = torch.empty(len(x), dtype=torch.float64, device=x.device)
     blocks = row_blocks(x, CACHED)
-    # Results kept apart would each pin freed memory: they go straight to their place.
+    # Write into one tensor: separate small results would prevent the allocator from reusing freed memory.
     for block, out in zip(blocks, torch.split(norms, len(blocks[0])), strict=True):
         torch.sum((block.double() - centre).square_(), 1, out=out)
     return norms
@@ -75,10 +77,11 @@ def centred_norms(x: Tensor, centre: Tensor) -> Tensor:
 def squared_distance_tiles(
     a: Tensor, b: Tensor | None = None, *, centre: Tensor | None = None, scale: float = 1.0
 ) -> Iterator[Tile]:
-    """Tiles of scale * |a_i - b_j|^2; padding holds scale * inf. Values near 0 may be negative by rounding.
+    """Tiles of scale * |a_i - b_j|^2 for rows of a [N, D] and b [M, D]; rounding may make values near 0 negative.
 
-    Without b: distances within a, the upper triangle only, a row's distance to itself replaced by inf (by index).
-    `centre` [D] is subtracted from both; default the mean of b (or a).
+    Padding contains scale * inf. Without b, the distances are within a: only the upper triangle is visited, and the
+    distance of a row to itself is replaced by inf. `centre` [D] is subtracted from both sets; the default is the mean
+    of b (or a). Raises ValueError when squared distances overflow.
     """
     within, other = b is None, a if b is None else b
     centre = mean_of(other) if centre is None else centre
@@ -86,7 +89,7 @@ def squared_distance_tiles(
     norms_b = (scale * centred_norms(other, middle)).to(a.dtype)
     norms_a = norms_b if within else (scale * centred_norms(a, middle)).to(a.dtype)
     if not bool(torch.isfinite(norms_a.sum() + norms_b.sum())):
-        raise ValueError(f"squared distances overflow {a.dtype}: scale the features down, or give float64")
+        raise ValueError(f"squared distances overflow {a.dtype}: scale the features down, or give float64 features")
     dimension = a.shape[1]
     width = min(PANEL, max(BLOCK, PANEL_BYTES // (dimension * a.element_size()) // BLOCK * BLOCK))
     panel = a.new_empty(min(width, _padded(len(other))), dimension + 2)
@@ -128,9 +131,9 @@ def _fill(out: Tensor, rows: Tensor, centre: Tensor, factor: float = 1.0) -> Non
 
 
 def below(values: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column of every entry of values [m, n] under threshold [m] (not equal), sorted by row."""
+    """Row and column indices of every entry of values [m, n] that is less than threshold [m], sorted by row."""
     m, n = values.shape
-    flipped = values.stride(1) != 1  # a mirrored tile: reduce it in the order in which it lies in memory
+    flipped = values.stride(1) != 1  # a transposed tile is reduced in memory order
     least = values.T.view(GROUP, -1, m).amin(0).T if flipped else values.view(m, GROUP, -1).amin(1)
     rows, group = (least < threshold[:, None]).nonzero(as_tuple=True)
     if len(rows) * GROUP > values.numel() // 4:
@@ -153,7 +156,7 @@ class Smallest:
         best, index = self.values[rows], self.indices[rows]
         if bool(torch.isinf(best[:, -1]).any()):
             new, where = values.topk(min(k, values.shape[1]), dim=1, largest=False)
-            where.clamp_(max=columns.stop - columns.start - 1)  # padding, infinitely far, still needs a valid index
+            where.clamp_(max=columns.stop - columns.start - 1)  # padding also needs a valid index
         else:
             row, column = below(values, best[:, -1])
             if len(row) == 0:
@@ -170,7 +173,7 @@ class Smallest:
 
 
 def paired_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """|a_i - b_j| for index lists i, j [P], from float64 differences, float64 [P]."""
+    """|a_i - b_j| for indices i, j [P], from float64 differences, float64 [P]."""
     distances = torch.empty(len(i), dtype=torch.float64, device=a.device)
     size = max(1, CACHED // a.shape[1])
     for p, q, out in zip(*(torch.split(t, size) for t in (i, j, distances)), strict=True):
@@ -179,9 +182,9 @@ def paired_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 
 def slack(dtype: torch.dtype, dimension: int, norms: Tensor, reach: Tensor) -> Tensor:
-    """Bound on the error of a tile's squared distance |a - b|^2 where |a|^2 is `norms` and |a - b| is about `reach`.
+    """Error bound of a tile's squared distance |a - b|^2 where |a|^2 is `norms` and |a - b| is about `reach`.
 
-    Rounding errors of a product of length D add up like a random walk; 8 is a generous factor on that.
+    Rounding errors of a product of length D accumulate like a random walk, as sqrt(D); 8 is a generous safety margin.
     """
     unit = torch.finfo(dtype).eps * (math.sqrt(dimension) + 8)
     return unit * (norms + (norms.sqrt() + reach).square())
@@ -195,7 +198,7 @@ class Neighbours(NamedTuple):
 
 
 def nearest(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
-    """The k nearest reference rows of each query, exact."""
+    """The exact k nearest reference rows [M, D] of each query [N, D]."""
     centre = mean_of(reference)
     found = Smallest(len(queries), min(k + SPARE, len(reference)), queries)
     for tile in squared_distance_tiles(queries, reference, centre=centre):
@@ -204,9 +207,9 @@ def nearest(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
 
 
 def nearest_others(x: Tensor, k: int) -> Neighbours:
-    """The k nearest other rows of each row, exact; self is excluded by index, so duplicates are at distance 0.
+    """The exact k nearest other rows of each row; a row is excluded by index, so its duplicates are at distance 0.
 
-    Remembered, and computed for at least six neighbours, so that the metrics of a set share one pass.
+    The result is cached, and computed for at least six neighbours, so that the metrics of a set share one pass.
     """
     distances, index = _nearest_others(x, min(max(k, 6), len(x) - 1))
     return Neighbours(distances[:, :k], index[:, :k])
@@ -224,7 +227,7 @@ def _nearest_others(x: Tensor, k: int) -> Neighbours:
 
 
 def settle(found: Smallest, queries: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Neighbours:
-    """Exact distances of the candidates in `found`; rows that float32 could not decide are searched in float64."""
+    """The k nearest with exact distances, from the candidates in `found`; doubtful rows are searched in float64."""
     others = queries if reference is None else reference
     distances, index = _exact(queries, others, torch.arange(len(queries), device=queries.device), found.indices, k)
     candidates = found.indices.shape[1]
@@ -240,9 +243,9 @@ def settle(found: Smallest, queries: Tensor, reference: Tensor | None, k: int, c
 
 
 def search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Neighbours:
-    """The k nearest references, or other queries without a reference, of the given rows [R] alone, by float64 products.
+    """The k nearest references of the given rows [R] of the queries, by float64 products; results are [R, k].
 
-    distances and indices [R, k].
+    Without a reference, the neighbours are the other queries.
     """
     others = queries if reference is None else reference
     candidates = min(k + SPARE, len(others) - (reference is None))
@@ -254,7 +257,7 @@ def search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, cent
 
 
 def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int) -> Neighbours:
-    """The k nearest among the candidates index [R, c] of the given rows [R] of the queries, by float64 differences."""
+    """The k nearest candidates of the given rows [R], by float64 differences; index [R, c] holds the candidates."""
     distances = torch.empty(len(rows), k, dtype=torch.float64, device=rows.device)
     nearest = torch.empty_like(distances, dtype=torch.int64)
     for start in range(0, len(rows), BLOCK):
@@ -266,7 +269,7 @@ def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int)
 
 
 def _candidates(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Tensor:
-    """Indices [len(rows), k] of the nearest others of the given rows, by float64 products."""
+    """Indices [R, k] of the nearest rows of the reference (or other queries) to the given rows [R]."""
     others = queries if reference is None else reference
     left = queries[rows].double() - centre
     found = Smallest(len(rows), k, left)

@@ -1,4 +1,4 @@
-"""Mean and covariance in float64, block by block; moments of shards can be merged."""
+"""Mean and covariance in float64, computed block by block; the moments of shards can be merged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .distances import mean_of
 from .memo import remember
 
 STRIP = 256
-"""Width of the strips of columns in which symmetric products are computed."""
+"""Number of columns per strip in which symmetric products are computed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Moments:
         return self.scatter / (self.n - 1)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets together (Chan, Golub, LeVeque 1979): shards can be counted anywhere, in any order."""
+        """Moments of the union of both sets (Chan, Golub, LeVeque 1979); shards can be merged in any order."""
         n = self.n + other.n
         shift = other.mean - self.mean
         between = torch.outer(shift, shift) * (self.n * other.n / n)
@@ -38,7 +38,7 @@ class Moments:
 
 @remember
 def moments(x: Tensor) -> Moments:
-    """Moments of the rows of x [N, D]. Float64 products: float32 ones would give null directions a false variance."""
+    """Moments of the rows of x [N, D]. Products are float64: float32 would give null directions a spurious variance."""
     mean = mean_of(x)
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for block in row_blocks(x):
@@ -48,29 +48,29 @@ def moments(x: Tensor) -> Moments:
 
 
 def streamed(batches: Iterable[Tensor]) -> Moments:
-    """Moments of batches [n_i, D] that never lie in memory together."""
+    """Moments of batches [n_i, D] that need not fit in memory together."""
     return reduce(Moments.merge, (moments(batch) for batch in batches))
 
 
 def gram(x: Tensor) -> Tensor:
-    """x' x."""
+    """x' x [D, D] for x [N, D]."""
     return mirrored(add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), x.T, x))
 
 
 def strips(dimension: int) -> list[slice]:
-    """Columns of a triangle taken together: what lies on the other side of the diagonal is hardly computed."""
+    """Slices of columns; per slice, only entries on and below the diagonal block are computed."""
     return [slice(start, min(start + STRIP, dimension)) for start in range(0, dimension, STRIP)]
 
 
 def add_symmetric(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """total += a b, a product known to be symmetric, on and below the diagonal alone: half the work of a product."""
+    """Add a symmetric product a b to `total`, only on and below the diagonal, which takes half the work."""
     for strip in strips(len(total)):
         total[strip.start :, strip].addmm_(a[strip.start :], b[:, strip])
     return total
 
 
 def mirrored(lower: Tensor) -> Tensor:
-    """The symmetric matrix of that lower triangle, in place."""
+    """The symmetric matrix with this lower triangle, in place."""
     for strip in strips(len(lower)):
         corner = lower[strip, strip]
         corner.copy_(corner.tril() + corner.tril(-1).T)

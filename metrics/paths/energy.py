@@ -1,13 +1,14 @@
-"""Paths of least energy through a latent space (Laine 2018, https://openreview.net/forum?id=BJslDBkwG).
+"""Paths of minimum energy in a latent space (Laine 2018, https://openreview.net/forum?id=BJslDBkwG).
 
-A path is n + 1 vertices z_0 ... z_n; d_i is the distance between the images of vertices i - 1 and i. Its energy
+A path has n + 1 vertices z_0 ... z_n, and d_i is the distance between the images of vertices i - 1 and i. Its energy
 
     E = n^(2p-1) sum_i d_i^(2p)
 
-with power p = 1 approximates the integral of the squared speed, with p = 2 of its fourth power (the paper's letter: it
-squares a distance that is squared already). With the factor, energies of different n can be compared; the paper has
-none, which changes no path. E >= length^2 (p = 1), with equality at constant speed. Nothing here is published with
-numbers or code: every choice that the paper leaves open is stated where it is made.
+approximates the integral of the squared speed for power p = 1, and of its fourth power for p = 2. The formula of the
+paper, read literally, is p = 2: it squares a distance that is already squared. The factor makes energies for different
+n comparable; the paper has no factor, but it does not change the optimal path. For p = 1, E >= length^2, with equality
+at constant speed. The paper reports no numbers and has no public code. The docstrings state each choice that it leaves
+open.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +24,14 @@ from .distances import pixel_distance as pixel_distance
 from .distances import vgg_distance as vgg_distance
 
 Decode = Callable[[Tensor], Tensor]
-"""Latents [N, ...] to images [N, ...], differentiable, each depending on its own latent alone."""
+"""Maps latents [N, ...] to images [N, ...], differentiably; each image depends only on its own latent."""
 
 ANTIPODAL = 1e-5
-"""Ends whose mean is shorter than this share of them are opposite: no way between them is the straight one."""
+"""Ends are antipodal if their mean is shorter than this share of their norm: no unique arc joins them."""
 
 
 def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
-    """Energy [P] of paths given by the images of their vertices [P, n + 1, ...]; lower is smoother.
+    """Energy [P], at least 0, of paths given as the images of their vertices [P, n + 1, ...]; lower is smoother.
 
     Raises ValueError for a power other than 1 and 2, or fewer than two vertices.
     """
@@ -40,30 +41,30 @@ def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
 
 
 def step_lengths(points: Tensor) -> Tensor:
-    """d_i = |e_i - e_(i-1)|, [..., n], of points [..., n + 1, F]: the vertices in a distance's embedding."""
+    """d_i = |e_i - e_(i-1)|, [..., n], for the points [..., n + 1, F] of the vertices under a distance's embedding."""
     lengths: Tensor = torch.linalg.vector_norm(points.diff(dim=-2), dim=-1)
     return lengths
 
 
 def energy(lengths: Tensor, power: int = 1) -> Tensor:
-    """E = n^(2p-1) sum_i d_i^(2p) of steps [..., n]."""
+    """E = n^(2p-1) sum_i d_i^(2p), [...], of step lengths d [..., n]. ValueError for a power other than 1 and 2."""
     _require_power(power)
     total: Tensor = lengths.shape[-1] ** (2 * power - 1) * lengths.pow(2 * power).sum(-1)
     return total
 
 
-# Curves that know nothing of the images
+# Curves that do not depend on the images
 
 
 def lerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
-    """Straight lines [P, segments + 1, ...] from start to end, each [P, ...]."""
+    """Straight lines [P, segments + 1, ...] from start [P, ...] to end [P, ...]."""
     t = torch.linspace(0, 1, segments + 1, dtype=start.dtype, device=start.device)
     t = t.view(1, -1, *[1] * (start.ndim - 1))
     return start[:, None] * (1 - t) + end[:, None] * t
 
 
 def nlerp(start: Tensor, end: Tensor, segments: int, radius: float) -> Tensor:
-    """Straight lines, then projected to the sphere: the paper's linear row where latents lie on one.
+    """Straight lines projected onto the sphere of that radius: the paper's linear baseline for latents on a sphere.
 
     Raises ValueError for ends that are antipodal or not on the sphere.
     """
@@ -72,17 +73,17 @@ def nlerp(start: Tensor, end: Tensor, segments: int, radius: float) -> Tensor:
 
 
 def slerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
-    """sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, [P, segments + 1, ...], w the angle between the ends.
+    """sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, [P, segments + 1, ...]; w is the angle between the ends.
 
-    Shoemake 1985; arXiv:1609.04468 for latents. A great circle where both ends have one norm. Raises ValueError for
-    ends that are zero or antipodal, which have no angle or no plane.
+    Shoemake 1985; arXiv:1609.04468 for latents. The curve is an arc of a great circle if both ends have the same norm.
+    Raises ValueError for ends that are zero or antipodal, because these have no angle or no common plane.
     """
     a, b = start.flatten(1).double(), end.flatten(1).double()
     norms = torch.stack([a.norm(dim=1), b.norm(dim=1)])
-    _refuse((norms == 0).any(0), "has an end of length 0, which has no direction")
+    _reject((norms == 0).any(0), "has an end of length 0, which has no direction")
     u, v = a / norms[0][:, None], b / norms[1][:, None]
     apart, together = (u - v).norm(dim=1), (u + v).norm(dim=1)
-    _refuse(together < 2 * ANTIPODAL, "has antipodal ends, which no single great circle joins")
+    _reject(together < 2 * ANTIPODAL, "has antipodal ends, which no unique great circle joins: choose other ends")
     angle = 2 * torch.atan2(apart, together)[:, None]
     t = torch.linspace(0, 1, segments + 1, dtype=torch.float64, device=start.device)
     small = angle < 1e-8
@@ -93,14 +94,16 @@ def slerp(start: Tensor, end: Tensor, segments: int) -> Tensor:
     return _fixed_ends(curve.to(start.dtype).view(*curve.shape[:2], *start.shape[1:]), start, end)
 
 
-# The path of least energy
+# The path of minimum energy
 
 
 class OptimisedPath(NamedTuple):
-    """path: vertices [P, n + 1, ...]; energy [P, steps + 1]: before every step, and of `path` itself.
+    """Result of an optimisation of P paths.
 
-    gradient [P]: norm of dE/dz of `path`, along the sphere where there is one: 0 at an optimum.
-    calls: images that went through the generator and the distance's network.
+    path:     vertices [P, n + 1, ...].
+    energy:   [P, steps + 1], the energy before every step, and last that of `path`.
+    gradient: [P], norm of dE/dz of `path`, tangential to the sphere if there is one; 0 at an optimum.
+    calls:    number of images that were generated and embedded.
     """
 
     path: Tensor
@@ -124,22 +127,26 @@ def optimise_path(
     chunk: int = 64,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> OptimisedPath:
-    """Paths of least energy between pairs of latents start and end [P, ...], all pairs at once; P independent problems.
+    """Paths of minimum energy between pairs of latents start and end [P, ...]; all P independent problems run at once.
 
-    As the paper: 2 segments at first, `iterations` steps of Adam (its defaults, learning rate 0.01) on the vertices
-    between the fixed ends, then every segment is split; `levels` times, so 2^levels segments at the end. Our choices
-    where it says nothing: a new vertex is the mean of its neighbours, Adam starts afresh at every level.
+    As in the paper, a path starts with 2 segments. Adam (default parameters, learning rate 0.01) takes `iterations`
+    steps on the vertices between the fixed ends, and every segment is split. This is done on `levels` levels, so the
+    result has 2^levels segments. The paper leaves two choices open: here a new vertex is the mean of its neighbours,
+    and Adam is reset on every level.
 
-    radius:  where latents are normalised, the sphere that vertices are put back on after every step; the ends must lie
-             on it. The gradient is taken along the sphere: Adam would turn a pull across it into a step aside.
-    middle:  [P, ...], where the first free vertex starts; default the mean of the ends. Tells local minima.
-    chunk:   images that are differentiated at a time. Less memory, the same result to rounding. Every vertex goes once
-             through generator and network an iteration; one more a chunk where a chunk is shorter than a path.
+    radius:  for normalised latents, the radius of the sphere onto which vertices are projected after every step; the
+             ends must lie on it. Only the tangential part of the gradient is used, because Adam would turn the radial
+             part into a tangential step.
+    middle:  [P, ...], the initial position of the first free vertex; the default is the mean of the ends. Different
+             positions reveal local minima.
+    chunk:   number of images differentiated at a time. A smaller value needs less memory, and the result is equal up to
+             rounding. Each iteration generates and embeds every vertex once, plus one image per chunk when a path does
+             not fit in a chunk.
     advance: called with 1 after every step.
 
-    Beside `chunk` images with their gradients, the points of the 2P ends are kept. Adam divides each component of the
-    gradient by its size: vertices that are already right first move by about `lr` and come back, and components of
-    the latent that hardly change the image wander.
+    Memory holds `chunk` images with their gradients, and the points of the 2P ends. Adam divides each component of the
+    gradient by its magnitude. Vertices at their optimum therefore first move away by about `lr` and return, and
+    components of the latent that hardly affect the image drift.
     Raises ValueError for bad ends, a power other than 1 or 2, options below 1, or energies that are not finite.
     """
     _require_pairs(start, end)
@@ -147,7 +154,7 @@ def optimise_path(
         _require_on_sphere(start, end, radius)
     _require_power(power)
     _require_positive(levels=levels, iterations=iterations, chunk=chunk, lr=lr)
-    ends, embed = torch.stack([start, end], 1).detach(), _Seen(decode, distance)
+    ends, embed = torch.stack([start, end], 1).detach(), _CountedEmbedding(decode, distance)
     fixed = embed.of_ends(ends, chunk)
     path, energies = ends, []
     for level in range(levels):
@@ -165,7 +172,7 @@ def optimise_path(
         path = torch.cat([ends[:, :1], free, ends[:, 1:]], 1)
     value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
     energy_history = torch.stack([*energies, value], 1)
-    _refuse(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower lr")
+    _reject(~energy_history.isfinite().all(1), "has an energy that is not finite; choose a lower lr")
     return OptimisedPath(path, energy_history, gradient.flatten(1).norm(dim=1), embed.calls)
 
 
@@ -181,17 +188,21 @@ def refine_path(
     chunk: int = 64,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> OptimisedPath:
-    """Paths [P, n + 1, ...] moved on from where they are, all vertices but the ends; not part of the paper.
+    """Improve given paths [P, n + 1, ...] by moving all vertices except the ends; not part of the paper.
 
-    Of the given path and those after each of `iterations` steps of Adam, each pair keeps the one of least energy: no
-    path gets worse. `energy` [P, iterations + 1] is that of the best so far. Adam's first steps move every component
-    of the latent by `lr`, however small its gradient: near an optimum, a rate that found the path throws it off.
+    Each pair keeps the path of lowest energy among the given one and those after each of `iterations` steps of Adam, so
+    no path becomes worse. `energy` [P, iterations + 1] is the lowest so far. The first steps of Adam move every
+    component of the latent by about `lr`, however small its gradient. Near an optimum, the learning rate that found the
+    path is therefore too large.
 
-    Options and errors as in `optimise_path`, whose ends are those of `path`; ValueError for fewer than 3 vertices.
+    Options and errors are those of `optimise_path`, with the ends of `path`. Raises ValueError for fewer than 3
+    vertices.
     """
     if path.ndim < 3 or path.shape[1] < 3:
-        raise ValueError(f"path has shape {list(path.shape)}; give [P, n + 1, ...], at least one vertex between ends")
-    ends, embed = path[:, [0, -1]].detach(), _Seen(decode, distance)
+        raise ValueError(
+            f"path has shape {list(path.shape)}; give [P, n + 1, ...] with at least one vertex between the ends"
+        )
+    ends, embed = path[:, [0, -1]].detach(), _CountedEmbedding(decode, distance)
     _require_pairs(ends[:, 0], ends[:, 1])
     if radius is not None:
         _require_on_sphere(ends[:, 0], ends[:, 1], radius)
@@ -199,26 +210,26 @@ def refine_path(
     _require_positive(iterations=iterations, chunk=chunk, lr=lr)
     fixed = embed.of_ends(ends, chunk)
     free = path[:, 1:-1].detach().clone()
-    least, slope = energy_and_gradient(embed, free, fixed, power, chunk, radius)
-    _refuse(~least.isfinite(), "has an energy that is not finite")
-    best, energies, gradient = free.clone(), [least], slope
+    lowest, best_gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
+    _reject(~lowest.isfinite(), "has an energy that is not finite")
+    best, energies, gradient = free.clone(), [lowest], best_gradient
     adam = torch.optim.Adam([free], lr=lr)
     for _ in range(iterations):
         free.grad = gradient
         adam.step()
         free.copy_(onto_sphere(free, radius))
         value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
-        better = value < least
-        least = torch.where(better, value, least)
-        best[better], slope[better] = free[better], gradient[better]
-        energies.append(least)
+        better = value < lowest
+        lowest = torch.where(better, value, lowest)
+        best[better], best_gradient[better] = free[better], gradient[better]
+        energies.append(lowest)
         advance(1)
     found = torch.cat([ends[:, :1], best, ends[:, 1:]], 1)
-    return OptimisedPath(found, torch.stack(energies, 1), slope.flatten(1).norm(dim=1), embed.calls)
+    return OptimisedPath(found, torch.stack(energies, 1), best_gradient.flatten(1).norm(dim=1), embed.calls)
 
 
-class _Seen:
-    """Latents [N, ...] to points [N, F]; `calls` counts them."""
+class _CountedEmbedding:
+    """Maps latents [N, ...] to points [N, F] and counts the latents in `calls`."""
 
     def __init__(self, decode: Decode, distance: Embedding):
         self.decode, self.distance, self.calls = decode, distance, 0
@@ -234,7 +245,7 @@ class _Seen:
 
 
 def subdivide(path: Tensor, radius: float | None = None) -> Tensor:
-    """A vertex between every two of paths [P, n + 1, ...]: their mean, put back on the sphere. [P, 2n + 1, ...]."""
+    """Insert the mean of every two adjacent vertices [P, n + 1, ...], projected onto the sphere; [P, 2n + 1, ...]."""
     new = (path[:, :-1] + path[:, 1:]) / 2
     both = torch.stack([path[:, :-1], onto_sphere(new, radius)], 2).flatten(1, 2)
     return torch.cat([both, path[:, -1:]], 1)
@@ -243,12 +254,12 @@ def subdivide(path: Tensor, radius: float | None = None) -> Tensor:
 def energy_and_gradient(
     embed: Embedding, free: Tensor, ends: Tensor, power: int = 1, chunk: int = 64, radius: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Energy [P] and dE/dz of the free vertices [P, m, ...] between ends with points [P, 2, F]; n = m + 1 segments.
+    """Energy [P] and gradient dE/dz [P, m, ...] of the free vertices between ends with points [P, 2, F]; n = m + 1.
 
         dE/de_i = c (d_i^(2p-2) (e_i - e_(i-1)) - d_(i+1)^(2p-2) (e_(i+1) - e_i)),   c = 2p n^(2p-1)
 
-    needs the points of a vertex and its two neighbours only, so vertices are differentiated a chunk at a time. With
-    `radius`, dE/dz without its part across the sphere.
+    depends only on the points of a vertex and its two neighbours, so vertices are differentiated in chunks. With
+    `radius`, the radial part of dE/dz is removed.
     """
     segments = free.shape[1] + 1
     total, gradient = free.new_zeros(len(free)), torch.empty_like(free)
@@ -265,8 +276,8 @@ def energy_and_gradient(
             steps[:, 0] = inner[:, 0] - (ends[pairs, 0] if window.start == 0 else previous)
             steps[:, -1] = (ends[pairs, 1] if last else embed(free[pairs, window.stop])) - inner[:, -1]
             lengths = torch.linalg.vector_norm(steps, dim=2)
-            own = lengths if last else lengths[:, :-1]
-            total[pairs] += own.pow(2 * power).sum(1)
+            counted = lengths if last else lengths[:, :-1]  # the next chunk counts the step that both share
+            total[pairs] += counted.pow(2 * power).sum(1)
             if power == 2:
                 steps *= lengths.square()[..., None]
             pull = steps[:, :-1] - steps[:, 1:]
@@ -275,13 +286,13 @@ def energy_and_gradient(
     factor = segments ** (2 * power - 1)
     gradient *= 2 * power * factor
     if radius is not None:
-        across, normal = gradient.flatten(2), free.flatten(2) / radius
-        gradient -= ((across * normal).sum(2, keepdim=True) * normal).view_as(gradient)
+        flat, normal = gradient.flatten(2), free.flatten(2) / radius
+        gradient -= ((flat * normal).sum(2, keepdim=True) * normal).view_as(gradient)
     return total * factor, gradient
 
 
 def _windows(pairs: int, vertices: int, chunk: int) -> Iterator[tuple[slice, slice]]:
-    """Which vertices of which pairs are differentiated together: whole paths where they fit, else parts of one."""
+    """Slices of pairs and of vertices to differentiate together: whole paths if these fit, else parts of one path."""
     together = max(1, chunk // vertices)
     for first in range(0, pairs, together):
         for begin in range(0, vertices, min(chunk, vertices)):
@@ -289,7 +300,7 @@ def _windows(pairs: int, vertices: int, chunk: int) -> Iterator[tuple[slice, sli
 
 
 def onto_sphere(codes: Tensor, radius: float | None) -> Tensor:
-    """Codes [P, m, ...] put on the sphere of that radius; as they are where there is none."""
+    """Codes [P, m, ...] projected onto the sphere of that radius; without a radius, unchanged."""
     if radius is None:
         return codes
     norms: Tensor = codes.flatten(2).norm(dim=2).view(*codes.shape[:2], *[1] * (codes.ndim - 2))
@@ -297,7 +308,7 @@ def onto_sphere(codes: Tensor, radius: float | None) -> Tensor:
 
 
 def _fixed_ends(path: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """The path with its ends as given, to the last bit."""
+    """The path with exactly the given ends, without rounding."""
     return torch.cat([start[:, None], path[:, 1:-1], end[:, None]], 1)
 
 
@@ -313,22 +324,25 @@ def _require_positive(**options: float) -> None:
 
 def _require_pairs(start: Tensor, end: Tensor) -> None:
     if start.shape != end.shape or start.ndim < 2 or len(start) == 0 or not start.is_floating_point():
-        raise ValueError(f"start has shape {list(start.shape)}, end {list(end.shape)}: both must be floating [P, ...]")
+        raise ValueError(
+            f"start has shape {list(start.shape)}, end {list(end.shape)}: both must be floating-point [P, ...]"
+        )
     finite = start.flatten(1).isfinite().all(1) & end.flatten(1).isfinite().all(1)
-    _refuse(~finite, "has an end that is not finite")
+    _reject(~finite, "has an end that is not finite")
 
 
 def _require_on_sphere(start: Tensor, end: Tensor, radius: float) -> None:
     _require_pairs(start, end)
     a, b = start.flatten(1), end.flatten(1)
     off = torch.stack([(x.norm(dim=1) / radius - 1).abs() for x in (a, b)]).amax(0)
-    _refuse(off > 1e-3, f"has an end that is not on the sphere of radius {radius:.6g}: project both ends first")
-    _refuse(
-        (a + b).norm(dim=1) < 2 * ANTIPODAL * radius, "has antipodal ends, between which no way is the straight one"
+    _reject(off > 1e-3, f"has an end that is not on the sphere of radius {radius:.6g}: project both ends onto it")
+    _reject(
+        (a + b).norm(dim=1) < 2 * ANTIPODAL * radius,
+        "has antipodal ends, which no unique shortest arc joins: choose other ends",
     )
 
 
-def _refuse(bad: Tensor, why: str) -> None:
-    """ValueError that counts the bad pairs [P] and names the first."""
+def _reject(bad: Tensor, why: str) -> None:
+    """Raise ValueError if a pair of bad [P] is true; the message counts these pairs and names the first."""
     if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {len(bad)} pairs are refused: pair {int(bad.nonzero()[0])} {why}")
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} pairs are invalid: pair {int(bad.nonzero()[0])} {why}")

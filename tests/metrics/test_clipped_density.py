@@ -56,7 +56,7 @@ def test_an_outlier_does_not_lift_clipped_density() -> None:
 
 
 def test_copies_under_a_strict_test_leave_nothing_to_compare_with() -> None:
-    with pytest.raises(ValueError, match="no clipped ball holds another real"):
+    with pytest.raises(ValueError, match="no clipped ball contains another real"):
         clipped_density(torch.ones(20, 3), torch.ones(20, 3), strict=True)
     assert clipped_density(torch.ones(20, 3), torch.ones(20, 3)).value == 1
 

@@ -334,7 +334,7 @@ def test_another_network_is_refused_in_one_line(
     with pytest.raises(ValueError, match=r"it has 1 unexpected tensors such as register_tokens"):
         dinov2("", str(tmp_path / "registers.pth"), heads=4)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"does not hold tensors by name"):
+    with pytest.raises(ValueError, match=r"does not contain tensors by name"):
         inception("", str(tmp_path / "list.pth"))
 
 
@@ -477,7 +477,7 @@ def test_vgg_has_the_tensors_of_the_published_files() -> None:
 
 
 def test_vgg_says_that_images_are_too_small(spaces: dict[str, Frozen]) -> None:
-    with pytest.raises(ValueError, match=r"at least 32x32 pixels, images have 28x28; give it another size"):
+    with pytest.raises(ValueError, match=r"at least 32x32 pixels, images have 28x28; set another size"):
         spaces["vgg19"](torch.rand(1, 1, 28, 28))
     assert spaces["vgg16"](torch.rand(1, 1, 28, 28)).shape == (1, 12)
 

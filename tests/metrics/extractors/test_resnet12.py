@@ -53,7 +53,7 @@ def test_at_width_64_it_has_the_size_of_the_published_one() -> None:
     with torch.device("meta"):
         features = ResNet12(3, 80, 64).features
     assert round(sum(parameter.numel() for parameter in features.parameters()) / 1e6, 1) == 8.0
-    with pytest.raises(ValueError, match="need 16 pixels or more a side, these have 15"):
+    with pytest.raises(ValueError, match="need at least 16 pixels per side; these have 15"):
         ResNet12(1, 15, 2)
 
 

@@ -86,18 +86,18 @@ def test_stages(shapes: tuple[Tensor, Tensor]) -> None:
         space(torch.zeros(2, 1, 32, 32))
 
 
-def test_what_is_left_of_the_variance() -> None:
+def test_the_sketch_loss_is_the_unexplained_share_of_the_variance() -> None:
     training = ClassifierTraining("classifier", sdf_primitives(train=8, test=1, resolution=16), 1, 8, 1e-3, 0, 1.0)
     volumes = sdf_primitives(train=8, test=1, resolution=16).take("train", 0, 8).images.float() / 255
     coarse = volumes.view(8, 8, 2, 8, 2, 8, 2).mean((2, 4, 6)).flatten(1)
     with torch.no_grad():
         training.draw.weight.zero_()
         training.draw.bias.copy_(coarse.mean(0))
-    assert training._left(torch.randn(8, 64), volumes).item() == pytest.approx(1)
+    assert training._sketch_loss(torch.randn(8, 64), volumes).item() == pytest.approx(1)
     with torch.no_grad():
         training.draw.bias.zero_()
     expected = coarse.square().sum() / (coarse - coarse.mean(0)).square().sum()
-    assert training._left(torch.randn(8, 64), volumes).item() == pytest.approx(expected.item())
+    assert training._sketch_loss(torch.randn(8, 64), volumes).item() == pytest.approx(expected.item())
 
 
 def test_the_second_task_is_part_of_a_training_and_not_of_its_weights(

@@ -523,7 +523,7 @@ def test_ends_without_a_way_between_them_are_refused() -> None:
         lambda: nlerp(start, antipodal, 4, 2.0),
         lambda: optimise_path(itself, start, antipodal, itself, radius=2.0),
     ):
-        with pytest.raises(ValueError, match=r"1 of 3 pairs are refused: pair 1 has antipodal ends"):
+        with pytest.raises(ValueError, match=r"1 of 3 pairs are invalid: pair 1 has antipodal ends"):
             refuse()
     with pytest.raises(ValueError, match="pair 0 has an end of length 0"):
         slerp(start * torch.tensor([0, 1, 1]).view(3, 1), end, 4)
@@ -547,7 +547,7 @@ def test_bad_input_is_refused() -> None:
         refine_path(itself, lerp(start, end, 2), itself, iterations=0)
     with pytest.raises(ValueError, match="pair 0 has an end that is not on the sphere of radius 9"):
         refine_path(itself, lerp(start, end, 2), itself, radius=9)
-    with pytest.raises(ValueError, match="3 of 3 pairs are refused: pair 0 has an energy that is not finite"):
+    with pytest.raises(ValueError, match="3 of 3 pairs are invalid: pair 0 has an energy that is not finite"):
         refine_path(lambda z: z / 0 * 0, lerp(start, end, 2), itself)
     with pytest.raises(ValueError, match="pair 0 has an energy that is not finite"):
         optimise_path(lambda z: z / 0 * 0, start, end, itself, levels=1, iterations=1)
