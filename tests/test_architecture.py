@@ -142,3 +142,9 @@ def test_type_checkers_see_the_same_files() -> None:
     links = ROOT / ".typing" / "assay"
     assert {link.name for link in links.iterdir()} == {"__init__.py", "__main__.py", *FOLDERS}
     assert all(link.is_symlink() and link.resolve().is_relative_to(ROOT) for link in links.iterdir())
+
+
+def test_the_normal_quantile_has_one_home() -> None:
+    """Two constants and two means with an interval once drifted apart."""
+    homes = [path.relative_to(ROOT) for path in sources(*FOLDERS) if "1.95996" in path.read_text()]
+    assert homes == [Path("harness/stats/intervals.py")]
