@@ -33,7 +33,7 @@ PRESETS = {"evaluate": "experiment", "train": "tuning"}
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
-  assay run -m [OVERRIDE ...]   the same for every combination of the values covariates, e.g. seed=0,1,2
+  assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
@@ -307,7 +307,7 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
 
 
 def _answering(job: Callable[[dict[str, Any]], Any], answers: Path) -> Callable[[DictConfig], None]:
-    """The job on a plain config; what it returns goes to a file, what a user can mend is told in one line."""
+    """The job on a plain config. What it returns goes to a file; an error that the user can mend is printed in a line."""
 
     def run(config: DictConfig) -> None:
         from omegaconf import OmegaConf

@@ -165,10 +165,10 @@ class Run:
         sign = -1 if METRICS[cell.metric].better == "lower" else 1
         return sign * self.sample_scores(cell)
 
-    def inputs(self, cell: Cell, seen: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """What a metric reads where `seen(space)` stands for the generated samples, and all else is as ever."""
+    def inputs(self, cell: Cell, fake: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        """What a metric reads if `fake(space)` takes the place of the generated samples; everything else is unchanged."""
         return {
-            name: seen(view.space) if view.source == "fake" else self.views.tensor(view, self.seed, self.n)
+            name: fake(view.space) if view.source == "fake" else self.views.tensor(view, self.seed, self.n)
             for name, view in cell.views.items()
         }
 
