@@ -307,7 +307,7 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
 
 
 def _answering(job: Callable[[dict[str, Any]], Any], answers: Path) -> Callable[[DictConfig], None]:
-    """The job on a plain config. What it returns goes to a file; an error that the user can mend is printed in a line."""
+    """The job on a plain config. What it returns goes to a file; what a user can mend is printed in one line."""
 
     def run(config: DictConfig) -> None:
         from omegaconf import OmegaConf

@@ -166,7 +166,7 @@ class Run:
         return sign * self.sample_scores(cell)
 
     def inputs(self, cell: Cell, fake: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """What a metric reads if `fake(space)` takes the place of the generated samples; everything else is unchanged."""
+        """What a metric reads if `fake(space)` takes the place of the generated samples; all else is unchanged."""
         return {
             name: fake(view.space) if view.source == "fake" else self.views.tensor(view, self.seed, self.n)
             for name, view in cell.views.items()

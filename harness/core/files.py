@@ -29,8 +29,8 @@ def cache_folder() -> Path:
 def replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part. Makes the folders it needs.
 
-    Several processes, on several hosts with one disk, may write the same file at once: the last one counts. What killed
-    ones left of it is removed: where they were on this host, and elsewhere after a day.
+    Several processes, on several hosts with one disk, may write the same file at once: the last one counts. Temporary
+    files of killed processes are removed: those of this host at once, those of other hosts after a day.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
