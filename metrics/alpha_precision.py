@@ -7,7 +7,8 @@ from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import mean_of, nearest, nearest_others
+from .kernels.distances import mean_of
+from .kernels.nearest import nearest, nearest_others
 
 FAKE = View("fake", "features")
 REAL = View("real", "features")

@@ -11,7 +11,7 @@ from ..harness.core.inputs import Array, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import nearest
+from .kernels.nearest import nearest
 
 DIMENSION = 64
 """Features with more dimensions are projected to this many principal components of the real samples."""

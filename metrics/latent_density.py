@@ -9,9 +9,10 @@ from ..harness.core.inputs import BLOCK_ELEMENTS, Array, require_neighbours, row
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .density_ratio import density_ratio as density_ratio
-from .kernels.distances import BLOCK, PANEL, mean_of, nearest, nearest_others, squared_distance_tiles
+from .kernels.distances import BLOCK, PANEL, mean_of, squared_distance_tiles
 from .kernels.memo import remember
 from .kernels.moments import moments
+from .kernels.nearest import nearest, nearest_others
 
 SUBSET = 2000
 """Maximum number of reference rows from which the median pairwise distance is computed."""

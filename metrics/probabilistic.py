@@ -1,5 +1,7 @@
 """Probabilistic precision and recall: soft balls of equal radius, so that no single outlier determines the result."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,11 @@ from .kernels.distances import (
     below,
     centred_norms,
     mean_of,
-    nearest_others,
     paired_distances,
-    slack,
     squared_distance_tiles,
 )
 from .kernels.memo import remember
+from .kernels.nearest import nearest_others
 
 
 @metric(
@@ -60,7 +61,9 @@ def _membership(points: Tensor, support: Tensor, radius: float) -> Tensor:
     """1 - prod_i min(1, |support_i - point| / radius) of each point, float64."""
     centre = mean_of(support)
     norms = centred_norms(points, centre)
-    margin = slack(points.dtype, points.shape[1], norms, torch.full_like(norms, radius))
+    # The usual error of a product; its terms add up like a random walk.
+    unit = torch.finfo(points.dtype).eps * (math.sqrt(points.shape[1]) + 8)
+    margin = unit * (norms + (norms.sqrt() + radius).square())
     log = torch.zeros(len(points), dtype=torch.float64, device=points.device)
     for rows, columns, values, _ in squared_distance_tiles(points, support, centre=centre):
         values = values[: rows.stop - rows.start]

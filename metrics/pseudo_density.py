@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..harness.core.inputs import Array, require_neighbours, samples
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
-from .kernels.distances import nearest, nearest_others
 from .kernels.memo import remember
+from .kernels.nearest import nearest, nearest_others
 
 FLOOR = 1e-3
 """Lower limit of the mean neighbour distance, relative to the references' median: copies get a finite density."""

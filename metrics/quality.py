@@ -5,7 +5,7 @@ from torch import Tensor
 from ..harness.core.inputs import Array, samples
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
-from .kernels.distances import nearest
+from .kernels.nearest import nearest
 
 
 @metric(better="higher", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))

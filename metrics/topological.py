@@ -9,8 +9,9 @@ from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import mean_of, nearest_others, squared_distance_tiles
+from .kernels.distances import mean_of, squared_distance_tiles
 from .kernels.memo import remember
+from .kernels.nearest import nearest_others
 
 DIMENSION = 32
 """Features with more dimensions are projected to this many."""

@@ -53,6 +53,14 @@ def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
     return Estimate(whole, (whole - half, whole + half), n)
 
 
+def halves(whole: float, halves: Tensor | None, n: int, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """`half_samples` for a statistic within [least, most]; without halves the interval is NaN."""
+    if halves is None:
+        return Estimate(whole, (math.nan, math.nan), n)
+    low, high = half_samples(whole, halves, n).interval
+    return Estimate(whole, (max(least, low), min(most, high)), n)
+
+
 def normal(value: float, standard_error: float, n: int) -> Estimate:
     """A value with its normal interval, plus and minus 1.96 standard errors."""
     return Estimate(value, (value - Z95 * standard_error, value + Z95 * standard_error), n)

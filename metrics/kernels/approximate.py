@@ -15,8 +15,9 @@ from torch import Tensor
 from ...harness.core.inputs import row_blocks
 from ...harness.core.protocols import Estimate
 from ...harness.stats import intervals
-from .distances import SPARE, mean_of, paired_distances, search
+from .distances import SPARE, mean_of, paired_distances
 from .memo import remember
+from .nearest import Neighbours, search
 
 PROBES = 32
 """Number of groups with which a query is compared, of about sqrt(N)."""
@@ -65,9 +66,11 @@ def approximate_nearest(queries: Tensor, reference: Tensor | None, k: int) -> Fo
     indices = candidates.gather(1, order)
     incomplete = distances[:, -1].isinf().nonzero().squeeze(1)
     if len(incomplete):
-        distances[incomplete], indices[incomplete] = search(queries, incomplete, reference, k, centre)
+        distances[incomplete], indices[incomplete] = search(
+            queries, incomplete, reference, Neighbours(distances[incomplete], indices[incomplete])
+        )
     drawn = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:CHECKED].to(queries.device)
-    true = search(queries, drawn, reference, k, centre).distances[:, -1:]
+    true = search(queries, drawn, reference, Neighbours(distances[drawn], indices[drawn])).distances[:, -1:]
     recall = intervals.mean((distances[drawn] <= true * (1 + 1e-12)).double().mean(1))
     low, high = recall.interval
     return Found(distances, indices, recall._replace(interval=(max(0.0, low), min(1.0, high))))

@@ -1,9 +1,11 @@
-"""Squared distances by blocked matrix products, with the speed of float32 and the decisions of float64.
+"""Squared distances by blocked matrix products, with the speed of float32 and the decisions of float64 differences.
 
 One matrix product per tile computes |a - b|^2 = |a|^2 + |b|^2 - 2 a.b of centred rows. Two extra columns contribute the
 norms, the scale and the padding, so no further pass over the tile is needed. Memory is one panel, one block of rows and
-one tile for every N. A comparison that is within the rounding error of float32 is repeated with the float64 difference
-of the two rows.
+one tile for every N.
+
+The product has a rounding error, for which `rounding` gives a bound. Tiles of lower bounds have this error subtracted.
+Whatever the bounds leave open is decided by the float64 difference of the two rows.
 """
 
 import contextlib
@@ -15,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ...harness.core.inputs import CACHED, row_blocks
-from .memo import remember
 
 BLOCK, PANEL = 1024, 2048
 """Maximum number of rows and of columns of a tile."""
@@ -28,6 +29,12 @@ GROUP = 32
 
 SPARE = 3
 """Number of candidates beyond k that are compared again in float64."""
+
+CHUNK = 2048
+"""Longest inner product that is accumulated at once: longer rows are cut, so that rounding errors stay small."""
+
+LISTED = 6
+"""Smallest number of neighbours that is searched for, so that the metrics of a set share one pass."""
 
 
 class Tile(NamedTuple):
@@ -74,23 +81,66 @@ def centred_norms(x: Tensor, centre: Tensor) -> Tensor:
     return norms
 
 
+def rounding(dtype: torch.dtype, dimension: int) -> float:
+    """e, such that a tile's squared distance of centred rows a and b errs by at most e (|a|^2 + |b|^2).
+
+    With u the unit roundoff, an inner product of length n errs by at most n u / (1 - n u) times the product of the
+    absolute values, in whatever order it is summed (Higham, Accuracy and Stability, 2002, eq. 3.5), and these are at
+    most (|a| + |b|)^2 <= 2 (|a|^2 + |b|^2). Twenty more roundings allow for centring, norms and weights. The last term
+    is the error of the float64 difference, with which a tile is compared.
+    """
+    u = torch.finfo(dtype).eps / 2
+    length = min(dimension, CHUNK) + dimension // CHUNK + 20
+    return 2 * (length * u / (1 - length * u) + (dimension + 4) * torch.finfo(torch.float64).eps)
+
+
+def tiny(dtype: torch.dtype, dimension: int) -> float:
+    """By how much the underflow of products can change a squared distance."""
+    return (dimension + 4) * torch.finfo(dtype).tiny
+
+
+def near_one(*sets: Tensor) -> tuple[float, tuple[Tensor, ...]]:
+    """A power of two, and the sets multiplied by it, so that squares neither overflow nor vanish.
+
+    For ordinary values it is 1, and the sets are not copied.
+    """
+    largest = max(float(bound.abs()) for x in sets for bound in torch.aminmax(x))
+    exponent = math.frexp(largest)[1] if largest else 0
+    if abs(exponent) <= (40 if sets[0].dtype == torch.float32 else 300):
+        return 1.0, sets
+    factor = 2.0 ** max(-exponent, -1000)
+    return factor, tuple(x * factor for x in sets)
+
+
 def squared_distance_tiles(
-    a: Tensor, b: Tensor | None = None, *, centre: Tensor | None = None, scale: float = 1.0
+    a: Tensor,
+    b: Tensor | None = None,
+    *,
+    centre: Tensor | None = None,
+    scale: float = 1.0,
+    lower: bool = False,
+    norms: tuple[Tensor, Tensor] | None = None,
 ) -> Iterator[Tile]:
     """Tiles of scale * |a_i - b_j|^2 for rows of a [N, D] and b [M, D]; rounding may make values near 0 negative.
 
     Padding contains scale * inf. Without b, the distances are within a: only the upper triangle is visited, and the
     distance of a row to itself is replaced by inf. `centre` [D] is subtracted from both sets; the default is the mean
-    of b (or a). Raises ValueError when squared distances overflow.
+    of b (or a). `lower`: the values are lower bounds; adding twice the error of `rounding` makes them upper bounds.
+    norms: `centred_norms` of a and b, where they are known, for the centre in the type of a.
+    Raises ValueError when squared distances overflow.
     """
     within, other = b is None, a if b is None else b
     centre = mean_of(other) if centre is None else centre
     middle = centre.to(a.dtype)
-    norms_b = (scale * centred_norms(other, middle)).to(a.dtype)
-    norms_a = norms_b if within else (scale * centred_norms(a, middle)).to(a.dtype)
+    dimension = a.shape[1]
+    factor = scale * (1 - rounding(a.dtype, dimension)) if lower else scale
+    known_a, known_b = norms or (None if within else centred_norms(a, middle), centred_norms(other, middle))
+    norms_b = (factor * known_b).to(a.dtype)
+    norms_a = norms_b if known_a is None else (factor * known_a).to(a.dtype)
+    if lower:
+        norms_a = norms_a - tiny(a.dtype, dimension)
     if not bool(torch.isfinite(norms_a.sum() + norms_b.sum())):
         raise ValueError(f"squared distances overflow {a.dtype}: scale the features down, or give float64 features")
-    dimension = a.shape[1]
     width = min(PANEL, max(BLOCK, PANEL_BYTES // (dimension * a.element_size()) // BLOCK * BLOCK))
     panel = a.new_empty(min(width, _padded(len(other))), dimension + 2)
     block = a.new_empty(min(BLOCK, _padded(len(a))), dimension + 2)
@@ -112,7 +162,9 @@ def squared_distance_tiles(
             left[:, -1] = 1
             values = buffer[: len(left) * len(right)].view(len(left), len(right))
             with full_precision():
-                torch.mm(left, right.T, out=values)
+                for chunk in range(0, dimension, CHUNK):  # the last chunk has the two extra columns too
+                    part = slice(chunk, chunk + CHUNK if chunk + CHUNK < dimension else None)
+                    torch.addmm(values, left[:, part], right[:, part].T, beta=float(chunk > 0), out=values)
             if within and first >= start:
                 values.diagonal(first - start).fill_(torch.inf)
             yield Tile(slice(first, last), slice(start, stop), values, within and first < start)
@@ -179,108 +231,3 @@ def paired_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
     for p, q, out in zip(*(torch.split(t, size) for t in (i, j, distances)), strict=True):
         torch.linalg.vector_norm(a.index_select(0, p).double().sub_(b.index_select(0, q)), dim=1, out=out)
     return distances
-
-
-def slack(dtype: torch.dtype, dimension: int, norms: Tensor, reach: Tensor) -> Tensor:
-    """Error bound of a tile's squared distance |a - b|^2 where |a|^2 is `norms` and |a - b| is about `reach`.
-
-    Rounding errors of a product of length D accumulate like a random walk, as sqrt(D); 8 is a generous safety margin.
-    """
-    unit = torch.finfo(dtype).eps * (math.sqrt(dimension) + 8)
-    return unit * (norms + (norms.sqrt() + reach).square())
-
-
-class Neighbours(NamedTuple):
-    """distances [N, k] ascending, float64; indices [N, k] of those neighbours."""
-
-    distances: Tensor
-    indices: Tensor
-
-
-def nearest(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
-    """The exact k nearest reference rows [M, D] of each query [N, D]."""
-    centre = mean_of(reference)
-    found = Smallest(len(queries), min(k + SPARE, len(reference)), queries)
-    for tile in squared_distance_tiles(queries, reference, centre=centre):
-        found.update(tile.rows, tile.columns, tile.values)
-    return settle(found, queries, reference, k, centre)
-
-
-def nearest_others(x: Tensor, k: int) -> Neighbours:
-    """The exact k nearest other rows of each row; a row is excluded by index, so its duplicates are at distance 0.
-
-    The result is cached, and computed for at least six neighbours, so that the metrics of a set share one pass.
-    """
-    distances, index = _nearest_others(x, min(max(k, 6), len(x) - 1))
-    return Neighbours(distances[:, :k], index[:, :k])
-
-
-@remember
-def _nearest_others(x: Tensor, k: int) -> Neighbours:
-    centre = mean_of(x)
-    found = Smallest(len(x), min(k + SPARE, len(x) - 1), x)
-    for tile in squared_distance_tiles(x, centre=centre):
-        found.update(tile.rows, tile.columns, tile.values)
-        if tile.mirrored:
-            found.update(tile.columns, tile.rows, tile.values.T)
-    return settle(found, x, None, k, centre)
-
-
-def settle(found: Smallest, queries: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Neighbours:
-    """The k nearest with exact distances, from the candidates in `found`; doubtful rows are searched in float64."""
-    others = queries if reference is None else reference
-    distances, index = _exact(queries, others, torch.arange(len(queries), device=queries.device), found.indices, k)
-    candidates = found.indices.shape[1]
-    if queries.dtype == torch.float64 or candidates == len(others) - (reference is None):
-        return Neighbours(distances, index)
-    furthest = distances[:, -1]
-    norms = centred_norms(queries, centre)
-    margin = slack(queries.dtype, queries.shape[1], norms, furthest)
-    doubtful = (furthest.square() + margin > found.values[:, -1]).nonzero().squeeze(1)
-    if len(doubtful):
-        distances[doubtful], index[doubtful] = search(queries, doubtful, reference, k, centre)
-    return Neighbours(distances, index)
-
-
-def search(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Neighbours:
-    """The k nearest references of the given rows [R] of the queries, by float64 products; results are [R, k].
-
-    Without a reference, the neighbours are the other queries.
-    """
-    others = queries if reference is None else reference
-    candidates = min(k + SPARE, len(others) - (reference is None))
-    parts = [
-        _exact(queries, others, part, _candidates(queries, part, reference, candidates, centre), k)
-        for part in torch.split(rows, BLOCK)
-    ]
-    return Neighbours(torch.cat([part.distances for part in parts]), torch.cat([part.indices for part in parts]))
-
-
-def _exact(queries: Tensor, others: Tensor, rows: Tensor, index: Tensor, k: int) -> Neighbours:
-    """The k nearest candidates of the given rows [R], by float64 differences; index [R, c] holds the candidates."""
-    distances = torch.empty(len(rows), k, dtype=torch.float64, device=rows.device)
-    nearest = torch.empty_like(distances, dtype=torch.int64)
-    for start in range(0, len(rows), BLOCK):
-        part, among = rows[start : start + BLOCK], index[start : start + BLOCK]
-        exact = paired_distances(queries, others, part.repeat_interleave(among.shape[1]), among.flatten())
-        distances[start : start + BLOCK], order = exact.view_as(among).topk(k, dim=1, largest=False)
-        nearest[start : start + BLOCK] = among.gather(1, order)
-    return Neighbours(distances, nearest)
-
-
-def _candidates(queries: Tensor, rows: Tensor, reference: Tensor | None, k: int, centre: Tensor) -> Tensor:
-    """Indices [R, k] of the nearest rows of the reference (or other queries) to the given rows [R]."""
-    others = queries if reference is None else reference
-    left = queries[rows].double() - centre
-    found = Smallest(len(rows), k, left)
-    start = 0
-    for block in row_blocks(others):
-        right = block.double() - centre
-        values = left.new_full((len(left), _padded(len(right))), torch.inf)
-        values[:, : len(right)] = left.square().sum(1)[:, None] + right.square().sum(1)[None, :] - 2 * left @ right.T
-        if reference is None:
-            here = ((rows >= start) & (rows < start + len(right))).nonzero().squeeze(1)
-            values[here, rows[here] - start] = torch.inf
-        found.update(slice(0, len(left)), slice(start, start + len(right)), values)
-        start += len(right)
-    return found.indices

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from assay.metrics.kernels import distances
-from assay.metrics.kernels.distances import below, nearest, nearest_others, paired_distances, squared_distance_tiles
+from assay.metrics.kernels.distances import below, paired_distances, squared_distance_tiles
+from assay.metrics.kernels.nearest import nearest, nearest_others
 
 
 def gauss(*shape: int, seed: int = 0) -> Tensor:
@@ -116,23 +117,44 @@ def test_lower_precision_allowed_by_the_caller_is_not_used() -> None:
     assert torch.equal(found.distances, expected.distances)
 
 
-def test_values_beyond_float32_are_refused() -> None:
+def test_values_beyond_float32_are_refused_in_tiles_and_scaled_for_neighbours() -> None:
+    a, b = gauss(5, 3) * 1e25, gauss(5, 3)
     with pytest.raises(ValueError, match="overflow"):
-        nearest(gauss(5, 3) * 1e25, gauss(5, 3), 1)
+        next(squared_distance_tiles(a, b))
+    torch.testing.assert_close(nearest(a, b, 1).distances, brute(a, b).amin(1)[:, None], rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("dimension", [1, 8, 300, 2048])
+@pytest.mark.parametrize("dimension", [1, 8, 300, 2048, 5000])
 @pytest.mark.parametrize("offset", [0, 100])
-def test_rounding_stays_well_within_the_slack_that_decisions_allow_for(dimension: int, offset: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tiles_of_lower_bounds_are_below_and_within_the_stated_error(
+    dimension: int, offset: float, dtype: torch.dtype
+) -> None:
     spectrum = torch.arange(1, dimension + 1) ** -0.8
-    a, b = gauss(150, dimension) * spectrum + offset, gauss(150, dimension, seed=1) * spectrum + offset
+    a, b = (gauss(150, dimension, seed=seed).to(dtype) * spectrum + offset for seed in (0, 1))
     a[:5] *= 20  # outliers
     b[:3] = a[10:13]  # copies
     b[3] = a[20] + 1e-3
     centre = distances.mean_of(b)
-    norms = distances.centred_norms(a, centre)
-    for rows, columns, values, _ in squared_distance_tiles(a, b, centre=centre):
-        exact = brute(a[rows], b[columns])
-        error = (values[: len(exact), : exact.shape[1]].double() - exact.square()).abs()
-        allowed = distances.slack(torch.float32, dimension, norms[rows, None], exact)
-        assert (error <= 0.5 * allowed).all(), float((error / allowed).max())
+    norms = [distances.centred_norms(s, centre.to(dtype)) for s in (a, b)]
+    error = distances.rounding(dtype, dimension)
+    for rows, columns, values, _ in squared_distance_tiles(a, b, centre=centre, lower=True):
+        exact = brute(a[rows], b[columns]).square()
+        bounds = values[: len(exact), : exact.shape[1]].double()
+        assert (bounds <= exact).all()
+        assert (exact <= bounds + 2 * error * (norms[0][rows, None] + norms[1][columns])).all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_ties_are_broken_by_content(k: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 3, (150, 3), generator=generator).float().unique(dim=0)
+    y = torch.randint(0, 6, (40, 3), generator=generator) / 2
+    expected = x[nearest(y, x, k).indices]
+    for _ in range(5):
+        shuffled = x[torch.randperm(len(x), generator=generator)]
+        assert torch.equal(shuffled[nearest(y, shuffled, k).indices], expected)
+    preferred = -x.sum(1)
+    found = nearest(y, x, 1, prefer=preferred).indices.squeeze(1)
+    tied = brute(y, x) == brute(y, x).amin(1, keepdim=True)
+    assert torch.equal(preferred[found], preferred.where(tied, torch.inf).amin(1))

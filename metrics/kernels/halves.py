@@ -1,0 +1,143 @@
+"""Random halves of both sets: how the counts of neighbour balls would differ with other samples.
+
+The radii of a half follow from a list of the nearest neighbours of each row: the k-th of the list that is in the half.
+So the halves need no distances of their own. Their distances are lower bounds, not exact ones, which makes no
+difference to a standard error.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from scipy.stats import binom
+from torch import Tensor
+
+from .distances import near_one
+from .nearest import Listed, listed_others
+
+HALVES = 20
+"""Number of random halves; Student's t with 19 degrees of freedom allows for their number."""
+
+MISSED = 1e-5
+"""Probability that fewer than k of the listed neighbours are in a half; then the last of the list is used."""
+
+PAIRS = 1 << 17
+"""Number of pairs that are counted at once."""
+
+
+class HalfCounts(NamedTuple):
+    """What `Balls` counts, in each of H random halves of M generated and N real samples, int32 or bool.
+
+    fake [M, H], real [N, H]: which samples are in the halves. Counts of samples outside a half have no meaning.
+    real_balls, real_balls_clipped, reals_held [M, H]; fakes_held, fake_balls [N, H]: as in `Balls`.
+    reals_clipped [N, H]: number of clipped balls around other reals that contain x_i.
+    authentic [M, H]: whether y_j is farther from its nearest real than that one is from its nearest other real.
+    """
+
+    fake: Tensor
+    real: Tensor
+    real_balls: Tensor
+    real_balls_clipped: Tensor
+    fakes_held: Tensor
+    fake_balls: Tensor
+    reals_held: Tensor
+    reals_clipped: Tensor
+    authentic: Tensor
+
+
+class HalfBalls:
+    """The balls of each half. `add_real_balls` and `add_fake_balls` count the pairs of a tile."""
+
+    def __init__(self, y: Tensor, x: Tensor, k: int):
+        factor, _ = near_one(x, y)
+        self.fake, self.real = _members(y, seed=1), _members(x, seed=0)
+        self.near_reals, near_fakes = (_neighbours(s, k, factor) for s in (x, y))
+        self.real_radius, self.fake_radius = _radii(self.near_reals, self.real, k), _radii(near_fakes, self.fake, k)
+        self.real_limit, self.fake_limit = self.real_radius.amax(1), self.fake_radius.amax(1)
+        self.clipped = torch.stack([
+            half.clamp(max=half[half >= 0].median()) for half in self.real_radius.T
+        ], 1)  # fmt: skip
+        self.real_balls, self.real_balls_clipped, self.reals_held = (
+            torch.zeros_like(self.fake, dtype=torch.int32) for _ in range(3)
+        )
+        self.fakes_held, self.fake_balls = (torch.zeros_like(self.real, dtype=torch.int32) for _ in range(2))
+
+    @classmethod
+    def of(cls, y: Tensor, x: Tensor, k: int) -> "HalfBalls | None":
+        """None if a half has too few samples for k neighbours."""
+        return cls(y, x, k) if min(len(y), len(x)) // 2 > k else None
+
+    def add_real_balls(self, i: Tensor, j: Tensor, squared: Tensor) -> None:
+        """Pairs of a real sample i and a generated one j, with their squared distance."""
+        for p, q, distance in _parts(i, j, squared):
+            inside = (distance[:, None] <= self.real_radius[p]) & self.fake[q]
+            self.fakes_held.index_add_(0, p, inside.int())
+            self.real_balls.index_add_(0, q, inside.int())
+            inside &= distance[:, None] <= self.clipped[p]
+            self.real_balls_clipped.index_add_(0, q, inside.int())
+
+    def add_fake_balls(self, j: Tensor, i: Tensor, squared: Tensor) -> None:
+        """Pairs of a generated sample j and a real one i, with their squared distance."""
+        for q, p, distance in _parts(j, i, squared):
+            inside = ((distance[:, None] <= self.fake_radius[q]) & self.real[p]).int()
+            self.reals_held.index_add_(0, q, inside)
+            self.fake_balls.index_add_(0, p, inside)
+
+    def finished(self, closest: Listed) -> HalfCounts:
+        """All counts. closest: the nearest reals of each generated sample."""
+        indices, bounds = self.near_reals
+        reals_clipped = torch.zeros_like(self.fakes_held)
+        authentic = torch.empty_like(self.fake)
+        nearest_other = _radii(self.near_reals, self.real, 1)
+        for half, (inside, clipped) in enumerate(zip(self.real.T, self.clipped.T, strict=True)):
+            held = indices[(bounds <= clipped[:, None]) & inside[indices]]
+            reals_clipped[:, half] = torch.bincount(held, minlength=len(inside))
+            first = inside[closest.indices].int().argmax(1, keepdim=True)
+            real = closest.indices.gather(1, first).squeeze(1)
+            authentic[:, half] = closest.bounds.gather(1, first).squeeze(1) > nearest_other[real, half]
+        return HalfCounts(
+            self.fake,
+            self.real,
+            self.real_balls,
+            self.real_balls_clipped,
+            self.fakes_held,
+            self.fake_balls,
+            self.reals_held,
+            reals_clipped,
+            authentic,
+        )
+
+
+def _listed(k: int) -> int:
+    """How many neighbours must be listed so that k of them are in a half."""
+    return next(count for count in range(2 * k, 20 * k + 64) if binom.cdf(k - 1, count, 0.5) < MISSED)
+
+
+def _members(x: Tensor, seed: int) -> Tensor:
+    """Random halves of the rows, bool [N, HALVES]."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.zeros(len(x), HALVES, dtype=torch.bool)
+    for half in range(HALVES):
+        chosen[torch.randperm(len(x), generator=generator)[: len(x) // 2], half] = True
+    return chosen.to(x.device)
+
+
+def _neighbours(x: Tensor, k: int, factor: float) -> tuple[Tensor, Tensor]:
+    """Indices of the nearest other rows, and their squared distances times factor^2, each [N, c]."""
+    near = listed_others(x, _listed(k))
+    return near.indices, near.bounds.clamp(min=0) * (factor / near_one(x)[0]) ** 2
+
+
+def _radii(near: tuple[Tensor, Tensor], chosen: Tensor, k: int) -> Tensor:
+    """Squared distance to the k-th nearest other row of the same half, [N, H]; -inf for rows outside the half."""
+    indices, bounds = near
+    found = bounds.new_empty(chosen.shape)
+    for half, inside in enumerate(chosen.T):
+        reached = inside[indices].cumsum(1) >= k
+        position = reached.int().argmax(1).where(reached[:, -1], reached.shape[1] - 1)
+        found[:, half] = bounds.gather(1, position[:, None]).squeeze(1)
+    return found.masked_fill_(~chosen, -torch.inf)
+
+
+def _parts(i: Tensor, j: Tensor, squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    return zip(*(torch.split(t, PAIRS) for t in (i, j, squared)), strict=True)

@@ -1,0 +1,195 @@
+"""Nearest neighbours, as exact float64 differences give them.
+
+Tiles of lower bounds yield more candidates than neighbours. The candidates are compared by float64 differences. Where
+the bounds cannot exclude that another row is as near, the row is searched once more with float64 products.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...harness.core.inputs import row_blocks
+from . import distances
+from .distances import SPARE, Smallest, mean_of, near_one, paired_distances, rounding, squared_distance_tiles, tiny
+from .memo import remember
+
+LISTED = 32
+"""Smallest number of neighbours that are listed, so that all metrics of a set, and its halves, share one pass."""
+
+SETTLED = 6
+"""Smallest number of neighbours whose distances are computed exactly."""
+
+Preference = Callable[[], Tensor]
+"""Gives a number for each row of a set: of rows that are equally near, the one with the smallest comes first."""
+
+
+class Neighbours(NamedTuple):
+    """distances [N, k] ascending, float64; indices [N, k] of those neighbours."""
+
+    distances: Tensor
+    indices: Tensor
+
+
+class Listed(NamedTuple):
+    """The c nearest rows by lower bounds of squared distances: bounds [N, c] ascending, indices [N, c].
+
+    Where fewer than c rows count, the bound is inf and the index has no meaning.
+    """
+
+    bounds: Tensor
+    indices: Tensor
+
+
+def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = None) -> Neighbours:
+    """The exact k nearest reference rows [M, D] of each query [N, D].
+
+    Of equally near rows, the one with the smallest `prefer` [M] comes first. By default their content decides, so the
+    order of the rows does not matter.
+    """
+    factor, (queries, reference) = near_one(queries, reference)
+    found = Smallest(len(queries), min(k + SPARE, len(reference)), queries)
+    for tile in squared_distance_tiles(queries, reference, lower=True):
+        found.update(tile.rows, tile.columns, tile.values)
+    near = settle(
+        Listed(found.values, found.indices), queries, reference, k, prefer=None if prefer is None else lambda: prefer
+    )
+    return Neighbours(near.distances / factor, near.indices)
+
+
+def nearest_others(x: Tensor, k: int) -> Neighbours:
+    """The exact k nearest other rows of each row; a row is excluded by index, so its duplicates are at distance 0.
+
+    The result is cached, and computed for at least six neighbours, so that the metrics of a set share one pass.
+    """
+    found = _nearest_others(x, min(max(k, SETTLED), len(x) - 1))
+    return Neighbours(found.distances[:, :k], found.indices[:, :k])
+
+
+@remember
+def _nearest_others(x: Tensor, k: int) -> Neighbours:
+    listed = listed_others(x, k + SPARE)
+    factor, (x,) = near_one(x)
+    near = settle(listed, x, None, k)
+    return Neighbours(near.distances / factor, near.indices)
+
+
+def listed_others(x: Tensor, count: int) -> Listed:
+    """At least the `count` nearest other rows of each row, or all; cached. Bounds are in the unit of `near_one`."""
+    return _listed_others(x, min(max(count, LISTED), len(x) - 1))
+
+
+@remember
+def _listed_others(x: Tensor, count: int) -> Listed:
+    _, (x,) = near_one(x)
+    found = Smallest(len(x), count, x)
+    for tile in squared_distance_tiles(x, lower=True):
+        found.update(tile.rows, tile.columns, tile.values)
+        if tile.mirrored:
+            found.update(tile.columns, tile.rows, tile.values.T)
+    return Listed(found.values, found.indices)
+
+
+def by_content(x: Tensor) -> Preference:
+    """A number for each row that depends on its values alone; rows with other values have other numbers."""
+
+    @functools.cache
+    def numbers() -> Tensor:
+        weights = torch.rand(x.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(x.device)
+        return torch.cat([(block.double() * weights).sum(1) for block in row_blocks(x)])
+
+    return numbers
+
+
+def settle(
+    listed: Listed,
+    queries: Tensor,
+    reference: Tensor | None,
+    k: int,
+    weight: Tensor | None = None,
+    prefer: Preference | None = None,
+) -> Neighbours:
+    """The k nearest with exact distances, from what the bounds list. Without a reference, among the other queries.
+
+    weight [M]: distances are divided by it, and bounds by its square; rows of weight 0 do not count.
+    """
+    others = queries if reference is None else reference
+    prefer = prefer or by_content(others)
+    c = min(k + SPARE, listed.indices.shape[1])
+    rows = torch.arange(len(queries), device=queries.device)
+    found = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
+    index = torch.empty_like(found, dtype=torch.int64)
+    for part in torch.split(rows, distances.BLOCK):
+        among = listed.indices[part, :c]
+        exact = _exact(queries, others, part.repeat_interleave(c), among.flatten(), weight).view_as(among)
+        found[part], index[part] = _first(exact.where(listed.bounds[part, :c] < torch.inf, torch.inf), among, k, prefer)
+    if c == len(others) - (reference is None):
+        return Neighbours(found, index)
+    beyond = listed.bounds[:, min(c, listed.bounds.shape[1] - 1)].double()
+    unsettled = ((found[:, -1].square() >= beyond) & (beyond < torch.inf)).nonzero().squeeze(1)
+    for part in torch.split(unsettled, distances.BLOCK) if len(unsettled) else ():
+        near = Neighbours(found[part], index[part])
+        found[part], index[part] = search(queries, part, reference, near, weight, prefer)
+    return Neighbours(found, index)
+
+
+def search(
+    queries: Tensor,
+    rows: Tensor,
+    reference: Tensor | None,
+    near: Neighbours,
+    weight: Tensor | None = None,
+    prefer: Preference | None = None,
+) -> Neighbours:
+    """The nearest references of the given rows [R] of the queries, by float64 products; results are [R, k].
+
+    near [R, k]: neighbours to improve upon; their distances may be inf. The other arguments are those of `settle`.
+    """
+    others = queries if reference is None else reference
+    prefer = prefer or by_content(others)
+    centre, error = mean_of(others), rounding(torch.float64, others.shape[1])
+    left = queries[rows].double() - centre
+    norms = left.square().sum(1)
+    best, index = near.distances, near.indices.where(near.distances < torch.inf, -1)
+    for block in torch.split(torch.arange(len(others), device=others.device), distances.PANEL):
+        start = int(block[0])
+        right = others[block].double() - centre
+        squares = norms[:, None] + right.square().sum(1)
+        bounds = squares * (1 - error) - tiny(torch.float64, others.shape[1]) - 2 * left @ right.T
+        if weight is not None:
+            bounds /= weight[block].square().clamp(min=torch.finfo(torch.float64).tiny)
+            bounds[:, weight[block] == 0] = torch.inf
+        if reference is None:
+            inside = ((rows >= start) & (rows < start + len(block))).nonzero().squeeze(1)
+            bounds[inside, rows[inside] - start] = torch.inf
+        i, j = ((bounds <= best[:, -1:].square()) & (bounds < torch.inf)).nonzero(as_tuple=True)
+        known = (index[i] == j[:, None] + start).any(1)
+        i, j = i[~known], j[~known] + start
+        if len(i):
+            counts = torch.bincount(i, minlength=len(rows))
+            position = torch.arange(len(i), device=i.device) - (counts.cumsum(0) - counts)[i]
+            new = best.new_full((len(rows), int(counts.max())), torch.inf)
+            where = index.new_full(new.shape, -1)
+            new[i, position], where[i, position] = _exact(queries, others, rows[i], j, weight), j
+            best, index = _first(torch.cat([best, new], 1), torch.cat([index, where], 1), best.shape[1], prefer)
+    return Neighbours(best, index.clamp(min=0))
+
+
+def _exact(queries: Tensor, others: Tensor, i: Tensor, j: Tensor, weight: Tensor | None) -> Tensor:
+    """|query_i - other_j|, divided by the weight of other_j; inf for weight 0."""
+    exact = paired_distances(queries, others, i, j)
+    return exact if weight is None else torch.where(weight[j] > 0, exact / weight[j], torch.inf)
+
+
+def _first(candidates: Tensor, index: Tensor, k: int, prefer: Preference) -> Neighbours:
+    """The k smallest of candidates [R, c] in each row, and their indices."""
+    ordered, order = candidates.sort(dim=1, stable=True)
+    tied = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < torch.inf)
+    rows = tied[:, :k].any(1).nonzero().squeeze(1)
+    if len(rows):
+        preferred = prefer()[index[rows]].argsort(dim=1, stable=True)
+        again = candidates[rows].gather(1, preferred).argsort(dim=1, stable=True)
+        order[rows] = preferred.gather(1, again)
+    return Neighbours(ordered[:, :k], index.gather(1, order[:, :k]))
