@@ -19,7 +19,6 @@ HOLM = "holm_p"
 LEVEL = 0.05
 Scale = Literal["plain", "correlation", "odds"]
 Rows = Callable[[pd.DataFrame], "pd.Series[bool]"]
-Degrees = Callable[[pd.DataFrame], "pd.Series[float]"]
 
 SCALES: Mapping[Scale, Callable[[np.ndarray], np.ndarray]] = {
     "plain": lambda x: x,
@@ -35,14 +34,15 @@ class Family:
 
     together: columns; rows with equal values are one family. tested: which rows are comparisons; None for all.
     null: what a value is compared with. scale: of SCALES.
-    degrees: of freedom of Student's t in each interval; None for a normal or percentile interval.
+    terms: a column; Student's t has one degree of freedom less than it says. Without it, or where it says nothing, the
+           interval is normal or one of percentiles.
     """
 
     together: Sequence[str] = ()
     tested: Rows | None = None
     null: float = 0.0
     scale: Scale = "plain"
-    degrees: Degrees | None = None
+    terms: str = ""
 
 
 FAMILIES: dict[str, Family] = {}
@@ -55,10 +55,10 @@ def family(
     tested: Rows | None = None,
     null: float = 0.0,
     scale: Scale = "plain",
-    degrees: Degrees | None = None,
+    terms: str = "",
 ) -> Family:
     """Declare which numbers of a table are decided together; see `Family`."""
-    FAMILIES[table] = Family(together, tested, null, scale, degrees)
+    FAMILIES[table] = Family(together, tested, null, scale, terms)
     return FAMILIES[table]
 
 
@@ -89,7 +89,8 @@ def p_values(frame: pd.DataFrame, of: Family) -> np.ndarray:
     p < 0.05 where the interval leaves out `null`, and p > 0.05 where it contains it. Of a percentile interval this
     extends the tail beyond the resamples as a normal one, without which no p-value would be below 1 / resamples.
     """
-    degrees = np.full(len(frame), np.inf) if of.degrees is None else of.degrees(frame).astype(float).to_numpy()
+    terms = pd.to_numeric(frame[of.terms], errors="coerce") if of.terms in frame else pd.Series(np.inf, frame.index)
+    degrees = terms.fillna(np.inf).to_numpy(float) - 1
     value, low, high = (frame[name].astype(float).to_numpy() for name in ("value", "low", "high"))
     side = np.where(low > of.null, 1, np.where(high < of.null, -1, 0))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -33,7 +33,7 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
     more of all sentences would be wrong in 5 % of pages at most. A dagger (†) marks a score that reads the same feature
     space as the signal: the two are not independent, and the sentences leave the signal out.
 
-    How far the signals agree with each other, raw and with the same held fixed, says how much one can stand for quality.
+    How far the signals agree with each other says how much one of them can stand for quality.
     """
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}

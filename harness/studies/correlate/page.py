@@ -82,7 +82,8 @@ def _of_signals(table: pd.DataFrame) -> Iterator[Block]:
     if table.value.notna().any():
         kinds = {_most(table): "partial", NOTHING: "raw"}
         shown = table[table.covariates.isin(kinds)]
-        shown = shown.assign(pair=shown.signal + ", " + shown.other, column=shown.run + ": " + shown.covariates.map(kinds))
+        titles = shown.run + ": " + shown.covariates.map(kinds)
+        shown = shown.assign(pair=shown.signal + ", " + shown.other, column=titles)
         yield Heading("How the signals of quality agree with each other")
         yield Verdicts(agreement_of_signals(table, _most(table)))
         yield Grid("signals", list(shown.pair.unique()), list(shown.column.unique()), numbers(shown, "pair", "column"))
@@ -142,7 +143,8 @@ def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[str]:
         said[answer].append(str(score))
     lines = [f"{', '.join(scores)}: {answer}." for answer, scores in said.items() if scores]
     lacking = sorted({row.signal for row in held.itertuples() if (row.run, row.signal) not in readable})
-    return lines + [f"No score has a correlation with {name} in some run: it failed or is undefined." for name in lacking]
+    why = "in some run: it failed or is undefined"
+    return lines + [f"No score has a correlation with {name} {why}." for name in lacking]
 
 
 def _why_undefined(
