@@ -75,9 +75,10 @@ def corrected(frame: pd.DataFrame, of: Family) -> "pd.Series[float]":
     p = pd.Series(p_values(frame, of), frame.index, dtype=float)
     if of.tested is not None:
         p = p.where(of.tested(frame))
-    if not of.together:
+    columns = [frame[name] for name in of.together if name in frame]  # records of another release may lack some
+    if not columns:
         return pd.Series(holm(p.to_numpy()), frame.index)
-    groups = p.groupby([frame[name] for name in of.together], dropna=False)
+    groups = p.groupby(columns, dropna=False)
     return groups.transform(lambda part: holm(part.to_numpy()))
 
 
