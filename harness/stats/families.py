@@ -88,7 +88,8 @@ def p_values(frame: pd.DataFrame, of: Family) -> np.ndarray:
     The standard error is that of the interval: the distance, on the family's scale, from the value to the end on the
     side of `null`, over the quantile of Student's t or of the normal distribution from which the interval is made. So
     p < 0.05 where the interval leaves out `null`, and p > 0.05 where it contains it. Of a percentile interval this
-    extends the tail beyond the resamples as a normal one, without which no p-value would be below 1 / resamples.
+    extends the tail beyond the resamples as a normal one, without which no p-value would be below 1 / resamples. An
+    area of 0 or 1 has the exact binomial interval of some number of independent pairs, and their p-value.
     """
     terms = pd.to_numeric(frame[of.terms], errors="coerce") if of.terms in frame else pd.Series(np.inf, frame.index)
     degrees = terms.fillna(np.inf).to_numpy(float) - 1
@@ -100,6 +101,9 @@ def p_values(frame: pd.DataFrame, of: Family) -> np.ndarray:
         error = np.where(error > 0, error, (above - below) / 2)  # a percentile interval may leave out its own value
         ratio = np.where(x == null, 0.0, np.abs(x - null) / error)
         p = 2 * student.sf(ratio * student.ppf(0.975, degrees), degrees)
+        if of.scale == "odds":
+            end, chance = np.where(value == 1, low, 1 - high), np.where(value == 1, of.null, 1 - of.null)
+            p = np.where((value == 0) | (value == 1), 2 * chance ** (math.log(0.025) / np.log(end)), p)
         inside = np.maximum(p, np.nextafter(LEVEL, 1))
     p = np.where(side == 0, inside, p)
     return np.where(np.isnan(value + low + high), math.nan, p)

@@ -29,7 +29,13 @@ from assay.metrics.pseudo_density import reference_density
 discover()
 SETS = ("frechet_distance", "precision", "recall")
 PLAIN_TOO = {"tuning": "control", "tau": 0.3}
-TUNINGS = ["control", PLAIN_TOO, {"tuning": "fidelity", "weight_real": 9}, "diversity", {"tuning": "control", "seed": 1}]
+TUNINGS = [
+    "control",
+    PLAIN_TOO,
+    {"tuning": "fidelity", "weight_real": 9},
+    "diversity",
+    {"tuning": "control", "seed": 1},
+]
 FEW = {
     "trainers": {"stylegan2": {"epochs": 1, "images": 64}, "latent_diffusion": {"epochs": 1, "images": 300}},
     "spaces": ["classifier", "pixels"],
@@ -84,7 +90,9 @@ def test_differences_are_those_of_the_values_and_hold_for_equal_generators(run: 
                 assert difference.value == pytest.approx(values[*key, NOTHING].value - theirs, abs=1e-12)
                 low, high = difference.interval
                 assert low <= difference.value <= high or math.isnan(low)
-    same = [value for (_, _, against), value in found["control(tau=0.3)"].values.items() if against == f"control{THESE}"]
+    same = [
+        value for (_, _, against), value in found["control(tau=0.3)"].values.items() if against == f"control{THESE}"
+    ]
     assert all(estimate[:2] == (0, (0, 0)) for estimate in same), "weights of 1 train the very same generator"
     assert len(same) == 6
     assert found["fidelity(weight_real=9)"].values["frechet_distance", "classifier", "control"].value != 0

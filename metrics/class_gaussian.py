@@ -1,0 +1,39 @@
+"""A Gaussian for each class of the training data in latent space: the baseline of out-of-distribution detection."""
+
+import torch
+from torch import Tensor
+
+from ..harness.core.inputs import Array, samples
+from ..harness.core.protocols import View
+from ..harness.core.registry import metric
+from .latent_density import gaussian_log_density
+
+
+@metric(
+    better="higher",
+    kind="sample",
+    source="arXiv:1807.03888 section 2.1, with a covariance for each class",
+    fake=View("fake", "latent"),
+    reference=View("real", "reencoded", n="all"),
+    labels=View("real", "labels", n="all"),
+)
+def class_gaussian_log_density(fake: Array, reference: Array, labels: Array) -> Tensor:
+    """max_c log N(z; mean_c, S_c) of each code of fake [N, ...], float64 [N], in nats; higher is denser.
+
+    reference [M, ...]: the encoder's mean codes of real samples, labels [M] their classes. S_c is the shrunk covariance
+    of the codes of class c, as in `gaussian_log_density`. The class of a generated sample is not known, so that of
+    the highest density counts. Latents are flattened.
+    Raises ValueError for bad input, another number of labels than of references, or a class with fewer than 2 codes or
+    with codes that are all equal.
+    """
+    z, codes = samples(fake=fake, reference=reference)
+    known = torch.as_tensor(labels).flatten().to(codes.device)
+    if len(known) != len(codes):
+        raise ValueError(f"labels has {len(known)} entries; give one for each of the {len(codes)} references")
+    densities = []
+    for label in torch.unique(known):
+        of_class = codes[known == label]
+        if len(of_class) < 2 or bool((of_class == of_class[0]).all()):
+            raise ValueError(f"reference: class {int(label)} has {len(of_class)} codes; give 2 or more different ones")
+        densities.append(gaussian_log_density(z, of_class))
+    return torch.stack(densities).max(0).values
