@@ -8,7 +8,7 @@ from ..stats.families import HOLM, LEVEL
 from .typeset import estimate
 
 HOLDS, OPPOSITE, UNDECIDED = "holds", "does not hold, the opposite is seen", "not decided"
-CORRECTED = " after Holm's correction for all comparisons of its family"
+CORRECTED = " after Holm's correction"
 """Behind the words for what is not decided although the interval beside them leaves out the null."""
 
 

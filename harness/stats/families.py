@@ -45,8 +45,8 @@ class Family:
     terms: str = ""
 
 
-FAMILIES: dict[str, Family] = {}
-"""By the name of the table."""
+FAMILIES: dict[str, list[Family]] = {}
+"""By the name of the table; no row is tested in more than one."""
 
 
 def family(
@@ -58,16 +58,20 @@ def family(
     terms: str = "",
 ) -> Family:
     """Declare which numbers of a table are decided together; see `Family`."""
-    FAMILIES[table] = Family(together, tested, null, scale, terms)
-    return FAMILIES[table]
+    declared = Family(together, tested, null, scale, terms)
+    FAMILIES.setdefault(table, []).append(declared)
+    return declared
 
 
 def decided(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """A table with the column HOLM, NaN where a row is no comparison; as it is where it has no declared family."""
-    known = FAMILIES.get(table)
-    if known is None or not len(frame):
+    known = FAMILIES.get(table, [])
+    if not known or not len(frame):
         return frame
-    return frame.assign(**{HOLM: corrected(frame, known)})
+    p = pd.Series(math.nan, frame.index)
+    for each in known:
+        p = p.fillna(corrected(frame, each))
+    return frame.assign(**{HOLM: p})
 
 
 def corrected(frame: pd.DataFrame, of: Family) -> "pd.Series[float]":
