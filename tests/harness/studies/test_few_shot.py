@@ -212,7 +212,7 @@ def test_every_score_that_can_be_had_takes_part(
     assert not any("judge" in name or "mean_intensity" in name for name in found)
     assert "random_score is left out: generated features have no view of fake images" in capsys.readouterr().err
     asked = {selection for _, _, selection, _ in numbers(here, classifier="logistic regression")}
-    assert asked == {"none", "all", "random", f"top {NORM}", f"bottom {NORM}"}
+    assert asked == {"none", "all", "random", "oracle", f"top {NORM}", f"bottom {NORM}"}
 
 
 def test_the_page_and_a_second_run(open_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
