@@ -100,7 +100,7 @@ def p_values(frame: pd.DataFrame, of: Family) -> np.ndarray:
     value, low, high = (frame[name].astype(float).to_numpy() for name in ("value", "low", "high"))
     side = np.where(low > of.null, 1, np.where(high < of.null, -1, 0))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        x, below, above, null = (SCALES[of.scale](each) for each in (value, low, high, np.float64(of.null)))
+        x, below, above, null = (SCALES[of.scale](each) for each in (value, low, high, np.full(len(frame), of.null)))
         error = np.where(x >= null, x - below, above - x)
         error = np.where(error > 0, error, (above - below) / 2)  # a percentile interval may leave out its own value
         ratio = np.where(x == null, 0.0, np.abs(x - null) / error)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...metrics.frechet import frechet_distance
 from ...metrics.kernels.balls import neighbour_pass
+from ...metrics.kernels.memo import remember
 from ..core.protocols import Cell, Estimate
 from ..core.registry import METRICS
 from ..run import Run
@@ -22,6 +23,8 @@ JUDGING = ("precision", "recall")
 """Metrics whose values are computed here without a call of them."""
 
 
+SMALL = 4000
+"""Rows up to which the distances between all of them are kept, of which every half takes a part."""
 LEAST = 10
 """Minimum number of samples in a set that is judged, whatever its balls."""
 
@@ -67,15 +70,40 @@ def judge(
     """
     balls = neighbour_pass(features, real, k)
     frechet = frechet_distance(features, real) if with_frechet else without_interval(math.nan, 0)
+    spread = _halves(features, real, k, rows, halves, seed)
+    return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls, spread)
+
+
+def _halves(features: Tensor, real: Tensor, k: int, rows: Tensor, halves: int, seed: int) -> Tensor:
+    """Precision and recall [halves, 2] of random halves of both; see `judge`."""
     last, found = int(rows.max()) + 1, []
+    small = max(len(features), len(real)) <= SMALL
+    if small:
+        between, of_real, of_fake = _distances(features, real), _among(real), _distances(features, features)
     for half in range(halves):
         of_reals, of_seeds = (np.random.default_rng([seed, half, which]) for which in (0, 1))
-        some_real = torch.from_numpy(np.sort(of_reals.permutation(len(real))[: len(real) // 2]))
-        some = torch.from_numpy(of_seeds.random(last))[rows].argsort(stable=True)[: len(rows) // 2].sort().values
-        part = neighbour_pass(features[some.to(features.device)], real[some_real.to(real.device)], k)
-        found.append([float((each > 0).double().mean()) for each in (part.real_balls, part.fake_balls)])
-    spread = torch.tensor(found, dtype=torch.float64).view(halves, 2)
-    return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls, spread)
+        x = torch.from_numpy(np.sort(of_reals.permutation(len(real))[: len(real) // 2])).to(real.device)
+        drawn = torch.from_numpy(of_seeds.random(last))[rows]
+        y = drawn.argsort(stable=True)[: len(rows) // 2].sort().values.to(features.device)
+        if small:
+            apart = between[y][:, x]
+            real_radius, fake_radius = (of[z][:, z].kthvalue(k + 1).values for of, z in ((of_real, x), (of_fake, y)))
+            hits, held = (apart <= real_radius).any(1), (apart <= fake_radius[:, None]).any(0)
+        else:
+            part = neighbour_pass(features[y], real[x], k)
+            hits, held = part.real_balls > 0, part.fake_balls > 0
+        found.append([float(each.double().mean()) for each in (hits, held)])
+    return torch.tensor(found, dtype=torch.float64).view(halves, 2)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between rows, float64; a row is at 0 from itself."""
+    apart = torch.cdist(a.flatten(1).double(), b.flatten(1).double())
+    return apart.fill_diagonal_(0) if a is b else apart
+
+
+_among = remember(lambda real: _distances(real, real), size=1)
+"""The same among the reals, which are those of every set."""
 
 
 def fewest(k: int) -> int:

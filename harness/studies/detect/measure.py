@@ -94,8 +94,8 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
             raise ValueError(f"n_real={list(options.n_real)} must be numbers of real samples, 1 or more")
     if options.n_real:
         rows = partial(_by_reals, run, cells, options.n_real, ~sound, strata[finest])
-        setting = {"covariates": finest, "n_real": str(list(options.n_real))}
-        yield Part(rows, setting, table="detect_reals", cells=cells)
+        tried_at = {"covariates": finest, "n_real": str(list(options.n_real))}
+        yield Part(rows, tried_at, table="detect_reals", cells=cells)
     facts = {SOUNDNESS: sound.double()} | ({TYPICALITY: truth.typicality} if typicality_known else {})
     correlations = Correlations({**scores, **facts}, truth.kind, options.resamples, run.seed)
     for held in (NOTHING, OTHER):

@@ -218,8 +218,8 @@ def _judged(
         for s in settings
         if s.main and s.cell
     }
-    rows = [Row(keys, by_pool(values, split.pools)) for keys, values in found.items()]
-    return rows + [Row(keys, share) for keys, share in shares.items()]
+    gained = [Row(keys, by_pool(values, split.pools)) for keys, values in found.items()]
+    return gained + [Row(keys, share) for keys, share in shares.items()]
 
 
 def by_pool(values: Tensor, pools: int) -> Estimate:

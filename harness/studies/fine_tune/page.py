@@ -32,7 +32,7 @@ def page(found: Found) -> Iterator[Block]:
         cells = numbers(part.assign(judged=part.metric + " in " + part.space), "tuning", "judged", "against")
         weights = part.groupby("tuning").weight_real.first().astype(float).to_dict()
         yield Heading(run)
-        said = [_trainings(about["plain_trainings"]), *_verdicts(cells, weights, control)]
+        said: list[Verdict | str] = [_trainings(about["plain_trainings"]), *_verdicts(cells, weights, control)]
         yield Verdicts(said, f"Fine-tuned by pseudo density, {run}")
         yield Text.of_setting(about, COMMON)
         for against in (NOTHING, control, f"{control}{THESE}", UNTUNED, f"{UNTUNED}{THESE}"):
@@ -47,9 +47,10 @@ def page(found: Found) -> Iterator[Block]:
         yield Picture(figure_path(found.folder, "tuned", run, name), f"The same seeds; rows: {', '.join(tunings)}")
 
 
-def _trainings(plain: int | str) -> str:
+def _trainings(known: int | str) -> str:
     """How sure differences can be, by the number of plain trainings; it is empty in records of another release."""
-    if plain == "" or plain < 2:
+    plain = int(known or 1)
+    if plain < 2:
         return "One plain training does not tell how far trainings differ by chance, so no difference is decided."
     return (
         f"How far trainings differ by chance is told by {plain} plain ones, so by Student's t with "
