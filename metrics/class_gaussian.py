@@ -8,6 +8,9 @@ from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .latent_density import gaussian_log_density
 
+FEWEST = 3
+"""Codes of a class: of two, the estimate of the best shrinkage is none at all, and the covariance singular."""
+
 
 @metric(
     better="higher",
@@ -23,7 +26,7 @@ def class_gaussian_log_density(fake: Array, reference: Array, labels: Array) -> 
     reference [M, ...]: the encoder's mean codes of real samples, labels [M] their classes. S_c is the shrunk covariance
     of the codes of class c, as in `gaussian_log_density`. The class of a generated sample is not known, so that of
     the highest density counts. Latents are flattened.
-    Raises ValueError for bad input, another number of labels than of references, or a class with fewer than 2 codes or
+    Raises ValueError for bad input, another number of labels than of references, or a class with fewer than 3 codes or
     with codes that are all equal.
     """
     z, codes = samples(fake=fake, reference=reference)
@@ -33,7 +36,15 @@ def class_gaussian_log_density(fake: Array, reference: Array, labels: Array) -> 
     densities = []
     for label in torch.unique(known):
         of_class = codes[known == label]
-        if len(of_class) < 2 or bool((of_class == of_class[0]).all()):
-            raise ValueError(f"reference: class {int(label)} has {len(of_class)} codes; give 2 or more different ones")
-        densities.append(gaussian_log_density(z, of_class))
+        if len(of_class) < FEWEST or bool((of_class == of_class[0]).all()):
+            raise ValueError(
+                f"reference: class {int(label)} has {len(of_class)} codes; give {FEWEST} or more different ones"
+            )
+        try:
+            densities.append(gaussian_log_density(z, of_class))
+        except torch.linalg.LinAlgError:
+            raise ValueError(
+                f"reference: the covariance of the {len(of_class)} codes of class {int(label)} is singular; give more, "
+                "by n_real"
+            ) from None
     return torch.stack(densities).max(0).values

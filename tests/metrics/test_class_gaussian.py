@@ -44,5 +44,8 @@ def test_bad_input() -> None:
     z = torch.zeros(2, 2)
     with pytest.raises(ValueError, match="labels has 2 entries; give one for each of the 3 references"):
         class_gaussian_log_density(z, torch.randn(3, 2), torch.zeros(2))
-    with pytest.raises(ValueError, match="class 1 has 1 codes; give 2 or more different ones"):
-        class_gaussian_log_density(z, torch.randn(3, 2), torch.tensor([0, 0, 1]))
+    for few in (1, 2):
+        with pytest.raises(ValueError, match=f"class 1 has {few} codes; give 3 or more different ones"):
+            class_gaussian_log_density(z, torch.randn(3 + few, 2), torch.tensor([0, 0, 0, 1, 1][: 3 + few]))
+    with pytest.raises(ValueError, match="class 0 has 4 codes; give 3 or more different ones"):
+        class_gaussian_log_density(z, torch.ones(4, 2), torch.zeros(4))

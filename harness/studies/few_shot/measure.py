@@ -105,9 +105,10 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
 
     Each of the `pools` has seeds of its own; episode e has pool e mod `pools`. So an interval (Student's t over pools)
     covers chance in what was generated, and in the random share, too. All selections have the same episodes. Gains are
-    paired differences of accuracy, to the random share and to the share of smallest norm. The oracle tells what
-    a selection could gain: where its own gain is clear of 0, each gain is also given as a share of it (the interval is
-    that of a ratio, by linearisation).
+    paired differences of accuracy, to the random share and to the share of smallest norm. The oracle tells
+    about what a selection could gain, though it is no bound: it takes the features nearest to the true mean, each for
+    itself. Where its own gain is clear of 0, each gain is also given as a share of it (the interval is that of a ratio,
+    by linearisation).
 
     The interval over splits is Student's t of the means of splits: it holds for another split. That of these splits
     takes their pools together: it holds for these base and novel classes alone. A selection is said to help or to harm
