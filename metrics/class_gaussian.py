@@ -42,7 +42,7 @@ def class_gaussian_log_density(fake: Array, reference: Array, labels: Array) -> 
             )
         try:
             densities.append(gaussian_log_density(z, of_class))
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch.linalg.LinAlgError, which torch does not export to type checkers
             raise ValueError(
                 f"reference: the covariance of the {len(of_class)} codes of class {int(label)} is singular; give more, "
                 "by n_real"
