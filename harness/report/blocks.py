@@ -26,16 +26,20 @@ class Found:
     folder: Path
 
     def parts(self, table: str, *columns: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-        """The table in parts of equal run and columns, in order of appearance, each with these by name."""
-        names = ["run", *columns]
-        for values, part in self.tables[table].groupby(names, sort=False, dropna=False):
+        """The table in parts of equal run and columns, in order of appearance, each with these by name.
+
+        A column that records of another release lack is empty.
+        """
+        names, frame = ["run", *columns], self.tables[table]
+        frame = frame.assign(**{name: "" for name in names if name not in frame})
+        for values, part in frame.groupby(names, sort=False, dropna=False):
             yield dict(zip(names, values, strict=True)), part
 
     def matching(self, table: str, about: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of a table whose columns have these values; none where there is no such table."""
         frame = self.tables.get(table, pd.DataFrame(columns=list(about)))
         for name, value in about.items():
-            frame = frame[frame[name].astype(str) == str(value)]
+            frame = frame[frame[name].astype(str) == str(value)] if name in frame or value != "" else frame
         return frame
 
 

@@ -14,6 +14,7 @@ from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
+from .networks import on_networks
 from .tables import add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
@@ -81,6 +82,8 @@ def _studies(found: Found) -> Iterator[Block]:
         shown |= set(filled)
         if filled:
             yield from _introduced(study)
+            columns = (found.tables[table][["generator", "dataset"]] for table in filled)
+            yield Text(on_networks(pd.concat(columns).drop_duplicates().itertuples(index=False, name=None)))
             yield from study.page(found) if study.page else _plain(found, filled)
     for table in sorted(found.tables.keys() - shown):
         yield Heading(table.replace("_", " "), 2)

@@ -11,6 +11,7 @@ from ..arrays.records import USED, read_records, record_name
 from ..core.files import replace
 from ..core.protocols import Record
 from ..core.registry import TABLE_NAME, is_table_name
+from ..stats.families import HOLM, decided
 from .typeset import BESIDE, NUMBERS, latex, markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results"
@@ -40,7 +41,7 @@ def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
         if not is_table_name(name):
             raise ValueError(f"a record cannot be shown: {TABLE_NAME.format(name)}")
     found = {name: _frame(_study_rows([record for record in studies if record.cell.metric == name])) for name in names}
-    return {name: frame for name, frame in found.items() if len(frame)}
+    return {name: decided(name, frame) for name, frame in found.items() if len(frame)}
 
 
 def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
@@ -123,7 +124,7 @@ def _reads_otherwise(here: Record, there: Record) -> bool:
 
 
 def _differences(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:
-    keys = [column for column in published.columns if column not in NUMBERS]
+    keys = [column for column in published.columns if column not in (*NUMBERS, HOLM)]
     if set(ours.columns) != set(published.columns):
         yield f"columns are {', '.join(ours.columns)}, published {', '.join(published.columns)}"
         return

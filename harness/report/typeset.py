@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..stats.families import HOLM
+
 NUMBERS = ["value", "low", "high"]
-BESIDE = [*NUMBERS, "n", "missing"]
+BESIDE = [*NUMBERS, "n", "missing", HOLM]
 """Columns of a long table that tell of the number in a row; all others tell what it is."""
 KEPT = ("better", "error")
 """Columns that are shown although others determine them."""

@@ -4,27 +4,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..stats.families import HOLM, LEVEL
 from .typeset import estimate
 
 HOLDS, OPPOSITE, UNDECIDED = "holds", "does not hold, the opposite is seen", "not decided"
+CORRECTED = " after Holm's correction"
+"""Behind the words for what is not decided although the interval beside them leaves out the null."""
 
 
 class Number(Protocol):
-    """A row of a table: its value and the ends of its interval."""
+    """A row of a table: its value and the ends of its interval; `holm_p` where it is one of a family."""
 
     value: float
     low: float
     high: float
 
 
-def sign(row: Number, null: float = 0.0) -> Literal[-1, 0, 1]:
-    """1 where the whole interval lies above `null`, -1 where it lies below, 0 where neither is decided."""
+def side(row: Number, null: float = 0.0) -> Literal[-1, 0, 1]:
+    """1 where the whole interval lies above `null`, -1 where it lies below, 0 for neither."""
     return 1 if row.low > null else -1 if row.high < null else 0
+
+
+def sign(row: Number, null: float = 0.0) -> Literal[-1, 0, 1]:
+    """What is decided: the side of the interval; 0 where the correction for the other comparisons takes it back."""
+    taken_back = getattr(row, HOLM, 0.0) > LEVEL
+    return 0 if taken_back else side(row, null)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim about the sign of an effect, what its interval decides, and the numbers behind it.
+    """A claim about the sign of an effect, what is decided of it, and the numbers behind it.
 
     direction: 1 where the claim is that the effect is above 0, -1 below. words: for a claim that holds, whose opposite
     is seen, and that is not decided. more: further sentences about the same claim.
@@ -38,7 +47,9 @@ class Verdict:
 
     @property
     def decision(self) -> str:
-        return {1: self.words[0], -1: self.words[1], 0: self.words[2]}[self.direction * sign(self.effect)]
+        decided = self.direction * sign(self.effect)
+        taken_back = CORRECTED if not decided and side(self.effect) else ""
+        return {1: self.words[0], -1: self.words[1], 0: self.words[2]}[decided] + taken_back
 
     def __str__(self) -> str:
         """E.g. "w > 1 raises precision: holds, 0.035 (0.016 to 0.051)."; then what else there is to say."""

@@ -1,11 +1,10 @@
-"""Sets of generated samples judged against the same reals: precision, recall, Fréchet distance, and their bootstrap.
+"""Sets of generated samples judged against the same reals: precision, recall and Fréchet distance, with halves.
 
 Precision and recall come from the pass that the metrics of these names share, so a study that judges declares
 `uses=JUDGING`; that `frechet_distance` is used is noticed by its import.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +13,20 @@ from torch import Tensor
 
 from ...metrics.frechet import frechet_distance
 from ...metrics.kernels.balls import neighbour_pass
+from ...metrics.kernels.memo import remember
 from ..core.protocols import Cell, Estimate
 from ..core.registry import METRICS
 from ..run import Run
-from ..stats.intervals import percentile_interval
+from ..stats.intervals import half_samples, percentile_interval, proportion
 
 JUDGING = ("precision", "recall")
 """Metrics whose values are computed here without a call of them."""
+
+
+SMALL = 4000
+"""Rows up to which the distances between all of them are kept, of which every half takes a part."""
+LEAST = 10
+"""Minimum number of samples in a set that is judged, whatever its balls."""
 
 
 class Judged(NamedTuple):
@@ -28,6 +34,7 @@ class Judged(NamedTuple):
 
     rows [m]: positions of their seeds. hits [m]: which samples are in the ball of a real one, whose share is precision.
     held [N]: which reals are in the ball of a sample, whose share is recall. calls: of the generator, for all m.
+    halves [H, 2] float64: precision and recall of random halves of the samples against random halves of the reals.
     """
 
     rows: Tensor
@@ -35,34 +42,81 @@ class Judged(NamedTuple):
     held: Tensor
     frechet: Estimate
     calls: int
+    halves: Tensor
+
+    @property
+    def precision(self) -> float:
+        return float(self.hits.double().mean())
+
+    @property
+    def recall(self) -> float:
+        return float(self.held.double().mean())
 
 
-def judge(features: Tensor, real: Tensor, k: int, rows: Tensor, calls: int, with_frechet: bool = True) -> Judged:
-    """Samples with features [m, D] against reals [N, D]; balls reach to the k-th neighbour."""
+def judge(
+    features: Tensor,
+    real: Tensor,
+    k: int,
+    rows: Tensor,
+    calls: int,
+    halves: int,
+    seed: int,
+    with_frechet: bool = True,
+) -> Judged:
+    """Samples with features [m, D] against reals [N, D]; balls reach to the k-th neighbour.
+
+    A half of reals is the same for all sets, and so is the order of seeds by whose first samples a set is halved, so
+    that halves of sets with common samples have common samples. Balls are found anew in every half.
+    """
     balls = neighbour_pass(features, real, k)
     frechet = frechet_distance(features, real) if with_frechet else without_interval(math.nan, 0)
-    return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls)
+    spread = _halves(features, real, k, rows, halves, seed)
+    return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls, spread)
 
 
-def resampled(judged: Sequence[Judged], n: int, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Precision and recall, each [1 + resamples, S], of S sets; row 0 is of the samples themselves.
+def _halves(features: Tensor, real: Tensor, k: int, rows: Tensor, halves: int, seed: int) -> Tensor:
+    """Precision and recall [halves, 2] of random halves of both; see `judge`."""
+    last, found = int(rows.max()) + 1, []
+    small = max(len(features), len(real)) <= SMALL
+    if small:
+        between, of_real, of_fake = _distances(features, real), _among(real), _distances(features, features)
+    for half in range(halves):
+        of_reals, of_seeds = (np.random.default_rng([seed, half, which]) for which in (0, 1))
+        x = torch.from_numpy(np.sort(of_reals.permutation(len(real))[: len(real) // 2])).to(real.device)
+        drawn = torch.from_numpy(of_seeds.random(last))[rows]
+        y = drawn.argsort(stable=True)[: len(rows) // 2].sort().values.to(features.device)
+        if small:
+            apart = between[y][:, x]
+            real_radius, fake_radius = (of[z][:, z].kthvalue(k + 1).values for of, z in ((of_real, x), (of_fake, y)))
+            hits, held = (apart <= real_radius).any(1), (apart <= fake_radius[:, None]).any(0)
+        else:
+            part = neighbour_pass(features[y], real[x], k)
+            hits, held = part.real_balls > 0, part.fake_balls > 0
+        found.append([float(each.double().mean()) for each in (hits, held)])
+    return torch.tensor(found, dtype=torch.float64).view(halves, 2)
 
-    The other rows are bootstraps of the n seeds and of the reals, the same for all sets. The sets, and the balls round
-    their samples, stay as they are.
-    """
-    rng = np.random.default_rng(seed)
 
-    def counts(size: int) -> Tensor:
-        drawn = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-        return torch.from_numpy(np.concatenate([np.ones((1, size)), drawn]))
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between rows, float64; a row is at 0 from itself."""
+    apart = torch.cdist(a.flatten(1).double(), b.flatten(1).double())
+    return apart.fill_diagonal_(0) if a is b else apart
 
-    seeds, reals = counts(n), counts(len(judged[0].held))
-    precision, recall = [], []
-    for one in judged:
-        present = seeds[:, one.rows]
-        precision.append(present @ one.hits.double() / present.sum(1).clamp(min=1))
-        recall.append(reals @ one.held.double() / reals.sum(1))
-    return torch.stack(precision, 1), torch.stack(recall, 1)
+
+_among = remember(lambda real: _distances(real, real), size=1)
+"""The same among the reals, which are those of every set."""
+
+
+def fewest(k: int) -> int:
+    """Minimum number of samples in a set whose halves have balls of k neighbours."""
+    return max(LEAST, 2 * (k + 2))
+
+
+def share(hits: Tensor, halves: Tensor) -> Estimate:
+    """Precision or recall, with an interval from its halves [H], nowhere within Wilson's, which is for fixed balls."""
+    fixed = proportion(hits)
+    spread = half_samples(fixed.value, halves, fixed.n).interval
+    low, high = fixed.interval if math.isnan(spread[0]) else spread
+    return fixed._replace(interval=(max(0.0, min(low, fixed.interval[0])), min(1.0, max(high, fixed.interval[1]))))
 
 
 def bootstrapped(values: Tensor, n: int) -> Estimate:

@@ -1,5 +1,7 @@
 """Which latent space a study takes: the one asked for, or by default the one that fits its question."""
 
+from ..core.protocols import Cell
+from ..core.registry import METRICS
 from ..run import Run
 
 
@@ -17,3 +19,12 @@ def prior_space(run: Run) -> str:
     """The space that sampling starts from: the noise of a diffusion model, else the first space."""
     spaces = run.views.generator.spaces
     return "x_T" if "x_T" in spaces else spaces[0]
+
+
+def in_latent_space(run: Run, cell: Cell, space: str) -> Cell:
+    """A cell that reads codes of the first space, and nothing else, with those of `space`; any other as it is."""
+    if {view.space for view in cell.views.values()} != {"latent"} or space == run.views.generator.spaces[0]:
+        return cell
+    declared = METRICS[cell.metric].views
+    asked = {view.encode for name, view in cell.views.items() if view.encode not in (declared[name].encode, "prior")}
+    return run.cell(cell.metric, space=f"latent:{space}", encode=next(iter(asked), None), **cell.params)

@@ -27,7 +27,7 @@ def array(view: View, seed: int) -> Tensor:
     if through == "images":
         return torch.rand(N, 3, 8, 8, generator=generator)
     if through == "labels":
-        return torch.randint(0, 10, (N,), generator=generator)
+        return torch.randint(0, 4, (N,), generator=generator)  # enough of each class for a Gaussian
     if view.encode == "logvar":
         return torch.full((N, 6), -2.0)
     if through == "points":

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from ...core.registry import METRICS
 from ...report.blocks import Block, Found, Grid, Heading, Verdicts, numbers
 from ...report.verdict import Verdict
+from ...stats.families import family
 
+family(
+    "compare",
+    together=["dataset", "generator", "seed", "samples", "halves"],
+    tested=lambda table: table.subject == "difference",
+    terms="halves",
+)
 WORDS = ("better", "worse", "not decided")
 
 

@@ -18,7 +18,9 @@ class Options:
     resamples: int = 1000
 
 
-@study(page=page, correlate=("score", "signal"), agreement=("score", "other"))
+@study(
+    page=page, correlate=("score", "signal"), agreement=("score", "other"), signal_agreement=("signal", "other")
+)  # fmt: skip
 def correlate(run: Run, options: Options) -> Iterator[Part]:
     """Spearman correlation of every score with every signal of quality, and of scores and signals with each other.
 
@@ -26,9 +28,12 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
     then with it each of the covariates in its order (by ranks). Where the class of some samples is not known, the parts
     that hold it fixed fail, and no others; a score or signal that failed has no correlations.
 
-    A score rises with a signal where the interval of their correlation lies above zero, and falls where it lies below.
-    A score without any information rises with one signal in one run once in 40 times. A dagger (†) marks a score that
-    reads the same feature space as the signal: the two are not independent, and the sentences leave the signal out.
+    A score rises with a signal where the interval of their correlation lies above zero, and falls where it lies below,
+    after Holm's correction for all scores, signals, conditions and runs of the page: were no score informative, one or
+    more of all sentences would be wrong in 5 % of pages at most. A dagger (†) marks a score that reads the same feature
+    space as the signal: the two are not independent, and the sentences leave the signal out.
+
+    How far the signals agree with each other says how much one of them can stand for quality.
     """
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}
@@ -46,10 +51,18 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
         setting = {"covariates": name, "resamples": options.resamples}
         cells = [*made, *(classes if stratify else []), *held]
         yield Part(rows(scores, signals, held, stratify), setting, table="correlate", cells=cells)
+        if len(signals) > 1:
+            pairs = _pairs(rows(signals, signals, held, stratify), _labels(signals))
+            yield Part(pairs, setting, table="signal_agreement", cells=cells)
     yield Part(rows(both, both), {"resamples": options.resamples}, table="agreement", cells=made)
 
 
 Rows = Callable[[], Iterable[tuple[tuple[str, str], Estimate]]]
+
+
+def _pairs(rows: Rows, signals: Sequence[str]) -> Rows:
+    """Each pair of different signals once."""
+    return lambda: (row for row in rows() if signals.index(row[0][0]) < signals.index(row[0][1]))
 
 
 def _conditions(covariates: Mapping[str, Sequence[Cell]]) -> Iterator[tuple[str, bool, Sequence[Cell]]]:

@@ -1,4 +1,4 @@
-"""What `correlate` found: which scores tell something about quality, all correlations, and how the scores agree."""
+"""What `correlate` found: which scores tell something about quality, all correlations, and how far signals agree."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,27 +8,40 @@ import pandas as pd
 from ...core.protocols import Record
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, heat_map, numbers
 from ...report.figures import BLUE, GREY, figure_path
+from ...report.typeset import number
 from ...report.verdict import sign
+from ...stats.families import counted_once, family
 from ..conditions import NOTHING
 
 Pairs = set[tuple[str, str]]
 
 EVERY = "rise with every independent signal, in every run: information about quality beyond what is held fixed"
 SOME = "rise with some signals, in every run, and never fall"
+SOMETIMES = "rise with some signals in some runs, with none in all, and never fall"
 MIXED = "rise with some signals or in some runs and fall in others"
 FALLING = "fall with some signals and never rise"
-CHANCE = "rise with no signal in every run, and never fall: nothing that the intervals can tell from chance"
+CHANCE = "neither rise nor fall with any signal: nothing that the intervals can tell from chance"
 NOT_INDEPENDENT = "read the same feature space as every signal, so that no signal judges them independently"
 DETERMINED = "have no correlation left, because what is held fixed determines them"
 NOTHING_LEFT = "have no correlation left: what is held fixed determines them, or is undefined for some of their samples"
-UNDEFINED = "have no correlation even with nothing held fixed: they or the signals are constant, or undefined too often"
-ANSWERS = (EVERY, SOME, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED)
+UNDEFINED = "have no correlation even with nothing held fixed: they are constant, failed or undefined too often"
+UNJUDGED = "have no correlation even with nothing held fixed, because no signal independent of them could be read"
+ANSWERS = (
+    EVERY, SOME, SOMETIMES, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED, UNJUDGED
+)  # fmt: skip
 """What the intervals say about a score."""
+ONE = 0.9
+"""Rank correlation over which two signals count as one."""
+
+family("correlate", together=["resamples"], scale="correlation")
+family("signal_agreement", together=["resamples"], scale="correlation")
 
 
 def page(found: Found) -> Iterator[Block]:
     if "correlate" in found.tables:
         yield from _with_quality(_finest(found.tables["correlate"]), found)
+    if "signal_agreement" in found.tables:
+        yield from _of_signals(_finest(found.tables["signal_agreement"]))
     if "agreement" in found.tables:
         yield Heading("How the scores agree with each other")
         for run, part in _finest(found.tables["agreement"]).groupby("run", sort=False):
@@ -38,7 +51,7 @@ def page(found: Found) -> Iterator[Block]:
 
 
 def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
-    most = max(table.covariates[table.value.notna()], key=lambda name: (name != NOTHING, len(name)), default=NOTHING)
+    most = _most(table)
     raw, held = (table[table.covariates == name] for name in (NOTHING, most))
     shared = shared_spaces(found.records)
     colours, kinds = {NOTHING: GREY, most: BLUE}, {most: "partial", NOTHING: "raw"}
@@ -59,41 +72,97 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
         yield Grid("score", scores, columns, numbers(part, "score", "column"), lambda value: value, marks)
 
 
+def _most(table: pd.DataFrame) -> str:
+    """The condition of most covariates under which something has a correlation."""
+    return max(table.covariates[table.value.notna()], key=lambda name: (name != NOTHING, len(name)), default=NOTHING)
+
+
+def _of_signals(table: pd.DataFrame) -> Iterator[Block]:
+    """How far the signals of quality agree, in a sentence and in numbers."""
+    if table.value.notna().any():
+        kinds = {_most(table): "partial", NOTHING: "raw"}
+        shown = table[table.covariates.isin(kinds)]
+        titles = shown.run + ": " + shown.covariates.map(kinds)
+        shown = shown.assign(pair=shown.signal + ", " + shown.other, column=titles)
+        yield Heading("How the signals of quality agree with each other")
+        yield Verdicts(agreement_of_signals(table, _most(table)))
+        yield Grid("signals", list(shown.pair.unique()), list(shown.column.unique()), numbers(shown, "pair", "column"))
+
+
+def agreement_of_signals(table: pd.DataFrame, most: str) -> list[str]:
+    """The range of their correlations, and which of them are one signal in every run."""
+    raw, held = (table[(table.covariates == name) & table.value.notna()] for name in (NOTHING, most))
+    ranges = [
+        f"{number(part.value.min())} to {number(part.value.max())} with {name} held fixed"
+        for name, part in {NOTHING: raw, most: held}.items()
+        if len(part)
+    ]
+    said = [f"Rank correlations of the signals with each other: {', '.join(ranges)}."]
+    least = raw.groupby(["signal", "other"]).value.min().to_dict()
+    names = list(dict.fromkeys([*table.signal, *table.other]))
+    one = [" and ".join(group) for group in counted_once(least, names, ONE) if len(group) > 1]
+    return said + [f"{names} are one signal, not several: their raw rank correlation is over {ONE:g}." for names in one]
+
+
 def shared_spaces(records: Sequence[Record]) -> Pairs:
-    """Pairs of metrics that read real samples in the same space, other than that of latents."""
+    """Pairs of metrics that see samples in the same feature space, or read real ones in the same form.
+
+    Codes are left out: no signal reads them.
+    """
     spaces: dict[str, set[str]] = {}
     for record in records:
         read = spaces.setdefault(record.cell.label, set())
         for name, view in record.cell.views.items():
-            if view.source != "fake" and not view.space.startswith("latent"):
-                read.add(record.preprocessing.get(name, view.space))  # "features" may also be asked for by its own name
+            through = record.preprocessing.get(name)  # "features" may also be asked for by its own name
+            if through or (view.source != "fake" and not view.space.startswith("latent")):
+                read.add(through or view.space)
     return {(a, b) for a in spaces for b in spaces if spaces[a] & spaces[b]}
 
 
 def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[str]:
     """What the scores say about quality beyond what is held fixed: a sentence for each of ANSWERS that some have."""
     said: dict[str, list[str]] = {answer: [] for answer in ANSWERS}
-    complete = held.run[held.value.notna() & (held.missing == 0)]  # runs where covariates are defined for every sample
+    before = {(row.run, row.score, row.signal) for row in raw.itertuples() if row.value == row.value}
+    readable = {(run, signal) for run, _, signal in before}
+    whole = {(r.run, r.signal) for r in held.itertuples() if r.value == r.value and r.missing == 0}
     for score, part in held.groupby("score", sort=False):
         own = part[[(score, signal) not in shared for signal in part.signal]]
-        before = raw.value[(raw.score == score) & raw.signal.isin(own.signal)]
-        defined = own[own.value.notna()]
-        signs = pd.Series([sign(row) for _, row in defined.iterrows()], defined.signal, dtype=float)
+        signs = pd.Series([sign(row) for row in own.itertuples()], own.signal, dtype=float)
         rises, up, down = (signs == 1).groupby(level=0).all(), (signs == 1).any(), (signs == -1).any()
+        places = list(zip(own.run, own.signal, strict=True))
         if own.empty:
             answer = NOT_INDEPENDENT
-        elif defined.empty and before.isna().all():
-            answer = UNDEFINED
-        elif defined.empty:
-            answer = DETERMINED if own.run.isin(complete).all() else NOTHING_LEFT
-        elif rises.all():
-            answer = EVERY
+        elif own.value.isna().all():
+            answer = _why_undefined(str(score), places, before, readable, whole)
         elif down:
             answer = MIXED if up else FALLING
+        elif rises.all():
+            answer = EVERY
         else:
-            answer = SOME if rises.any() else CHANCE
+            answer = SOME if rises.any() else SOMETIMES if up else CHANCE
         said[answer].append(str(score))
-    return [f"{', '.join(scores)}: {answer}." for answer, scores in said.items() if scores]
+    lines = [f"{', '.join(scores)}: {answer}." for answer, scores in said.items() if scores]
+    lacking = sorted({row.signal for row in held.itertuples() if (row.run, row.signal) not in readable})
+    why = "in some run: it failed or is undefined"
+    return lines + [f"No score has a correlation with {name} {why}." for name in lacking]
+
+
+def _why_undefined(
+    score: str,
+    places: Sequence[tuple[str, str]],
+    before: set[tuple[str, str, str]],
+    readable: set[tuple[str, str]],
+    whole: set[tuple[str, str]],
+) -> str:
+    """Why a score has no correlation, at any place of run and signal, with what is held fixed.
+
+    before: places and scores that have one with nothing held fixed; readable: places where some score has; whole:
+    places where a score of every sample has one with the rest held fixed, so that all of that is defined.
+    """
+    left = [place for place in places if (place[0], score, place[1]) in before]
+    if left:
+        return DETERMINED if all(place in whole for place in left) else NOTHING_LEFT
+    return UNDEFINED if any(place in readable for place in places) else UNJUDGED
 
 
 def _finest(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Which scores find faulty samples, and which only find rare ones? For a generator whose samples are known."""
+"""Which scores tell damaged inputs from sound ones by their codes, and which only find rare ones?"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ...arrays.views import SEEDS
 from ...core.progress import say
-from ...core.protocols import HasGroundTruth, Part, Row
-from ...core.registry import study
+from ...core.protocols import Cell, HasGroundTruth, Part, Row
+from ...core.registry import METRICS, study
+from ...evaluate import reason
 from ...run import MetricSpec, Run
 from ...stats.auroc import area, difference, separation
 from ...stats.correlations import Correlations
@@ -27,28 +28,38 @@ class Options:
     also:      further sample metrics to try.
     against:   scores that each score is compared with, paired.
     resamples: bootstrap resamples of the samples, from which the intervals of correlations come.
+    n_real:    numbers of real samples with which the scores are also tried, to tell how far they depend on it.
     """
 
     rare: float = 0.2
     also: Sequence[MetricSpec] = ()
     against: Sequence[MetricSpec] = ("negative_norm",)
     resamples: int = 1000
+    n_real: Sequence[int] = ()
 
 
 @study(
-    page=page, detect=("score", "fault"), detect_gain=("score", "against"), detect_followed=("score", "fact")
-)  # fmt: skip
+    version=2,
+    page=page,
+    detect=("score", "fault"),
+    detect_gain=("score", "against"),
+    detect_followed=("score", "fact"),
+    detect_reals=("score", "reals"),
+)
 def detect(run: Run, options: Options) -> Iterator[Part]:
-    """How often a faulty sample scores below a sound one (AUROC), for each fault and all; how often a rare one does.
+    """How often a damaged input scores below a sound one (AUROC), for each fault and all; how often a rare one does.
 
-    Only for a generator that knows what its samples are, such as faulty; others are left out. The scores of the run and
-    its signals of quality are tried with nothing held fixed, within classes, and within sorts of equal class and
-    typicality, where finding what is rare is no help. 0.5 is chance. A higher score should be better: signs are turned
-    accordingly, and a score without direction is taken as it is. "Rare, not faulty" has sound samples of one class on
-    both sides: above 0.5, rare ones score worse. Rank correlations with soundness (1 sound, 0 faulty) and with
-    typicality, each with class and the other held fixed, say which of the two a score follows.
+    Only for a generator that knows what its samples are; others are left out. `faulty` is one: it shows inputs, sound
+    and damaged, by the codes that an encoder gives them. What is found there is how well damaged inputs are detected by
+    their codes. It says nothing of samples that a generator makes of its own prior: no such sample is among them.
 
-    Intervals of areas are DeLong's: a score without any information counts as a finder of a fault once in 40 times. A
+    The scores of the run and its signals of quality are tried with nothing held fixed, within classes, and within sorts
+    of equal class and typicality, where finding what is rare is no help. 0.5 is chance. A higher score should be
+    better: signs are turned accordingly, and a score without direction is taken as it is. "Rare, not faulty" has sound
+    samples of one class on both sides: above 0.5, rare ones score worse. Rank correlations with soundness (1 sound, 0
+    faulty) and with typicality, each with class and the other held fixed, say which of the two a score follows.
+
+    Intervals of areas are DeLong's. Claims are corrected for all scores, faults and conditions of the run (Holm). A
     score is judged on the samples for which it is defined.
     """
     model = run.views.generator
@@ -78,6 +89,13 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
     finest = list(strata)[-1]
     rows = partial(_gains, scores, rivals, ~sound, strata[finest])
     yield Part(rows, {"covariates": finest}, table="detect_gain", cells=[*cells, *rival_cells])
+    for n in options.n_real:
+        if n < 1:
+            raise ValueError(f"n_real={list(options.n_real)} must be numbers of real samples, 1 or more")
+    if options.n_real:
+        rows = partial(_by_reals, run, cells, options.n_real, ~sound, strata[finest])
+        tried_at = {"covariates": finest, "n_real": str(list(options.n_real))}
+        yield Part(rows, tried_at, table="detect_reals", cells=cells)
     facts = {SOUNDNESS: sound.double()} | ({TYPICALITY: truth.typicality} if typicality_known else {})
     correlations = Correlations({**scores, **facts}, truth.kind, options.resamples, run.seed)
     for held in (NOTHING, OTHER):
@@ -96,6 +114,27 @@ def _areas(
             part = None if strata is None else strata[rows]
             missing = int((low | high).sum() - rows.sum())
             yield Row((name, group), area(separation(-column[rows], low[rows], part), missing))
+
+
+def _by_reals(
+    run: Run, cells: Sequence[Cell], numbers: Sequence[int], faulty: Tensor, strata: Tensor | None
+) -> Iterator[Row]:
+    """The area for all faults, by how many real samples each score that takes all of them may see."""
+    for cell in cells:
+        metric = METRICS[cell.metric]
+        every = [name for name, view in metric.views.items() if view.source == "real" and view.n == "all"]
+        for n in numbers if every else ():
+            views = {name: replace(view, n=n) if name in every else view for name, view in cell.views.items()}
+            inputs = {name: run.views.tensor(view, run.seed, run.n) for name, view in views.items()}
+            try:
+                found = metric.function(**inputs, **cell.params).double().cpu()
+            except ValueError as failure:  # too few of them
+                say(f"{cell.label} with {n:,} real samples is undefined, {reason(failure)}")
+                continue
+            column = -found if metric.better == "lower" else found
+            rows = column.isfinite()
+            part = None if strata is None else strata[rows]
+            yield Row((cell.label, n), area(separation(-column[rows], faulty[rows], part), int((~rows).sum())))
 
 
 def _gains(

@@ -8,10 +8,20 @@ import pandas as pd
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, numbers
 from ...report.figures import BLUE, GREY, ORANGE, figure_path
 from ...report.verdict import sign
+from ...stats.families import family
 from ..conditions import CLASS, NOTHING
 from .names import ANY, BY_SORT, OTHER, RARE
 
 CHANCE = 0.5
+RUN = ["dataset", "generator", "seed", "samples"]
+family("detect", together=[*RUN, "rare"], null=CHANCE, scale="odds")
+family("detect_gain", together=RUN)
+family("detect_followed", together=RUN, scale="correlation")
+INPUTS = (
+    "These are inputs, sound and damaged, seen by the codes that an encoder gives them: what follows is detection of "
+    "damaged inputs by their codes, and no finding about samples that a generator makes."
+)
+BY_REALS = "AUROC for all faults by how many real samples a score may see, within "
 EVERY, SOME, NONE = "find every kind of fault", "find some kinds", "find none"
 MISLED = "rank samples with some fault above sound ones"
 UNDEFINED = "not defined for enough samples to tell"
@@ -27,6 +37,8 @@ def page(found: Found) -> Iterator[Block]:
         rare = in_class[in_class.fault == RARE]
         any_raw, any_fixed = (frame[frame.fault == ANY] for frame in (raw, fixed))
         yield Heading(run)
+        if str(run).startswith("faulty"):
+            yield Text(INPUTS)
         yield Verdicts(verdict(fixed, rare, held), run)
         yield Text(f"AUROC within {held}; rare: typicality of {about['rare']} or less")
         yield _grid(pd.concat([fixed[fixed.fault != RARE], rare]), "fault", CHANCE, 2)
@@ -42,6 +54,11 @@ def page(found: Found) -> Iterator[Block]:
             if len(frame):
                 yield Text(text)
                 yield _grid(frame, column, 0, strength)
+        reals = found.matching("detect_reals", {"run": run, "covariates": held})
+        if len(reals):
+            yield Text(BY_REALS + held)
+            columns = {n: f"{n:,}" for n in sorted(reals.reals.unique())}
+            yield Grid("score", list(reals.score.unique()), columns, numbers(reals, "score", "reals"))
 
 
 def verdict(fixed: pd.DataFrame, rare: pd.DataFrame, held: str) -> list[str]:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from ....generators.sampling.editing import Direction, agreement, attribute_direction, one_maximum, stops
+from ....generators.sampling.smooth import smooth_functions
 from ...core.protocols import Cell, Estimate, Part, Row, View
 from ...core.registry import METRICS, study
 from ...report.figures import save, short
 from ...run import MetricSpec, Run
 from ...shapes.pictures import pictures
 from ...stats import intervals
+from ...stats.correlations import Correlations
 from ..spaces import chosen_space
 from .frames import frames
 from .page import page
@@ -34,6 +36,9 @@ from .quantities import (
     WALKED,
 )  # fmt: skip
 
+RESAMPLES = 200
+"""Bootstrap resamples of the correlations of signals."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -44,6 +49,8 @@ class Options:
     reach:  how far an edit goes each way, in standard deviations of the latents along the direction.
     steps:  points along an edit, the sample itself in the middle: an odd number, 5 or more.
     count:  how many samples are edited, 10 to n. shown: edits in the picture.
+    smooth, draws: what the same would be by arbitrary smooth functions of the latent, so many of each of these lengths,
+            in standard deviations along the edit, over which a function changes.
     """
 
     attributes: Sequence[MetricSpec] = ("mean_intensity", "laplacian_variance")
@@ -52,9 +59,18 @@ class Options:
     steps: int = 17
     count: int = 400
     shown: int = 4
+    smooth: Sequence[float] = (1.0, 3.0)
+    draws: int = 20
 
 
-@study(page=page, edit=("score", "quantity", "signal"), edit_course=("score", "at"))
+@study(
+    version=2,
+    page=page,
+    edit=("score", "quantity", "signal"),
+    edit_course=("score", "at"),
+    edit_chance=("length", "draw", "quantity", "signal"),
+    edit_signals=("signal", "other"),
+)
 def edit(run: Run, options: Options) -> Iterator[Part]:
     """Samples edited along the direction in latent space in which an attribute rises fastest, and scores on the way.
 
@@ -77,6 +93,9 @@ def edit(run: Run, options: Options) -> Iterator[Part]:
         raise ValueError(f"count={options.count} must be 10 or more, and at most n={run.n}")
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     first = run.views.generator.spaces[0]
+    signals = list({cell.label: cell for cell in signals}.values())
+    made = [cell for cell in signals if not run.failed(cell)]
+    yield Part(partial(_signals, run, made), {"resamples": RESAMPLES}, "edit_signals", made)
     for space in options.spaces or [first]:
         if space not in run.views.generator.spaces:
             continue
@@ -86,10 +105,22 @@ def edit(run: Run, options: Options) -> Iterator[Part]:
             cells = list({cell.label: cell for cell in [*scores, *signals, attribute]}.values())
             yield Part(partial(edits.rows, scores, signals), edits.setting, "edit", cells)
             yield Part(partial(edits.course, cells), edits.setting, "edit_course", cells)
+            setting = edits.setting | {"smooth": str(list(options.smooth)), "draws": options.draws}
+            rows = partial(edits.by_chance, signals, options.smooth, options.draws)
+            if options.smooth and options.draws:
+                yield Part(rows, setting, "edit_chance", [*signals, attribute, run.cell(NORM)])
             for score in scores[:1]:
                 sign = -1 if METRICS[score.metric].better == "lower" else 1
                 picture = frames(edits.images(options.shown), score.label, sign * edits.curves(score)[: options.shown])
                 save(picture, run.figure("edit", short(edits.setting)))
+
+
+def _signals(run: Run, signals: Sequence[Cell]) -> Iterator[Row]:
+    """Rank correlation of each pair of signals."""
+    names = [cell.label for cell in signals]
+    columns = {cell.label: run.oriented(cell) for cell in signals}
+    found = Correlations(columns, torch.zeros(run.n), RESAMPLES, run.seed).of(names, names)
+    yield from (Row(pair, value) for pair, value in found.items() if names.index(pair[0]) < names.index(pair[1]))
 
 
 @dataclass
@@ -176,11 +207,10 @@ class Edits:
         yield Row((self.attribute.label, FIT, ITSELF), fit)
         for name, along in {**curves, WALKED: walked}.items():
             yield from (Row((name, quantity, ITSELF), value) for quantity, value in self._shape(along).items())
-        change = self._in_deviations(attribute)
-        change = (change - change[:, self._middle, None]).abs()
+        change = self._change
         for name, along in curves.items():
             yield Row((name, CHANGE, ITSELF), intervals.mean(self._gains(along, change, change)))
-        for signal in {cell.label: cell for cell in signals}.values():
+        for signal in signals:
             yield from self._beside(signal, curves, walked, change)
 
     def _beside(self, signal: Cell, curves: Mapping[str, Tensor], walked: Tensor, change: Tensor) -> Iterator[Row]:
@@ -196,6 +226,28 @@ class Edits:
                 found[OVER_NORM] = gains[name] - gains[NORM]
             for quantity, values in found.items():
                 yield Row((name, quantity, signal.label), intervals.mean(values))
+
+    def by_chance(self, signals: Sequence[Cell], lengths: Sequence[float], draws: int) -> Iterator[Row]:
+        """Gains of stopping by arbitrary smooth functions of the latent, as many of each length."""
+        codes = self._codes(self.run.n).flatten(1)
+        step, spread = self.direction.unit * self.direction.scale, codes.std(0)
+        change = self._change
+        quality = {signal.label: self._in_deviations(self.curves(signal)) for signal in signals}
+        norm = self.curves(self.run.cell(NORM))
+        by_norm = {name: self._gains(norm, change, of) for name, of in quality.items()}
+        for length in lengths:
+            functions = smooth_functions(codes[: self.count], step, self.at, length, draws, self.run.seed, spread)
+            for draw, along in enumerate(functions):
+                for name, of in quality.items():
+                    gains = self._gains(along, change, of)
+                    for quantity, values in {GAIN: gains, OVER_NORM: gains - by_norm[name]}.items():
+                        yield Row((f"{length:g}", draw, quantity, name), intervals.mean(values))
+
+    @cached_property
+    def _change(self) -> Tensor:
+        """By how much the attribute is another one than at the sample itself, in deviations: [P, T]."""
+        change = self._in_deviations(self.curves(self.attribute))
+        return (change - change[:, self._middle, None]).abs()
 
     @property
     def _middle(self) -> int:

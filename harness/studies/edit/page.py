@@ -9,16 +9,41 @@ from matplotlib.figure import Figure
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Line, Picture, Table, Text, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
 from ...report.typeset import estimate, number
-from ...report.verdict import UNDECIDED, Number, Verdict, sign
+from ...report.verdict import UNDECIDED, Number, Verdict, side, sign
+from ...stats.families import counted_once, family
 from . import quantities as named
 
-COUNTED = ("score", "cases", "better", "worse", "better than by the norm", "worse than by the norm")
+COUNTED = (
+    "score", "against", "cases", "better", "by smooth functions", "functions with as many", "worse",
+    "by smooth functions", "better (Holm)", "worse (Holm)",
+)  # fmt: skip
+AGAINST = {named.GAIN: "random order", named.OVER_NORM: "the norm"}
 WORDS = {1: "better", -1: "worse"}
+CASES = ["run", *named.SETTING, "signal"]
+"""Columns that name a case."""
+ONE = 0.9
+"""Rank correlation over which two signals count as one."""
+
+family(
+    "edit",
+    together=["quantity"],
+    tested=lambda table: table.quantity.isin([named.MOVES, *AGAINST]),
+    terms="n",
+)
 
 
 def page(found: Found) -> Iterator[Block]:
-    yield Text("In how many cases (generator, space, attribute and signal) stopping by a score gains")
-    yield Table(COUNTED, counts(found.tables["edit"]))
+    table, kept = found.tables["edit"], _kept_signals(found)
+    yield Text(
+        "In how many cases (generator, space, attribute and signal) stopping by a score gains, by the interval of "
+        "each; beside it the mean number (and range) for arbitrary smooth functions of the latent, and how many of "
+        "these are better in as many cases or more. Last, what Holm's correction for all scores and cases leaves."
+    )
+    if one := [f"{' and '.join(same)} are one signal and count once, by {same[0]}." for same in kept if same[1:]]:
+        yield Verdicts(one)
+    chance = found.tables.get("edit_chance", pd.DataFrame(columns=[*CASES, "length", "draw", "quantity"]))
+    first = [same[0] for same in kept]
+    yield Table(COUNTED, counts(table[table.signal.isin(first)], chance))
     for about, part in found.parts("edit", *named.SETTING):
         title = f"{about['run']}, space {about['space']}, along {about['attribute']}"
         cells, signals = numbers(part, "score", "quantity", "signal"), sorted(set(part.signal) - {named.ITSELF})
@@ -36,16 +61,39 @@ def page(found: Found) -> Iterator[Block]:
         yield Picture(picture, "Edits of the first samples, the sample itself in the middle")
 
 
-def counts(table: pd.DataFrame) -> list[list[str]]:
-    """Rows of COUNTED: how many gains of stopping are decided. Codes from the prior make no other score of one."""
+def _kept_signals(found: Found) -> list[list[str]]:
+    """The signals in groups that count once: in every run all their rank correlations are over ONE."""
+    names = [name for name in found.tables["edit"].signal.unique() if name != named.ITSELF]
+    if "edit_signals" not in found.tables:
+        return [[name] for name in names]
+    least = found.tables["edit_signals"].groupby(["signal", "other"]).value.min().to_dict()
+    return counted_once(least, names, ONE)
+
+
+def counts(table: pd.DataFrame, chance: pd.DataFrame) -> list[list[str]]:
+    """Rows of COUNTED: how many gains of stopping are decided. Codes from the prior make no other score of one.
+
+    chance: the gains of smooth functions; a function is known by its length and draw.
+    """
     names = table.score.str.replace(r"(, )?encode=prior", "", regex=True).str.removesuffix("()")
+    chance = chance.assign(side=[side(row) for row in chance.itertuples()])
     rows = []
-    for score, part in table.groupby(names):
-        gains, over = (list(map(sign, part[part.quantity == of].itertuples())) for of in (named.GAIN, named.OVER_NORM))
-        if gains:
-            decided = (sum(one == way for one in signs) for signs in (gains, over) for way in WORDS)
-            rows.append([str(score), str(len(gains)), *map(str, decided)])
+    for (score, quantity), part in table[table.quantity.isin(AGAINST)].groupby([names, "quantity"]):
+        cases = part[CASES].astype(str).apply(tuple, axis=1)
+        same = chance[(chance.quantity == quantity) & chance[CASES].astype(str).apply(tuple, axis=1).isin(set(cases))]
+        plain, decided = (list(map(of, part.itertuples())) for of in (side, sign))
+        better, worse = (same.side.eq(way).groupby([same.length, same.draw]).sum() for way in WORDS)
+        many = f"{(better >= plain.count(1)).sum()} of {len(better)}" if len(better) else "-"
+        rows.append([
+            str(score), AGAINST[quantity], str(len(part)), str(plain.count(1)), _spread(better), many,
+            str(plain.count(-1)), _spread(worse), str(decided.count(1)), str(decided.count(-1)),
+        ])  # fmt: skip
     return rows
+
+
+def _spread(counts: "pd.Series[int]") -> str:
+    """E.g. "7.2 (0 to 15)"."""
+    return f"{counts.mean():.1f} ({counts.min()} to {counts.max()})" if len(counts) else "-"
 
 
 def _verdicts(

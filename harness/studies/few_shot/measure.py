@@ -2,9 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from scipy.special import stdtrit
@@ -16,6 +17,7 @@ from ...core.protocols import Cell, Estimate, FeatureGenerator, Part, Record, Ro
 from ...core.registry import study
 from ...run import Run, label
 from ...stats import intervals
+from ...stats.intervals import Z95
 from .episodes import Episodes, draw_episodes
 from .feature_sets import open_feature_set
 from .page import page
@@ -26,6 +28,8 @@ from .settings import (
     LOGISTIC,
     NONE,
     NORM,
+    OF_ORACLE,
+    ORACLE,
     OVER_NORM,
     POOLED,
     PROTOTYPE,
@@ -81,7 +85,7 @@ class Options:
     every: bool = False
 
 
-@study(page=page, few_shot=COLUMNS, few_shot_generator=("quantity",), few_shot_splits=COLUMNS)
+@study(version=2, page=page, few_shot=COLUMNS, few_shot_generator=("quantity",), few_shot_splits=COLUMNS)
 def few_shot(run: Run, options: Options) -> Iterator[Part]:
     """Accuracy of `ways`-way episodes whose prototypes lean on generated features, kept or not by a score.
 
@@ -93,6 +97,7 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
     all                all n
     random             a `share` of them, drawn by chance
     top, bottom SCORE  the `share` with the highest, the lowest scores, within each class, for each of `run.scores`
+    oracle             the `share` nearest to the true mean of all real features of the class, which nobody knows
 
     A score reads codes of the prior as generated latents, codes of the representatives as real ones, generated features
     and those of the base classes. Codes are drawn without regard to the class, so that a choice among them acts mostly
@@ -100,12 +105,15 @@ def few_shot(run: Run, options: Options) -> Iterator[Part]:
 
     Each of the `pools` has seeds of its own; episode e has pool e mod `pools`. So an interval (Student's t over pools)
     covers chance in what was generated, and in the random share, too. All selections have the same episodes. Gains are
-    paired differences of accuracy, to the random share and to the share of smallest norm.
+    paired differences of accuracy, to the random share and to the share of smallest norm. The oracle tells
+    about what a selection could gain, though it is no bound: it takes the features nearest to the true mean, each for
+    itself. Where its own gain is clear of 0, each gain is also given as a share of it (the interval is that of a ratio,
+    by linearisation).
 
     The interval over splits is Student's t of the means of splits: it holds for another split. That of these splits
     takes their pools together: it holds for these base and novel classes alone. A selection is said to help or to harm
     where both leave out 0, since five means can agree by chance more closely than the episodes allow; in sentences, an
-    interval reaches to the outer ends of both.
+    interval reaches to the outer ends of both. Claims are corrected for all selections, shots and classifiers (Holm).
 
     Raises ValueError for options out of range, and for a generator that does not learn features.
     """
@@ -205,21 +213,49 @@ def _judged(
             found[*s.keys, GAIN] = value - by_chance.get((s.number, s.share), main[RANDOM])
         if s.main and s.cell and s.sign > 0 and s.name != NORM and NORM in main:
             found[*s.keys, OVER_NORM] = value - main[NORM]
-    return [Row(keys, by_pool(values, split.pools)) for keys, values in found.items()]
+    headroom = of_pools(main[ORACLE] - main[RANDOM], split.pools)
+    shares = {
+        (*s.keys, OF_ORACLE): ratio(of_pools(found[*s.keys, GAIN], split.pools), headroom)._replace(n=len(alone))
+        for s in settings
+        if s.main and s.cell
+    }
+    gained = [Row(keys, by_pool(values, split.pools)) for keys, values in found.items()]
+    return gained + [Row(keys, share) for keys, share in shares.items()]
 
 
 def by_pool(values: Tensor, pools: int) -> Estimate:
     """Mean over the pools of the means of their episodes, [E] with episode e in pool e mod `pools`; Student's t."""
-    means = torch.stack([values[pool::pools].double().mean() for pool in range(pools)])
+    means = of_pools(values, pools)
     if means.isnan().any():
         return Estimate(math.nan, (math.nan, math.nan), len(values))
     return intervals.mean(means)._replace(n=len(values))
 
 
+def of_pools(values: Tensor, pools: int) -> Tensor:
+    """Means [pools] of values [E], episode e in pool e mod `pools`."""
+    return torch.stack([values[pool::pools].double().mean() for pool in range(pools)])
+
+
+def ratio(values: Tensor, others: Tensor) -> Estimate:
+    """The mean of values [N] over that of others [N], paired, with Student's t interval of the linearised ratio.
+
+    The interval is too narrow where the mean of the others is not clear of 0; NaN where it is 0 or something is.
+    """
+    mean = float(others.mean())
+    if mean == 0 or not (values + others).isfinite().all():
+        return Estimate(math.nan, (math.nan, math.nan), len(values))
+    value = float(values.mean()) / mean
+    spread = intervals.mean((values - value * others) / mean).interval
+    return Estimate(value, (value + spread[0], value + spread[1]), len(values))
+
+
 def _over_splits(records: Sequence[Record], pools: int) -> Iterator[Row]:
     """Each number's mean over splits: with Student's t over them, and as it is for these splits alone."""
     of_splits = [record.values for record in records]
+    yield from _shares_over_splits(of_splits, pools)
     for keys in of_splits[0]:
+        if keys[-1] == OF_ORACLE:
+            continue
         each = [values[keys] for values in of_splits]
         terms = torch.tensor([estimate.value for estimate in each], dtype=torch.float64)
         if not terms.isfinite().all():
@@ -227,9 +263,38 @@ def _over_splits(records: Sequence[Record], pools: int) -> Iterator[Row]:
         mean, n = float(terms.mean()), sum(estimate.n for estimate in each)
         interval = intervals.mean(terms).interval if len(each) > 1 else (math.nan, math.nan)
         yield Row(keys, Estimate(mean, interval, n))
-        errors = [(estimate.interval[1] - estimate.value) / float(stdtrit(pools - 1, 0.975)) for estimate in each]
+        errors = [_error(estimate, pools) for estimate in each]
         *place, quantity = keys
         yield Row((*place, f"{quantity}{POOLED}"), intervals.normal(mean, math.hypot(*errors) / len(each), n))
+
+
+def _shares_over_splits(of_splits: Sequence[Mapping[Any, Estimate]], pools: int) -> Iterator[Row]:
+    """The sum of gains over that of the oracle's: with Student's t over splits, and as it is for these splits alone.
+
+    None where the oracle gains nothing that is clear of 0 in these splits: there is nothing to have a share of.
+    """
+    (oracle,) = {keys for keys in of_splits[0] if keys[2:] == (ORACLE, GAIN)}
+    headroom = torch.tensor([values[oracle].value for values in of_splits], dtype=torch.float64)
+    errors = [_error(values[oracle], pools) for values in of_splits]
+    if not float(headroom.sum()) > Z95 * math.hypot(*errors):
+        return
+    for keys in of_splits[0]:
+        *place, quantity = keys
+        if quantity == OF_ORACLE:
+            gains = torch.tensor([values[*place, GAIN].value for values in of_splits], dtype=torch.float64)
+            each = [values[keys] for values in of_splits]
+            n = sum(estimate.n for estimate in each)
+            yield Row(keys, ratio(gains, headroom)._replace(n=n))
+            terms = [_error(estimate, pools) * float(of) for estimate, of in zip(each, headroom, strict=True)]
+            value = float(gains.sum() / headroom.sum())
+            if math.isfinite(value + math.hypot(*terms)):
+                error = math.hypot(*terms) / float(headroom.sum())
+                yield Row((*place, f"{quantity}{POOLED}"), intervals.normal(value, error, n))
+
+
+def _error(estimate: Estimate, pools: int) -> float:
+    """The standard error of a mean over pools."""
+    return (estimate.interval[1] - estimate.value) / float(stdtrit(pools - 1, 0.975))
 
 
 def fingerprint(record: Record) -> str:

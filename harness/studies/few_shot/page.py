@@ -1,7 +1,7 @@
 """What `few_shot` found: the verdict in words, accuracies and gains of each selection, gains by how much is kept."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pandas as pd
@@ -9,15 +9,33 @@ import pandas as pd
 from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
 from ...report.tables import from_papers
-from ...report.typeset import NUMBERS, estimate
+from ...report.typeset import BESIDE, NUMBERS, estimate
 from ...report.verdict import Number, Verdict, sign
-from .settings import ACCURACY, GAIN, NONE, NORM, OVER_NORM, POOLED, PROTOTYPE
+from ...stats.families import HOLM, family
+from .settings import ACCURACY, GAIN, NONE, NORM, OF_ORACLE, ORACLE, OVER_NORM, POOLED, PROTOTYPE
 
 CLAIM = "top latent_density"
 WORDS = ("helps", "harms", "has no effect that can be detected")
 ABOUT = ("dataset", "generator", "seed", "samples", "features", "splits", "how")
 """Columns that tell one study from another."""
-QUANTITIES = (ACCURACY, GAIN, f"{GAIN}{POOLED}", OVER_NORM, f"{OVER_NORM}{POOLED}")
+QUANTITIES = (
+    ACCURACY, GAIN, f"{GAIN}{POOLED}", OVER_NORM, f"{OVER_NORM}{POOLED}", f"{OF_ORACLE}{POOLED}"
+)  # fmt: skip
+
+
+def _of_study(*quantities: str) -> Callable[[pd.DataFrame], "pd.Series[bool]"]:
+    """Rows of these quantities that are no points of the plots, which have no accuracy; nor the oracle's."""
+
+    def tested(table: pd.DataFrame) -> "pd.Series[bool]":
+        about = [column for column in table.columns if column not in (*BESIDE, "quantity")]
+        main = (table.quantity == ACCURACY).groupby([table[name] for name in about], dropna=False).transform("any")
+        return main & table.quantity.isin(quantities) & ~table.selection.isin([NONE, ORACLE])
+
+    return tested
+
+
+family("few_shot_splits", together=ABOUT, tested=_of_study(GAIN, OVER_NORM), terms="splits")
+family("few_shot_splits", together=ABOUT, tested=_of_study(GAIN + POOLED, OVER_NORM + POOLED))
 
 
 def page(found: Found) -> Iterator[Block]:
@@ -59,16 +77,25 @@ def _main(rows: pd.DataFrame) -> pd.DataFrame:
 def _gains(main: pd.DataFrame, quantity: str) -> dict[str, Number]:
     """By selection, with the outer ends of the intervals over splits (if there are several) and of these splits."""
     both = main[main.quantity.isin([quantity, f"{quantity}{POOLED}"]) & (main.selection != NONE)]
-    ends = both.groupby("selection").agg({"value": "first", "low": "min", "high": "max"})
-    return {row.Index: row for row in ends.dropna().itertuples()}
+    outer = {"value": "first", "low": "min", "high": "max"} | ({HOLM: "max"} if HOLM in both else {})
+    ends = both.groupby("selection").agg(outer)
+    return {row.Index: row for row in ends.dropna(subset=NUMBERS).itertuples()}
 
 
 def _verdicts(what: str, main: pd.DataFrame) -> Iterator[Verdict | str]:
     """What the claim comes to, and which other selections differ from chance."""
-    gains, over_norm = _gains(main, GAIN), _gains(main, OVER_NORM)
+    gains, over_norm, shares = (_gains(main, quantity) for quantity in (GAIN, OVER_NORM, OF_ORACLE))
+    oracle = gains.pop(ORACLE, None)
     for claim in [name for name in gains if name.startswith(CLAIM)][:1]:
-        norm = [f"Over the share of smallest norm {estimate(over_norm[claim])}"] if claim in over_norm else []
-        yield Verdict(f"{what}: the {claim} share against a random one", gains[claim], words=WORDS, more=norm)
+        more = [f"Over the share of smallest norm {estimate(over_norm[claim])}"] if claim in over_norm else []
+        if oracle is not None and claim in shares:
+            more.append(
+                f"That is {estimate(shares[claim])} % of what an oracle gains that knows the true class mean, "
+                f"{estimate(oracle)}"
+            )
+        elif oracle is not None:
+            more.append(f"Even an oracle that knows the true class mean gains {estimate(oracle)}")
+        yield Verdict(f"{what}: the {claim} share against a random one", gains[claim], words=WORDS, more=more)
     for direction, word in ((1, "above"), (-1, "below")):
         clear = [f"{name} {estimate(gain)}" for name, gain in gains.items() if sign(gain) == direction]
         yield f"{what}: {word} a random share, of {len(gains)} selections: {'; '.join(clear) or 'none'}."

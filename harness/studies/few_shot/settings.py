@@ -8,9 +8,9 @@ from ...core.protocols import Cell, View
 from ...core.registry import METRICS
 from ...run import Run
 
-NONE, ALL, RANDOM, NORM = "none", "all", "random", "top negative_norm"
-"""Selections by name; those by a score are "top SCORE" and "bottom SCORE"."""
-ACCURACY, GAIN, OVER_NORM = "accuracy", "gain over random", "gain over norm"
+NONE, ALL, RANDOM, ORACLE, NORM = "none", "all", "random", "oracle", "top negative_norm"
+"""Selections by name; those by a score are "top SCORE", "bottom SCORE". The oracle knows the true mean of a class."""
+ACCURACY, GAIN, OVER_NORM, OF_ORACLE = "accuracy", "gain over random", "gain over norm", "share of the oracle's gain"
 POOLED = ", these splits"
 """Behind the name of a quantity whose interval holds for these base and novel classes alone."""
 PROTOTYPE, LOGISTIC = "nearest prototype", "logistic regression"
@@ -20,8 +20,8 @@ PROTOTYPE, LOGISTIC = "nearest prototype", "logistic regression"
 class Setting(NamedTuple):
     """One choice among the first `number` generated features of each class.
 
-    cell: whose scores decide, none for all and for a random share; sign: -1 for the lowest. main: at n and the share
-    asked for; the others are points of the plots.
+    cell: whose scores decide, none for all, a random share and the oracle's; sign: -1 for the lowest. main: at n and
+    the share asked for; the others are points of the plots.
     """
 
     number: int
@@ -40,14 +40,14 @@ class Setting(NamedTuple):
 def settings_of(
     scored: Sequence[Cell], asked: Sequence[Cell], n: int, share: float, shares: Sequence[float], numbers: Sequence[int]
 ) -> list[Setting]:
-    """Of all features, of a random share, of both ends by each score in `scored`; then the points of the plots.
+    """Of all features, of a random share, of the oracle's, of both ends by each score; then the points of the plots.
 
     Raises ValueError for a share that keeps none, or too many.
     """
     ends = [
         (name, cell, sign) for cell in scored for name, sign in ((f"top {cell.label}", 1), (f"bottom {cell.label}", -1))
     ]
-    found = [Setting(n, 1, ALL), Setting(n, share, RANDOM)]
+    found = [Setting(n, 1, ALL), Setting(n, share, RANDOM), Setting(n, share, ORACLE)]
     found += [Setting(n, share, name, cell, sign) for name, cell, sign in ends]
     first = list({cell.metric: cell for cell in reversed(asked)}.values())[::-1]
     points = [(n, other) for other in shares if other != share] + [(other, share) for other in numbers if other != n]

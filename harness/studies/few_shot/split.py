@@ -23,7 +23,7 @@ from ...formats.weights import read_safetensors, write_weights
 from ...run import Run
 from .prototypes import centre
 from .representatives import chi_square_representatives, nearest_representatives
-from .settings import ALL, RANDOM, Setting
+from .settings import ALL, ORACLE, RANDOM, Setting
 
 RULES = ("nearest", "chi_square", "all")
 """By which representative features of the base classes are chosen."""
@@ -179,6 +179,11 @@ class Split:
         return scores
 
     @cached_property
+    def true_means(self) -> Tensor:
+        """Of all real features of each novel class [W, D]: what no selection can know, and the oracle does."""
+        return torch.stack([self.set.features[self.set.labels == label].mean(0) for label in self.set.novel]).cpu()
+
+    @cached_property
     def kept(self) -> Tensor:
         """Which generated features each setting keeps, bool [S, P, W, n]."""
         found = torch.zeros(len(self.settings), self.pools, len(self.set.novel), self.largest, dtype=torch.bool)
@@ -190,6 +195,7 @@ class Split:
                 rng = np.random.default_rng([self.run.seed, self.number, number])
                 scores[RANDOM] = torch.from_numpy(rng.random(pool.codes.shape[:2]))
                 scores[ALL] = torch.ones(pool.codes.shape[:2])
+                scores[ORACLE] = -(pool.features.cpu() - self.true_means[:, None]).norm(dim=-1)
                 for i, setting in enumerate(self.settings):
                     by = (
                         setting.sign * scores[setting.cell.label if setting.cell else setting.name][:, : setting.number]

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from omegaconf import OmegaConf
+from scipy.special import stdtrit
 from torch import Tensor
 
 from ...arrays.views import Views
@@ -21,7 +23,7 @@ from ...run import MetricSpec, Run, label
 from ...train import Importance, Measure, train
 from ..same_seeds import SameSeeds
 from .importance import by_pseudo_density
-from .names import COMMON, NOTHING, UNTUNED, in_order
+from .names import COMMON, NOTHING, THESE, UNTUNED, in_order
 from .page import page
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -62,15 +64,19 @@ class Options:
     shown: int = 12
 
 
-@study(version=2, page=page, fine_tune=("metric", "space", "against"), fine_tune_course=("quantity", "images"))
+@study(version=3, page=page, fine_tune=("metric", "space", "against"), fine_tune_course=("quantity", "images"))
 def fine_tune(run: Run, options: Options) -> Iterator[Part]:
     """The generator trained on in several ways (arXiv:2407.08659, Algorithm 3), each judged by set metrics.
 
     Every tuning goes on from the same weights for as many images; the control, which comes first, does so without
-    importance weights. All are judged by the same seeds against the same reals. Differences to the untuned generator
-    and to the control have intervals that hold for other samples and reals (from random halves, rather wide than
-    narrow), but not for another training: two controls of different seeds show how far trainings differ. Feature spaces
-    other than the one whose density steers judge what did not steer.
+    importance weights. All are judged by the same seeds against the same reals. Feature spaces other than the one whose
+    density steers judge what did not steer.
+
+    Trainings differ by their seeds alone, too. Plain trainings of other seeds, such as {tuning: control, seed: 1}, tell
+    by how much: the interval of a difference is that for other samples and reals (from random halves) and, in
+    quadrature, that of Student's t for other trainings, whose standard deviation is taken to be that of the plain ones.
+    With two of these, t has one degree of freedom, and next to nothing is decided. Without a second one nothing is.
+    Beside it stands the interval of these trainings alone. Claims are corrected for all differences (Holm).
 
     A generator without a trainer that goes on from weights is left out. The tuned weights stay in <out>/tuned.
     Raises ValueError for weights of another generator, unknown tunings or options of them, and equal tunings.
@@ -92,7 +98,8 @@ def fine_tune(run: Run, options: Options) -> Iterator[Part]:
     if len({arm.label for arm in arms}) < len(arms) or not arms:
         raise ValueError(f"tunings={[arm.label for arm in arms]} must be different ones, the control first")
     untuned, control = Arm(UNTUNED, 0, run.seed, plain()), arms[0]
-    tuned = Tuned(run, family, control, trained, same, options.curve)
+    plainly = list({arm.seed: arm for arm in reversed(arms) if arm.is_plain and arm.images == control.images}.values())
+    tuned = Tuned(run, family, control, plainly, trained, same, options.curve)
     for arm in (untuned, *arms):
         others = [] if arm is untuned else [untuned] if arm is control else [untuned, control]
         yield tuned.part("fine_tune", arm, partial(tuned.compared, arm, others))
@@ -102,6 +109,22 @@ def fine_tune(run: Run, options: Options) -> Iterator[Part]:
     if tuned.opened or not path.is_file():  # opening every tuning takes a while
         by_label = {arm.label: arm for arm in (untuned, *arms)}
         save_strips([tuned.images(by_label[name], options.shown) for name in in_order(by_label, control.label)], path)
+
+
+def over_trainings(difference: Estimate, plain: Sequence[float], trained: int) -> Estimate:
+    """A difference with an interval for other trainings, too; NaN where fewer than two plain ones were made.
+
+    difference: with its interval for other samples and reals. plain: values of trainings that differ by their seeds
+    alone, whose variance holds the noise of samples already, so that the interval is rather wide. trained: how many
+    of the two generators that are compared were trained anew, 1 or 2.
+    """
+    if len(plain) < 2:
+        return difference._replace(interval=(math.nan, math.nan))
+    deviation = float(torch.tensor(plain, dtype=torch.float64).std()) * math.sqrt(trained)
+    half = math.hypot(
+        float(stdtrit(len(plain) - 1, 0.975)) * deviation, (difference.interval[1] - difference.interval[0]) / 2
+    )
+    return difference._replace(interval=(difference.value - half, difference.value + half))
 
 
 class Arm(NamedTuple):
@@ -128,6 +151,11 @@ class Arm(NamedTuple):
         return cls(label(name, {}, changes), images or preset["images"], changes.get("seed", seed), importance)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing is weighed."""
+        return self.importance["weight_real"] == 1 and self.importance["weight_fake"] in (None, 1)
+
+    @property
     def fingerprint(self) -> str:
         """Of all that makes it, under the names of the first release, by which published records know it."""
         importance = {"through" if key == "space" else key: value for key, value in self.importance.items()}
@@ -136,11 +164,15 @@ class Arm(NamedTuple):
 
 @dataclass
 class Tuned:
-    """The generator after each tuning; weights are made when first needed, and what is judged is kept while this is."""
+    """The generator after each tuning; weights are made when first needed, and what is judged is kept while this is.
+
+    plain: trainings that differ by their seeds alone.
+    """
 
     run: Run
     family: str
     control: Arm
+    plain: Sequence[Arm]
     options: Mapping[str, Any]
     same: SameSeeds
     curve: int
@@ -156,6 +188,7 @@ class Tuned:
             "curve": self.curve,
             "halves": self.same.halves,
             "images_an_epoch": arm.images,
+            "plain_trainings": len(self.plain),
             "samples_judged": self.same.count,
             "tau": arm.importance["tau"],
             "trainer": trained,
@@ -168,7 +201,8 @@ class Tuned:
     def part(self, table: str, arm: Arm, rows: Callable[[], Iterator[Row]]) -> Part:
         views = self.run.views
         fingerprints = {"start": views.generator.fingerprint, "data": views.data.fingerprint,
-                        "control": self.control.fingerprint}  # fmt: skip
+                        "control": self.control.fingerprint,
+                        "plain": digest([arm.fingerprint for arm in self.plain])}  # fmt: skip
         return Part(rows, self.setting(arm), table, self.same.cells, fingerprints=fingerprints)
 
     # The generators
@@ -217,9 +251,12 @@ class Tuned:
         """Every metric with its own interval, and its differences to other generators with theirs."""
         views = self.views(arm)
         yield from (Row((*key, NOTHING), estimate) for key, estimate in self.same.values(views).items())
+        plain = [self.same.values(self.views(one)) for one in self.plain] if others else []
         for other in others:
-            differences = self.same.differences(views, self.views(other))
-            yield from (Row((*key, other.label), estimate) for key, estimate in differences.items())
+            trained = 1 if other.label == UNTUNED else 2
+            for key, here in self.same.differences(views, self.views(other)).items():
+                yield Row((*key, f"{other.label}{THESE}"), here)
+                yield Row((*key, other.label), over_trainings(here, [values[key].value for values in plain], trained))
 
     def course(self, arm: Arm) -> Iterator[Row]:
         """What the card of the weights says of every epoch, by the images learned from until then."""

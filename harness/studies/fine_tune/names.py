@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 UNTUNED, NOTHING = "untuned", "nothing"
 """The generator before; and what a number that is no difference is compared with."""
-COMMON = ("control", "curve", "halves", "samples_judged", "trainer")
+THESE = ", these trainings"
+"""Behind what a number is compared with: its interval holds for the networks that were trained, and no others."""
+COMMON = ("control", "curve", "halves", "plain_trainings", "samples_judged", "trainer")
 """Settings that all parts of one call of the study share."""
 TRIED = "tried_for_one"
 """Of the course of a training: samples that were tried for one that was accepted."""

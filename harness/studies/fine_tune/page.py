@@ -9,9 +9,17 @@ from matplotlib.figure import Figure
 
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Line, Picture, Text, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
+from ...report.typeset import estimate
 from ...report.verdict import Number, Verdict
-from .names import COMMON, NOTHING, TRIED, UNTUNED, in_order
+from ...stats.families import family
+from .names import COMMON, NOTHING, THESE, TRIED, UNTUNED, in_order
 
+family(
+    "fine_tune",
+    together=["dataset", "generator", "seed", "samples", *COMMON],
+    tested=lambda table: (table.against != NOTHING) & ~table.against.str.endswith(THESE),
+    terms="plain_trainings",
+)
 STRONG = 10
 """Weights from which on, or below the inverse of which, a tuning is for precision or recall; milder ones for FID."""
 
@@ -24,9 +32,10 @@ def page(found: Found) -> Iterator[Block]:
         cells = numbers(part.assign(judged=part.metric + " in " + part.space), "tuning", "judged", "against")
         weights = part.groupby("tuning").weight_real.first().astype(float).to_dict()
         yield Heading(run)
-        yield Verdicts([*_verdicts(cells, weights, control)], f"Fine-tuned by pseudo density, {run}")
+        said: list[Verdict | str] = [_trainings(about["plain_trainings"]), *_verdicts(cells, weights, control)]
+        yield Verdicts(said, f"Fine-tuned by pseudo density, {run}")
         yield Text.of_setting(about, COMMON)
-        for against in (NOTHING, control, UNTUNED):
+        for against in (NOTHING, control, f"{control}{THESE}", UNTUNED, f"{UNTUNED}{THESE}"):
             shown = {(tuning, judged): row for (tuning, judged, other), row in cells.items() if other == against}
             columns = list(dict.fromkeys(judged for _, judged, _ in cells))
             yield Grid("tuning" if against == NOTHING else f"less {against}", tunings, columns, shown)
@@ -38,6 +47,17 @@ def page(found: Found) -> Iterator[Block]:
         yield Picture(figure_path(found.folder, "tuned", run, name), f"The same seeds; rows: {', '.join(tunings)}")
 
 
+def _trainings(known: int | str) -> str:
+    """How sure differences can be, by the number of plain trainings; it is empty in records of another release."""
+    plain = int(known or 1)
+    if plain < 2:
+        return "One plain training does not tell how far trainings differ by chance, so no difference is decided."
+    return (
+        f"How far trainings differ by chance is told by {plain} plain ones, so by Student's t with "
+        f"{plain - 1} {'degree' if plain == 2 else 'degrees'} of freedom."
+    )
+
+
 def _verdicts(cells: Mapping[Any, Number], weights: Mapping[str, float], control: str) -> Iterator[Verdict]:
     """For each tuning whether it does what its weight is for, against the control, in every space."""
     for (tuning, judged, against), difference in cells.items():
@@ -45,7 +65,9 @@ def _verdicts(cells: Mapping[Any, Number], weights: Mapping[str, float], control
         strong = "precision" if weight >= STRONG else "recall" if weight <= 1 / STRONG else ""
         if weight != 1 and against == control and judged.startswith(f"{strong or 'frechet_distance'} in "):
             claim = f"{tuning} (weight {weight:g}) {'raises' if strong else 'lowers'} {judged}, compared with {control}"
-            yield Verdict(claim, difference, 1 if strong else -1)
+            these = cells.get((tuning, judged, f"{against}{THESE}"))
+            more = [f"For these trainings alone it is {estimate(these)}"] if these is not None else []
+            yield Verdict(claim, difference, 1 if strong else -1, more=more)
 
 
 def _course(course: pd.DataFrame, tunings: list[str]) -> Figure:

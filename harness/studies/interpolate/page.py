@@ -12,9 +12,18 @@ from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, P
 from ...report.figures import BLUE, GREY, ORANGE, figure_path
 from ...report.typeset import estimate
 from ...report.verdict import HOLDS, OPPOSITE, UNDECIDED, Verdict, sign
+from ...stats.families import family
 from . import names
 from .names import AT_FIRST, BRIGHTNESS, CONTRAST, LINEAR, MIDDLE, NOTHING, ROWS, SCHEMES, picture_words
 
+family(
+    "interpolate",
+    together=["dataset", "generator", "seed", "samples", *names.COMMON],
+    tested=lambda table: (
+        table.quantity.isin([CONTRAST, BRIGHTNESS]) & (table.measured_in == MIDDLE) & (table.against != NOTHING)
+    ),
+    terms="n",
+)
 CURVES = "Energy of each scheme in its own distance by the paper's procedure, over that of the straight path"
 COLOURS = {"pixel": GREY, "feature": BLUE, "~pixel": ORANGE, "~feature": "#1a7f37"}
 NO_DARKENING = "no darkening was found that it could stop"

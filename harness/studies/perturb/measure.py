@@ -21,13 +21,14 @@ from ...report.figures import save_strips
 from ...run import Run
 from ...stats import intervals
 from ...stats.ranks import rank_correlations, rank_moments
-from ..judged import JUDGING, Judged, bootstrapped, judge, resampled, scores_of, without_interval
+from ..judged import JUDGING, Judged, bootstrapped, fewest, judge, scores_of, share, without_interval
 from ..spaces import chosen_space, prior_space
 from . import names
 from .names import BEFORE, EXACT, MOVED, PREDICTED, RANDOM, Setting, picture_words
 from .page import page
 
-VERSION = 1
+MOVES = 1
+"""Version of what is kept in the store: latents that were moved, and the network."""
 DIFFERENCES = {names.OVER_BEFORE: BEFORE, names.OVER_RANDOM: RANDOM}
 """Names of the paired differences of moved samples, and what is subtracted."""
 
@@ -45,8 +46,9 @@ class Options:
     space:      latent space; "auto" is where sampling starts: the noise of a diffusion model, else the first space.
     judge_space: the feature space that judges; choose another one than the features of the run, which drive.
     neighbours: of precision and recall.
-    resamples:  bootstraps of samples and reals that give the intervals of gains in precision and recall. The balls stay
-                as they are, so how the balls of a set happen to lie, on which recall depends, is left out.
+    halves:     random halves of samples and reals, which give the intervals of precision, recall and their gains.
+    resamples:  bootstraps of the samples, which give the intervals of rank agreement and of the share of the predicted
+                change that is true.
     chunk:      latents in memory at a time.
     shown:      samples in the pictures.
     """
@@ -62,13 +64,14 @@ class Options:
     space: str = "auto"
     judge_space: str = "features"
     neighbours: int = 3
+    halves: int = 20
     resamples: int = 500
     chunk: int = 100
     shown: int = 12
 
 
 @study(
-    version=VERSION,
+    version=2,
     uses=(*JUDGING, "pseudo_density"),  # the latter by DensityNetwork
     page=page,
     perturb=("quantity", "samples_of"),
@@ -84,9 +87,11 @@ def perturb(run: Run, options: Options) -> Iterator[Part]:
     not. The random control moves as far in each coordinate, each way with probability 1/2. Every difference is paired.
     Raises ValueError for too few or too many samples, and for unknown directions, gradients or spaces.
     """
-    least = max(10, options.neighbours + 2)
-    if not least <= options.count <= run.n:
-        raise ValueError(f"count={options.count} must be {least} or more, and at most n={run.n}")
+    if not fewest(options.neighbours) <= options.count <= run.n or options.halves < 2:
+        raise ValueError(
+            f"count={options.count} must be {fewest(options.neighbours)} or more, and at most n={run.n}; "
+            f"halves={options.halves} 2 or more"
+        )
     for name, given, known in (
         ("directions", options.directions, names.DIRECTIONS),
         ("gradients", options.gradients, names.GRADIENTS),
@@ -100,6 +105,7 @@ def perturb(run: Run, options: Options) -> Iterator[Part]:
         epsilon=0.0,
         features=run.views.features,
         gradient="none",
+        halves=options.halves,
         k=options.k,
         neighbours=options.neighbours,
         part=names.NETWORK,
@@ -171,7 +177,7 @@ class Moves:
         """Learned once for all generators: its parameters, and the error last, are kept in the store."""
         digest = self.run.views.digest(self.views["reference"], self.run.seed, self.run.n)
         params = canonical({"k": self.common.k, "epochs": self.common.epochs, "seed": self.run.seed})
-        key = ScoreKey("density_network", VERSION, params, (("reference", digest),))
+        key = ScoreKey("density_network", MOVES, params, (("reference", digest),))
 
         def make() -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
             say(f"learning the pseudo density of {len(self.reference):,} real samples, {self.common.epochs} epochs")
@@ -193,7 +199,7 @@ class Moves:
     def moved(self, move: Setting) -> Tensor:
         """The latents after all steps, from the store where they are."""
         digests = {name: self.run.views.digest(view, self.run.seed, self.run.n) for name, view in self.views.items()}
-        key = ScoreKey("perturb", VERSION, canonical(vars(move)), tuple(sorted(digests.items())))
+        key = ScoreKey("perturb", MOVES, canonical(vars(move)), tuple(sorted(digests.items())))
 
         def make() -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
             way = f"{move.direction} by the {move.gradient} gradient, epsilon {move.epsilon:g}"
@@ -231,7 +237,10 @@ class Moves:
         features = self.run.views.of_latents(z, self.space, self.common.judge_space)
         real = self.run.views.tensor(self.views["real"], self.run.seed, self.run.n)
         rows = torch.arange(self.count)
-        return Measured(scores, judge(features, real, self.common.neighbours, rows, self.count))
+        judged = judge(
+            features, real, self.common.neighbours, rows, self.count, self.common.halves, self.run.seed
+        )  # fmt: skip
+        return Measured(scores, judged)
 
     def network_rows(self) -> Iterator[Row]:
         """How well the network knows the density of real samples, and of generated ones."""
@@ -285,13 +294,14 @@ class Moves:
 
     def _sets(self, measured: Mapping[str, Measured]) -> Iterator[Row]:
         judged = {of: one.judged for of, one in measured.items()}
-        precision, recall = resampled(list(judged.values()), self.count, self.common.resamples, self.run.seed)
-        for quantity, values, hits in (
-            (names.PRECISION, precision, {of: one.hits for of, one in judged.items()}),
-            (names.RECALL, recall, {of: one.held for of, one in judged.items()}),
-        ):
-            column = dict(zip(judged, values.T, strict=True))
-            yield from (Row((quantity, of), intervals.proportion(hits[of])) for of in judged)
+        for at, (quantity, hits) in enumerate((
+            (names.PRECISION, {of: one.hits for of, one in judged.items()}),
+            (names.RECALL, {of: one.held for of, one in judged.items()}),
+        )):  # fmt: skip
+            halves = {of: one.halves[:, at] for of, one in judged.items()}
+            yield from (Row((quantity, of), share(hits[of], halves[of])) for of in judged)
             for difference, other in DIFFERENCES.items():
-                yield Row((quantity, difference), bootstrapped(column[MOVED] - column[other], self.count))
+                gain = float(hits[MOVED].double().mean() - hits[other].double().mean())
+                spread = halves[MOVED] - halves[other]
+                yield Row((quantity, difference), intervals.half_samples(gain, spread, self.count))
         yield from (Row((names.FRECHET, of), one.frechet) for of, one in judged.items())

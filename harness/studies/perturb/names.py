@@ -25,8 +25,8 @@ PRECISION, RECALL, FRECHET = "precision", "recall", "frechet_distance"
 class Setting:
     """What the rows of a part have in common: columns of the table, in this order.
 
-    part: NETWORK or MOVED. gradient, epsilon, direction: of a move. neighbours, resamples, judge_space: of precision
-    and recall. k, epochs: of the network. The others are those of `Options` and of the run.
+    part: NETWORK or MOVED. gradient, epsilon, direction: of a move. neighbours, halves, judge_space: of precision and
+    recall. k, epochs: of the network. The others are those of `Options` and of the run.
     """
 
     alpha: float
@@ -35,6 +35,7 @@ class Setting:
     epsilon: float
     features: str
     gradient: str
+    halves: int
     k: int
     neighbours: int
     part: str

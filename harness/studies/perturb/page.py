@@ -8,9 +8,16 @@ from ...report.blocks import Block, Found, Grid, Heading, Picture, Text, Verdict
 from ...report.figures import figure_path
 from ...report.typeset import estimate, number
 from ...report.verdict import Number, Verdict
+from ...stats.families import family
 from . import names
 from .names import BEFORE, EXACT, MOVED, OVER_BEFORE, OVER_RANDOM, PREDICTED, RANDOM, RIGHT
 
+family(
+    "perturb",
+    together=["dataset", "generator", "seed", "samples", *names.COMMON],
+    tested=lambda table: (table.quantity == EXACT) & (table.samples_of == OVER_RANDOM),
+    terms="n",
+)
 DENSITY = {
     (names.LARGEST, MOVED): "largest move", (PREDICTED, BEFORE): "predicted before",
     (PREDICTED, MOVED): "predicted after", (EXACT, BEFORE): "exact before", (EXACT, MOVED): "exact after",

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...arrays.spaces import REPLAYED
 from ...core.progress import say
-from ...core.protocols import Cell, Discriminating, Part, Row, View
+from ...core.protocols import Cell, Discriminating, Estimate, Part, Row, View
 from ...core.registry import study
 from ...run import Run
-from ...stats.intervals import proportion
-from ..judged import JUDGING, Judged, bootstrapped, resampled, without_interval
-from ..spaces import chosen_space, prior_space
+from ...stats.intervals import half_samples
+from ..judged import JUDGING, Judged, fewest, share, without_interval
+from ..spaces import chosen_space, in_latent_space, prior_space
 from .methods import (
     ByDiscriminator,
     Pool,
@@ -55,7 +54,10 @@ class Options:
     percentiles: gammas of discriminator rejection. rates: of optimal budgeted rejection, the share it accepts.
     lengths:     of Metropolis-Hastings chains.
     steps, step_sizes: of transport.
-    resamples:   bootstraps of samples and reals, 20 or more.
+    latent:      space of the codes by which scores of codes are computed; "auto" is w where there is one, since in z,
+                 where references are draws of the prior, a density of codes says no more than their norm.
+    halves:      random halves of samples and reals that tell how sure a gain is.
+    nulls:       times that the scores of a method are dealt out at random among the samples.
     """
 
     keep: float = 0.2
@@ -75,10 +77,12 @@ class Options:
     lengths: Sequence[int] = (2, 3, 5, 10)
     steps: Sequence[int] = (4, 9)
     step_sizes: Sequence[float] = (0.01, 0.03, 0.1)
-    resamples: int = 500
+    latent: str = "auto"
+    halves: int = 20
+    nulls: int = 5
 
 
-@study(version=3, uses=JUDGING, page=page, tradeoff=("setting", "quantity"))
+@study(version=4, uses=JUDGING, page=page, tradeoff=("setting", "quantity"))
 def tradeoff(run: Run, options: Options) -> Iterator[Part]:
     """Precision, recall and Fréchet distance of round(keep · n) samples chosen from n, by each method and setting.
 
@@ -103,27 +107,30 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
 
     Gains in precision and recall are differences to plain sampling, the mean of many sets drawn by chance. Hypervolume
     is the area under a method's frontier, plain sampling included. It is that of the best of many, so noise alone
-    raises it: its gain is over as many sets of samples drawn by chance. Intervals of gains and of hypervolume are
-    percentiles of bootstraps of samples and reals, the same for all methods; which samples were chosen, and the balls
-    round them, stay as they are. Recall depends on all balls together, and so on which samples a set happens to hold:
-    each bootstrap adds the difference of one set drawn by chance from the mean, the same to all settings of a method.
-    Raises ValueError when fewer than 10 or k + 2 samples are kept, or for options out of range.
+    raises it. Its gain is therefore over the same settings of the same method with its scores dealt out at random
+    among the samples, the mean of `nulls` deals; for a method without scores, over as many sets drawn by chance.
+
+    Intervals hold for other samples and other reals: they come from random halves of both, in which the balls are found
+    anew, the same halves for all methods. Which samples are chosen, and the thresholds, stay as they are. Claims are
+    corrected for all gains of the run (Holm).
+    Raises ValueError when fewer than 10 or 2 (k + 2) samples are kept, or for options out of range.
     """
-    kept, least = round(options.keep * run.n), max(options.k + 2, 10)
+    kept, least = round(options.keep * run.n), fewest(options.k)
     if not 0 < options.keep <= 1 or kept < least:
         raise ValueError(f"keep={options.keep} of n={run.n} keeps {kept} samples; {least} are needed, at most all")
-    if options.resamples < 20:
-        raise ValueError(f"resamples={options.resamples} must be 20 or more")
-    pool = Pool(run, kept, options.judge_space, options.k)
-    part = partial(_part, pool, options)
-    for cell in run.cells(run.scores):
-        scores = run.oriented(cell)
-        chosen = partial(by_importance, pool, cell, scores, options.quantiles, options.weights)
-        yield part(f"importance {cell.label}", chosen, ["quantiles", "weights"], [cell])
-        for name, sign in (("top", 1), ("bottom", -1)):
-            chosen = partial(extremes, pool, sign * scores, options.shares)
-            yield part(f"{name} {cell.label}", chosen, ["shares"], [cell])
+    if options.halves < 2 or options.nulls < 1:
+        raise ValueError(f"halves={options.halves} must be 2 or more, and nulls={options.nulls} 1 or more")
     spaces = run.views.generator.spaces
+    latent = chosen_space(run, options.latent, auto="w" if "w" in spaces else spaces[0])
+    pool = Pool(run, kept, options.judge_space, options.k, options.halves)
+    part = partial(_part, pool, options)
+    for cell in (in_latent_space(run, cell, latent) for cell in run.cells(run.scores)):
+        scores = partial(run.oriented, cell)
+        chosen = partial(by_importance, pool, cell, options.quantiles, options.weights)
+        yield part(f"importance {cell.label}", chosen, ["quantiles", "weights"], [cell], scores=scores)
+        for name, sign in (("top", 1), ("bottom", -1)):
+            chosen = partial(extremes, pool, sign, options.shares)
+            yield part(f"{name} {cell.label}", chosen, ["shares"], [cell], scores=scores)
     decodes, first, prior = REPLAYED not in spaces, spaces[0], prior_space(run)
     if decodes and options.psis:
         space = chosen_space(run, options.space, auto="w" if "w" in spaces else first)
@@ -139,7 +146,8 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
             ("optimal budgeted rejection", partial(by.budgeted_rejection, options.rates), "rates"),
             ("Metropolis-Hastings", partial(by.chains, options.lengths), "lengths"),
         ):
-            yield part(name, chosen, [knob], [by.cell], by.views, {"calibrated": by.calibration})
+            more = {"calibrated": by.calibration}
+            yield part(name, chosen, [knob], [by.cell], by.views, more, scores=lambda: by.log_ratio)
         if decodes and options.steps:
             chosen = partial(transported, pool, options.steps, options.step_sizes)
             yield part("transport", chosen, ["step_sizes", "steps"])
@@ -149,19 +157,25 @@ def _part(
     pool: Pool,
     options: Options,
     method: str,
-    settings: Callable[[], Settings],
+    settings: Callable[..., Settings],
     knobs: Sequence[str],
     cells: Sequence[Cell] = (),
     views: Mapping[str, View] | None = None,
     more: Mapping[str, str] | None = None,
+    scores: Callable[[], Tensor] | None = None,
 ) -> Part:
-    """The part of a method. knobs: names of the options that only it depends on; more: what else is in its setting."""
+    """The part of a method. knobs: names of the options that only it depends on; more: what else is in its setting.
+
+    scores: what `settings` is given, where it chooses by scores.
+    """
     found = {
-        "method": method, "kept": pool.kept, "k": pool.k, "judge_space": pool.judge_space,
-        "resamples": options.resamples, **{name: _as_text(getattr(options, name)) for name in knobs}, **(more or {}),
+        "method": method, "kept": pool.kept, "k": pool.k, "judge_space": pool.judge_space, "halves": options.halves,
+        **{name: _as_text(getattr(options, name)) for name in knobs}, **(more or {}),
     }  # fmt: skip
+    if scores:
+        found["nulls"] = options.nulls
     setting = {name: found.pop(name) for name in SETTING if name in found}
-    rows = partial(_rows, pool, options.resamples, settings)
+    rows = partial(_rows, pool, settings, scores, options.nulls)
     return Part(rows, setting, cells=cells, views={**pool.views, **(views or {})})
 
 
@@ -169,63 +183,64 @@ def _as_text(option: Any) -> str:
     return str(list(option) if isinstance(option, Sequence) else option)
 
 
-def _rows(pool: Pool, resamples: int, settings: Callable[[], Settings]) -> Iterator[Row]:
+def _rows(
+    pool: Pool, settings: Callable[..., Settings], scores: Callable[[], Tensor] | None, nulls: int
+) -> Iterator[Row]:
     judged: dict[str, Judged] = {}
-    for setting, one in settings():
+    for setting, one in settings(scores()) if scores else settings():
         if one is None:
             say(f"{setting}: fewer than {pool.kept} of {pool.run.n} samples were accepted; generate more with n=")
             yield Row((setting, PRECISION), without_interval(math.nan, 0))
         else:
             judged[setting] = one
-    n, seed, kept = pool.run.n, pool.run.seed, pool.kept
     chance = [pool.by_chance(i) for i in range(max(CHANCE, len(judged)))]
-    precision_by_chance, recall_by_chance = resampled(chance, n, resamples, seed)
-    plain_precision = precision_by_chance.mean(1)
-    plain_recall, deviation = _mean_and_deviation(recall_by_chance, seed)
-    yield Row((PLAIN, PRECISION), bootstrapped(plain_precision, kept))
-    yield Row((PLAIN, RECALL), bootstrapped(plain_recall, kept))
+    plain = _points(chance).mean(1)
+    for at, quantity in enumerate((PRECISION, RECALL)):
+        yield Row((PLAIN, quantity), _halved(plain[:, at], pool.kept))
     yield Row((PLAIN, FRECHET), chance[0].frechet)
-    yield Row((PLAIN, CALLS), without_interval(1, kept))
+    yield Row((PLAIN, CALLS), without_interval(1, pool.kept))
     if not judged:
         return
-    precision, recall = resampled(list(judged.values()), n, resamples, seed)
-    recall = recall + deviation[:, None]
-    gains = {
-        GAIN[PRECISION]: precision - plain_precision[:, None],
-        GAIN[RECALL]: recall - plain_recall[:, None],
-    }
+    points = _points(list(judged.values()))
+    gains = points - plain[:, None]
     for i, (setting, one) in enumerate(judged.items()):
-        yield Row((setting, PRECISION), proportion(one.hits))
-        yield Row((setting, RECALL), proportion(one.held))
+        yield Row((setting, PRECISION), share(one.hits, one.halves[:, 0]))
+        yield Row((setting, RECALL), share(one.held, one.halves[:, 1]))
         yield Row((setting, FRECHET), one.frechet)
         yield Row((setting, CALLS), without_interval(one.calls / len(one.rows), len(one.rows)))
-        yield from (Row((setting, quantity), bootstrapped(gain[:, i], kept)) for quantity, gain in gains.items())
+        for at, quantity in enumerate(GAIN.values()):
+            yield Row((setting, quantity), _halved(gains[:, i, at], pool.kept))
     for side in (ABOVE, BELOW):
         columns = [i for i, setting in enumerate(judged) if side_of(setting) == side]
         if columns:
-            means = {quantity: gain[:, columns].mean(1) for quantity, gain in gains.items()}
-            yield from (Row((side, quantity), bootstrapped(mean, kept)) for quantity, mean in means.items())
+            for at, quantity in enumerate(GAIN.values()):
+                yield Row((side, quantity), _halved(gains[:, columns, at].mean(1), pool.kept))
+    found = _area(points, plain)
+    yield Row((ALL, AREA), _halved(found, pool.kept))
+    if scores:
+        deals = (settings(pool.dealt_out(scores(), deal)) for deal in range(nulls))
+        by_chance = [_area(_points([one for _, one in deal if one is not None]), plain) for deal in deals]
+        null = torch.stack(by_chance).mean(0)
+    else:
+        null = _area(_points(chance[: len(judged)]), plain)
+    yield Row((ALL, AREA_GAIN), _halved(found - null, pool.kept))
 
-    def area(precisions: Tensor, recalls: Tensor) -> Tensor:
-        """Hypervolume of sets, plain sampling included."""
-        plain = plain_precision[:, None], plain_recall[:, None]
-        return hypervolume(torch.cat([plain[0], precisions], 1), torch.cat([plain[1], recalls], 1))
 
-    found, many = area(precision, recall), len(judged)
-    yield Row((ALL, AREA), bootstrapped(found, kept))
-    by_chance = area(precision_by_chance[:, :many], recall_by_chance[:, :many])
-    yield Row((ALL, AREA_GAIN), bootstrapped(found - by_chance, kept))
+def _points(judged: Sequence[Judged]) -> Tensor:
+    """Precision and recall [1 + halves, S, 2] of S sets: row 0 is of the whole sets, the others of halves."""
+    whole = torch.tensor([[one.precision, one.recall] for one in judged], dtype=torch.float64).view(-1, 2)
+    return torch.cat([whole[None], torch.stack([one.halves for one in judged], 1)])
 
 
-def _mean_and_deviation(recall: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Of C sets by chance [1 + resamples, C]: in each resample the mean of C sets drawn anew, and one's deviation."""
-    resamples, sets = len(recall) - 1, recall.shape[1]
-    rng = np.random.default_rng([seed, sets])
-    drawn = torch.from_numpy(rng.integers(sets, size=(resamples, sets)))
-    mean = torch.cat([recall[:1].mean(1), recall[1:].gather(1, drawn).mean(1)])
-    deviations = (recall[0] - recall[0].mean()) * math.sqrt(sets / (sets - 1))
-    one = torch.from_numpy(rng.integers(sets, size=resamples))
-    return mean, torch.cat([deviations.new_zeros(1), deviations[one]])
+def _halved(values: Tensor, n: int) -> Estimate:
+    """The first of values [1 + halves], with the interval that the others tell."""
+    return half_samples(float(values[0]), values[1:], n)
+
+
+def _area(points: Tensor, plain: Tensor) -> Tensor:
+    """Hypervolume [B] of points [B, S, 2], plain sampling [B, 2] included."""
+    every = torch.cat([plain[:, None], points], 1)
+    return hypervolume(every[..., 0], every[..., 1])
 
 
 def hypervolume(precision: Tensor, recall: Tensor) -> Tensor:

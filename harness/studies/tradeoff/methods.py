@@ -40,8 +40,8 @@ Settings = Iterator[tuple[str, Judged | None]]
 class Pool:
     """The n generated samples of a run, and the reals that choices among them are compared with."""
 
-    def __init__(self, run: Run, kept: int, judge_space: str, k: int):
-        self.run, self.kept, self.k = run, kept, k
+    def __init__(self, run: Run, kept: int, judge_space: str, k: int, halves: int):
+        self.run, self.kept, self.k, self.halves = run, kept, k, halves
         self.judge_space = run.views.features if judge_space == "features" else judge_space
         self._by_chance: dict[int, Judged] = {}
         self.seeds = range(run.seed * SEEDS, run.seed * SEEDS + run.n)
@@ -61,13 +61,21 @@ class Pool:
             order = np.random.default_rng([self.run.seed, index]).permutation(self.run.n)
             rows = torch.from_numpy(order[: self.kept])
             features = self.fake[rows.to(self.fake.device)]
-            self._by_chance[index] = judge(features, self.real, self.k, rows, self.kept, with_frechet=index == 0)
+            self._by_chance[index] = self._judged(features, rows, self.kept, with_frechet=index == 0)
         return self._by_chance[index]
 
-    def judged(self, rows: Tensor, calls: int, features: Tensor | None = None) -> Judged:
+    def judged(self, rows: Tensor, calls: int, features: Tensor | None = None, with_frechet: bool = True) -> Judged:
         """features [m, D]: of the samples, where they are not those of the pool at `rows`."""
         features = self.fake[rows.to(self.fake.device)] if features is None else features
-        return judge(features, self.real, self.k, rows, calls)
+        return self._judged(features, rows, calls, with_frechet)
+
+    def _judged(self, features: Tensor, rows: Tensor, calls: int, with_frechet: bool) -> Judged:
+        return judge(features, self.real, self.k, rows, calls, self.halves, self.run.seed, with_frechet)
+
+    def dealt_out(self, scores: Tensor, deal: int) -> Tensor:
+        """The same scores [n] at random among the samples: another order for each deal."""
+        order = np.random.default_rng([self.run.seed, deal, 1]).permutation(len(scores))
+        return scores[torch.from_numpy(order)]
 
     def codes(self, space: str) -> Tensor:
         return self.run.views.tensor(View("fake", f"latent:{space}"), self.run.seed, self.run.n)
@@ -84,14 +92,14 @@ class Pool:
 
 
 def by_importance(
-    pool: Pool, cell: Cell, scores: Tensor, quantiles: Sequence[float], weights: Sequence[float]
+    pool: Pool, cell: Cell, quantiles: Sequence[float], weights: Sequence[float], scores: Tensor
 ) -> Settings:
-    for quantile, threshold in _thresholds(pool.run, cell, scores, quantiles).items():
+    for quantile, threshold in thresholds(pool.run, cell, pool.run.oriented(cell), quantiles).items():
         for weight in weights:
             yield f"tau {quantile:g} w {weight:g}", pool.accepted(importance(scores, threshold, weight))
 
 
-def _thresholds(run: Run, cell: Cell, scores: Tensor, quantiles: Sequence[float]) -> dict[float, float]:
+def thresholds(run: Run, cell: Cell, scores: Tensor, quantiles: Sequence[float]) -> dict[float, float]:
     """Scores at quantiles: of held-out reals where the metric sees samples through an extractor, else of the pool."""
     if extracted(cell.views["fake"].space) and run.views.data.count("test"):
         views = {**cell.views, "fake": dataclasses.replace(cell.views["fake"], source="holdout")}
@@ -102,7 +110,8 @@ def _thresholds(run: Run, cell: Cell, scores: Tensor, quantiles: Sequence[float]
     return {quantile: float(scores.quantile(quantile)) for quantile in quantiles}
 
 
-def extremes(pool: Pool, scores: Tensor, shares: Sequence[float]) -> Settings:
+def extremes(pool: Pool, sign: int, shares: Sequence[float], scores: Tensor) -> Settings:
+    scores = sign * scores
     for share in shares:
         yield f"share {share:g}", pool.accepted(top(scores, share))
 
@@ -157,16 +166,16 @@ class ByDiscriminator:
     def log_ratio(self) -> Tensor:
         return calibrated(self.logits, self.real, self.logits[self.logits.isfinite()]) if self.views else self.logits
 
-    def rejection(self, percentiles: Sequence[float]) -> Settings:
+    def rejection(self, percentiles: Sequence[float], log_ratio: Tensor) -> Settings:
         for quantile in percentiles:
-            acceptance = discriminator_rejection(self.log_ratio, quantile=quantile)
+            acceptance = discriminator_rejection(log_ratio, quantile=quantile)
             yield f"gamma {quantile:g}", self.pool.accepted(acceptance)
 
-    def budgeted_rejection(self, rates: Sequence[float]) -> Settings:
+    def budgeted_rejection(self, rates: Sequence[float], log_ratio: Tensor) -> Settings:
         for rate in rates:
-            yield f"rate {rate:g}", self.pool.accepted(optimal_budgeted_rejection(self.log_ratio, rate))
+            yield f"rate {rate:g}", self.pool.accepted(optimal_budgeted_rejection(log_ratio, rate))
 
-    def chains(self, lengths: Sequence[int]) -> Settings:
+    def chains(self, lengths: Sequence[int], log_ratio: Tensor) -> Settings:
         """Metropolis-Hastings, from held-out reals where there are any."""
         pool = self.pool
         for length in lengths:
@@ -175,7 +184,7 @@ class ByDiscriminator:
                 rng = np.random.default_rng([self.run.seed, length])
                 drawn = rng.integers(len(self.real), size=self.run.n // length)
                 start = calibrated(self.real[torch.from_numpy(drawn)], self.real, self.logits)
-            rows = metropolis_hastings(self.log_ratio, uniform_draws(pool.seeds), length, start)[: pool.kept]
+            rows = metropolis_hastings(log_ratio, uniform_draws(pool.seeds), length, start)[: pool.kept]
             enough = len(rows) == pool.kept
             yield f"length {length}", pool.judged(rows, pool.kept * length) if enough else None
 

@@ -6,8 +6,8 @@ PRECISION, RECALL, FRECHET, CALLS = "precision", "recall", "frechet_distance", "
 GAIN = {PRECISION: f"{PRECISION} gain", RECALL: f"{RECALL} gain"}
 AREA, AREA_GAIN = "hypervolume", "hypervolume gain"
 SETTING = (
-    "calibrated", "k", "kept", "lengths", "method", "percentiles", "psis", "quantiles", "rates", "resamples", "rhos",
-    "shares", "step_sizes", "steps", "thresholds", "judge_space", "volume", "weights",
+    "calibrated", "halves", "k", "kept", "lengths", "method", "nulls", "percentiles", "psis", "quantiles", "rates",
+    "rhos", "shares", "step_sizes", "steps", "thresholds", "judge_space", "volume", "weights",
 )  # fmt: skip
 """Columns of the table for what the rows of a part have in common, in this order; each part has some of them."""
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from assay.harness.arrays.records import read_records
+from assay.harness.core.registry import discover
 from assay.harness.report.tables import READABLE, tables, write_tables
 
+discover()  # studies declare which numbers of a table are decided together
 RESULTS = Path(__file__).parents[3] / "results"
 PUBLISHED = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
 

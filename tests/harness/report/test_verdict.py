@@ -32,6 +32,15 @@ def test_a_claim_holds_in_its_own_direction(direction: Any, words: tuple[str, ..
     assert Verdict("it rises", ALONE, direction).decision == UNDECIDED
 
 
+def test_what_the_correction_takes_back_is_not_decided_and_the_sentence_says_why() -> None:
+    clear, taken_back = (pd.concat([ABOVE, pd.Series({"holm_p": p})]) for p in (0.05, 0.051))
+    assert [sign(each) for each in (clear, taken_back)] == [1, 0]
+    assert str(Verdict("It rises", clear)) == "It rises: holds, 0.5 (0.1 to 0.9)."
+    assert str(Verdict("It rises", taken_back)) == "It rises: not decided after Holm's correction, 0.5 (0.1 to 0.9)."
+    outside = pd.concat([ACROSS, pd.Series({"holm_p": float("nan")})])
+    assert Verdict("It rises", outside).decision == UNDECIDED, "a number of no family is decided by its interval"
+
+
 def test_the_words_can_be_those_of_the_question() -> None:
     words = ("better", "worse", "not decided")
     assert [Verdict("a", effect, -1, words).decision for effect in (ABOVE, BELOW, ACROSS)] == [

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         {"digits": {}}, {"held_out": {}}, folder / "digits", n=300, n_real=600, store=folder / "store", set_metrics=SETS
     )
     to = ["held_out", "vae", {"vae": {"temperature": 0.5}}]
-    carry_out(run, "compare", to=to, spaces=["classifier", "pixels"], halves=8)
+    carry_out(run, "compare", to=to, spaces=["classifier", "pixels"], halves=40)
     return run
 
 

@@ -145,7 +145,7 @@ def test_a_signal_that_cannot_be_read_spoils_no_other_and_is_taken_up_once_it_ca
 
     both = dataclasses.replace(run, quality_signals=("quality", "unread"))
     records = carry_out(both, "correlate", resamples=20)
-    assert [record.status for record in records] == ["ok"] * 4
+    assert [record.status for record in records] == ["ok"] * 7
     assert records[0].values["noise", "unread"].interval == pytest.approx(UNDEFINED, nan_ok=True)
     assert records[0].values["noise", "quality"].interval != UNDEFINED
     assert "noise" in report(run.folder)
@@ -157,6 +157,54 @@ def test_a_signal_that_cannot_be_read_spoils_no_other_and_is_taken_up_once_it_ca
     found = carry_out(both, "correlate", resamples=20)[0].values
     assert found["noise", "quality"] == records[0].values["noise", "quality"]
     assert math.isfinite(found["noise", "unread"].value)
+
+
+def test_signals_are_compared_with_each_other_once(run: Run) -> None:
+    both = dataclasses.replace(run, quality_signals=("quality", "noise", "nuisance"))
+    records = carry_out(both, "correlate", resamples=50)
+    records = [record for record in records if record.cell.metric == "signal_agreement"]
+    raw, _, held = (record.values for record in records)
+    assert list(raw) == [("quality", "noise"), ("quality", "nuisance"), ("noise", "nuisance")]
+    quality, nuisance = (run.sample_scores(run.cell(name)) for name in ("quality", "nuisance"))
+    assert raw["quality", "nuisance"].value == pytest.approx(spearmanr(quality, nuisance).statistic)
+    assert raw["quality", "nuisance"].value > 0.8
+    assert math.isnan(held["quality", "nuisance"].value), "it is held fixed"
+    printed = report(run.folder)
+    assert "Rank correlations of the signals with each other: " in printed
+    table = tables_of(run)
+    assert {"holm_p"} <= set(table["correlate"].columns) & set(table["signal_agreement"].columns)
+
+
+def test_signals_that_say_the_same_are_one() -> None:
+    pairs = [("a", "b", 0.95, "one"), ("a", "b", 0.93, "two"), ("b", "c", 0.95, "one"), ("b", "c", 0.85, "two")]
+    table = pd.DataFrame(pairs, columns=["signal", "other", "value", "run"]).assign(covariates="nothing")
+    assert page.agreement_of_signals(table, "nothing") == [
+        "Rank correlations of the signals with each other: 0.85 to 0.95 with nothing held fixed.",
+        "a and b are one signal, not several: their raw rank correlation is over 0.9.",
+    ]
+
+
+def test_a_space_is_shared_whoever_is_seen_in_it(run: Run) -> None:
+    """Real samples or generated ones, by any name of the space; codes and pictures as they are do not count."""
+
+    @metric(better="higher", kind="sample", source="not published", fake=View("fake", "doubled"))
+    def sees_generated(fake: Tensor) -> Tensor:
+        return fake[:, 0].double()
+
+    real = View("real", "features")
+
+    @metric(better="higher", kind="sample", source="not published", fake=View("fake", "features"), real=real)
+    def sees_both(fake: Tensor, real: Tensor) -> Tensor:
+        return fake[:, 0].double() - real.mean()
+
+    @metric(better="higher", kind="sample", source="not published", fake=View("fake", "images"))
+    def sees_pictures(fake: Tensor) -> Tensor:
+        return fake.flatten(1)[:, 0].double()
+
+    names = ["sees_generated", "sees_both", "sees_pictures", "noise"]
+    records = [run.evaluate(run.cell(name)) for name in names]
+    between = {pair for pair in page.shared_spaces(records) if pair[0] < pair[1]}
+    assert between == {("sees_both", "sees_generated")}
 
 
 def test_two_metrics_of_classes_are_refused(run: Run) -> None:

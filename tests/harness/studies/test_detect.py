@@ -133,6 +133,28 @@ def test_areas_are_those_of_the_scores(open_told: Callable[..., Run]) -> None:
     assert (BY_SORT, "sees_rarity", RARE) not in found
 
 
+def test_areas_by_the_number_of_reals_are_those_of_scores_that_see_no_more(open_told: Callable[..., Run]) -> None:
+    images = View("fake", "images"), View("real", "images", n="all")
+
+    @metric(better="higher", kind="sample", source="not published", fake=images[0], real=images[1])
+    def nearest(fake: Tensor, real: Tensor) -> Tensor:
+        return -torch.cdist(fake.flatten(1).double(), real.flatten(1).double()).min(1).values
+
+    told = dataclasses.replace(open_told(), scores=("nearest", "sees_nothing"), quality_signals=())
+    carry_out(told, "detect", against=["sees_nothing"], resamples=20, n_real=[3, 40])
+    (record,) = (each for each in read_records(told.folder) if each.cell.metric == "detect_reals")
+    assert set(record.values) == {("nearest", 3), ("nearest", 40)}, "the others read none"
+    fewer = dataclasses.replace(told, n_real=3, folder=told.folder.parent / "fewer")
+    carry_out(fewer, "detect", against=["sees_nothing"], resamples=20)
+    assert (
+        numbers(fewer, "detect")[str(record.cell.params["covariates"]), "nearest", ANY] == record.values["nearest", 3]
+    )
+    report(told.folder)
+    assert "AUROC for all faults by how many real samples" in (told.folder / "report.md").read_text()
+    with pytest.raises(ValueError, match=r"n_real=\[0\] must be numbers of real samples, 1 or more"):
+        carry_out(told, "detect", n_real=[0])
+
+
 def test_typicality_held_fixed_tells_broken_from_rare(open_told: Callable[..., Run]) -> None:
     """Rare samples are faulty more often here, so a score of rarity finds faults, and only until it is held fixed.
 

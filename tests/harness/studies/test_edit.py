@@ -4,15 +4,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import METRICS, discover
+from assay.harness.report.blocks import Found
 from assay.harness.report.report import report
 from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.edit import page
 from assay.harness.studies.edit.measure import Edits
 
 discover()
@@ -97,6 +100,30 @@ def test_the_page_says_what_was_found(run: Run) -> None:
     (picture,) = (line.partition(": ")[2] for line in printed.splitlines() if "picture:" in line)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
     assert "Does a score tell how far an edit may go?" in (run.folder / "report.html").read_text()
+
+
+def test_arbitrary_smooth_functions_gain_too_and_stand_beside_the_counts(run: Run) -> None:
+    chance = found(run, "edit_chance")
+    assert chance.cell.params["draws"] == 20
+    quantities = {quantity for _, _, quantity, _ in chance.values}
+    assert quantities == {"gain of stopping", "gain of stopping over the norm"}
+    assert len(chance.values) == 2 * 20 * 2 * 2, "lengths, draws, quantities and signals"
+    gains = [each.value for (_, _, quantity, _), each in chance.values.items() if quantity == "gain of stopping"]
+    assert len(set(gains)) == len(gains), "each function is another one"
+    report(run.folder)
+    text = (run.folder / "report.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| negative_norm | random order | 2 |"))
+    assert " of 40 |" in row
+
+
+def test_signals_that_are_one_count_once(run: Run) -> None:
+    values = found(run, "edit_signals").values
+    assert list(values) == [("nearest_feature", "judge_confidence")]
+    frame = pd.DataFrame([("a", "b", 0.95), ("a", "c", 0.2), ("b", "c", 0.1)], columns=["signal", "other", "value"])
+    table = pd.DataFrame({"signal": ["itself", "a", "b", "c"]})
+    given = Found({"edit": table, "edit_signals": frame}, [], run.folder)
+    assert page._kept_signals(given) == [["a", "b"], ["c"]]
+    assert page._kept_signals(Found({"edit": table}, [], run.folder)) == [["a"], ["b"], ["c"]]
 
 
 def test_another_latent_space_is_walked_in_its_own_codes(tmp_path: Path) -> None:

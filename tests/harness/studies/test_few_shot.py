@@ -1,6 +1,7 @@
 """The run `few_shot` on features whose truth is known: gains by construction, none where there is none to have."""
 
 import dataclasses
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from assay.harness.report.report import report
 from assay.harness.report.tables import PUBLISHED
 from assay.harness.run import MetricSpec, Run
 from assay.harness.studies.carry_out import carry_out
-from assay.harness.studies.few_shot.measure import fingerprint
+from assay.harness.studies.few_shot.measure import fingerprint, ratio
 
 C, EACH = 12, 40
 DENSE, NORM, KNN = "latent_density(bandwidth=0.5)", "negative_norm", "latent_knn"
@@ -161,6 +162,44 @@ def test_a_gain_by_construction_is_found_and_the_norm_has_none(open_run: Callabl
     assert one > five, "the more shots, the less a prototype leans on what is generated"
 
 
+def test_a_gain_is_a_share_of_the_oracles(
+    open_run: Callable[..., Run],
+) -> None:
+    here = open_run()
+    carry_out(here, "few_shot", **TINY | {"shots": [1]})
+    found = numbers(here)
+    gains = {selection: each for (_, share, selection, quantity), each in found.items()
+             if quantity == "gain over random, these splits" and share == "0.2"}  # fmt: skip
+    assert gains["oracle"].interval[0] > 0
+    assert gains["oracle"].value > 2 * gains[f"top {NORM}"].value
+    for selection in (f"top {DENSE}", f"bottom {NORM}"):
+        for pooled in ("", ", these splits"):
+            of_oracle = found[1, "0.2", selection, f"share of the oracle's gain{pooled}"]
+            assert of_oracle.value == pytest.approx(gains[selection].value / gains["oracle"].value)
+            assert of_oracle.interval[0] < of_oracle.value < of_oracle.interval[1]
+    assert "% of what an oracle gains that knows the true class mean" in report(here.folder)
+
+
+def test_where_all_are_kept_the_oracle_gains_nothing_and_there_is_no_share_of_it(open_run: Callable[..., Run]) -> None:
+    here = open_run()
+    carry_out(here, "few_shot", **TINY | {"share": 1.0, "shots": [1]})
+    assert not any(quantity.startswith("share of") for _, _, _, quantity in numbers(here))
+    assert "Even an oracle that knows the true class mean gains 0 (0 to 0)" in report(here.folder)
+
+
+def test_intervals_of_a_ratio_cover() -> None:
+    """Pairs of means over 10, correlated, the second clear of 0: 95 % of 2,000, standard error 0.5 %; four of them."""
+    generator, covered = torch.Generator().manual_seed(0), 0
+    for _ in range(2000):
+        others = 1 + 0.5 * torch.randn(10, generator=generator, dtype=torch.float64)
+        values = 0.3 * others + 0.4 * torch.randn(10, generator=generator, dtype=torch.float64)
+        low, high = ratio(values, others).interval
+        covered += low <= 0.3 <= high
+    assert covered / 2000 == pytest.approx(0.95, abs=0.02)
+    assert ratio(torch.ones(3), torch.ones(3) * 4).value == 0.25
+    assert math.isnan(ratio(torch.ones(3), torch.zeros(3)).value)
+
+
 def test_logistic_regression_finds_it_too(open_run: Callable[..., Run]) -> None:
     here = open_run(scores=SCORES[:1])
     carry_out(here, "few_shot", **TINY | {"shots": [1], "logistic": 60, "pools": 6})
@@ -212,7 +251,7 @@ def test_every_score_that_can_be_had_takes_part(
     assert not any("judge" in name or "mean_intensity" in name for name in found)
     assert "random_score is left out: generated features have no view of fake images" in capsys.readouterr().err
     asked = {selection for _, _, selection, _ in numbers(here, classifier="logistic regression")}
-    assert asked == {"none", "all", "random", f"top {NORM}", f"bottom {NORM}"}
+    assert asked == {"none", "all", "random", "oracle", f"top {NORM}", f"bottom {NORM}"}
 
 
 def test_the_page_and_a_second_run(open_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

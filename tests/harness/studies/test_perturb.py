@@ -161,11 +161,11 @@ def test_a_metric_of_another_version_is_computed_again(run: Run, monkeypatch: py
 
 def test_every_option_is_recorded_under_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.Moves, "network", Smooth(1))
-    options = {"alpha": 0.5, "epochs": 1, "k": 7, "neighbours": 4, "resamples": 21, "steps": 2}
-    carry_out(run, "perturb", epsilons=[0.3], gradients=["raw"], directions=["lower"], count=11, shown=1,
+    options = {"alpha": 0.5, "epochs": 1, "halves": 3, "k": 7, "neighbours": 4, "resamples": 21, "steps": 2}
+    carry_out(run, "perturb", epsilons=[0.3], gradients=["raw"], directions=["lower"], count=12, shown=1,
               judge_space="pixels", **options)  # fmt: skip
     network, moved = sorted((record.cell.params for record in records_of(run)), key=lambda params: params["epsilon"])
-    common = options | {"samples_moved": 11, "features": "doubled", "judge_space": "pixels", "space": "z"}
+    common = options | {"samples_moved": 12, "features": "doubled", "judge_space": "pixels", "space": "z"}
     assert network == common | {"part": "network", "gradient": "none", "epsilon": 0, "direction": "none"}
     assert moved == common | {"part": "moved", "gradient": "raw", "epsilon": 0.3, "direction": "lower"}
 
