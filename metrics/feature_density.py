@@ -1,7 +1,5 @@
 """Gaussian kernels in feature space with fitted widths: FLD, and its score per sample."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -10,8 +8,8 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
+from .kernels.log_sum import log_mixture
 from .kernels.memo import remember
-from .latent_density import LogSum
 
 CENTRES = 5000
 """Maximum number of centres, and of the samples to which their widths are fitted."""
@@ -119,12 +117,4 @@ def fitted_log_variances(centres: Tensor, targets: Tensor) -> Tensor:
 
 def mixture_log_density(y: Tensor, centres: Tensor, log_variance: Tensor) -> Tensor:
     """log mean_i N(y; centre_i, exp(log_variance_i) I) of each row of y [N, D], float64 [N]."""
-    # Narrow widths amplify the rounding of squared distances; with at most CENTRES centres, float64 is affordable.
-    y, centres, dimension = y.double(), centres.double(), y.shape[1]
-    total = LogSum(len(y), y.device)
-    factor = -0.5 * (-log_variance).exp()
-    constant = -0.5 * dimension * (log_variance + math.log(2 * math.pi))
-    for rows, columns, values, _ in squared_distance_tiles(y, centres):
-        valid = values[:, : columns.stop - columns.start]
-        total.add(rows, valid.clamp_(min=0).mul_(factor[columns]).add_(constant[columns]))
-    return total.log() - math.log(len(centres))
+    return log_mixture(y, centres, log_variance[:, None])
