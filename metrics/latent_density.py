@@ -22,6 +22,7 @@ from .kernels.log_sum import LIMIT, NEGLIGIBLE, LogSum, finite, log_mixture, rou
 from .kernels.memo import remember
 from .kernels.moments import moments
 from .kernels.scale import power_of_two, scaled
+from .kernels.ties import shared_places
 
 SUBSET = 2000
 """Maximum number of reference rows from which the median pairwise distance is computed."""
@@ -37,6 +38,7 @@ SMALL = 1 << 22
     better="higher",
     kind="sample",
     source="arXiv:2407.15171 eq. 1",
+    version=2,
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all"),
 )
@@ -59,6 +61,7 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
     better="higher",
     kind="sample",
     source="arXiv:2407.15171 eq. 1",
+    version=2,
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all", encode="sample"),
     mean=View("real", "latent", n="all"),
@@ -217,6 +220,8 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     """
     (z, codes) = samples(fake=fake, reference=reference)
     samples(2, reference=codes)
+    power = power_of_two(z, codes)
+    z, codes = scaled(z, power), scaled(codes, power)
     m, dimension = codes.shape
     known = moments(codes)
     covariance = known.scatter / m
@@ -230,7 +235,7 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     shrunk = (1 - weight) * covariance
     shrunk.diagonal().add_(weight * scale)
     factor = torch.linalg.cholesky(shrunk)
-    constant = -0.5 * dimension * math.log(2 * math.pi) - float(factor.diagonal().log().sum())
+    constant = dimension * (math.log(power) - 0.5 * math.log(2 * math.pi)) - float(factor.diagonal().log().sum())
     white = [
         torch.linalg.solve_triangular(factor, (block.double() - known.mean).T, upper=False) for block in row_blocks(z)
     ]
@@ -255,22 +260,24 @@ def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
     return -nearest(z, codes, k).distances.mean(1)
 
 
-@metric(better="higher", kind="sample", source="arXiv:2206.06014", fake=View("fake", "latent"))
+@metric(better="higher", kind="sample", source="arXiv:2206.06014", version=2, fake=View("fake", "latent"))
 def hubness(fake: Array, k: int = 5) -> Tensor:
     """k-occurrence of each code, float64 [N]: how many other codes have it among their k nearest. The mean is k.
 
     Liang et al. 2022 draw 10,000 codes, use k = 5, and keep codes that occur at least 50 times. In their lists, every
-    code is also a neighbour of itself.
+    code is also a neighbour of itself. Codes that are equally near share their places in a list equally.
     """
     (z,) = samples(fake=fake)
     require_neighbours("fake", len(z), k, others=True)
-    return torch.bincount(nearest_others(z, k).indices.flatten(), minlength=len(z)).double()
+    index, places = shared_places(lambda n: nearest_others(z, n), k, len(z) - 1)
+    return torch.bincount(index.flatten(), places.flatten(), minlength=len(z))
 
 
 @metric(
     better="higher",
     kind="sample",
     source="arXiv:1705.07120",
+    version=2,
     fake=View("fake", "latent"),
     mean=View("real", "latent", n="all", encode="mean"),
     logvar=View("real", "latent", n="all", encode="logvar"),
@@ -293,6 +300,7 @@ def aggregate_posterior(fake: Array, mean: Array, logvar: Array) -> Tensor:
     better="higher",
     kind="sample",
     source="arXiv:2010.02917",
+    version=2,
     fake=View("fake", "latent"),
     mean=View("real", "latent", n="all", encode="mean"),
     logvar=View("real", "latent", n="all", encode="logvar"),
