@@ -1,6 +1,7 @@
 """Kernel distances between sets of features: KID and CMMD, two squared maximum mean discrepancies."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -89,7 +90,8 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
     if not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth is {bandwidth}; it must be positive and finite")
     power = power_of_two(y, x)
-    y, x, width = scaled(y, power), scaled(x, power), bandwidth * power
+    y, x = scaled(y, power), scaled(x, power)
+    width = max(bandwidth * power, sys.float_info.min)  # below that, only copies are near each other
     centre = mean_of(x)
 
     def gaussian(a: Tensor, b: Tensor) -> Tensor:
@@ -180,4 +182,4 @@ def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
 
 
 def _residual(k: _Means) -> float:
-    return k.square - float(k.rows.square().mean()) - float(k.columns.square().mean()) + k.mean**2
+    return k.square - float(k.rows.square().mean()) - float(k.columns.square().mean()) + k.mean * k.mean

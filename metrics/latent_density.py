@@ -24,6 +24,9 @@ from .kernels.moments import moments
 from .kernels.scale import power_of_two, scaled
 from .kernels.ties import shared_places
 
+INDEPENDENT = 1e-10
+"""Smallest share of a dimension's variance that is not explained by others, for which a covariance is inverted."""
+
 SUBSET = 2000
 """Maximum number of reference rows from which the median pairwise distance is computed."""
 
@@ -216,7 +219,7 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
 
     Ledoit and Wolf 2004: S = (1 - w) C + w (tr C / D) I, with the covariance C (divided by M) and the w in [0, 1] that
     minimises the expected error. It takes D^2 memory and D^3 time. Raises ValueError for bad input, fewer than 2
-    references, or references that are all equal.
+    references, references that are all equal, or a covariance that is singular to rounding.
     """
     (z, codes) = samples(fake=fake, reference=reference)
     samples(2, reference=codes)
@@ -234,7 +237,12 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     weight = min(1.0, noise / spread) if spread > 0 else 1.0
     shrunk = (1 - weight) * covariance
     shrunk.diagonal().add_(weight * scale)
-    factor = torch.linalg.cholesky(shrunk)
+    factor, failed = torch.linalg.cholesky_ex(shrunk)
+    # The share of a dimension's variance that the dimensions before it do not explain; its rounding error is 1e-16.
+    if bool(failed) or float((factor.diagonal().square() / shrunk.diagonal()).min()) < INDEPENDENT:
+        raise ValueError(
+            "reference: its covariance is singular to rounding: leave out dimensions that others determine"
+        )
     constant = dimension * (math.log(power) - 0.5 * math.log(2 * math.pi)) - float(factor.diagonal().log().sum())
     white = [
         torch.linalg.solve_triangular(factor, (block.double() - known.mean).T, upper=False) for block in row_blocks(z)

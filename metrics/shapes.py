@@ -68,8 +68,8 @@ def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estim
     """COV: share of real shapes that are nearest to at least one generated shape, in [0, 1]; Wilson's interval.
 
     Clouds [N, P, 3] and [M, P, 3]; distance: "chamfer" or "earth_mover". Equal distributions with N = M score far
-    below 1, and the score increases with N. Compare sets of equal sizes, and with the score of held-out real shapes. Real
-    shapes at the same distance are all nearest.
+    below 1, and the score increases with N. Compare sets of equal sizes, and with the score of held-out real shapes.
+    Real shapes at the same distance are all nearest.
     """
     pairs = _pairs(*_clouds(fake, real), distance)
     return intervals.proportion((pairs == pairs.amin(1, keepdim=True)).any(0).cpu())
@@ -85,7 +85,8 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer", seed: i
 
     0.5 is ideal, 1 means that the sets are separable, and values below 0.5 mean that generated shapes copy real ones.
     Clouds [N, P, 3] and [M, P, 3]. Sizes must be equal, so min(N, M) shapes of the larger set are drawn with `seed`;
-    `missing` counts the shapes that were not drawn. Shapes at the same distance count in equal shares. The interval is normal, and widened for mutual nearest neighbours, whose outcomes depend on each other. For two
+    `missing` counts the shapes that were not drawn. Shapes at the same distance count in equal shares.
+    The interval is normal, and widened for mutual nearest neighbours, whose outcomes depend on each other. For two
     draws from one distribution it contained 0.5 in 91 to 95 of 100 trials.
     Raises ValueError for bad input or fewer than 2 shapes.
     """

@@ -23,9 +23,10 @@ def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int
 
         (3 D / (n P)) sum_u sum_j ( sort(Y u)_j - sort(X u)_j )^2,   sets [M, D] and [N, D], n = min(M, N)
 
-    A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions. The paper
-    uses n = 5,000 and Inception features. `missing` counts the rows that were not drawn. The interval (delta method) covers the spread of both sets and of the
-    directions. Raises ValueError for bad input or fewer than 2 projections.
+    A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions; `missing`
+    counts the rows that were not drawn. The paper uses n = 5,000 and Inception features. The interval (delta method)
+    covers the spread of both sets and of the directions. Raises ValueError for bad input, fewer than 2 projections, or
+    squared distances that overflow float64.
     """
     y, x = samples(2, fake=fake, real=real)
     if projections < 2:

@@ -43,7 +43,7 @@ def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
 
 
 def step_lengths(points: Tensor) -> Tensor:
-    """d_i = |e_i - e_(i-1)|, [..., n] float64, for the points [..., n + 1, F] of the vertices under a distance's embedding."""
+    """d_i = |e_i - e_(i-1)|, [..., n] float64, for points [..., n + 1, F] of the vertices under an embedding."""
     lengths: Tensor = torch.linalg.vector_norm(points.double().diff(dim=-2), dim=-1)
     return lengths
 
