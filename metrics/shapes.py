@@ -194,8 +194,9 @@ def _chamfer(cloud: Tensor, others: Tensor) -> Tensor:
                 squared.addcmul_(difference, difference)
             to_other.append(squared.amin(2))
             to_cloud.append(squared.amin(0))
-        nearest = torch.stack(to_cloud).amin(0).double().mean(1)
-        found.append(nearest + torch.cat(to_other).double().mean(0))
+        # Both means add in the same order, so that a pair has the same distance from either side, and ties stay ties.
+        sides = torch.stack(to_cloud).amin(0), torch.cat(to_other).T.contiguous()
+        found.append(sides[0].double().mean(1) + sides[1].double().mean(1))
     return torch.cat(found)
 
 

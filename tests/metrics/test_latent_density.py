@@ -274,7 +274,6 @@ def test_autocast_changes_nothing() -> None:
 
 
 def test_a_covariance_that_is_singular_to_rounding_is_refused() -> None:
-    x = gauss(4000, 1).double()
-    both = torch.cat([x, 1e9 * x], 1)
+    pair = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])  # all deviations are equal, so nothing is shrunk
     with pytest.raises(ValueError, match="singular to rounding"):
-        gaussian_log_density(both, both)
+        gaussian_log_density(pair, pair)
