@@ -29,7 +29,7 @@ def random_score(fake: Array, seed: int = 0) -> Tensor:
 @metric(better="neither", kind="sample", modality="image", source="arXiv:2406.03537", fake=View("fake", "images"))
 def png_bytes(fake: Array) -> Tensor:
     """Size in bytes of each image [N, C, H, W] in [0, 1] as an 8-bit PNG file, float64 [N]: its complexity."""
-    x = images("fake", fake)
+    x = _pictures(fake)
     pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     sizes = []
     for picture in pixels:
@@ -48,9 +48,11 @@ def png_bytes(fake: Array) -> Tensor:
 )
 def laplacian_variance(fake: Array) -> Tensor:
     """Variance over pixels of the 4-neighbour Laplacian of the mean channel, float64 [N]: sharpness or noise."""
-    x = images("fake", fake)
-    if min(x.shape[2:]) < 3:
-        raise ValueError(f"fake has images of {x.shape[2]} x {x.shape[3]} pixels; the Laplacian needs 3 x 3")
+    x = _pictures(fake)
+    if min(x.shape[2:]) < 3 or max(x.shape[2:]) < 4:
+        raise ValueError(
+            f"fake has images of {x.shape[2]} x {x.shape[3]} pixels; a variance of the Laplacian needs at least 3 x 4"
+        )
     kernel = x.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=torch.float64)[None, None]
     parts = [F.conv2d(block.double().mean(1, keepdim=True), kernel).flatten(1).var(1) for block in row_blocks(x)]
     return torch.cat(parts)
@@ -59,4 +61,11 @@ def laplacian_variance(fake: Array) -> Tensor:
 @metric(better="neither", kind="sample", modality="image", source=f"{CONTROL}.mean.html", fake=View("fake", "images"))
 def mean_intensity(fake: Array) -> Tensor:
     """Mean intensity of each image [N, C, H, W] in [0, 1], float64 [N]."""
-    return images("fake", fake).double().flatten(1).mean(1)
+    return _pictures(fake).double().flatten(1).mean(1)
+
+
+def _pictures(fake: Array) -> Tensor:
+    x = images("fake", fake)
+    if not x.shape[2] * x.shape[3]:
+        raise ValueError(f"fake has images of {x.shape[2]} x {x.shape[3]} pixels: give images that have pixels")
+    return x

@@ -12,6 +12,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.nearest import nearest
+from .kernels.scale import power_of_two, scaled
 
 DIMENSION = 64
 """Features with more dimensions are projected to this many principal components of the real samples."""
@@ -38,10 +39,14 @@ def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed
     (seeded by `seed`). Features with more than 64 dimensions are first projected to 64 principal components. For equal
     distributions each z is standard normal, which gives the interval. Cells with fewer than 10 generated or 10 held-out
     samples are left out; `missing` counts their samples.
-    Raises ValueError for bad input, fewer real samples than cells, or when no cell is left.
+    Raises ValueError for bad input, fewer than 1 cell, fewer real samples than cells, or when no cell is left.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
-    samples(max(1, cells), real=x)
+    if cells < 1:
+        raise ValueError(f"cells is {cells}; it must be at least 1")
+    samples(cells, real=x)
+    power = power_of_two(y, x, t)
+    y, x, t = (scaled(s, power) for s in (y, x, t))
     sets = [s.double().cpu().numpy() for s in (y, x, t)]
     if y.shape[1] > DIMENSION < len(x):
         components = PCA(DIMENSION, random_state=seed).fit(sets[1])

@@ -9,9 +9,11 @@ from ..harness.core.inputs import Array, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
+from .kernels.distances import centred_norms, mean_of
+from .kernels.log_sum import log_mixture
 from .kernels.memo import remember
-from .latent_density import LogSum
+from .kernels.scale import power_of_two, scaled
+from .kernels.squared import squared_distances
 
 CENTRES = 5000
 """Maximum number of centres, and of the samples to which their widths are fitted."""
@@ -27,6 +29,7 @@ FLOOR = 1e-6
     better="higher",
     kind="sample",
     source="arXiv:2302.04440",
+    version=2,
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
@@ -50,6 +53,7 @@ def feature_density(fake: Array, real: Array, seed: int = 0) -> Tensor:
     better="lower",
     kind="set",
     source="arXiv:2302.04440",
+    version=2,
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
     holdout=View("holdout", "features", n="all"),
@@ -70,7 +74,7 @@ def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: 
     samples(4, real=x)
     mean, std = t.double().mean(0), t.double().std(0)
     std = torch.where(std > 0, std, 1)
-    y, x, t = (((s.double() - mean) / std).to(s.dtype) for s in (y, x, t))
+    y, x, t = ((s.double() - mean) / std for s in (y, x, t))
     generator = torch.Generator().manual_seed(seed)
     centres, targets = (s[torch.randperm(len(s), generator=generator)[:CENTRES].to(s.device)] for s in (y, x))
     generated = mixture_log_density(t, centres, fitted_log_variances(centres, targets))
@@ -94,37 +98,27 @@ def fitted_log_variances(centres: Tensor, targets: Tensor) -> Tensor:
     Raises ValueError when all targets are equal.
     """
     dimension, mean = targets.shape[1], mean_of(targets)
+    power = power_of_two(targets, centres)
+    targets, centres, mean = scaled(targets, power), scaled(centres, power), mean * power
     background = centred_norms(targets, mean)
     scale = float(background.mean()) / dimension
     if scale == 0:
         raise ValueError(
             f"real: {len(targets)} rows are all equal, so no width can be fitted: give samples that differ"
         )
-    squared = torch.empty(len(targets), len(centres) + 1, dtype=centres.dtype, device=centres.device)
-    for rows, columns, values, _ in squared_distance_tiles(targets, centres):
-        squared[rows, columns] = values[: rows.stop - rows.start, : columns.stop - columns.start]
-    squared[:, -1] = 0.81 * background
-    squared.clamp_(min=0)
-    variance = (squared.amin(0).double() / dimension).clamp(min=FLOOR * scale)
+    squared = torch.cat([squared_distances(targets, centres, mean), 0.81 * background[:, None]], 1)
+    variance = (squared.amin(0) / dimension).clamp(min=FLOOR * scale)
     variance[-1] = scale
     for _ in range(STEPS):
-        log = (squared * (-0.5 / variance).to(squared)).sub_((0.5 * dimension * variance.log()).to(squared))
+        log = (squared * (-0.5 / variance)).sub_(0.5 * dimension * variance.log())
         shares = log.softmax(1)
-        weight = shares.sum(0).double()
-        step = shares.mul_(squared).sum(0).double() / (dimension * weight.clamp(min=1e-12))
+        weight = shares.sum(0)
+        step = shares.mul_(squared).sum(0) / (dimension * weight.clamp(min=1e-12))
         # A centre to which no target belongs keeps its width.
         variance = torch.where(weight > 1e-6, step.clamp(min=FLOOR * scale), variance)
-    return variance[:-1].log()
+    return variance[:-1].log() - 2 * math.log(power)
 
 
 def mixture_log_density(y: Tensor, centres: Tensor, log_variance: Tensor) -> Tensor:
     """log mean_i N(y; centre_i, exp(log_variance_i) I) of each row of y [N, D], float64 [N]."""
-    # Narrow widths amplify the rounding of squared distances; with at most CENTRES centres, float64 is affordable.
-    y, centres, dimension = y.double(), centres.double(), y.shape[1]
-    total = LogSum(len(y), y.device)
-    factor = -0.5 * (-log_variance).exp()
-    constant = -0.5 * dimension * (log_variance + math.log(2 * math.pi))
-    for rows, columns, values, _ in squared_distance_tiles(y, centres):
-        valid = values[:, : columns.stop - columns.start]
-        total.add(rows, valid.clamp_(min=0).mul_(factor[columns]).add_(constant[columns]))
-    return total.log() - math.log(len(centres))
+    return log_mixture(y, centres, log_variance[:, None])

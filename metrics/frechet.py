@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, row_blocks, samples
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import full_precision, mean_of
+from .kernels.distances import mean_of
 from .kernels.moments import Moments, add_symmetric, gram, moments, strips
+from .kernels.scale import power_of_two, scaled
 
 TOLERANCE = 1e-6
 """Rounding can make the distance of equal sets negative, by this share of both traces at most; it is reported as 0."""
@@ -77,6 +79,8 @@ def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -
         raise ValueError(f"sizes is {sizes}; it must be at least 3, to fit a line with a standard error")
     if m < dimension + 10:
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
+    power = power_of_two(y, x)
+    y, x = scaled(y, power), scaled(x, power)
     whole, reference = _frechet(y, x), Gaussian.of(x)
     start = max(min(5000, m // 10), min(2 * dimension, m // 2), 2)
     counts = torch.linspace(start, m, sizes, dtype=torch.float64).long()
@@ -92,7 +96,7 @@ def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -
     residual = float((value - intercept - slope * inverse).square().sum()) / (sizes - 2)
     fit = residual * (1 / sizes + float(inverse.mean()) ** 2 / float(centred.square().sum()))
     sampling = (whole.interval[1] - whole.value) / intervals.Z95
-    return intervals.normal(intercept, math.sqrt(fit + sampling**2), m)
+    return _unscaled(intervals.normal(intercept, math.sqrt(fit + sampling**2), m), power)
 
 
 @metric(
@@ -156,6 +160,8 @@ def centred_rows(x: Tensor) -> Gaussian:
 
 
 def _frechet(y: Tensor, x: Tensor) -> Estimate:
+    power = power_of_two(y, x)
+    y, x = scaled(y, power), scaled(x, power)
     sides = (Gaussian.of(x), x), (Gaussian.of(y), y)
     (a, at), (b, bt) = sorted(sides, key=lambda side: len(side[0].data))
     root, invertible = a.root
@@ -175,7 +181,13 @@ def _frechet(y: Tensor, x: Tensor) -> Estimate:
         back = torch.linalg.solve_triangular(root, vectors * scale, upper=True) if invertible else b.times(onto) / roots
         variance = _influence(bt, b.mean, b.mean - a.mean, onto) / len(bt)
         variance += _influence(at, a.mean, a.mean - b.mean, back) / len(at)
-    return _non_negative(intervals.normal(value, math.sqrt(variance), len(y)))
+    return _unscaled(_non_negative(intervals.normal(value, math.sqrt(variance), len(y))), power)
+
+
+def _unscaled(squared: Estimate, power: float) -> Estimate:
+    """The squared distance of features that were multiplied by `power`, in their own unit."""
+    value, low, high = (end / power / power for end in (squared.value, *squared.interval))
+    return squared._replace(value=value, interval=(low, high))
 
 
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
@@ -196,14 +208,14 @@ def _non_negative(estimate: Estimate) -> Estimate:
 def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
     """The formula, given F S_b F' with F'F = S_a, which has the eigenvalues of S_a S_b; negative values become 0.
 
-    Raises ArithmeticError when the value is more negative than rounding explains.
+    Raises ValueError when the value is more negative than rounding explains.
     """
     # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
     nuclear = float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
     raw = float((a.mean - b.mean).square().sum()) + scale - 2 * nuclear
     if raw < -TOLERANCE * scale:
-        raise ArithmeticError(
+        raise ValueError(
             f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
         )
     return max(0.0, raw)
@@ -211,13 +223,13 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
 
 def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
     """Variance over rows of psi(x) = 2 shift.(x - mean) + (x - mean)'(I - T)(x - mean) with T = root root'."""
-    middle, factor, twice = mean.to(x.dtype), root.to(x.dtype), 2 * shift.to(x.dtype)
+    factor, twice = root.to(x.dtype), 2 * shift.to(x.dtype)
     # z'(I - T)z equals z'Wz for every W with the same symmetric part. A triangular W needs half the products.
     weights = add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), factor, factor.T).tril_().mul_(-2)
     weights.diagonal().mul_(0.5).add_(1)
     terms = []
     for block in row_blocks(x):
-        centred = block - middle
+        centred = (block - mean).to(x.dtype)  # a mean in float32 would lose digits where features share an offset
         carried = torch.empty_like(centred)
         for strip in strips(x.shape[1]):
             torch.mm(centred[:, strip.start :], weights[strip.start :, strip], out=carried[:, strip])

@@ -1,6 +1,7 @@
 """Kernel distances between sets of features: KID and CMMD, two squared maximum mean discrepancies."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from ..harness.core.inputs import Array, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.distances import centred_norms, mean_of
+from .kernels.scale import power_of_two, scaled
+from .kernels.squared import squared_distances
 
 BLOCK = 1024
 """Number of rows of a kernel matrix that are in memory at once."""
@@ -39,6 +43,7 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     Raises ValueError for bad input, fewer than 2 rows, or block < 2.
     """
     y, x = samples(2, fake=fake, real=real)
+    cubic = cubic_kernel(mean_of(x))
     if block < 2:
         raise ValueError(f"block is {block}; it must be at least 2")
     count = min(len(y), len(x)) // block
@@ -82,18 +87,20 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
     Raises ValueError for bad input, fewer than 2 rows, or a bandwidth that is not positive.
     """
     y, x = samples(2, fake=fake, real=real)
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth is {bandwidth}; it must be positive")
+    if not 0 < bandwidth < math.inf:
+        raise ValueError(f"bandwidth is {bandwidth}; it must be positive and finite")
+    power = power_of_two(y, x)
+    y, x = scaled(y, power), scaled(x, power)
+    width = max(bandwidth * power, sys.float_info.min)  # below that, only copies are near each other
+    centre = mean_of(x)
 
     def gaussian(a: Tensor, b: Tensor) -> Tensor:
-        # A constant cancels in an MMD. Subtracting 1 (expm1) keeps digits that would be lost beside it.
-        squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp_(min=0)
-        return squared.mul_(-0.5 / bandwidth**2).expm1_()
+        # A constant cancels in an MMD. Subtracting 1 (expm1) keeps digits that would be lost beside it. The width is
+        # divided by twice because its square need not be representable.
+        return squared_distances(a, b, centre).div_(width).div_(width).mul_(-0.5).expm1_()
 
-    y, x = y.double(), x.double()
-    centre = x.mean(0)
-    y, x = y - centre, x - centre
-    if float(y.square().sum(1).mean() + x.square().sum(1).mean()) / (2 * bandwidth**2) < LINEAR:
+    spread = float(centred_norms(y, centre).mean() + centred_norms(x, centre).mean())
+    if 0.5 * spread / width / width < LINEAR:
         warnings.warn(
             f"cmmd: distances are far below the bandwidth {bandwidth:g}, so the kernel is nearly linear and the "
             "value compares means only: equal means with different spreads look equal; use a smaller bandwidth",
@@ -105,10 +112,24 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
     return intervals.normal(1000 * value, 1000 * _standard_error(*means), len(y))
 
 
-def cubic(a: Tensor, b: Tensor) -> Tensor:
-    """(a.b / D + 1)^3 of all pairs, [M, N]; in float64, because the means nearly cancel in an MMD."""
-    inner = (a.double() @ b.double().T).div_(a.shape[1]).add_(1)
-    return inner.square().mul_(inner)
+def cubic_kernel(centre: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """(a.b / D + 1)^3 of all pairs, [M, N] float64, without terms that depend on a alone or on b alone.
+
+    These terms cancel in an unbiased MMD. Features that share an offset make them so large that their rounding would
+    be all that is left. With a = c + a', b = c + b', s = 1 + c.c / D, p = c.a' / D, q = c.b' / D and r = a'.b' / D, the
+    kernel is (s + p + q + r)^3, and (s + p)^3 + (s + q)^3 - s^3 is left out.
+    """
+    dimension = len(centre)
+    s = 1 + float(centre @ centre) / dimension
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        a, b = a.double() - centre, b.double() - centre
+        p, q = (a @ centre / dimension)[:, None], (b @ centre / dimension)[None, :]
+        r = (a @ b.T).div_(dimension)
+        u = s + p
+        return 3 * p * q * (2 * s + p + q) + r * (3 * (u + q).square() + r * (3 * (u + q) + r))
+
+    return kernel
 
 
 class _Means(NamedTuple):
@@ -154,8 +175,11 @@ def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
     m, n = len(yx.rows), len(yx.columns)
     first = 4 * float((yy.rows - yx.rows).var()) / m + 4 * float((xx.rows - yx.columns).var()) / n
     second = 2 * _residual(yy) / m**2 + 2 * _residual(xx) / n**2 + 4 * _residual(yx) / (m * n)
-    return math.sqrt(max(first - second, second, 0.0))
+    variance = max(first - second, second, 0.0)
+    if not math.isfinite(first + second):
+        raise ValueError("the squares of the kernel's values overflow float64: scale the features down")
+    return math.sqrt(variance)
 
 
 def _residual(k: _Means) -> float:
-    return k.square - float(k.rows.square().mean()) - float(k.columns.square().mean()) + k.mean**2
+    return k.square - float(k.rows.square().mean()) - float(k.columns.square().mean()) + k.mean * k.mean

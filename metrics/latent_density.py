@@ -5,23 +5,42 @@ import math
 import torch
 from torch import Tensor
 
-from ..harness.core.inputs import BLOCK_ELEMENTS, Array, require_neighbours, row_blocks, samples
+from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .density_ratio import density_ratio as density_ratio
-from .kernels.distances import BLOCK, PANEL, mean_of, squared_distance_tiles
+from .kernels.distances import (
+    centred_norms,
+    mean_of,
+    paired_distances,
+    squared_distance_tiles,
+)
+from .kernels.log_sum import LIMIT, NEGLIGIBLE, LogSum, finite, log_mixture, usual_rounding
 from .kernels.memo import remember
 from .kernels.moments import moments
 from .kernels.nearest import nearest, nearest_others
+from .kernels.scale import power_of_two, scaled
+from .kernels.ties import shared_places
+
+INDEPENDENT = 1e-10
+"""Smallest share of a dimension's variance that is not explained by others, for which a covariance is inverted."""
 
 SUBSET = 2000
 """Maximum number of reference rows from which the median pairwise distance is computed."""
+
+LIMIT_FLOAT32 = 5e-4
+"""Largest error bound, in nats, with which float32 products are used; the errors themselves are far smaller."""
+
+SMALL = 1 << 22
+"""Sets with fewer products than this are computed in float64, where it costs next to nothing."""
 
 
 @metric(
     better="higher",
     kind="sample",
     source="arXiv:2407.15171 eq. 1",
+    version=2,
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all"),
 )
@@ -33,7 +52,9 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
     As in the paper, there is no normalising factor. The log avoids the underflow of D in many dimensions and keeps the
     ranking. sigma is the bandwidth; if `relative`, it is multiplied by the median distance between references, see
     `median_distance`. The paper publishes neither its sigma nor its reference codes. Latents are flattened.
-    Raises ValueError for bad input, a bandwidth that is not positive and finite, or references that coincide.
+    The value is that of the float64 differences to 5e-4 nats for float32 codes, and to 1e-9 for float64 ones.
+    Raises ValueError for bad input, a bandwidth that is not positive and finite or so narrow that log D is outside the
+    range of float64, or, if `relative`, references of which half of the pairs coincide.
     """
     return latent_density_profile(fake, reference, [bandwidth], relative)[0]
 
@@ -42,6 +63,7 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
     better="higher",
     kind="sample",
     source="arXiv:2407.15171 eq. 1",
+    version=2,
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all", encode="sample"),
     mean=View("real", "latent", n="all"),
@@ -67,54 +89,95 @@ def active_latent_density(
 def latent_density_profile(fake: Array, reference: Array, bandwidths: list[float], relative: bool = True) -> Tensor:
     """`latent_density` for several bandwidths in one pass over the distances, float64 [len(bandwidths), N]."""
     z, codes = samples(fake=fake, reference=reference)
-    if not bandwidths or min(bandwidths) <= 0 or not all(map(math.isfinite, bandwidths)):
+    if not bandwidths or not min(bandwidths) > 0 or not all(map(math.isfinite, bandwidths)):
         raise ValueError(f"bandwidth is {bandwidths}; it must be positive and finite")
-    widest = max(bandwidths) * (median_distance(codes) if relative else 1.0)
-    powers = [(max(bandwidths) / bandwidth) ** 2 for bandwidth in bandwidths]
+    power = power_of_two(z, codes)
+    factor = power * (median_distance(codes) if relative else 1.0)
+    widths = [bandwidth * factor for bandwidth in bandwidths]
+    if not 0 < min(widths) <= max(widths) < math.inf:
+        raise ValueError(f"bandwidth is {bandwidths}, which beside these codes is outside the range of float64")
+    with full_precision():
+        found = _log_kernel_means(scaled(z, power), scaled(codes, power), widths)
+    return finite(found.clamp_(max=0), f"log D with bandwidth={min(bandwidths):g}")
+
+
+def _log_kernel_means(z: Tensor, codes: Tensor, widths: list[float]) -> Tensor:
+    """log mean_i exp(-|z - codes_i|^2 / (2 width^2)), float64 [len(widths), N]; each row in the fastest exact way."""
+    centre = mean_of(codes)
+    reach = centred_norms(z, centre).sqrt() + centred_norms(codes, centre).max().sqrt()
+    nats = 0.5 * (reach / min(widths)).square()
+    result = torch.empty(len(widths), len(z), dtype=torch.float64, device=z.device)
+    small = len(z) * codes.numel() <= SMALL
+    exact = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    for kind, limit in ((torch.float32, LIMIT_FLOAT32), (torch.float64, LIMIT)):
+        if kind == torch.float32 and (small or z.dtype != kind):
+            continue
+        good = exact & (nats * usual_rounding(kind, z.shape[1]) <= limit)
+        exact &= ~good
+        if good.any():
+            result[:, good] = _by_products(z if good.all() else z[good], codes, centre, widths, kind)
+    if exact.any():
+        result[:, exact] = _by_differences(z[exact].double(), codes, centre, widths, reach[exact])
+    return result - math.log(len(codes))
+
+
+def _by_products(z: Tensor, codes: Tensor, centre: Tensor, widths: list[float], kind: torch.dtype) -> Tensor:
+    widest = max(widths)
+    powers = [(widest / width) ** 2 for width in widths]
     sums = [LogSum(len(z), z.device) for _ in powers]
-    for tile in squared_distance_tiles(z, codes, scale=-0.5 / widest**2):
-        for power, total in zip(powers, sums, strict=True):
-            total.add(tile.rows, tile.values if len(powers) == 1 else tile.values * power)
-    return torch.stack([total.log() for total in sums]) - math.log(len(codes))
+    for part in (codes,) if codes.dtype == kind else row_blocks(codes):
+        for tile in squared_distance_tiles(z.to(kind), part.to(kind), centre=centre, scale=-0.5 / widest**2):
+            for power, total in zip(powers, sums, strict=True):
+                total.add(tile.rows, tile.values if len(powers) == 1 else tile.values * power)
+    return torch.stack([total.log() for total in sums])
 
 
-class LogSum:
-    """log sum exp over the columns of a matrix that arrives in tiles; it accumulates in float64."""
-
-    def __init__(self, rows: int, device: torch.device):
-        self.peak = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
-        self.total = torch.zeros(rows, dtype=torch.float64, device=device)
-
-    def add(self, rows: slice, values: Tensor) -> None:
-        """Add a tile: the first rows of values [>= len(rows), n] belong to `rows`. `values` is overwritten."""
-        values = values[: rows.stop - rows.start]
-        old = self.peak[rows]
-        peak = torch.maximum(old, values.amax(1))
-        peak = peak.to(values.dtype).double()
-        # Terms below exp(-80) are negligible beside the largest term, 1, and denormal numbers are slow on a CPU.
-        terms = values.sub_(peak.to(values.dtype)[:, None]).clamp_(min=-80).exp_().sum(1)
-        self.total[rows] = self.total[rows] * (old - peak).exp() + terms.double()
-        self.peak[rows] = peak
-
-    def log(self) -> Tensor:
-        return self.peak + self.total.log()
+def _by_differences(z: Tensor, codes: Tensor, centre: Tensor, widths: list[float], reach: Tensor) -> Tensor:
+    """The same from the float64 differences to all references that can matter beside the nearest one."""
+    sums = [LogSum(len(z), z.device) for _ in widths]
+    nearest = torch.full_like(reach, torch.inf)
+    error = usual_rounding(torch.float64, z.shape[1]) * reach.square()
+    for block in row_blocks(codes):
+        part = block.double()
+        for rows, columns, values, _ in squared_distance_tiles(z, part, centre=centre):
+            values = values[: rows.stop - rows.start, : columns.stop - columns.start]
+            nearest[rows] = torch.minimum(nearest[rows], values.amin(1) + error[rows])
+            furthest = nearest[rows] + error[rows] + 2 * NEGLIGIBLE * max(widths) ** 2
+            i, j = (values <= furthest[:, None]).nonzero(as_tuple=True)
+            i, j = i + rows.start, j + columns.start
+            distances = paired_distances(z, part, i, j)
+            for width, total in zip(widths, sums, strict=True):
+                total.add_pairs(i, -0.5 * (distances / width).square())
+    return torch.stack([total.log() for total in sums])
 
 
 @remember
 def median_distance(codes: Tensor) -> float:
-    """Median distance between pairs of rows. Of more than 2,000 rows, it uses 2,000 drawn with seed 0."""
+    """Median distance between pairs of rows. Of more than 2,000 rows, it uses 2,000 drawn with seed 0.
+
+    It is the median of the float64 differences: of an even number of pairs, the lower of the middle two.
+    """
     if len(codes) < 2:
         raise ValueError(
             f"reference has {len(codes)} row; the median distance needs 2: give more, or set relative=False"
         )
     if len(codes) > SUBSET:
         codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:SUBSET].to(codes.device)]
-    centred = codes.double() - mean_of(codes)
-    squared = centred.square().sum(1)
-    distances = squared[:, None] + squared[None, :] - 2 * centred @ centred.T
-    upper = torch.triu_indices(len(codes), len(codes), 1, device=codes.device)
-    median = float(distances[upper[0], upper[1]].median().clamp(min=0).sqrt())
-    if median <= 1e-7 * float(squared.mean().sqrt()) or median == 0:
+    power = power_of_two(codes)
+    rows = codes.double() * power
+    centred = rows - mean_of(rows)
+    norms = centred.square().sum(1)
+    i, j = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
+    with full_precision():
+        squared = (norms[:, None] + norms[None, :] - 2 * centred @ centred.T)[i, j]
+    # Products place all but a few pairs below or above the median; the differences of these few decide.
+    middle = (len(squared) - 1) // 2
+    error = usual_rounding(torch.float64, rows.shape[1]) * 4 * float(norms.max())
+    around = float(squared.kthvalue(middle + 1).values)
+    below, near = int((squared < around - 2 * error).sum()), (squared - around).abs() <= 2 * error
+    distances = paired_distances(rows, rows, i[near], j[near])
+    median = float(distances.kthvalue(middle - below + 1).values) / power
+    if median == 0:
         raise ValueError(
             "reference: half of the pairs coincide, so the median distance is 0: "
             "set relative=False and give an absolute bandwidth"
@@ -155,10 +218,12 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
 
     Ledoit and Wolf 2004: S = (1 - w) C + w (tr C / D) I, with the covariance C (divided by M) and the w in [0, 1] that
     minimises the expected error. It takes D^2 memory and D^3 time. Raises ValueError for bad input, fewer than 2
-    references, or references that are all equal.
+    references, references that are all equal, or a covariance that is singular to rounding.
     """
     (z, codes) = samples(fake=fake, reference=reference)
     samples(2, reference=codes)
+    power = power_of_two(z, codes)
+    z, codes = scaled(z, power), scaled(codes, power)
     m, dimension = codes.shape
     known = moments(codes)
     covariance = known.scatter / m
@@ -171,8 +236,13 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     weight = min(1.0, noise / spread) if spread > 0 else 1.0
     shrunk = (1 - weight) * covariance
     shrunk.diagonal().add_(weight * scale)
-    factor = torch.linalg.cholesky(shrunk)
-    constant = -0.5 * dimension * math.log(2 * math.pi) - float(factor.diagonal().log().sum())
+    factor, failed = torch.linalg.cholesky_ex(shrunk)
+    # The share of a dimension's variance that the dimensions before it do not explain; its rounding error is 1e-16.
+    if bool(failed) or float((factor.diagonal().square() / shrunk.diagonal()).min()) < INDEPENDENT:
+        raise ValueError(
+            "reference: its covariance is singular to rounding: leave out dimensions that others determine"
+        )
+    constant = dimension * (math.log(power) - 0.5 * math.log(2 * math.pi)) - float(factor.diagonal().log().sum())
     white = [
         torch.linalg.solve_triangular(factor, (block.double() - known.mean).T, upper=False) for block in row_blocks(z)
     ]
@@ -197,22 +267,24 @@ def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
     return -nearest(z, codes, k).distances.mean(1)
 
 
-@metric(better="higher", kind="sample", source="arXiv:2206.06014", fake=View("fake", "latent"))
+@metric(better="higher", kind="sample", source="arXiv:2206.06014", version=2, fake=View("fake", "latent"))
 def hubness(fake: Array, k: int = 5) -> Tensor:
     """k-occurrence of each code, float64 [N]: how many other codes have it among their k nearest. The mean is k.
 
     Liang et al. 2022 draw 10,000 codes, use k = 5, and keep codes that occur at least 50 times. In their lists, every
-    code is also a neighbour of itself.
+    code is also a neighbour of itself. Codes that are equally near share their places in a list equally.
     """
     (z,) = samples(fake=fake)
     require_neighbours("fake", len(z), k, others=True)
-    return torch.bincount(nearest_others(z, k).indices.flatten(), minlength=len(z)).double()
+    index, places = shared_places(lambda n: nearest_others(z, n), k, len(z) - 1)
+    return torch.bincount(index.flatten(), places.flatten(), minlength=len(z))
 
 
 @metric(
     better="higher",
     kind="sample",
     source="arXiv:1705.07120",
+    version=2,
     fake=View("fake", "latent"),
     mean=View("real", "latent", n="all", encode="mean"),
     logvar=View("real", "latent", n="all", encode="logvar"),
@@ -221,33 +293,21 @@ def aggregate_posterior(fake: Array, mean: Array, logvar: Array) -> Tensor:
     """log q(z) of each code, float64 [N], in nats: q is the average of the Gaussians N(mean_i, diag exp(logvar_i)).
 
     The encoder gives mean and logvar [M, ...] for each real image, so there is no bandwidth to choose. The density is
-    normalised. Raises ValueError for bad input, or different numbers of means and log-variances.
+    normalised, and accurate to 1e-9 nats or the rounding of float64.
+    Raises ValueError for bad input, different numbers of means and log-variances, or a log density outside the range of
+    float64.
     """
     z, centres, logs = samples(fake=fake, mean=mean, logvar=logvar)
     if len(centres) != len(logs):
         raise ValueError(f"mean has {len(centres)} rows, logvar has {len(logs)}: give one of each per real sample")
-    # -1/2 sum_j (z_j - m_j)^2 / s_j^2 is linear in (z^2, z, 1), so one matrix product computes it. It is in float64
-    # because its terms nearly cancel.
-    middle = mean_of(centres)
-    total = LogSum(len(z), z.device)
-    width = max(1, min(PANEL, BLOCK_ELEMENTS // z.shape[1]))
-    for start in range(0, len(centres), width):
-        m = centres[start : start + width].double() - middle
-        log = logs[start : start + width].double()
-        precision = (-log).exp()
-        constant = -0.5 * (m.square() * precision + log + math.log(2 * math.pi)).sum(1)
-        right = torch.cat([-0.5 * precision, m * precision, constant[:, None]], 1)
-        for first in range(0, len(z), BLOCK):
-            block = z[first : first + BLOCK].double() - middle
-            left = torch.cat([block.square(), block, block.new_ones(len(block), 1)], 1)
-            total.add(slice(first, first + len(block)), left @ right.T)
-    return total.log() - math.log(len(centres))
+    return log_mixture(z, centres, logs)
 
 
 @metric(
     better="higher",
     kind="sample",
     source="arXiv:2010.02917",
+    version=2,
     fake=View("fake", "latent"),
     mean=View("real", "latent", n="all", encode="mean"),
     logvar=View("real", "latent", n="all", encode="logvar"),
@@ -256,4 +316,4 @@ def aggregate_posterior_ratio(fake: Array, mean: Array, logvar: Array) -> Tensor
     """log q(z) - log p(z), float64 [N], p standard normal: low where training codes are rarer than sampled codes."""
     (z,) = samples(fake=fake)
     prior = torch.cat([-0.5 * (block.double().square() + math.log(2 * math.pi)).sum(1) for block in row_blocks(z)])
-    return aggregate_posterior(fake, mean, logvar) - prior
+    return finite(aggregate_posterior(fake, mean, logvar) - prior, "the log ratio")

@@ -1,7 +1,5 @@
 """Probabilistic precision and recall: soft balls of equal radius, so that no single outlier determines the result."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -16,8 +14,17 @@ from .kernels.distances import (
     paired_distances,
     squared_distance_tiles,
 )
+from .kernels.log_sum import usual_rounding
 from .kernels.memo import remember
 from .kernels.nearest import nearest_others
+from .kernels.scale import power_of_two, scaled
+from .kernels.squared import ACCURACY
+
+ACCURACY_FLOAT32 = 2e-4
+"""Largest relative error of a squared distance within the radius, by bound, of large float32 sets."""
+
+SMALL = 1 << 22
+"""Sets with fewer products than this are computed in float64, where it costs next to nothing."""
 
 
 @metric(
@@ -28,10 +35,12 @@ def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float =
 
         mean_j [ 1 - prod_i min(1, |x_i - y_j| / R) ],   R = scale mean_i NND_k(x_i)
 
-    NND_k is the distance to the k-th nearest other sample of the same set.
+    NND_k is the distance to the k-th nearest other sample of the same set. The relative error of a factor is below
+    1e-4 for large float32 sets, and 1e-9 otherwise.
     Raises ValueError for bad input, k >= N, a scale that is not positive, or R = 0 (every real sample has k copies).
     """
     y, x = samples(fake=fake, real=real)
+    y, x = _representable(y, x)
     return intervals.mean(_membership(y, x, _radius("real", x, k, scale)))
 
 
@@ -41,7 +50,15 @@ def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float =
 def probabilistic_recall(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
     """P-recall: P-precision with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
+    y, x = _representable(y, x)
     return intervals.mean(_membership(x, y, _radius("fake", y, k, scale)))
+
+
+def _representable(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets in a unit in which squares are representable, in float64 if they are small; the scores have no unit."""
+    power = power_of_two(y, x)
+    y, x = scaled(y, power), scaled(x, power)
+    return (y.double(), x.double()) if y.shape[0] * x.numel() <= SMALL else (y, x)
 
 
 def _radius(name: str, x: Tensor, k: int, scale: float) -> float:
@@ -60,17 +77,16 @@ def _radius(name: str, x: Tensor, k: int, scale: float) -> float:
 def _membership(points: Tensor, support: Tensor, radius: float) -> Tensor:
     """1 - prod_i min(1, |support_i - point| / radius) of each point, float64."""
     centre = mean_of(support)
-    norms = centred_norms(points, centre)
-    # The usual error of a product; its terms add up like a random walk.
-    unit = torch.finfo(points.dtype).eps * (math.sqrt(points.shape[1]) + 8)
-    margin = unit * (norms + (norms.sqrt() + radius).square())
+    reach = centred_norms(points, centre).sqrt() + centred_norms(support, centre).max().sqrt()
+    error = usual_rounding(points.dtype, points.shape[1]) * reach.square()
+    accuracy = ACCURACY_FLOAT32 if points.dtype == torch.float32 else ACCURACY
     log = torch.zeros(len(points), dtype=torch.float64, device=points.device)
     for rows, columns, values, _ in squared_distance_tiles(points, support, centre=centre):
         values = values[: rows.stop - rows.start]
-        i, j = below(values, values.new_full((len(values),), radius**2))
+        i, j = below(values, (radius**2 + error[rows]).to(values.dtype))
         squared = values[i, j].double()
         i, j = i + rows.start, j + columns.start
-        near = squared < 1e4 * margin[i]  # here float32 is accurate to fewer than four digits
+        near = ~(squared * accuracy > error[i])
         squared[near] = paired_distances(points, support, i[near], j[near]).square()
-        log.index_add_(0, i, 0.5 * (squared / radius**2).log().clamp(max=0))
+        log.index_add_(0, i, (squared.sqrt() / radius).log().clamp(max=0))
     return -log.expm1()

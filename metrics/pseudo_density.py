@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .kernels.memo import remember
@@ -95,6 +96,7 @@ class DensityNetwork(nn.Module):
         return self.layers(features).squeeze(-1)  # type: ignore[no-any-return]
 
     @classmethod
+    @full_precision()
     def fit(cls, reference: Array, k: int = 10, epochs: int = 100, seed: int = 0) -> "DensityNetwork":
         """Train on the exact pseudo densities of four fifths of the references [N, D] (Adam 1e-3, batch 64, MSE).
 

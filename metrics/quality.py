@@ -24,7 +24,8 @@ def judge_entropy(fake: Array) -> Tensor:
 @metric(better="neither", kind="sample", source="arXiv:1610.02136", fake=View("fake", "judge"))
 def predicted_class(fake: Array) -> Tensor:
     """Index of the largest logit, float64 [N]: a confounder to control for."""
-    return _log_probabilities(fake).argmax(1).double()
+    # Of the logits, because those of tiny differences have equal probabilities.
+    return _logits(fake).argmax(1).double()
 
 
 @metric(
@@ -81,7 +82,11 @@ def _nearest(**sets: Array) -> Tensor:
 
 
 def _log_probabilities(fake: Array) -> Tensor:
+    return _logits(fake).double().log_softmax(1)
+
+
+def _logits(fake: Array) -> Tensor:
     (logits,) = samples(fake=fake)
     if logits.shape[1] < 2:
         raise ValueError(f"fake has {logits.shape[1]} logit per sample; give one for each of at least 2 classes")
-    return logits.double().log_softmax(1)
+    return logits

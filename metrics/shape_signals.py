@@ -15,7 +15,7 @@ FAKE = View("fake", "signals")
 class Signals:
     """Maps volumes [N, 1, R, R, R] in [0, 1] to float32 [N, 6], the signals in the order of COLUMNS."""
 
-    fingerprint = "signals 1"
+    fingerprint = "signals 2"
     preprocessing = "distances, isosurface at 0"
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -84,13 +84,27 @@ def eikonal_residual(fake: Array) -> Tensor:
     return _column(fake, "eikonal_residual")
 
 
-@metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1109/ICIP.2001.958278", fake=FAKE)
+@metric(
+    better="neither",
+    kind="sample",
+    modality="shape",
+    source="https://doi.org/10.1109/ICIP.2001.958278",
+    version=2,
+    fake=FAKE,
+)
 def solid_volume(fake: Array) -> Tensor:
-    """Volume of each solid, float64 [N] in [0, 8]: a confounder to control for."""
+    """Volume of each solid within the grid, float64 [N] in [0, 8]: a confounder to control for."""
     return _column(fake, "solid_volume")
 
 
-@metric(better="neither", kind="sample", modality="shape", source="https://doi.org/10.1145/37401.37422", fake=FAKE)
+@metric(
+    better="neither",
+    kind="sample",
+    modality="shape",
+    source="https://doi.org/10.1145/37401.37422",
+    version=2,
+    fake=FAKE,
+)
 def surface_area(fake: Array) -> Tensor:
     """Area of each surface, float64 [N], at least 0: a confounder to control for."""
     return _column(fake, "surface_area")

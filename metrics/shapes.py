@@ -1,7 +1,8 @@
 """Distances between shapes, Chamfer and earth mover's, and the metrics of sets of shapes that are based on them.
 
 A set of shapes is an array of point clouds on their surfaces, [N, P, 3]. Distances between two sets are [N, M], in the
-unit of the coordinates (Chamfer: in its square).
+unit of the coordinates (Chamfer: in its square). They are computed from the differences of the coordinates, so they are
+accurate relative to their own size, wherever the clouds are, and 0 for copies.
 """
 
 import math
@@ -12,12 +13,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .frechet import frechet_distance
-from .kernels.distances import full_precision
 from .kernels.memo import remember
+from .kernels.scale import power_of_two, scaled
 
 FAKE = View("fake", "points")
 REAL = View("holdout", "points")
@@ -25,19 +27,20 @@ TILE = {"cpu": 1 << 17, "cuda": 1 << 26}
 """Number of point distances that are in memory at once, by device; on a CPU they fit its cache."""
 
 
+@full_precision()
 def chamfer(fake: Array, real: Array) -> Tensor:
     """Chamfer distance [N, M] between clouds [N, P, 3] and [M, P, 3], at least 0.
 
         CD(X, Y) = mean_x min_y |x - y|² + mean_y min_x |x - y|²
 
     Distances are squared, and both directions are added (arXiv:1906.12320); other definitions use the mean of both
-    directions, or distances that are not squared. The result has the type of the clouds, float32 or float64. The error
-    of float32 is about 1e-6 for clouds in the unit ball. `chamfer(x, x)` computes half of the pairs, by symmetry.
-    Raises ValueError for bad input.
+    directions, or distances that are not squared. The result is float64; its relative error is below 1e-6 for float32
+    clouds. `chamfer(x, x)` computes half of the pairs, by symmetry. Raises ValueError for bad input.
     """
     return _pairs(*_clouds(fake, real), "chamfer")
 
 
+@full_precision()
 def earth_mover(fake: Array, real: Array) -> Tensor:
     """Earth mover's distance [N, M] between clouds [N, P, 3] and [M, P, 3], at least 0, float64.
 
@@ -49,7 +52,7 @@ def earth_mover(fake: Array, real: Array) -> Tensor:
     return _pairs(*_clouds(fake, real), "earth_mover")
 
 
-@metric(better="lower", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
+@metric(better="lower", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)
 def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
     """MMD: mean distance from a real shape to its nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
 
@@ -60,49 +63,52 @@ def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer
     return intervals.mean(_pairs(*_clouds(fake, real), distance).amin(0))
 
 
-@metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", fake=FAKE, real=REAL)
+@metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)
 def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
     """COV: share of real shapes that are nearest to at least one generated shape, in [0, 1]; Wilson's interval.
 
     Clouds [N, P, 3] and [M, P, 3]; distance: "chamfer" or "earth_mover". Equal distributions with N = M score far
     below 1, and the score increases with N. Compare sets of equal sizes, and with the score of held-out real shapes.
+    Real shapes at the same distance are all nearest.
     """
     pairs = _pairs(*_clouds(fake, real), distance)
-    hit = torch.zeros(pairs.shape[1], dtype=torch.bool)
-    hit[pairs.argmin(1).cpu()] = True
-    return intervals.proportion(hit)
+    return intervals.proportion((pairs == pairs.amin(1, keepdim=True)).any(0).cpu())
 
 
 coverage = shape_coverage
 """The name in the literature. The registered metric `coverage` is the one of metrics/neighbours.py."""
 
 
-@metric(better="lower", kind="set", modality="shape", source="arXiv:1610.06545", fake=FAKE, real=REAL)
-def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
+@metric(better="lower", kind="set", modality="shape", source="arXiv:1610.06545", version=2, fake=FAKE, real=REAL)
+def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer", seed: int = 0) -> Estimate:
     """1-NNA: share of shapes in both sets whose nearest other shape belongs to the same set, in [0, 1].
 
     0.5 is ideal, 1 means that the sets are separable, and values below 0.5 mean that generated shapes copy real ones.
-    Clouds [N, P, 3] and [M, P, 3]. Sizes must be equal, so the first min(N, M) shapes of the larger set are used.
+    Clouds [N, P, 3] and [M, P, 3]. Sizes must be equal, so min(N, M) shapes of the larger set are drawn with `seed`;
+    `missing` counts the shapes that were not drawn. Shapes at the same distance count in equal shares.
     The interval is normal, and widened for mutual nearest neighbours, whose outcomes depend on each other. For two
     draws from one distribution it contained 0.5 in 91 to 95 of 100 trials.
     Raises ValueError for bad input or fewer than 2 shapes.
     """
     y, x = _clouds(fake, real, least=2)
     n = min(len(y), len(x))
-    y, x = (s if len(s) == n else s[:n] for s in (y, x))
+    dropped = len(y) + len(x) - 2 * n
+    generator = torch.Generator().manual_seed(seed)
+    y, x = (s if len(s) == n else s[torch.randperm(len(s), generator=generator)[:n].to(s.device)] for s in (y, x))
     across = _pairs(y, x, distance)
     upper, lower = torch.cat([_pairs(y, y, distance), across], 1), torch.cat([across.T, _pairs(x, x, distance)], 1)
     pairs = torch.cat([upper, lower])
-    nearest = (pairs + torch.diag(pairs.new_full((2 * n,), math.inf))).argmin(1)
-    index = torch.arange(2 * n, device=nearest.device)
-    correct = int(((nearest < n) == (index < n)).sum())
-    mutual = float((nearest[nearest] == index).double().mean())
+    pairs = pairs + torch.diag(pairs.new_full((2 * n,), math.inf))
+    nearest = (pairs == pairs.amin(1, keepdim=True)).double()
+    nearest /= nearest.sum(1, keepdim=True)
+    correct = float(nearest[:n, :n].sum() + nearest[n:, n:].sum())
+    mutual = float((nearest * nearest.T).sum()) / (2 * n)
     value, p = correct / (2 * n), (correct + 2) / (2 * n + 4)
     low, high = intervals.normal(value, math.sqrt(p * (1 - p) * (1 + mutual) / (2 * n)), 2 * n).interval
-    return Estimate(value, (max(0.0, low), min(1.0, high)), 2 * n)
+    return Estimate(value, (max(0.0, low), min(1.0, high)), 2 * n, dropped)
 
 
-@metric(better="lower", kind="sample", modality="shape", source="arXiv:1612.00603", fake=FAKE, real=REAL)
+@metric(better="lower", kind="sample", modality="shape", source="arXiv:1612.00603", version=2, fake=FAKE, real=REAL)
 def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor:
     """Distance of each generated shape to the nearest real one, float64 [N], at least 0; clouds [N, P, 3], [M, P, 3].
 
@@ -151,38 +157,46 @@ def _clouds(fake: Array, real: Array, least: int = 1) -> tuple[Tensor, Tensor]:
 
 @remember
 def _pairs(fake: Tensor, real: Tensor, distance: str) -> Tensor:
-    """All distances [N, M]; half of them are computed when both sets are the same object."""
+    """All distances [N, M], float64; half of them are computed when both sets are the same object."""
     if distance not in DISTANCES:
         raise ValueError(f"distance={distance!r} must be one of {', '.join(DISTANCES)}")
     one_to_all = DISTANCES[distance]
-    if fake is not real:
-        return torch.stack([one_to_all(cloud, real) for cloud in fake])
-    rows = [one_to_all(cloud, real[i + 1 :]) for i, cloud in enumerate(fake)]
-    upper = torch.stack([torch.cat([row.new_zeros(i + 1), row]) for i, row in enumerate(rows)])
-    return upper + upper.T
+    power = power_of_two(fake, real)
+    y = scaled(fake, power)
+    x = y if fake is real else scaled(real, power)
+    if x is not y:
+        pairs = torch.stack([one_to_all(cloud, x) for cloud in y])
+    else:
+        rows = [one_to_all(cloud, x[i + 1 :]) for i, cloud in enumerate(y)]
+        upper = torch.stack([torch.cat([row.new_zeros(i + 1), row]) for i, row in enumerate(rows)])
+        pairs = upper + upper.T
+    for _ in range(DEGREES[distance]):
+        pairs = pairs / power
+    return pairs
 
 
 def _chamfer(cloud: Tensor, others: Tensor) -> Tensor:
-    """Chamfer distance [M] of a cloud [P, 3] to others [M, P, 3]; one matrix product gives |x|² - 2 x.y + |y|²."""
+    """Chamfer distance [M], float64, of a cloud [P, 3] to others [M, P, 3]."""
     if not len(others):
-        return cloud.new_zeros(0)
-    centre, count = cloud.mean(0), len(cloud)
-    x, y = cloud - centre, (others - centre).flatten(0, 1)
-    left = torch.cat([-2 * x, x.square().sum(1, keepdim=True), x.new_ones(count, 1)], 1)
-    right = torch.cat([y, y.new_ones(len(y), 1), y.square().sum(1, keepdim=True)], 1)
+        return cloud.new_zeros(0, dtype=torch.float64)
+    count = len(cloud)
+    coordinates = others.permute(2, 0, 1).contiguous()
     tile = TILE.get(cloud.device.type, 1 << 20)
     rows = min(count, max(1, tile // count))
     together = max(1, tile // (rows * count))
     found = []
-    with full_precision():
-        for block in torch.split(right, together * count):
-            to_cloud, to_other = [], []
-            for part in torch.split(left, rows):
-                squared = (part @ block.T).view(len(part), -1, count)
-                to_other.append(squared.amin(2))
-                to_cloud.append(squared.amin(0))
-            nearest = torch.stack(to_cloud).amin(0).clamp(min=0).mean(1)
-            found.append(nearest + torch.cat(to_other).clamp(min=0).mean(0))
+    for block in torch.split(coordinates, together, dim=1):
+        to_cloud, to_other = [], []
+        for part in torch.split(cloud, rows):
+            squared = (block[0] - part[:, 0, None, None]).square_()
+            for axis in (1, 2):
+                difference = block[axis] - part[:, axis, None, None]
+                squared.addcmul_(difference, difference)
+            to_other.append(squared.amin(2))
+            to_cloud.append(squared.amin(0))
+        # Both means add in the same order, so that a pair has the same distance from either side, and ties stay ties.
+        sides = torch.stack(to_cloud).amin(0), torch.cat(to_other).T.contiguous()
+        found.append(sides[0].double().mean(1) + sides[1].double().mean(1))
     return torch.cat(found)
 
 
@@ -196,3 +210,5 @@ def _earth_mover(cloud: Tensor, others: Tensor) -> Tensor:
 
 
 DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"chamfer": _chamfer, "earth_mover": _earth_mover}
+DEGREES: Mapping[str, int] = {"chamfer": 2, "earth_mover": 1}
+"""The power of the coordinates' unit in which each distance is."""

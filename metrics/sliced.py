@@ -23,16 +23,17 @@ def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int
 
         (3 D / (n P)) sum_u sum_j ( sort(Y u)_j - sort(X u)_j )^2,   sets [M, D] and [N, D], n = min(M, N)
 
-    A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions. The paper
-    uses n = 5,000 and Inception features. The interval (delta method) covers the spread of both sets and of the
-    directions. Raises ValueError for bad input or fewer than 2 projections.
+    A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions; `missing`
+    counts the rows that were not drawn. The paper uses n = 5,000 and Inception features. The interval (delta method)
+    covers the spread of both sets and of the directions. Raises ValueError for bad input, fewer than 2 projections, or
+    squared distances that overflow float64.
     """
     y, x = samples(2, fake=fake, real=real)
     if projections < 2:
         raise ValueError(f"projections is {projections}; it must be at least 2")
     generator = torch.Generator().manual_seed(seed)
     n, dimension = min(len(y), len(x)), y.shape[1]
-    centre = mean_of(x)
+    centre, dropped = mean_of(x), len(y) + len(x) - 2 * n
     y, x = (s[torch.randperm(len(s), generator=generator)[:n].to(s.device)] if len(s) > n else s for s in (y, x))
     directions = torch.randn(dimension, projections, dtype=torch.float64, generator=generator).to(y.device)
     directions /= directions.norm(dim=0)
@@ -48,7 +49,9 @@ def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int
     spread = float(influence_y.var() + influence_x.var()) * (3 * dimension / projections) ** 2 / n
     error = math.sqrt(spread + float(terms.var()) / projections)
     found = intervals.normal(float(terms.mean()), error, n)
-    return found._replace(interval=(max(0.0, found.interval[0]), found.interval[1]))
+    if not math.isfinite(found.value + error):
+        raise ValueError("the squared distances overflow float64: scale the features down")
+    return found._replace(interval=(max(0.0, found.interval[0]), found.interval[1]), missing=dropped)
 
 
 def _potential(ordered: Tensor, gap: Tensor) -> Tensor:

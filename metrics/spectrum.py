@@ -29,6 +29,8 @@ def vendi_score(fake: Array, order: float = 1.0) -> Estimate:
     if not order >= 0:
         raise ValueError(f"order is {order}; it must be at least 0")
     y = y.double()
+    largest = y.abs().amax(1, keepdim=True)
+    y = y / largest.where(largest > 0, 1)  # the squares of tiny or huge values are not representable
     norms = y.norm(dim=1, keepdim=True)
     if not bool((norms > 0).all()):
         zeros = (norms == 0).squeeze(1)
@@ -50,8 +52,16 @@ def vendi_score(fake: Array, order: float = 1.0) -> Estimate:
         log = -math.log(float(values[-1]))
         influence = 1 - squares[:, -1] / values[-1]
     else:
-        total = float(values.pow(order).sum())
-        log = math.log(total) / (1 - order)
-        influence = order / (1 - order) * (squares @ values.pow(order - 1) / total - 1)
+        beyond = order - 1
+        logs = beyond * values.log()
+        if abs(beyond) < 0.5:
+            # sum lambda^q - 1, of which no digit is lost beside 1 for q close to 1
+            change = float(values @ logs.expm1())
+            log = -math.log1p(change) / beyond
+            influence = -order / beyond * ((squares @ logs.expm1() - change) / (1 + change))
+        else:
+            log_total = float((order * values.log()).logsumexp(0))
+            log = -log_total / beyond
+            influence = -order / beyond * (squares @ (logs - log_total).exp() - 1)
     score = math.exp(log)
     return intervals.normal(score, score * float(influence.std()) / math.sqrt(n), n)

@@ -9,9 +9,12 @@ from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .kernels.distances import mean_of, squared_distance_tiles
+from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
+from .kernels.log_sum import usual_rounding
 from .kernels.memo import remember
 from .kernels.nearest import nearest_others
+from .kernels.scale import power_of_two, scaled
+from .kernels.squared import sharpen
 
 DIMENSION = 32
 """Features with more dimensions are projected to this many."""
@@ -63,6 +66,8 @@ def _supported(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[tuple[Ten
     """Whether each generated, then each real sample lies in the support of the generated set and of the real set."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
+    power = power_of_two(y, x)
+    y, x = scaled(y, power), scaled(x, power)
     centre = mean_of(x)
     y, x = (_projected(s, centre, seed) for s in (y, x))
     fake, real = _Support("fake", y, alpha, seed), _Support("real", x, alpha, seed)
@@ -99,8 +104,12 @@ class _Support:
         The constant (pi / 4h)^D is left out, because it does not affect the comparison of densities.
         """
         total = weights.new_zeros(len(points), weights.shape[1])
-        for rows, columns, values, _ in squared_distance_tiles(points, self.x):
+        centre = mean_of(self.x)
+        reach = centred_norms(points, centre).sqrt() + centred_norms(self.x, centre).max().sqrt()
+        error = usual_rounding(torch.float64, points.shape[1]) * reach.square()
+        for rows, columns, values, _ in squared_distance_tiles(points, self.x, centre=centre):
             valid = values[: rows.stop - rows.start, : columns.stop - columns.start]
+            sharpen(valid, points[rows], self.x[columns], error[rows])
             inside = valid < self.bandwidth**2
             kernel = valid.clamp_(min=0).sqrt_().mul_(math.pi / (2 * self.bandwidth)).cos_().mul_(inside)
             total[rows] += kernel @ weights[columns]

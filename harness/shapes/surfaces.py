@@ -121,7 +121,8 @@ def isosurface(sdf: Tensor, level: float = 0.0) -> Mesh:
     start, end = values[base], values[base + corners[direction]]
     places = torch.stack([base // (size * size), base // size % size, base % size], 1).to(values)
     places = places + (start / (start - end))[:, None] * bits[direction]
-    return Mesh((places - 1) * step - 1, number[keys])
+    # The layer of padding lies outside the grid.
+    return Mesh(((places - 1) * step - 1).clamp(-1, 1), number[keys])
 
 
 def is_closed(mesh: Mesh) -> bool:

@@ -12,7 +12,6 @@ from .distances import (
     below,
     centred_norms,
     mean_of,
-    near_one,
     paired_distances,
     rounding,
     squared_distance_tiles,
@@ -21,6 +20,7 @@ from .distances import (
 from .halves import HalfBalls, HalfCounts
 from .memo import remember
 from .nearest import Listed, nearest_others, settle
+from .scale import power_of_two, scaled
 
 CLOSEST = 12
 """Nearest reals of each generated sample that are listed; at least one of them is in all but 2^-12 of the halves."""
@@ -79,8 +79,9 @@ def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool) -> Balls:
     # Of equally near reals, the one farthest from the other reals counts: y_j is authentic if it is beyond all of them.
     isolation = nearest_others(x, 1).distances[:, 0]
     half = HalfBalls.of(y, x, k)
-    factor, (x, y) = near_one(x, y)
-    real_radius, fake_radius = real_radius * factor, fake_radius * factor
+    power = power_of_two(x, y)
+    x, y = scaled(x, power), scaled(y, power)
+    real_radius, fake_radius = real_radius * power, fake_radius * power
     centre, median = mean_of(x), real_radius.median()
     norms_x, norms_y = (centred_norms(s, centre.to(s.dtype)) for s in (x, y))
     if _ambiguous(x, real_radius, norms_x):
@@ -120,16 +121,16 @@ def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool) -> Balls:
     nearest_distance, nearest_real = near.distances.squeeze(1), near.indices.squeeze(1)
     copies = (nearest_distance == 0) & (real_radius <= median)[nearest_real]
     return Balls(
-        real_radius / factor,
-        fake_radius / factor,
+        real_radius / power,
+        fake_radius / power,
         real_balls,
         real_balls_clipped,
         fakes_held,
         fake_balls,
         reals_held,
-        smallest_ball.where(smallest_ball < torch.inf, torch.nan) / factor,
+        smallest_ball.where(smallest_ball < torch.inf, torch.nan) / power,
         nearest_real,
-        nearest_distance / factor,
+        nearest_distance / power,
         _realism(ratios, y, x, kept, copies),
         half.finished(listed) if half else None,
     )
@@ -190,8 +191,8 @@ def _ambiguous(x: Tensor, radius: Tensor, norms: Tensor) -> bool:
 def realism_unpruned(y: Tensor, x: Tensor, k: int) -> Tensor:
     """`realism` over all balls, in a pass of its own, float64 [M]."""
     radius = _radius(x, k)
-    factor, (x, y) = near_one(x, y)
-    radius = radius * factor
+    power = power_of_two(x, y)
+    x, y, radius = scaled(x, power), scaled(y, power), radius * power
     closest, ratios = (Smallest(len(y), min(1 + SPARE, len(x)), y) for _ in range(2))
     for rows, columns, values, _ in squared_distance_tiles(x, y, lower=True):
         closest.update(columns, rows, values.T)
@@ -225,8 +226,9 @@ def real_balls_clipped(x: Tensor, k: int, strict: bool) -> Tensor:
     inside = near.distances < radius[:, None] if strict else near.distances <= radius[:, None]
     if not inside[:, k:].any():  # without ties at the boundary, a ball contains at most its k nearest
         return torch.bincount(near.indices[inside], minlength=len(x))
-    factor, (x,) = near_one(x)
-    radius, centre = radius * factor, mean_of(x)
+    power = power_of_two(x)
+    x, radius = scaled(x, power), radius * power
+    centre = mean_of(x)
     norms = centred_norms(x, centre.to(x.dtype))
     balls = BallTest(x, radius, x, norms, norms)
     held = torch.zeros(len(x), dtype=torch.int64, device=x.device)

@@ -8,8 +8,6 @@ The product has a rounding error, for which `rounding` gives a bound. Tiles of l
 Whatever the bounds leave open is decided by the float64 difference of the two rows.
 """
 
-import contextlib
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...harness.core.inputs import CACHED, row_blocks
+from ...harness.core.precision import full_precision
 
 BLOCK, PANEL = 1024, 2048
 """Maximum number of rows and of columns of a tile."""
@@ -48,19 +47,6 @@ class Tile(NamedTuple):
     columns: slice
     values: Tensor
     mirrored: bool
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 matrix products in full precision, even if the caller allowed TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    if before != "highest":
-        torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
 
 
 def mean_of(x: Tensor) -> Tensor:
@@ -97,19 +83,6 @@ def rounding(dtype: torch.dtype, dimension: int) -> float:
 def tiny(dtype: torch.dtype, dimension: int) -> float:
     """By how much the underflow of products can change a squared distance."""
     return (dimension + 4) * torch.finfo(dtype).tiny
-
-
-def near_one(*sets: Tensor) -> tuple[float, tuple[Tensor, ...]]:
-    """A power of two, and the sets multiplied by it, so that squares neither overflow nor vanish.
-
-    For ordinary values it is 1, and the sets are not copied.
-    """
-    largest = max(float(bound.abs()) for x in sets for bound in torch.aminmax(x))
-    exponent = math.frexp(largest)[1] if largest else 0
-    if abs(exponent) <= (40 if sets[0].dtype == torch.float32 else 300):
-        return 1.0, sets
-    factor = 2.0 ** max(-exponent, -1000)
-    return factor, tuple(x * factor for x in sets)
 
 
 def squared_distance_tiles(

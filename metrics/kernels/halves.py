@@ -12,8 +12,8 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from .distances import near_one
 from .nearest import Listed, listed_others
+from .scale import power_of_two
 
 HALVES = 20
 """Number of random halves; Student's t with 19 degrees of freedom allows for their number."""
@@ -49,9 +49,9 @@ class HalfBalls:
     """The balls of each half. `add_real_balls` and `add_fake_balls` count the pairs of a tile."""
 
     def __init__(self, y: Tensor, x: Tensor, k: int):
-        factor, _ = near_one(x, y)
+        power = power_of_two(x, y)
         self.fake, self.real = _members(y, seed=1), _members(x, seed=0)
-        self.near_reals, near_fakes = (_neighbours(s, k, factor) for s in (x, y))
+        self.near_reals, near_fakes = (_neighbours(s, k, power) for s in (x, y))
         self.real_radius, self.fake_radius = _radii(self.near_reals, self.real, k), _radii(near_fakes, self.fake, k)
         self.real_limit, self.fake_limit = self.real_radius.amax(1), self.fake_radius.amax(1)
         self.clipped = torch.stack([
@@ -122,10 +122,10 @@ def _members(x: Tensor, seed: int) -> Tensor:
     return chosen.to(x.device)
 
 
-def _neighbours(x: Tensor, k: int, factor: float) -> tuple[Tensor, Tensor]:
-    """Indices of the nearest other rows, and their squared distances times factor^2, each [N, c]."""
+def _neighbours(x: Tensor, k: int, power: float) -> tuple[Tensor, Tensor]:
+    """Indices of the nearest other rows, and their squared distances times power^2, each [N, c]."""
     near = listed_others(x, _listed(k))
-    return near.indices, near.bounds.clamp(min=0) * (factor / near_one(x)[0]) ** 2
+    return near.indices, near.bounds.clamp(min=0) * (power / power_of_two(x)) ** 2
 
 
 def _radii(near: tuple[Tensor, Tensor], chosen: Tensor, k: int) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...harness.core.inputs import row_blocks
 from . import distances
-from .distances import SPARE, Smallest, mean_of, near_one, paired_distances, rounding, squared_distance_tiles, tiny
+from .distances import SPARE, Smallest, mean_of, paired_distances, rounding, squared_distance_tiles, tiny
 from .memo import remember
+from .scale import power_of_two, scaled
 
 LISTED = 32
 """Smallest number of neighbours that are listed, so that all metrics of a set, and its halves, share one pass."""
@@ -49,14 +50,15 @@ def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = 
     Of equally near rows, the one with the smallest `prefer` [M] comes first. By default their content decides, so the
     order of the rows does not matter.
     """
-    factor, (queries, reference) = near_one(queries, reference)
+    power = power_of_two(queries, reference)
+    queries, reference = scaled(queries, power), scaled(reference, power)
     found = Smallest(len(queries), min(k + SPARE, len(reference)), queries)
     for tile in squared_distance_tiles(queries, reference, lower=True):
         found.update(tile.rows, tile.columns, tile.values)
     near = settle(
         Listed(found.values, found.indices), queries, reference, k, prefer=None if prefer is None else lambda: prefer
     )
-    return Neighbours(near.distances / factor, near.indices)
+    return Neighbours(near.distances / power, near.indices)
 
 
 def nearest_others(x: Tensor, k: int) -> Neighbours:
@@ -71,19 +73,19 @@ def nearest_others(x: Tensor, k: int) -> Neighbours:
 @remember
 def _nearest_others(x: Tensor, k: int) -> Neighbours:
     listed = listed_others(x, k + SPARE)
-    factor, (x,) = near_one(x)
-    near = settle(listed, x, None, k)
-    return Neighbours(near.distances / factor, near.indices)
+    power = power_of_two(x)
+    near = settle(listed, scaled(x, power), None, k)
+    return Neighbours(near.distances / power, near.indices)
 
 
 def listed_others(x: Tensor, count: int) -> Listed:
-    """At least the `count` nearest other rows of each row, or all; cached. Bounds are in the unit of `near_one`."""
+    """At least `count` nearest other rows of each row, or all; cached. Bounds are of x times its `power_of_two`."""
     return _listed_others(x, min(max(count, LISTED), len(x) - 1))
 
 
 @remember
 def _listed_others(x: Tensor, count: int) -> Listed:
-    _, (x,) = near_one(x)
+    x = scaled(x, power_of_two(x))
     found = Smallest(len(x), count, x)
     for tile in squared_distance_tiles(x, lower=True):
         found.update(tile.rows, tile.columns, tile.values)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...harness.core.precision import full_precision
 from .distances import Embedding
 from .distances import equalised as equalised
 from .distances import feature_distance as feature_distance
@@ -30,6 +31,7 @@ ANTIPODAL = 1e-5
 """Ends are antipodal if their mean is shorter than this share of their norm: no unique arc joins them."""
 
 
+@full_precision()
 def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
     """Energy [P], at least 0, of paths given as the images of their vertices [P, n + 1, ...]; lower is smoother.
 
@@ -41,8 +43,8 @@ def path_energy(path: Tensor, distance: Embedding, power: int = 1) -> Tensor:
 
 
 def step_lengths(points: Tensor) -> Tensor:
-    """d_i = |e_i - e_(i-1)|, [..., n], for the points [..., n + 1, F] of the vertices under a distance's embedding."""
-    lengths: Tensor = torch.linalg.vector_norm(points.diff(dim=-2), dim=-1)
+    """d_i = |e_i - e_(i-1)|, [..., n] float64, for points [..., n + 1, F] of the vertices under an embedding."""
+    lengths: Tensor = torch.linalg.vector_norm(points.double().diff(dim=-2), dim=-1)
     return lengths
 
 
@@ -112,6 +114,7 @@ class OptimisedPath(NamedTuple):
     calls: int
 
 
+@full_precision()
 def optimise_path(
     decode: Decode,
     start: Tensor,

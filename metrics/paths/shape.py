@@ -7,6 +7,7 @@ None is published for paths of least energy, whose paper reports no numbers.
 import torch
 from torch import Tensor
 
+from ...harness.core.precision import full_precision
 from .distances import Embedding
 from .energy import Decode, energy, onto_sphere, step_lengths
 
@@ -72,6 +73,7 @@ def brightness(images: Tensor) -> Tensor:
     return light - light[..., [0, -1]].mean(-1, keepdim=True)
 
 
+@full_precision()
 def path_ppl(
     decode: Decode, path: Tensor, distance: Embedding, radius: float | None = None, epsilon: float = 1e-4
 ) -> Tensor:

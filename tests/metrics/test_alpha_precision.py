@@ -1,5 +1,6 @@
 """Alpha-precision and beta-recall: the formula in plain numpy, equal, far and collapsed sets."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -61,3 +62,15 @@ def test_refusals() -> None:
         alpha_precision(gauss(5, 3), gauss(5, 3), levels=1)
     with pytest.raises(ValueError, match="real has 1 rows"):
         beta_recall(gauss(5, 3), gauss(1, 3))
+
+
+def test_more_rows_than_torch_can_take_quantiles_of() -> None:
+    x = torch.linspace(-1, 1, 2**24 + 2)[:, None]
+    assert alpha_precision(x[::4096], x).value == pytest.approx(1, abs=1e-3)
+
+
+def test_ties_between_generated_samples_count_in_equal_shares() -> None:
+    real = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    fake = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 9.0]])
+    values = {beta_recall(fake[list(order)], real).value for order in itertools.permutations(range(3))}
+    assert max(values) - min(values) < 1e-12

@@ -43,5 +43,12 @@ def test_laplacian_variance_of_a_known_image() -> None:
     x = torch.zeros(1, 1, 3, 4)
     x[0, 0, 1, 1] = 1  # the two inner pixels see -4 and 1
     assert laplacian_variance(x).item() == pytest.approx(12.5)
-    with pytest.raises(ValueError, match="needs 3 x 3"):
+    with pytest.raises(ValueError, match="at least 3 x 4"):
         laplacian_variance(torch.zeros(1, 1, 2, 5))
+
+
+def test_a_single_inner_pixel_has_no_variance_and_no_pixels_no_mean() -> None:
+    with pytest.raises(ValueError, match="at least 3 x 4"):
+        laplacian_variance(torch.zeros(2, 1, 3, 3))
+    with pytest.raises(ValueError, match="4 x 0 pixels"):
+        mean_intensity(torch.zeros(2, 1, 4, 0))

@@ -1,5 +1,7 @@
 """KID: the double sum, disjoint blocks, seeds, and an interval that keeps its promise."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +106,34 @@ def test_cmmd_of_equal_populations_is_lifted_unless_unbiased() -> None:
     assert abs(unbiased.mean()) < 5 * unbiased.std() / 10
     with pytest.raises(ValueError, match="bandwidth is 0"):
         cmmd(*pairs[0], bandwidth=0)
+
+
+def test_a_shared_offset_does_not_hide_the_difference() -> None:
+    y, x = gauss(40, 5), gauss(50, 5, seed=1).double() + 0.5
+    near, far = kernel_distance(y.double(), x), kernel_distance(y.double() + 2**20, x + 2**20)
+    assert near.value > 0
+    assert far.value == pytest.approx(_exact(y.double() + 2**20, x + 2**20), rel=1e-6)
+    assert near.value == pytest.approx(_exact(y.double(), x), rel=1e-9)
+
+
+def _exact(y: Tensor, x: Tensor) -> float:
+    a, b = ([[Fraction(v) for v in row] for row in s.tolist()] for s in (y, x))
+
+    def mean(p: list[list[Fraction]], q: list[list[Fraction]]) -> Fraction:
+        values = [
+            (sum((u * v for u, v in zip(r, s, strict=True)), Fraction(0)) / len(r) + 1) ** 3
+            for i, r in enumerate(p)
+            for j, s in enumerate(q)
+            if p is not q or i != j
+        ]
+        return sum(values, Fraction(0)) / len(values)
+
+    return float(mean(a, a) + mean(b, b) - 2 * mean(a, b))
+
+
+def test_a_bandwidth_near_zero_sees_copies_alone() -> None:
+    x = gauss(20, 4)
+    assert cmmd(x, x.clone(), 1e-300).value == 0
+    assert cmmd(x, x + 1, 1e-300).value == pytest.approx(1000 * 2 / 20)
+    with pytest.raises(ValueError, match="positive and finite"):
+        cmmd(x, x, float("inf"))

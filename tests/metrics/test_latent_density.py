@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -212,3 +213,67 @@ def test_active_latent_density_ignores_collapsed_dimensions() -> None:
     torch.testing.assert_close(found, latent_density(fake, means, 0.3))
     with pytest.raises(ValueError, match="none is left"):
         active_latent_density(fake, means, 0.01 * means)
+
+
+def test_a_narrow_absolute_bandwidth_stays_at_most_zero_in_float32() -> None:
+    x = torch.from_numpy(np.random.RandomState(100).randn(1000, 1)).float()
+    found = latent_density(x, x, 1e-5, relative=False)
+    torch.testing.assert_close(found, direct(x, x, 1e-5), rtol=0, atol=1e-9)
+    assert -6.39 < found.max().item() < -6.37
+
+
+@pytest.mark.parametrize("bandwidth", [0.01, 0.05, 0.1, 0.2, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-73, 2.0**73])
+def test_every_way_gives_the_differences(bandwidth: float, scale: float) -> None:
+    z, codes = gauss(300, 64), gauss(1000, 64, seed=1)
+    z[0] = 100
+    found = latent_density(z * scale, codes * scale, bandwidth)
+    expected = direct(z, codes, bandwidth * median_distance(codes))
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_bandwidth_beyond_float64_is_refused(relative: bool) -> None:
+    z = gauss(5, 3)
+    with pytest.raises(ValueError, match="outside the range of float64"):
+        latent_density(z + 1, z, 1e-300, relative)
+
+
+@pytest.mark.parametrize("dimension", [16, 4096])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("level", [-1000.0, -30.0, 0.0, 1000.0])
+def test_aggregate_posterior_does_not_cancel(dimension: int, offset: float, level: float) -> None:
+    mean = 3 * gauss(20, dimension).double() + offset
+    logvar = torch.full_like(mean, level)
+    z = mean + (math.exp(level / 2) * gauss(20, dimension, seed=1).double() if level < 500 else 0)
+    half = (-logvar / 2).exp()
+    terms = -0.5 * (((z[:, None] - mean) * half).square() + logvar + math.log(2 * math.pi)).sum(2)
+    expected = terms.logsumexp(1) - math.log(20)
+    torch.testing.assert_close(aggregate_posterior(z, mean, logvar), expected, rtol=1e-14, atol=1e-9)
+
+
+def test_a_density_beyond_float64_is_refused() -> None:
+    mean = gauss(20, 4).double()
+    with pytest.raises(ValueError, match="20 of 20 rows is outside the range of float64"):
+        aggregate_posterior(mean + 1, mean, torch.full_like(mean, -1000))
+
+
+def test_hubness_does_not_depend_on_the_order_of_copies() -> None:
+    z = gauss(30, 3).round().repeat(2, 1)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(hubness(z[order]), hubness(z)[order], rtol=0, atol=1e-12)
+    assert hubness(z).mean().item() == pytest.approx(5)
+
+
+def test_autocast_changes_nothing() -> None:
+    z, codes = gauss(300, 64), gauss(1000, 64, seed=1)
+    before = latent_density(z, codes), median_distance(codes.clone())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(latent_density(z.clone(), codes.clone()), before[0])
+        assert median_distance(codes.clone()) == before[1]
+
+
+def test_a_covariance_that_is_singular_to_rounding_is_refused() -> None:
+    pair = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])  # all deviations are equal, so nothing is shrunk
+    with pytest.raises(ValueError, match="singular to rounding"):
+        gaussian_log_density(pair, pair)

@@ -56,3 +56,16 @@ def test_rows_without_direction_and_negative_orders_are_refused() -> None:
         vendi_score(y)
     with pytest.raises(ValueError, match="order is -1"):
         vendi_score(gauss(5, 3), -1)
+
+
+def test_orders_close_to_one_and_large_ones() -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    limit = vendi_score(x)
+    for order in (1 - 1e-15, 1 + 1e-15, 1 - 1e-9):
+        found = vendi_score(x, order)
+        assert found.value == pytest.approx(limit.value, rel=1e-8)
+        assert found.interval == pytest.approx(limit.interval, rel=1e-6)
+    assert vendi_score(x, 1e9).value == pytest.approx(vendi_score(x, float("inf")).value, rel=1e-6)
+    # With one eigenvalue that dominates: (log sum lambda^q) / (1 - q) = q / (1 - q) log of the largest.
+    largest = vendi_score(x, float("inf")).value
+    assert vendi_score(x, 1000).value == pytest.approx(largest ** (1000 / 999), rel=1e-6)

@@ -96,8 +96,8 @@ def test_a_hole_is_noticed() -> None:
 def test_what_leaves_the_grid_is_cut_off() -> None:
     slab = isosurface(grid(20)[:, 1].abs().view(20, 20, 20) - 0.5)
     assert is_closed(slab)
-    # The cut lies within the voxel beyond the border.
-    assert 4 <= enclosed_volume(slab) <= 4 * (1 + voxel(20)) ** 2
+    assert enclosed_volume(slab) == pytest.approx(4, rel=1e-6)
+    assert enclosed_volume(isosurface(torch.full((3, 3, 3), -1.0))) == pytest.approx(8, rel=1e-6)
 
 
 def test_without_a_surface() -> None:
