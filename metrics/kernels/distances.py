@@ -6,7 +6,6 @@ one tile for every N. A comparison that is within the rounding error of float32 
 of the two rows.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...harness.core.inputs import CACHED, row_blocks
+from ...harness.core.precision import full_precision as full_precision
 from .memo import remember
 
 BLOCK, PANEL = 1024, 2048
@@ -41,19 +41,6 @@ class Tile(NamedTuple):
     columns: slice
     values: Tensor
     mirrored: bool
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 matrix products in full precision, even if the caller allowed TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    if before != "highest":
-        torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
 
 
 def mean_of(x: Tensor) -> Tensor:

@@ -1,0 +1,25 @@
+"""Full precision for numbers that are reported, whatever the caller allowed for training."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Context manager and decorator: no autocast, and float32 matrix products without TF32 or bfloat16.
+
+    The caller's settings are restored at the end. A generator function must use it as a context manager inside, because
+    its body runs after the call.
+    """
+    before = torch.get_float32_matmul_precision()
+    # Each change of this setting costs time, and most callers never change it.
+    if before != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        if before != "highest":
+            torch.set_float32_matmul_precision(before)
