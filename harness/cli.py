@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .core.files import cache_folder, replace
+from .core.options import limits
 from .core.progress import say
-from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, discover, unknown
+from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
     from .studies.carry_out import carry_out
 
     discover()
+    check_options(plain)
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
     arrays = run.views.store.made
@@ -211,6 +213,7 @@ def _train_job(plain: dict[str, Any]) -> None:
     from .train import Measure, train
 
     discover()
+    check_options(plain)
     data_name, data_options = only(plain["dataset"], "dataset")
     name, options = only(plain["trainer"], "trainer")
     data = DATASETS[data_name].function(**data_options)
@@ -272,7 +275,7 @@ def _rows(kind: str) -> list[tuple[str, ...]]:
         return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
     rows: list[tuple[str, ...]] = []
     for name, entry in sorted(GROUPS[_group(kind)].items()):
-        options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
+        options = ", ".join(_option(key, value, entry.types[key]) for key, value in entry.options.items())
         first_line = (entry.function.__doc__ or "").strip().splitlines()[:1]
         metric = kind == "metrics"
         rows.append((
@@ -280,6 +283,11 @@ def _rows(kind: str) -> list[tuple[str, ...]]:
             entry.source if metric else "".join(first_line),
         ))  # fmt: skip
     return rows
+
+
+def _option(name: str, default: Any, declared: Any) -> str:
+    allowed = limits(declared)
+    return f"{name}={default}" + (f" ({allowed})" if allowed else "")
 
 
 def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Count, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -28,7 +29,7 @@ LEAST = 10
     real=View("real", "features", n="all"),
     holdout=View("holdout", "features", n="all"),
 )
-def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed: int = 0) -> Estimate:
+def copying_score(fake: Array, real: Array, holdout: Array, cells: Count = 3, seed: Seed = 0) -> Estimate:
     """C_T: about 0 is good, far below 0 means copying, far above 0 under-fitting; sets [M, D], [N, D] and [T, D].
 
         sum_c w_c z_c,   z = (U - n m / 2) / sqrt(n m (n + m + 1) / 12),   w_c the share of held-out samples in cell c
@@ -41,7 +42,7 @@ def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed
     Raises ValueError for bad input, fewer real samples than cells, or when no cell is left.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
-    samples(max(1, cells), real=x)
+    samples(cells, real=x)
     sets = [s.double().cpu().numpy() for s in (y, x, t)]
     if y.shape[1] > DIMENSION < len(x):
         components = PCA(DIMENSION, random_state=seed).fit(sets[1])

@@ -1,10 +1,13 @@
 """Density ratio: a small classifier learns to separate the codes of real images from sampled codes."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Range, Seed
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 
@@ -18,21 +21,18 @@ WIDTH, STEPS, RATE, DECAY = 64, 100, 1e-2, 1.0
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all", encode="sample"),
 )
-def density_ratio(fake: Array, reference: Array, folds: int = 2, seed: int = 0) -> Tensor:
+def density_ratio(fake: Array, reference: Array, folds: Annotated[int, Range(least=2)] = 2, seed: Seed = 0) -> Tensor:
     """Learned log q(z) / p(z) of each sampled code, float64 [M]; higher is more like the codes of real images.
 
     fake [M, ...] holds codes z ~ p, reference [N, ...] codes from q. The score is the logit of a classifier between
     both sets, with equal weights, as in noise contrastive priors. It is cross-fitted: the classifier that scores a code
-    was not trained on it. The network has two hidden layers of 64 units and is trained by 100 full-batch steps of
-    AdamW with `seed`. Codes are standardised by the mean and standard deviation of the references.
-    Raises ValueError for bad input, fewer than 2 folds, or fewer rows than folds.
+    was not trained on it, so there are at least 2 folds. The network has two hidden layers of 64 units and is trained
+    by 100 full-batch steps of AdamW with `seed`. Codes are standardised by the mean and standard deviation of the
+    references.
+    Raises ValueError for bad input, or fewer rows than folds.
     """
     z, codes = samples(fake=fake, reference=reference)
-    samples(max(folds, 2), fake=z, reference=codes)
-    if folds < 2:
-        raise ValueError(
-            f"folds is {folds}; it must be at least 2, so that no code is scored by a classifier trained on it"
-        )
+    samples(folds, fake=z, reference=codes)
     mean, std = codes.double().mean(0), codes.double().std(0).clamp(min=1e-12)
     z, codes = (((s.double() - mean) / std).float() for s in (z, codes))
     generator = torch.Generator().manual_seed(seed)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.options import Count, Positive
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -22,13 +23,13 @@ from .kernels.memo import remember
 @metric(
     better="higher", kind="set", source="arXiv:2309.01590", fake=View("fake", "features"), real=View("real", "features")
 )
-def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
+def probabilistic_precision(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-precision, in [0, 1]; sets [M, D] and [N, D]; Student's t interval.
 
         mean_j [ 1 - prod_i min(1, |x_i - y_j| / R) ],   R = scale mean_i NND_k(x_i)
 
     NND_k is the distance to the k-th nearest other sample of the same set.
-    Raises ValueError for bad input, k >= N, a scale that is not positive, or R = 0 (every real sample has k copies).
+    Raises ValueError for bad input, k >= N, or R = 0 (every real sample has k copies).
     """
     y, x = samples(fake=fake, real=real)
     return intervals.mean(_membership(y, x, _radius("real", x, k, scale)))
@@ -37,7 +38,7 @@ def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float =
 @metric(
     better="higher", kind="set", source="arXiv:2309.01590", fake=View("fake", "features"), real=View("real", "features")
 )
-def probabilistic_recall(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
+def probabilistic_recall(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-recall: P-precision with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
     return intervals.mean(_membership(x, y, _radius("fake", y, k, scale)))
@@ -45,8 +46,6 @@ def probabilistic_recall(fake: Array, real: Array, k: int = 4, scale: float = 1.
 
 def _radius(name: str, x: Tensor, k: int, scale: float) -> float:
     require_neighbours(name, len(x), k, others=True)
-    if not scale > 0:
-        raise ValueError(f"scale is {scale}; it must be positive")
     radius = scale * float(nearest_others(x, k).distances[:, -1].mean())
     if radius == 0:
         raise ValueError(

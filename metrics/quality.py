@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import Array, logits, samples
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .kernels.distances import nearest
@@ -81,7 +81,4 @@ def _nearest(**sets: Array) -> Tensor:
 
 
 def _log_probabilities(fake: Array) -> Tensor:
-    (logits,) = samples(fake=fake)
-    if logits.shape[1] < 2:
-        raise ValueError(f"fake has {logits.shape[1]} logit per sample; give one for each of at least 2 classes")
-    return logits.double().log_softmax(1)
+    return logits(fake=fake).double().log_softmax(1)
