@@ -144,6 +144,8 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
     check_options(plain)
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
+    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+        run.cells(entries)  # before any work, so that an option out of its range is told at once
     arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}

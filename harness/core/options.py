@@ -173,7 +173,7 @@ def _fitted(value: Any, declared: Any, infinite: bool = False) -> Any:
     elif declared is str:
         if isinstance(value, (str, os.PathLike)):
             return str(os.fspath(value))
-    elif not isinstance(declared, type) or isinstance(value, declared):
+    elif declared is Any or not isinstance(declared, type) or isinstance(value, declared):
         return value
     raise _UnfitError
 
