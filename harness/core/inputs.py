@@ -331,11 +331,18 @@ def _type_name(array: Any) -> str:
 def _axes_advice(name: str, array: Any, x: Tensor) -> str:
     if x.ndim == 3:
         return f": give one channel, {name}[:, None]"
-    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.numel():
-        return f": put the channels first, {name}.{'permute' if isinstance(array, Tensor) else 'transpose'}(0, 3, 1, 2)"
-    if x.ndim == 4 and x.shape[1] == 4:
+    if x.ndim != 4 or not x.numel():
+        return ""
+    if x.shape[3] not in (1, 3) and x.shape[1] == 4:
         return f": leave out the alpha channel, {name}[:, :3]"
+    if x.shape[3] in (1, 3, 4):
+        colours = f"{name}[..., :3]" if x.shape[3] == 4 else name
+        return f": put the channels first, {colours}.{_permute(array)}(0, 3, 1, 2)"
     return ""
+
+
+def _permute(array: Any) -> str:
+    return "permute" if isinstance(array, Tensor) else "transpose"
 
 
 def _alike(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:

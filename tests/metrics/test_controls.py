@@ -50,15 +50,21 @@ def test_laplacian_variance_of_a_known_image() -> None:
 
 
 def test_what_would_mend_a_range_or_an_order_of_axes_is_told_and_works() -> None:
-    x = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     x[0, 0, 0, 0], x[1, 0, 0, 0] = 0, 1
+    rgba = torch.cat([x, x[:, :1]], 1)
     cases: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (2 * x - 1, r"\(fake \+ 1\) / 2", lambda fake: (fake + 1) / 2),
         (255 * x, r"fake / 255", lambda fake: fake / 255),
         (x.permute(0, 2, 3, 1), r"fake\.permute\(0, 3, 1, 2\)", lambda fake: fake.permute(0, 3, 1, 2)),
         (x.permute(0, 2, 3, 1).numpy(), r"fake\.transpose\(0, 3, 1, 2\)", lambda fake: fake.transpose(0, 3, 1, 2)),
         (x[:, 0], r"fake\[:, None\]", lambda fake: fake[:, None]),
-        (torch.cat([x, x[:, :1]], 1), r"alpha channel, fake\[:, :3\]", lambda fake: fake[:, :3]),
+        (rgba, r"alpha channel, fake\[:, :3\]", lambda fake: fake[:, :3]),
+        (
+            rgba.permute(0, 2, 3, 1).numpy(),
+            r"fake\[\.\.\., :3\]\.transpose\(0, 3, 1, 2\)",
+            lambda fake: fake[..., :3].transpose(0, 3, 1, 2),
+        ),
     ]
     for bad, advice, mended in cases:
         for score in (mean_intensity, png_bytes, laplacian_variance):
