@@ -179,8 +179,6 @@ WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
         ("run", "metric=[precision,coverage]", "metric.coverage.strict=no", *TINY),
         "strict='no' must be true",
     ),
-    "fraction": (("run", "metric=precision", "metric.precision.k=2.5", *TINY), "k=2.5 must be a whole number"),
-    "range": (("run", "metric=cmmd", "metric.cmmd.bandwidth=0", *TINY), "bandwidth=0 must be a finite number, above 0"),
     "study": (("run", "study=groups", "study.groups.share=half", *TINY), "share='half' must be a finite number"),
     "score": (("run", "study=groups", "scores=[{metric:rarity,strict:off}]", *TINY), "strict='off' must be true"),
     "extractor": (("run", "metric=precision", "extractor.random.seed=x", *TINY), "seed='x' must be a whole number"),

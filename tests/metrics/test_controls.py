@@ -50,7 +50,7 @@ def test_laplacian_variance_of_a_known_image() -> None:
 
 
 def test_what_would_mend_a_range_or_an_order_of_axes_is_told_and_works() -> None:
-    x = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(5, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     x[0, 0, 0, 0], x[1, 0, 0, 0] = 0, 1
     rgba = torch.cat([x, x[:, :1]], 1)
     cases: list[tuple[Any, str, Callable[[Any], Any]]] = [
