@@ -164,3 +164,4 @@ def test_fid_and_kid_take_the_features_that_their_names_stand_for() -> None:
                 assay.score(name, bad, bad)
     features = torch.rand(8, 2048, generator=torch.Generator().manual_seed(0))
     assert fid(features, features.view(8, 2048, 1, 1) + 1).value == pytest.approx(2048, rel=1e-6)
+    assert fid(features, 2 * features) == frechet_distance(features, 2 * features)
