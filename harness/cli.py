@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .core.files import cache_folder, replace
+from .core.options import limits
 from .core.progress import say
-from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, discover, unknown
+from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
 if TYPE_CHECKING:
@@ -140,8 +141,11 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
     from .studies.carry_out import carry_out
 
     discover()
+    check_options(plain)
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
+    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+        run.cells(entries)  # before any work, so that an option out of its range is told at once
     arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
@@ -211,6 +215,7 @@ def _train_job(plain: dict[str, Any]) -> None:
     from .train import Measure, train
 
     discover()
+    check_options(plain)
     data_name, data_options = only(plain["dataset"], "dataset")
     name, options = only(plain["trainer"], "trainer")
     data = DATASETS[data_name].function(**data_options)
@@ -272,7 +277,7 @@ def _rows(kind: str) -> list[tuple[str, ...]]:
         return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
     rows: list[tuple[str, ...]] = []
     for name, entry in sorted(GROUPS[_group(kind)].items()):
-        options = ", ".join(f"{key}={value}" for key, value in entry.options.items())
+        options = ", ".join(_option(key, value, entry.types[key]) for key, value in entry.options.items())
         first_line = (entry.function.__doc__ or "").strip().splitlines()[:1]
         metric = kind == "metrics"
         rows.append((
@@ -280,6 +285,11 @@ def _rows(kind: str) -> list[tuple[str, ...]]:
             entry.source if metric else "".join(first_line),
         ))  # fmt: skip
     return rows
+
+
+def _option(name: str, default: Any, declared: Any) -> str:
+    allowed = limits(declared)
+    return f"{name}={default}" + (f" ({allowed})" if allowed else "")
 
 
 def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:

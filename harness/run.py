@@ -14,6 +14,7 @@ from .arrays.records import find_record
 from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import require_writable
+from .core.options import checked
 from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, View, pick_device
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
 from .evaluate import evaluate, sample_scores
@@ -79,6 +80,7 @@ class Run:
         for name in options:
             if name not in declared.options:
                 raise ValueError(unknown(f"option of metric {metric}:", name, sorted(declared.options)))
+        options = checked(f"metric {metric}", declared.types, options)
         if declared.fixed_features and (space is not None or encode is not None):
             spaces = ", ".join(dict.fromkeys(view.space for view in declared.views.values()))
             raise ValueError(

@@ -1,9 +1,12 @@
 """Integrated alpha-precision and beta-recall, which compare the typical samples of both sets at every level."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.options import Range
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -12,19 +15,20 @@ from .kernels.nearest import nearest, nearest_others
 from .kernels.scale import power_of_two, scaled
 from .kernels.ties import shared_places
 
+Levels = Annotated[int, Range(least=2)]
 FAKE = View("fake", "features")
 REAL = View("real", "features")
 
 
 @metric(better="higher", kind="set", source="arXiv:2102.08921", fake=FAKE, real=REAL)
-def alpha_precision(fake: Array, real: Array, levels: int = 30) -> Estimate:
+def alpha_precision(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
     """Integrated alpha-precision, at most 1, about 0 for disjoint sets; sets [M, D] and [N, D]; Student's t interval.
 
         1 - 2 integral |P(a) - a| da,   P(a) = share of y_j with |y_j - c| <= the a-quantile of |x_i - c|
 
     c is the mean of the real samples. The integral is a sum over `levels` equally spaced levels from 0 to 1. The paper
     first embeds both sets by a trained one-class network, which is left out here. The interval treats the quantiles as
-    known. Raises ValueError for bad input, fewer than 2 rows or 2 levels.
+    known. Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     power = power_of_two(y, x)
@@ -35,7 +39,7 @@ def alpha_precision(fake: Array, real: Array, levels: int = 30) -> Estimate:
 
 
 @metric(better="higher", kind="set", source="arXiv:2102.08921", version=2, fake=FAKE, real=REAL)
-def beta_recall(fake: Array, real: Array, levels: int = 30) -> Estimate:
+def beta_recall(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
     """Integrated beta-recall, at most 1; sets [M, D] and [N, D]; Student's t interval over real samples.
 
         1 - 2 integral |R(b) - b| db
@@ -44,7 +48,7 @@ def beta_recall(fake: Array, real: Array, levels: int = 30) -> Estimate:
     for which y(x_i) is no farther than the nearest other real sample, and |y(x_i) - c| <= the b-quantile of |y_j - c|;
     generated samples that are equally near to x_i count in equal shares.
     A perfect model scores about 0.5, because its sample is nearer than the nearest real one half of the time.
-    Raises ValueError for bad input, fewer than 2 rows or 2 levels.
+    Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     require_neighbours("real", len(x), 1, others=True)
@@ -61,9 +65,7 @@ def beta_recall(fake: Array, real: Array, levels: int = 30) -> Estimate:
     return _integrated(typical * near, betas)
 
 
-def _levels(count: int, like: Tensor) -> Tensor:
-    if count < 2:
-        raise ValueError(f"levels is {count}; it must be at least 2")
+def _levels(count: Levels, like: Tensor) -> Tensor:
     return torch.linspace(0, 1, count, dtype=torch.float64, device=like.device)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import labels as class_numbers
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .latent_density import gaussian_log_density
@@ -30,7 +31,7 @@ def class_gaussian_log_density(fake: Array, reference: Array, labels: Array) -> 
     with codes that are all equal.
     """
     z, codes = samples(fake=fake, reference=reference)
-    known = torch.as_tensor(labels).flatten().to(codes.device)
+    known = class_numbers("labels", labels).to(codes.device)
     if len(known) != len(codes):
         raise ValueError(f"labels has {len(known)} entries; give one for each of the {len(codes)} references")
     densities = []

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..harness.core.inputs import Array, images, row_blocks, samples
+from ..harness.core.options import Seed
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 
@@ -20,7 +21,7 @@ CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
     source=f"{CONTROL}.rand.html",
     fake=View("fake", "images"),
 )
-def random_score(fake: Array, seed: int = 0) -> Tensor:
+def random_score(fake: Array, seed: Seed = 0) -> Tensor:
     """Uniform numbers in [0, 1) that are independent of the samples, float64 [N], drawn with `seed`."""
     (x,) = samples(fake=fake)
     return torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

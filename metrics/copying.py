@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Count, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -29,7 +30,7 @@ LEAST = 10
     real=View("real", "features", n="all"),
     holdout=View("holdout", "features", n="all"),
 )
-def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed: int = 0) -> Estimate:
+def copying_score(fake: Array, real: Array, holdout: Array, cells: Count = 3, seed: Seed = 0) -> Estimate:
     """C_T: about 0 is good, far below 0 means copying, far above 0 under-fitting; sets [M, D], [N, D] and [T, D].
 
         sum_c w_c z_c,   z = (U - n m / 2) / sqrt(n m (n + m + 1) / 12),   w_c the share of held-out samples in cell c
@@ -42,8 +43,6 @@ def copying_score(fake: Array, real: Array, holdout: Array, cells: int = 3, seed
     Raises ValueError for bad input, fewer than 1 cell, fewer real samples than cells, or when no cell is left.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
-    if cells < 1:
-        raise ValueError(f"cells is {cells}; it must be at least 1")
     samples(cells, real=x)
     power = power_of_two(y, x, t)
     y, x, t = (scaled(s, power) for s in (y, x, t))

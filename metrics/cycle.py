@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..harness.core.inputs import Array, row_blocks, samples
+from ..harness.core.inputs import Array, column, row_blocks, samples
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -36,10 +36,9 @@ def reconstruction_residual(residual: Array) -> Tensor:
     """Mean squared error between each generated sample and its reconstruction, float64 [N], >= 0; lower is better.
 
     residual: [N, 1], in [0, 1] pixel units. An autoencoder cannot reconstruct what is unlike its training samples, so
-    a large residual is a common sign of an anomaly. Raises ValueError for bad input.
+    a large residual is a common sign of an anomaly. Raises ValueError for bad input or negative errors.
     """
-    (errors,) = samples(residual=residual)
-    return errors[:, 0].double()
+    return _errors(residual)
 
 
 @metric(
@@ -53,7 +52,13 @@ def reconstruction_error(residual: Array) -> Estimate:
 
     residual: [N, 1], one error per image. The codes come from the encoder, or with encode=inversion from optimisation:
     the error then shows how well the latent space covers the data.
-    Raises ValueError for bad input or fewer than 2 rows.
+    Raises ValueError for bad input, negative errors or fewer than 2 rows.
     """
-    (errors,) = samples(2, residual=residual)
-    return intervals.mean(errors[:, 0].double())
+    return intervals.mean(_errors(residual, least=2))
+
+
+def _errors(residual: Array, least: int = 1) -> Tensor:
+    errors = column(least, residual=residual)
+    if bool((errors < 0).any()):
+        raise ValueError(f"residual: {int((errors < 0).sum())} errors are negative; give mean squared errors")
+    return errors

@@ -1,5 +1,7 @@
 """Density ratio: two classifiers learn to separate the codes of real images from sampled codes."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Range, Seed
 from ..harness.core.precision import full_precision
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
@@ -27,7 +30,7 @@ TREES, SHRINKAGE = 300, 0.05
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all", encode="sample"),
 )
-def density_ratio(fake: Array, reference: Array, folds: int = 5, seed: int = 0) -> Tensor:
+def density_ratio(fake: Array, reference: Array, folds: Annotated[int, Range(least=2)] = 5, seed: Seed = 0) -> Tensor:
     """Learned log q(z) / p(z) of each sampled code, float64 [M]; higher is more like the codes of real images.
 
     fake [M, ...] holds codes z ~ p, reference [N, ...] codes from q. The score is the logit of a classifier between
@@ -36,14 +39,10 @@ def density_ratio(fake: Array, reference: Array, folds: int = 5, seed: int = 0) 
     with two hidden layers of 64 units, trained by 100 full-batch steps of AdamW, and gradient-boosted trees
     (scikit-learn; at most 300, stopped early on a tenth of the codes). `seed` determines both. Codes are standardised
     by the mean and standard deviation of the references.
-    Raises ValueError for bad input, fewer than 2 folds, or fewer rows than folds.
+    Raises ValueError for bad input, or fewer rows than folds.
     """
     z, codes = samples(fake=fake, reference=reference)
-    samples(max(folds, 2), fake=z, reference=codes)
-    if folds < 2:
-        raise ValueError(
-            f"folds is {folds}; it must be at least 2, so that no code is scored by a classifier trained on it"
-        )
+    samples(folds, fake=z, reference=codes)
     power = power_of_two(z, codes)
     z, codes = scaled(z, power), scaled(codes, power)
     mean, std = codes.double().mean(0), codes.double().std(0).clamp(min=1e-12)

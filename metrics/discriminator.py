@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import Array, column
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 
@@ -11,8 +11,8 @@ from ..harness.core.registry import metric
 def discriminator_logit(fake: Array) -> Tensor:
     """The logit D(x), float64 [N], of the discriminator that the generator was trained against; higher is more real.
 
-    fake: logits [N, 1]. With the logistic loss, an optimal discriminator gives log p_data(x) - log p_model(x).
-    Raises ValueError for bad input.
+    fake: logits [N, 1], or [N, 1, H, W] of a discriminator of patches, which are averaged over the patches. With the
+    logistic loss, an optimal discriminator gives log p_data(x) - log p_model(x).
+    Raises ValueError for bad input, or for more logits than one per sample or patch.
     """
-    (logits,) = samples(1, fake=fake)
-    return logits[:, 0].double()
+    return column(patches=True, fake=fake)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -33,7 +34,7 @@ FLOOR = 1e-6
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
-def feature_density(fake: Array, real: Array, seed: int = 0) -> Tensor:
+def feature_density(fake: Array, real: Array, seed: Seed = 0) -> Tensor:
     """(1 / D) log mean_i N(y; c_i, s_i^2 I) of each y of fake [M, D], float64 [M], in nats per dimension.
 
     The quality per sample of FLD. It is a mean of Gaussian kernels like latent density, but in feature space,
@@ -58,7 +59,7 @@ def feature_density(fake: Array, real: Array, seed: int = 0) -> Tensor:
     real=View("real", "features", n="all"),
     holdout=View("holdout", "features", n="all"),
 )
-def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: int = 0) -> Estimate:
+def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: Seed = 0) -> Estimate:
     """FLD: loss of held-out log-likelihood when kernels are at generated instead of real samples; lower is better.
 
         100 mean_t [ log p_real(t) - log p_fake(t) ] / D,   t held out [T, D]

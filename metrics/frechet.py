@@ -2,11 +2,13 @@
 
 import functools
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..harness.core.inputs import Array, row_blocks, samples
+from ..harness.core.inputs import Array, pool3, row_blocks, samples
+from ..harness.core.options import Range, Seed
 from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
@@ -52,8 +54,10 @@ def fid(fake: Array, real: Array) -> Estimate:
     """FID: `frechet_distance` of the Inception pool3 features that all published values use; lower is better.
 
     Features [M, 2048] and [N, 2048]. Papers use 50,000 generated samples (n=50000) and all training images.
+    Raises ValueError for bad input, fewer than 2 rows, or arrays of another shape, such as images.
     """
-    return frechet_distance(fake, real)
+    y, x = pool3(2, fake=fake, real=real)
+    return _frechet(y, x)
 
 
 @metric(
@@ -63,20 +67,18 @@ def fid(fake: Array, real: Array) -> Estimate:
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
-def frechet_infinity(fake: Array, real: Array, sizes: int = 15, seed: int = 0) -> Estimate:
+def frechet_infinity(fake: Array, real: Array, sizes: Annotated[int, Range(least=3)] = 15, seed: Seed = 0) -> Estimate:
     """Fréchet distance extrapolated to infinitely many generated samples; lower is better; it may be negative.
 
     `sizes` subsets of the M generated rows are drawn without replacement with `seed`. A line in 1 / size is fitted to
     their distances to all real samples, and the value is its intercept. Sizes are evenly spaced and end at M. They
     start at the smaller of M / 10 and 5,000, but at 2 D or more where M allows it, because the relation is not linear
     below D. The bias from the number of real samples remains. The interval combines the spread of the distance at M
-    with the standard error of the intercept.
-    Raises ValueError for bad input, fewer than 3 sizes, or M < D + 10.
+    with the standard error of the intercept, which needs 3 sizes or more.
+    Raises ValueError for bad input or M < D + 10.
     """
     y, x = samples(2, fake=fake, real=real)
     m, dimension = y.shape
-    if sizes < 3:
-        raise ValueError(f"sizes is {sizes}; it must be at least 3, to fit a line with a standard error")
     if m < dimension + 10:
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
     power = power_of_two(y, x)

@@ -4,12 +4,13 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import Array, pool3, samples
+from ..harness.core.options import Positive, Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -17,6 +18,7 @@ from .kernels.distances import centred_norms, mean_of
 from .kernels.scale import power_of_two, scaled
 from .kernels.squared import squared_distances
 
+Block = Annotated[int, Range(least=2)]
 BLOCK = 1024
 """Number of rows of a kernel matrix that are in memory at once."""
 
@@ -31,7 +33,7 @@ LINEAR = 0.1
     fake=View("fake", "features"),
     real=View("real", "features"),
 )
-def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
+def kernel_distance(fake: Array, real: Array, block: Block = 1000, seed: Seed = 0) -> Estimate:
     """Unbiased squared MMD with kernel (a.b / D + 1)^3, lower is better; sets [M, D] and [N, D].
 
     Its expected value is 0 for equal distributions, so it may be negative. Published tables often print it times 1000.
@@ -40,12 +42,10 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     error. With fewer than two blocks, the value is computed once from all pairs of samples. It has the same expected
     value, and its interval is from the variance of the U-statistic. `n` of the result is the number of blocks, or in
     the second case the number of generated samples.
-    Raises ValueError for bad input, fewer than 2 rows, or block < 2.
+    Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     cubic = cubic_kernel(mean_of(x))
-    if block < 2:
-        raise ValueError(f"block is {block}; it must be at least 2")
     count = min(len(y), len(x)) // block
     if count < 2:
         return _squared_mmd(y, x, cubic)
@@ -65,9 +65,13 @@ def kernel_distance(fake: Array, real: Array, block: int = 1000, seed: int = 0) 
     fake=View("fake", "inception"),
     real=View("real", "inception"),
 )
-def kid(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
-    """KID: `kernel_distance` of the Inception pool3 features of FID, [M, 2048] and [N, 2048]; lower is better."""
-    return kernel_distance(fake, real, block, seed)
+def kid(fake: Array, real: Array, block: Block = 1000, seed: Seed = 0) -> Estimate:
+    """KID: `kernel_distance` of the Inception pool3 features of FID, [M, 2048] and [N, 2048]; lower is better.
+
+    Raises ValueError for bad input, fewer than 2 rows, or arrays of another shape, such as images.
+    """
+    y, x = pool3(2, fake=fake, real=real)
+    return kernel_distance(y, x, block, seed)
 
 
 @metric(
@@ -77,18 +81,16 @@ def kid(fake: Array, real: Array, block: int = 1000, seed: int = 0) -> Estimate:
     fake=View("fake", "features"),
     real=View("real", "features"),
 )
-def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = False) -> Estimate:
+def cmmd(fake: Array, real: Array, bandwidth: Positive = 10.0, unbiased: bool = False) -> Estimate:
     """1000 times the squared MMD with kernel exp(-|a - b|^2 / (2 bandwidth^2)), lower is better; sets [M, D], [N, D].
 
     It is CMMD when the features are CLIP embeddings of length 1. Then |a - b|^2 <= 4, the kernel is nearly linear and
     the value is about 10 |mean(fake) - mean(real)|^2: distributions with equal means and different spreads look equal,
     and a warning is given. The published definition includes the pairs of a row with itself, which adds at most 20 / N
     for equal distributions; `unbiased` leaves them out. The interval is normal, from the variance of the U-statistic.
-    Raises ValueError for bad input, fewer than 2 rows, or a bandwidth that is not positive.
+    Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
-    if not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth is {bandwidth}; it must be positive and finite")
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
     width = max(bandwidth * power, sys.float_info.min)  # below that, only copies are near each other
@@ -104,7 +106,7 @@ def cmmd(fake: Array, real: Array, bandwidth: float = 10.0, unbiased: bool = Fal
         warnings.warn(
             f"cmmd: distances are far below the bandwidth {bandwidth:g}, so the kernel is nearly linear and the "
             "value compares means only: equal means with different spreads look equal; use a smaller bandwidth",
-            stacklevel=2,
+            stacklevel=4,  # past the checks of options and precision, to the caller
         )
     yy, xx, yx = means = (_means(y, None, gaussian), _means(x, None, gaussian), _means(y, x, gaussian))
     kept = (1.0, 1.0) if unbiased else (1 - 1 / len(y), 1 - 1 / len(x))  # the diagonal of expm1 is 0

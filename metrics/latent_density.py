@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.options import Count, Positive
 from ..harness.core.precision import full_precision
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
@@ -44,7 +45,7 @@ SMALL = 1 << 22
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all"),
 )
-def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relative: bool = True) -> Tensor:
+def latent_density(fake: Array, reference: Array, bandwidth: Positive = 0.2, relative: bool = True) -> Tensor:
     """log D(z) of each code of fake [N, ...], float64 [N], at most 0; higher is denser. References: [M, ...].
 
         D(z) = (1/M) sum_i exp( -||z - z_i||^2 / (2 sigma^2) )
@@ -53,7 +54,7 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
     ranking. sigma is the bandwidth; if `relative`, it is multiplied by the median distance between references, see
     `median_distance`. The paper publishes neither its sigma nor its reference codes. Latents are flattened.
     The value is that of the float64 differences to 5e-4 nats for float32 codes, and to 1e-9 for float64 ones.
-    Raises ValueError for bad input, a bandwidth that is not positive and finite or so narrow that log D is outside the
+    Raises ValueError for bad input, a bandwidth so narrow that log D is outside the
     range of float64, or, if `relative`, references of which half of the pairs coincide.
     """
     return latent_density_profile(fake, reference, [bandwidth], relative)[0]
@@ -69,7 +70,7 @@ def latent_density(fake: Array, reference: Array, bandwidth: float = 0.2, relati
     mean=View("real", "latent", n="all"),
 )
 def active_latent_density(
-    fake: Array, reference: Array, mean: Array, bandwidth: float = 0.2, least_std: float = 0.17
+    fake: Array, reference: Array, mean: Array, bandwidth: Positive = 0.2, least_std: Positive = 0.17
 ) -> Tensor:
     """`latent_density` in the dimensions that the encoder uses, float64 [N]; higher is denser. A variant of our own.
 
@@ -256,7 +257,7 @@ def gaussian_log_density(fake: Array, reference: Array) -> Tensor:
     fake=View("fake", "latent"),
     reference=View("real", "latent", n="all"),
 )
-def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
+def latent_knn(fake: Array, reference: Array, k: Count = 10) -> Tensor:
     """Negative mean distance to the k nearest reference codes, float64 [N]; higher is denser. It needs no bandwidth.
 
     The source uses the distance to the k-th neighbour in feature space. The mean over the k neighbours and the latent
@@ -268,7 +269,7 @@ def latent_knn(fake: Array, reference: Array, k: int = 10) -> Tensor:
 
 
 @metric(better="higher", kind="sample", source="arXiv:2206.06014", version=2, fake=View("fake", "latent"))
-def hubness(fake: Array, k: int = 5) -> Tensor:
+def hubness(fake: Array, k: Count = 5) -> Tensor:
     """k-occurrence of each code, float64 [N]: how many other codes have it among their k nearest. The mean is k.
 
     Liang et al. 2022 draw 10,000 codes, use k = 5, and keep codes that occur at least 50 times. In their lists, every

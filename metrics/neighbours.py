@@ -60,7 +60,7 @@ def density(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estim
     The paper uses k = 5.
     """
     balls = neighbour_pass(fake, real, k, strict)
-    halves = _half_means(balls.halves.real_balls / k, balls.halves.fake) if balls.halves else None
+    halves = _half_means(balls.halves.real_balls.double() / k, balls.halves.fake) if balls.halves else None
     return intervals.halves(float(balls.real_balls.double().mean() / k), halves, len(balls.real_balls), least=0)
 
 
@@ -185,8 +185,8 @@ def clipped_density(fake: Array, real: Array, k: int = 5, strict: bool = False) 
     """
     y, x = samples(fake=fake, real=real)
     balls = neighbour_pass(y, x, k, strict)
-    raw = (balls.real_balls_clipped / k).clamp(max=1).double().mean()
-    raw_real = (real_balls_clipped(x, k, strict) / k).clamp(max=1).double().mean()
+    raw = (balls.real_balls_clipped.double() / k).clamp(max=1).mean()
+    raw_real = (real_balls_clipped(x, k, strict).double() / k).clamp(max=1).mean()
     if raw_real == 0:
         raise ValueError("real: no clipped ball contains another real sample, so raw_real is 0: set strict=False")
     half_ratios = None
@@ -228,7 +228,7 @@ def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False,
 def _share_that_covers(c: Tensor, m: int, n: int, k: int) -> Tensor:
     """#{ m' in 0..m : f(m') < c } / (m + 1); an f equal to c must not count as below it because of rounding."""
     expected = expected_coverage(m, n, k).to(c.device)
-    return torch.searchsorted(expected, c.double() - 1e-12) / (m + 1)
+    return torch.searchsorted(expected, c.double() - 1e-12).double() / (m + 1)
 
 
 def _both_passes(fake: Array, real: Array, k: int, strict: bool) -> Balls:

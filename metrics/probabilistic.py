@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.options import Count, Positive
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -30,14 +31,14 @@ SMALL = 1 << 22
 @metric(
     better="higher", kind="set", source="arXiv:2309.01590", fake=View("fake", "features"), real=View("real", "features")
 )
-def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
+def probabilistic_precision(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-precision, in [0, 1]; sets [M, D] and [N, D]; Student's t interval.
 
         mean_j [ 1 - prod_i min(1, |x_i - y_j| / R) ],   R = scale mean_i NND_k(x_i)
 
     NND_k is the distance to the k-th nearest other sample of the same set. The relative error of a factor is below
     1e-4 for large float32 sets, and 1e-9 otherwise.
-    Raises ValueError for bad input, k >= N, a scale that is not positive, or R = 0 (every real sample has k copies).
+    Raises ValueError for bad input, k >= N, or R = 0 (every real sample has k copies).
     """
     y, x = samples(fake=fake, real=real)
     y, x = _representable(y, x)
@@ -47,7 +48,7 @@ def probabilistic_precision(fake: Array, real: Array, k: int = 4, scale: float =
 @metric(
     better="higher", kind="set", source="arXiv:2309.01590", fake=View("fake", "features"), real=View("real", "features")
 )
-def probabilistic_recall(fake: Array, real: Array, k: int = 4, scale: float = 1.2) -> Estimate:
+def probabilistic_recall(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-recall: P-precision with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
     y, x = _representable(y, x)
@@ -63,8 +64,6 @@ def _representable(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _radius(name: str, x: Tensor, k: int, scale: float) -> float:
     require_neighbours(name, len(x), k, others=True)
-    if not scale > 0:
-        raise ValueError(f"scale is {scale}; it must be positive")
     radius = scale * float(nearest_others(x, k).distances[:, -1].mean())
     if radius == 0:
         raise ValueError(

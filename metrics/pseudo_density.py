@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..harness.core.inputs import Array, require_neighbours, samples
+from ..harness.core.options import Count
 from ..harness.core.precision import full_precision
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
@@ -39,7 +40,7 @@ class ReferenceDensity(NamedTuple):
     fake=View("fake", "features"),
     reference=View("real", "features", n="all"),
 )
-def pseudo_density(fake: Array, reference: Array, k: int = 10) -> Tensor:
+def pseudo_density(fake: Array, reference: Array, k: Count = 10) -> Tensor:
     """rho of each sample of fake [N, D], float64 [N], positive; 1 is the mean over the references [M, D].
 
         a(y) = mean distance of y to its k nearest references

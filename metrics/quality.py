@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import Array, logits, samples
 from ..harness.core.protocols import View
 from ..harness.core.registry import metric
 from .kernels.nearest import nearest
@@ -25,7 +25,7 @@ def judge_entropy(fake: Array) -> Tensor:
 def predicted_class(fake: Array) -> Tensor:
     """Index of the largest logit, float64 [N]: a confounder to control for."""
     # Of the logits, because those of tiny differences have equal probabilities.
-    return _logits(fake).argmax(1).double()
+    return logits(fake=fake).argmax(1).double()
 
 
 @metric(
@@ -82,11 +82,4 @@ def _nearest(**sets: Array) -> Tensor:
 
 
 def _log_probabilities(fake: Array) -> Tensor:
-    return _logits(fake).double().log_softmax(1)
-
-
-def _logits(fake: Array) -> Tensor:
-    (logits,) = samples(fake=fake)
-    if logits.shape[1] < 2:
-        raise ValueError(f"fake has {logits.shape[1]} logit per sample; give one for each of at least 2 classes")
-    return logits
+    return logits(fake=fake).double().log_softmax(1)

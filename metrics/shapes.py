@@ -7,12 +7,14 @@ accurate relative to their own size, wherever the clouds are, and 0 for copies.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..harness.core.inputs import Array, samples
+from ..harness.core.inputs import Array, clouds, stacks
+from ..harness.core.options import Seed
 from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
@@ -21,6 +23,7 @@ from .frechet import frechet_distance
 from .kernels.memo import remember
 from .kernels.scale import power_of_two, scaled
 
+Distance = Literal["chamfer", "earth_mover"]
 FAKE = View("fake", "points")
 REAL = View("holdout", "points")
 TILE = {"cpu": 1 << 17, "cuda": 1 << 26}
@@ -37,7 +40,7 @@ def chamfer(fake: Array, real: Array) -> Tensor:
     directions, or distances that are not squared. The result is float64; its relative error is below 1e-6 for float32
     clouds. `chamfer(x, x)` computes half of the pairs, by symmetry. Raises ValueError for bad input.
     """
-    return _pairs(*_clouds(fake, real), "chamfer")
+    return _pairs(*clouds(fake=fake, real=real), "chamfer")
 
 
 @full_precision()
@@ -49,29 +52,29 @@ def earth_mover(fake: Array, real: Array) -> Tensor:
     Exact, by linear assignment: a pair takes about 2 ms with 256 points and 40 ms with 1,024. Published values are
     often approximate, and larger. Raises ValueError for bad input.
     """
-    return _pairs(*_clouds(fake, real), "earth_mover")
+    return _pairs(*clouds(fake=fake, real=real), "earth_mover")
 
 
 @metric(better="lower", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)
-def minimum_matching_distance(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
+def minimum_matching_distance(fake: Array, real: Array, distance: Distance = "chamfer") -> Estimate:
     """MMD: mean distance from a real shape to its nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
 
     distance: "chamfer" or "earth_mover". MMD decreases with the number of generated shapes, so compare sets of equal
     sizes. Generated shapes that are nearest to no real shape have no effect. Student's t interval over the real shapes,
     given the generated ones. Raises ValueError for bad input.
     """
-    return intervals.mean(_pairs(*_clouds(fake, real), distance).amin(0))
+    return intervals.mean(_pairs(*clouds(fake=fake, real=real), distance).amin(0))
 
 
 @metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)
-def shape_coverage(fake: Array, real: Array, distance: str = "chamfer") -> Estimate:
+def shape_coverage(fake: Array, real: Array, distance: Distance = "chamfer") -> Estimate:
     """COV: share of real shapes that are nearest to at least one generated shape, in [0, 1]; Wilson's interval.
 
     Clouds [N, P, 3] and [M, P, 3]; distance: "chamfer" or "earth_mover". Equal distributions with N = M score far
     below 1, and the score increases with N. Compare sets of equal sizes, and with the score of held-out real shapes.
     Real shapes at the same distance are all nearest.
     """
-    pairs = _pairs(*_clouds(fake, real), distance)
+    pairs = _pairs(*clouds(fake=fake, real=real), distance)
     return intervals.proportion((pairs == pairs.amin(1, keepdim=True)).any(0).cpu())
 
 
@@ -80,7 +83,7 @@ coverage = shape_coverage
 
 
 @metric(better="lower", kind="set", modality="shape", source="arXiv:1610.06545", version=2, fake=FAKE, real=REAL)
-def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer", seed: int = 0) -> Estimate:
+def one_nn_accuracy(fake: Array, real: Array, distance: Distance = "chamfer", seed: Seed = 0) -> Estimate:
     """1-NNA: share of shapes in both sets whose nearest other shape belongs to the same set, in [0, 1].
 
     0.5 is ideal, 1 means that the sets are separable, and values below 0.5 mean that generated shapes copy real ones.
@@ -90,7 +93,7 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer", seed: i
     draws from one distribution it contained 0.5 in 91 to 95 of 100 trials.
     Raises ValueError for bad input or fewer than 2 shapes.
     """
-    y, x = _clouds(fake, real, least=2)
+    y, x = clouds(2, fake=fake, real=real)
     n = min(len(y), len(x))
     dropped = len(y) + len(x) - 2 * n
     generator = torch.Generator().manual_seed(seed)
@@ -109,13 +112,13 @@ def one_nn_accuracy(fake: Array, real: Array, distance: str = "chamfer", seed: i
 
 
 @metric(better="lower", kind="sample", modality="shape", source="arXiv:1612.00603", version=2, fake=FAKE, real=REAL)
-def nearest_shape(fake: Array, real: Array, distance: str = "chamfer") -> Tensor:
+def nearest_shape(fake: Array, real: Array, distance: Distance = "chamfer") -> Tensor:
     """Distance of each generated shape to the nearest real one, float64 [N], at least 0; clouds [N, P, 3], [M, P, 3].
 
     distance: "chamfer" or "earth_mover". Rare shapes are far from all others, so the score mixes quality and
     typicality. Raises ValueError for bad input.
     """
-    return _pairs(*_clouds(fake, real), distance).amin(1).double()
+    return _pairs(*clouds(fake=fake, real=real), distance).amin(1).double()
 
 
 @metric(
@@ -133,33 +136,16 @@ def shading_distance(fake: Array, real: Array) -> Estimate:
     half width of the interval is the mean over the views, as if their errors were fully correlated.
     Raises ValueError for bad input or fewer than 2 shapes.
     """
-    sets = {"fake": torch.as_tensor(fake), "real": torch.as_tensor(real)}
-    for name, x in sets.items():
-        if x.ndim != 3:
-            raise ValueError(f"{name} has shape {list(x.shape)}; give the features of shaded views, [N, V, D]")
-    samples(2, **sets)
-    views = [frechet_distance(y, x) for y, x in zip(sets["fake"].unbind(1), sets["real"].unbind(1), strict=True)]
+    sets = stacks("the features of shaded views", 2, fake=fake, real=real)
+    views = [frechet_distance(y, x) for y, x in zip(*(s.unbind(1) for s in sets), strict=True)]
     value = sum(view.value for view in views) / len(views)
     low, high = (sum(view.interval[side] for view in views) / len(views) for side in (0, 1))
     return Estimate(value, (low, high), views[0].n)
 
 
-def _clouds(fake: Array, real: Array, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as checked tensors [N, P, 3] of one type. A set that needs no change is returned without a copy."""
-    sets = {"fake": torch.as_tensor(fake), "real": torch.as_tensor(real)}
-    for name, x in sets.items():
-        if x.ndim != 3 or x.shape[2] != 3:
-            raise ValueError(f"{name} has shape {list(x.shape)}; clouds of points are [N, P, 3]")
-    checked = samples(least, **sets)
-    y, x = (s if s.dtype == c.dtype else c.view(s.shape) for s, c in zip(sets.values(), checked, strict=True))
-    return y, x
-
-
 @remember
-def _pairs(fake: Tensor, real: Tensor, distance: str) -> Tensor:
+def _pairs(fake: Tensor, real: Tensor, distance: Distance) -> Tensor:
     """All distances [N, M], float64; half of them are computed when both sets are the same object."""
-    if distance not in DISTANCES:
-        raise ValueError(f"distance={distance!r} must be one of {', '.join(DISTANCES)}")
     one_to_all = DISTANCES[distance]
     power = power_of_two(fake, real)
     y = scaled(fake, power)
@@ -209,6 +195,6 @@ def _earth_mover(cloud: Tensor, others: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.float64, device=cloud.device)
 
 
-DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"chamfer": _chamfer, "earth_mover": _earth_mover}
-DEGREES: Mapping[str, int] = {"chamfer": 2, "earth_mover": 1}
+DISTANCES: Mapping[Distance, Callable[[Tensor, Tensor], Tensor]] = {"chamfer": _chamfer, "earth_mover": _earth_mover}
+DEGREES: Mapping[Distance, int] = {"chamfer": 2, "earth_mover": 1}
 """The power of the coordinates' unit in which each distance is."""

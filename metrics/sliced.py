@@ -1,11 +1,13 @@
 """Sliced distance: mean squared Wasserstein distance of one-dimensional projections (Monge Inception Distance)."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -18,19 +20,19 @@ CHUNK = 1 << 22
 @metric(
     better="lower", kind="set", source="arXiv:2605.06797", fake=View("fake", "features"), real=View("real", "features")
 )
-def sliced_distance(fake: Array, real: Array, projections: int = 1000, seed: int = 0) -> Estimate:
+def sliced_distance(
+    fake: Array, real: Array, projections: Annotated[int, Range(least=2)] = 1000, seed: Seed = 0
+) -> Estimate:
     """MIND: 3 D times the mean over random directions u of W_2^2 of the projections, at least 0, lower is better.
 
         (3 D / (n P)) sum_u sum_j ( sort(Y u)_j - sort(X u)_j )^2,   sets [M, D] and [N, D], n = min(M, N)
 
     A pure shift t gives 3 ||t||^2 on average. `seed` draws n rows of the larger set, and the P directions; `missing`
     counts the rows that were not drawn. The paper uses n = 5,000 and Inception features. The interval (delta method)
-    covers the spread of both sets and of the directions. Raises ValueError for bad input, fewer than 2 projections, or
+    covers the spread of both sets and of the directions. Raises ValueError for bad input, or
     squared distances that overflow float64.
     """
     y, x = samples(2, fake=fake, real=real)
-    if projections < 2:
-        raise ValueError(f"projections is {projections}; it must be at least 2")
     generator = torch.Generator().manual_seed(seed)
     n, dimension = min(len(y), len(x)), y.shape[1]
     centre, dropped = mean_of(x), len(y) + len(x) - 2 * n

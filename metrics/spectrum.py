@@ -1,33 +1,34 @@
 """Vendi score: the effective number of distinct samples, from the eigenvalues of their similarity matrix."""
 
 import math
+from typing import Annotated
 
 import torch
 
 from ..harness.core.inputs import Array, samples
+from ..harness.core.options import Range
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.moments import gram
 
+Order = Annotated[float, Range(least=0, infinite=True)]
 DROP = 1e-12
 """Eigenvalues below this share of the trace are treated as rounding errors."""
 
 
 @metric(better="higher", kind="set", source="arXiv:2210.02410", fake=View("fake", "features"))
-def vendi_score(fake: Array, order: float = 1.0) -> Estimate:
+def vendi_score(fake: Array, order: Order = 1.0) -> Estimate:
     """exp of the entropy of the eigenvalues of K / N, in [1, N]; K holds the cosine similarities of fake [N, D].
 
         exp( log(sum_l lambda_l^q) / (1 - q) ),   q the order
 
     with the limits exp(-sum_l lambda_l log lambda_l) for q = 1 and 1 / max lambda_l for q = inf. The score grows with N
     and depends on an offset of the features, so compare sets of equal N in one feature space. The interval (delta
-    method) is too narrow for order < 1 with N < D. Raises ValueError for bad input, a negative order, or a row of
-    zeros, which has no direction.
+    method) is too narrow for order < 1 with N < D. Raises ValueError for bad input, or a row of zeros, which has no
+    direction.
     """
     (y,) = samples(2, fake=fake)
-    if not order >= 0:
-        raise ValueError(f"order is {order}; it must be at least 0")
     y = y.double()
     largest = y.abs().amax(1, keepdim=True)
     y = y / largest.where(largest > 0, 1)  # the squares of tiny or huge values are not representable

@@ -1,11 +1,13 @@
 """Topological precision and recall (TopP&R): which samples lie in the significant support of the other set?"""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..harness.core.inputs import Array, require_neighbours, row_blocks, samples
+from ..harness.core.options import Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -16,6 +18,7 @@ from .kernels.nearest import nearest_others
 from .kernels.scale import power_of_two, scaled
 from .kernels.squared import sharpen
 
+Alpha = Annotated[float, Range(above=0, below=1)]
 DIMENSION = 32
 """Features with more dimensions are projected to this many."""
 
@@ -26,7 +29,7 @@ REPEATS = 10
 @metric(
     better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
 )
-def topological_precision(fake: Array, real: Array, alpha: float = 0.1, seed: int = 0) -> Estimate:
+def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopP: share of the significant generated samples that are also significant among real ones, in [0, 1].
 
         #{ y_j : p_g(y_j) > c_g and p_r(y_j) > c_r } / #{ y_j : p_g(y_j) > c_g }
@@ -37,7 +40,7 @@ def topological_precision(fake: Array, real: Array, alpha: float = 0.1, seed: in
     dimensions are projected to 32 at random. `seed` determines the projection and the bootstrap. The package top-pr
     differs: its h considers later rows only. Equal distributions score about 1 in 16 dimensions or more; in fewer
     dimensions h is so narrow that few samples are significant. Wilson's interval, which treats p and c as known.
-    Raises ValueError for bad input, alpha outside (0, 1), 5 D rows or fewer (161 rows are needed for 32 dimensions or
+    Raises ValueError for bad input, 5 D rows or fewer (161 rows are needed for 32 dimensions or
     more), or when no sample is significant.
     """
     y, x = samples(fake=fake, real=real)
@@ -48,7 +51,7 @@ def topological_precision(fake: Array, real: Array, alpha: float = 0.1, seed: in
 @metric(
     better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
 )
-def topological_recall(fake: Array, real: Array, alpha: float = 0.1, seed: int = 0) -> Estimate:
+def topological_recall(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopR: `topological_precision` with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
     _, (in_fake, in_real) = _supported(y, x, alpha, seed)
@@ -64,8 +67,6 @@ def _significant(name: str, inside: Tensor) -> Tensor:
 @remember
 def _supported(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Whether each generated, then each real sample lies in the support of the generated set and of the real set."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
     centre = mean_of(x)

@@ -1,10 +1,12 @@
 """Names to functions: metrics, generators, data sets, extractors and studies register here; `discover` finds them.
 
-A decorator stores a declaration and returns the function untouched, so a test or a notebook calls it directly.
+A decorator stores a declaration and returns the function with its options checked, for a test or a notebook to call.
 Parameters without default are what the harness supplies (views, a data set name); parameters with default are options.
+Their annotations say what they may be (`options.py`).
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -12,12 +14,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints, overload
+from typing import Any, Literal, TypeVar, cast, get_args, get_type_hints, overload
 
 from .files import digest
+from .options import checked, checking, option_types
 from .protocols import Better, Dataset, Extractor, Modality, Part, Row, View
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +45,7 @@ TABLE_NAME = "a table cannot be called {!r}: choose a plain word, other than met
 class Metric:
     """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
 
-    fixed_features: its views are part of what it is.
+    types: the declared type of each option. fixed_features: its views are part of what it is.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Metric:
     version: int
     views: Mapping[str, View]
     options: Mapping[str, Any]
+    types: Mapping[str, Any]
     modality: Modality = "any"
     fixed_features: bool = False
 
@@ -61,12 +65,14 @@ class Metric:
 class Entry:
     """A declared generator, data set, extractor or trainer: a function with options.
 
+    types: the declared type of each option.
     recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
+    types: Mapping[str, Any] = field(default_factory=dict)
     recognise: Callable[[Any], bool] | None = None
 
 
@@ -74,7 +80,8 @@ class Entry:
 class Study:
     """A declared study: a function of a run and its options.
 
-    make_options: the options' dataclass; options: its fields with their defaults.
+    make_options: makes the options' dataclass, with its values checked; options: its fields with their defaults;
+    types: their declared types.
     in_parts: whether it yields parts, not rows. tables: names of the key columns of each table that it fills.
     uses:   metrics that it depends on without a cell, beside those that its files import.
     page:   from what was found to blocks of the page; None shows the tables as they are.
@@ -83,6 +90,7 @@ class Study:
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any]
+    types: Mapping[str, Any]
     make_options: Callable[..., Any]
     in_parts: bool
     tables: Mapping[str, tuple[str, ...]]
@@ -120,10 +128,10 @@ class Registry(dict[str, Any]):
 
     def add(self, name: str, entry: Any) -> None:
         old = self.get(name)
-        if old is not None and old.function.__code__.co_filename != entry.function.__code__.co_filename:
+        if old is not None and _file(old.function) != _file(entry.function):
             raise ValueError(
-                f"{self.noun} {name!r} is declared twice: in {old.function.__code__.co_filename} "
-                f"and in {entry.function.__code__.co_filename}; rename one"
+                f"{self.noun} {name!r} is declared twice: in {_file(old.function)} "
+                f"and in {_file(entry.function)}; rename one"
             )
         self[name] = entry
 
@@ -154,6 +162,21 @@ def unknown(noun: str, name: str, known: list[str]) -> str:
 def is_table_name(name: str) -> bool:
     """Whether a table of a study, and so its files, can have this name."""
     return name.isidentifier() and name not in TABLES_OF_CELLS
+
+
+def check_options(chosen: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option in {group: {name: options}} that is not of its declared type or range.
+
+    Keys that are no group are passed over, as are names and options that nothing declares.
+    """
+    for group, registry in GROUPS.items():
+        for name, options in (chosen.get(group) or {}).items():
+            if name in registry:
+                checked(f"{group} {name}", registry[name].types, options or {})
+
+
+def _file(function: Callable[..., Any]) -> str:
+    return str(inspect.unwrap(function).__code__.co_filename)
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
@@ -193,13 +216,25 @@ def metric(
             )
         if not source:
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
-        name = function.__name__
+        name, types = function.__name__, option_types(function)
+        called = _in_full_precision(checking(f"metric {name}", function, types))
         METRICS.add(
-            name, Metric(name, function, better, kind, source, version, views, options, modality, fixed_features)
+            name, Metric(name, called, better, kind, source, version, views, options, types, modality, fixed_features)
         )
-        return function
+        return called
 
     return register
+
+
+def _in_full_precision(function: F) -> F:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        from .precision import full_precision  # it needs torch, for which `assay --help` does not wait
+
+        with full_precision():
+            return function(*args, **kwargs)
+
+    return cast(F, call)
 
 
 def _entry(registry: Registry, needed: list[str], recognise: Callable[[Any], bool] | None = None) -> Callable[[F], F]:
@@ -209,8 +244,10 @@ def _entry(registry: Registry, needed: list[str], recognise: Callable[[Any], boo
             raise TypeError(
                 f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {needed}"
             )
-        registry.add(function.__name__, Entry(function.__name__, function, options, recognise))
-        return function
+        name, types = function.__name__, option_types(function)
+        called = checking(f"{registry.noun} {name}", function, types)
+        registry.add(name, Entry(name, called, options, types, recognise))
+        return called
 
     return register
 
@@ -283,12 +320,13 @@ def study(
         lacking = [option.name for option in fields(make) if option.default is option.default_factory is MISSING]
         if lacking:
             raise TypeError(f"study {name!r}: options {', '.join(lacking)} have no default")
-        default = make()
+        default, types = make(), get_type_hints(make, include_extras=True)
         entry = Study(
             name=name,
             function=function,
             options={option.name: getattr(default, option.name) for option in fields(make)},
-            make_options=make,
+            types=types,
+            make_options=lambda **options: make(**checked(f"study {name}", types, options)),
             in_parts=yielded[0] is Part,
             tables={table: tuple(columns) for table, columns in tables.items()},
             version=version,
@@ -308,8 +346,10 @@ def trainer(name: str) -> Callable[[F], F]:
         required, options = _parameters(function)
         if required != ["data", "seed"]:
             raise TypeError(f"trainer {name!r}: parameters without default are {required}, must be ['data', 'seed']")
-        TRAINERS.add(name, Entry(name, function, options))
-        return function
+        types = option_types(function)
+        called = checking(f"trainer {name}", function, types)
+        TRAINERS.add(name, Entry(name, called, options, types))
+        return called
 
     return register
 

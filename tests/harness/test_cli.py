@@ -175,6 +175,14 @@ WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
     "fixed features": (("run", "metric=fid", "space=pixels", *TINY), "fid is defined in inception alone"),
     "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
+    "yes or no": (
+        ("run", "metric=[precision,coverage]", "metric.coverage.strict=no", *TINY),
+        "strict='no' must be true",
+    ),
+    "study": (("run", "study=groups", "study.groups.share=half", *TINY), "share='half' must be a finite number"),
+    "score": (("run", "study=groups", "scores=[{metric:rarity,strict:off}]", *TINY), "strict='off' must be true"),
+    "extractor": (("run", "metric=precision", "extractor.random.seed=x", *TINY), "seed='x' must be a whole number"),
+    "trainer": (("train", "generator=vae", "generator.vae.epochs=many", "dataset=digits"), "epochs='many' must be"),
     "unwritable": (("run", "metric=precision", "out=plugin.py/below", *TINY), "choose another folder with out=DIR"),
 }
 

@@ -58,7 +58,7 @@ def test_far_sets_score_zero_and_collapsed_ones_lose_both() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="levels is 1"):
+    with pytest.raises(ValueError, match="levels=1 must be a whole number, at least 2"):
         alpha_precision(gauss(5, 3), gauss(5, 3), levels=1)
     with pytest.raises(ValueError, match="real has 1 rows"):
         beta_recall(gauss(5, 3), gauss(1, 3))

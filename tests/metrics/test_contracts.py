@@ -1,11 +1,13 @@
 """What every registered metric promises, walked over the whole registry; a metric that breaks a promise is named."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.harness.core.protocols import Estimate, View
@@ -34,6 +36,10 @@ def array(view: View, seed: int) -> Tensor:
         return torch.rand(N, 16, 3, generator=generator)
     if through == "shaded":
         return torch.randn(N, 3, 4, generator=generator)
+    if through == "inception":
+        return torch.rand(N, 2048, generator=generator)
+    if through in ("residual", "discriminator"):
+        return torch.rand(N, 1, generator=generator)
     return torch.randn(N, 6, generator=generator)
 
 
@@ -119,6 +125,103 @@ def accepts_numpy_and_half_precision(m: Metric) -> None:
         assert [float(x) for x in numbers(other)] == pytest.approx([float(x) for x in numbers(result)], rel=1e-6)
 
 
+def in_float64(m: Metric) -> list[NDArray[Any]]:
+    return [x.double().numpy() for x in inputs(m)]
+
+
+def every_second(x: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(x, 2, axis=0)[::2]
+
+
+def read_only(x: NDArray[Any]) -> NDArray[Any]:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+SAME: dict[str, Callable[[NDArray[Any]], Any]] = {
+    "a gradient": lambda x: torch.tensor(x, requires_grad=True),
+    "strides": every_second,
+    "negative strides": lambda x: x[::-1].copy()[::-1],
+    "read-only": read_only,
+    "no value masked": np.ma.array,
+    "big-endian": lambda x: x.astype(">f8"),
+    "a list of arrays": list,
+    "a list of tensors": lambda x: list(torch.from_numpy(x)),
+    "nested lists": lambda x: x.tolist(),
+    "longdouble": lambda x: x.astype(np.longdouble),
+}
+NARROW = (torch.float32, torch.float16, torch.bfloat16)
+REFUSED: dict[str, Callable[[NDArray[Any]], Any]] = {
+    "a value masked": lambda x: np.ma.array(x, mask=np.arange(x.size).reshape(x.shape) == 3),
+    "object": lambda x: x.astype(object),
+    "text": lambda x: x.astype(str),
+    "complex": lambda x: x + 0j,
+    "sparse": lambda x: torch.from_numpy(x).to_sparse(),
+    "meta": lambda x: torch.from_numpy(x).to("meta"),
+    "no rows": lambda x: x[:0],
+    "no columns": lambda x: x[:, :0],
+    "one axis": lambda x: x.reshape(-1),
+    "NaN": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x),
+    "2^53": lambda x: np.full(x.shape, 2**53 + 1),
+    "a ragged list": lambda x: [*x[:-1], x[-1][:0]],
+}
+
+
+def values(m: Metric, arguments: list[Any]) -> Tensor:
+    """The scores or the numbers of a metric, with their intervals."""
+    result = m.function(*arguments)
+    if m.kind == "sample":
+        assert not result.requires_grad
+        return result.double()
+    return torch.tensor([[e.value, *e.interval] for e in numbers(result)], dtype=torch.float64)
+
+
+def gives_the_same_for_every_form_of_an_array(m: Metric) -> None:
+    plain = in_float64(m)
+    expected = values(m, plain)
+    for form, change in SAME.items():
+        found = values(m, [change(x) for x in plain])
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True), f"{m.name} differs for {form}"
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(values(m, plain), expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def rounds_no_narrow_type(m: Metric) -> None:
+    """The values that a narrow type holds give what they give in float64, to the precision of float32."""
+    for dtype in NARROW:
+        narrow = [torch.from_numpy(x).to(dtype) for x in in_float64(m)]
+        found, expected = values(m, narrow), values(m, [x.double() for x in narrow])
+        if m.kind == "set":  # ties of few digits fall to either side in a half, which estimates a standard error alone
+            torch.testing.assert_close(found[:, 1:], expected[:, 1:], rtol=0.02, atol=0.01, equal_nan=True)
+            found, expected = found[:, 0], expected[:, 0]
+        torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-5, equal_nan=True)
+
+
+def holds_long_integers_exactly(m: Metric) -> None:
+    """Beyond 2^24, where float32 would round: the same as in float64, or refused there too."""
+    whole = [(8 * x).astype(np.int64) + 2**25 + 1 for x in in_float64(m)]
+    try:
+        expected = values(m, [x.astype(np.float64) for x in whole])
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011
+            values(m, whole)
+        return
+    torch.testing.assert_close(values(m, whole), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def refuses_by_name_what_is_no_array_of_numbers(m: Metric) -> None:
+    for position, name in enumerate(m.views):
+        for form, change in REFUSED.items():
+            arguments: list[Any] = in_float64(m)
+            if form in ("no columns", "one axis", "a ragged list") and arguments[position].ndim == 1:
+                continue
+            arguments[position] = change(arguments[position])
+            with pytest.raises(ValueError, match=rf"^{name}\b") as caught:
+                m.function(*arguments)
+            assert "\n" not in str(caught.value), form
+
+
 def names_the_bad_row(m: Metric) -> None:
     for position, name in enumerate(m.views):
         arguments = inputs(m)
@@ -155,6 +258,18 @@ def test_inputs(name: str) -> None:
     leaves_its_inputs_alone(METRICS[name])
     accepts_numpy_and_half_precision(METRICS[name])
     names_the_bad_row(METRICS[name])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_forms(name: str) -> None:
+    gives_the_same_for_every_form_of_an_array(METRICS[name])
+    rounds_no_narrow_type(METRICS[name])
+    holds_long_integers_exactly(METRICS[name])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_refusals(name: str) -> None:
+    refuses_by_name_what_is_no_array_of_numbers(METRICS[name])
 
 
 @pytest.fixture

@@ -46,5 +46,5 @@ def test_cells_without_enough_samples_are_left_out_and_counted() -> None:
         copying_score(gauss(9, 2), real, gauss(9, 2), cells=2)
     with pytest.raises(ValueError, match="real has 4 rows; at least 5"):
         copying_score(gauss(20, 2), gauss(4, 2), gauss(20, 2), cells=5)
-    with pytest.raises(ValueError, match="cells is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="cells=0 must be a whole number, at least 1"):
         copying_score(gauss(20, 2), gauss(40, 2), gauss(20, 2), cells=0)

@@ -33,7 +33,7 @@ def test_it_is_repeatable_and_seeded() -> None:
 
 
 def test_folds() -> None:
-    with pytest.raises(ValueError, match="folds is 1"):
+    with pytest.raises(ValueError, match="folds=1 must be a whole number, at least 2"):
         density_ratio(gauss(9, 3), gauss(9, 3), folds=1)
     with pytest.raises(ValueError, match="fake has 3 rows; at least 5"):
         density_ratio(gauss(3, 3), gauss(9, 3), folds=5)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_bad_input_is_named() -> None:
     bad[2, 1, 1] = torch.nan
     with pytest.raises(ValueError, match=r"fake: 1 of 4 rows is not finite.*row 2"):
         minimum_matching_distance(bad, clouds(4, 5, 1))
-    with pytest.raises(ValueError, match="distance='hausdorff' must be one of chamfer, earth_mover"):
+    with pytest.raises(ValueError, match="distance='hausdorff' must be chamfer or earth_mover"):
         coverage(clouds(4, 5, 0), clouds(4, 5, 1), distance="hausdorff")
     with pytest.raises(ValueError, match="at least 2"):
         one_nn_accuracy(clouds(1, 5, 0), clouds(4, 5, 1))
@@ -276,3 +277,22 @@ def test_ties_between_shapes_do_not_depend_on_their_order() -> None:
 
 def test_the_volume_of_a_solid_that_leaves_the_grid_is_that_within() -> None:
     assert signals_of(torch.full((8, 8, 8), -1.0))[4] == pytest.approx(8, rel=1e-6)
+
+
+def test_clouds_pass_the_same_check_as_all_arguments() -> None:
+    fake, real = (clouds(4, 6, seed).double().numpy() for seed in (0, 1))
+    read_only = fake.copy()
+    read_only.flags.writeable = False
+    forms: list[Any] = [
+        torch.tensor(fake, requires_grad=True), fake[:, ::-1], [torch.tensor(cloud) for cloud in fake], read_only,
+        fake.astype(">f8"),
+    ]  # fmt: skip
+    for distance in (chamfer, earth_mover):
+        expected = distance(fake, real)
+        for form in forms:
+            found = distance(form, real)
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+            assert not found.requires_grad
+    assert not nearest_shape(forms[0], real).requires_grad
+    with pytest.raises(ValueError, match="fake has 6 points a cloud, real has 11: sample equally many"):
+        chamfer(fake, clouds(4, 11, 0))

@@ -47,5 +47,5 @@ def test_the_standard_error_is_that_of_fresh_samples() -> None:
 
 
 def test_one_direction_is_too_few() -> None:
-    with pytest.raises(ValueError, match="projections is 1"):
+    with pytest.raises(ValueError, match="projections=1 must be a whole number, at least 2"):
         sliced_distance(gauss(5, 3), gauss(5, 3), projections=1)

@@ -1,5 +1,6 @@
 """Declarations: what is refused when it is written, what is found, and what an unknown name is told."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from assay.harness.core.protocols import Part, Row, View
@@ -65,23 +67,25 @@ def plugin(folder: Path, name: str, file: str = "plugin.py") -> Path:
     return folder / file
 
 
-def test_decorators_return_the_very_function() -> None:
+def test_what_decorators_return_is_called_as_the_function() -> None:
     def score(fake: Tensor, scale: float = 2.0) -> float:
+        """The scaled sum."""
         return float(fake.sum()) * scale
 
     declared = metric(better="higher", kind="set", source="arXiv:0000.00000", fake=FAKE)(score)
-    assert declared is score
-    assert (METRICS["score"].function, METRICS["score"].options) == (score, {"scale": 2.0})
+    assert (declared(torch.ones(3)), declared(torch.ones(3), 4), declared(fake=torch.ones(3), scale=5.0)) == (6, 12, 15)
+    assert (METRICS["score"].function, METRICS["score"].options) == (declared, {"scale": 2.0})
+    assert (declared.__name__, declared.__doc__, inspect.unwrap(declared)) == ("score", "The scaled sum.", score)
 
     def model(dataset: str, depth: int = 3) -> None: ...
     def source() -> None: ...
     def teach(data: object, seed: int, epochs: int = 1) -> None: ...
 
-    assert generator(model) is model
-    assert extractor(model) is model  # type: ignore[arg-type, comparison-overlap]
-    assert dataset(source) is source  # type: ignore[arg-type, comparison-overlap]
+    assert inspect.unwrap(generator(model)) is model
+    assert inspect.unwrap(extractor(model)) is model  # type: ignore[arg-type]
+    assert inspect.unwrap(dataset(source)) is source  # type: ignore[arg-type]
     assert study(page=print, table=("score",))(yields_parts) is yields_parts
-    assert trainer("model")(teach) is teach
+    assert inspect.unwrap(trainer("model")(teach)) is teach
     assert GENERATORS["model"].options == EXTRACTORS["model"].options == {"depth": 3}
     assert (STUDIES["yields_parts"].page, STUDIES["yields_parts"].function) == (print, yields_parts)
     assert TRAINERS["model"].options == {"epochs": 1}

@@ -323,11 +323,9 @@ CASES: dict[str, list[Case]] = {
     "aggregate_posterior": [Case(posteriors, log_kernel(de.mixture))],
     "aggregate_posterior_ratio": [Case(posteriors, ratio)],
     "frechet_distance": [Case(sets(2), frechet)],
-    "fid": [Case(sets(2), frechet)],
     "frechet_floor": [Case(sets(2), frechet)],
     "frechet_infinity": [Case(sets(2, 51), frechet_infinity)],
     "kernel_distance": [Case(sets(2), de.cubic_mmd)],
-    "kid": [Case(sets(2), de.cubic_mmd)],
     "cmmd": [
         Case(sets(2), lambda y, x: (de.cmmd(y, x, 1.0), 1e-9), {"bandwidth": 1.0}),
         Case(sets(2), lambda y, x: (de.cmmd(y, x, 1e-300), 1e-9), {"bandwidth": 1e-300}),
@@ -379,6 +377,9 @@ CASES: dict[str, list[Case]] = {
 NO_FORMULA = {
     "random_score": "random numbers; tests/metrics/test_controls.py",
     "density_ratio": "a fitted classifier; tests/metrics/test_density_ratio.py",
+    "class_gaussian_log_density": "gaussian_log_density of each class; tests/metrics/test_class_gaussian.py",
+    "fid": "frechet_distance of 2,048 features; tests/metrics/test_frechet.py",
+    "kid": "kernel_distance of 2,048 features; tests/metrics/test_kernel.py",
     "copying_score": "k-means of scikit-learn; tests/metrics/test_copying.py",
 }
 """Metrics whose value no formula gives, with the reason and where they are tested."""
