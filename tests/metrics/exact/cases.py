@@ -277,7 +277,7 @@ def cycle(a: Matrix, b: Matrix) -> Matrix:
     return -np.array([nb.distances(p[None], q[None])[0, 0] for p, q in zip(a, b, strict=True)])
 
 
-def both(function: Callable[..., float], **options: Any) -> Callable[[Matrix, Matrix], float]:
+def both(function: Callable[..., Any], **options: Any) -> Callable[[Matrix, Matrix], Any]:
     return lambda y, x: function(y, x, **options)
 
 
@@ -296,8 +296,8 @@ CASES: dict[str, list[Case]] = {
     "recall": [Case(BALLS, swapped(nb.precision, k=5))],
     "density": [Case(BALLS, both(nb.density, k=5))],
     "coverage": [Case(BALLS, both(nb.coverage, k=5))],
-    "realism": [Case(BALLS, both(nb.realism, k=3), {"k": 3})],  # type: ignore[arg-type]
-    "rarity": [Case(BALLS, both(nb.rarity, k=5))],  # type: ignore[arg-type]
+    "realism": [Case(BALLS, both(nb.realism, k=3), {"k": 3})],
+    "rarity": [Case(BALLS, both(nb.rarity, k=5))],
     "authenticity": [Case(BALLS, authenticity)],
     "symmetric_precision": [
         Case(BALLS, lambda y, x: min(nb.precision(y, x, 5), nb.coverage(x, y, 5))),
