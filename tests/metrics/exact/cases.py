@@ -222,9 +222,13 @@ def clipped_coverage(y: Matrix, x: Matrix) -> float:
     return sum(e < c - 1e-12 for e in expected) / (m + 1)
 
 
-def authenticity(y: Matrix, x: Matrix) -> float:
+def authenticity(y: Matrix, x: Matrix) -> tuple[float, float]:
+    """The middle of the values for all choices among equally near real samples, and how far it is from the ends."""
     d = nb.distances(y, x)
-    return float((d.min(1) > nb.radii(x, 1)[d.argmin(1)]).mean())
+    farther = d.min(1)[:, None] > nb.radii(x, 1)
+    tied = d == d.min(1, keepdims=True)
+    least, most = float((farther | ~tied).all(1).mean()), float((farther & tied).any(1).mean())
+    return (least + most) / 2, (most - least) / 2 + 1e-12
 
 
 def sharpness(images: Matrix) -> Matrix:
