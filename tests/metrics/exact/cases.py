@@ -222,9 +222,13 @@ def clipped_coverage(y: Matrix, x: Matrix) -> float:
     return sum(e < c - 1e-12 for e in expected) / (m + 1)
 
 
-def authenticity(y: Matrix, x: Matrix) -> float:
+def authenticity(y: Matrix, x: Matrix) -> tuple[float, float]:
+    """The middle of the values for all choices among equally near real samples, and how far it is from the ends."""
     d = nb.distances(y, x)
-    return float((d.min(1) > nb.radii(x, 1)[d.argmin(1)]).mean())
+    farther = d.min(1)[:, None] > nb.radii(x, 1)
+    tied = d == d.min(1, keepdims=True)
+    least, most = float((farther | ~tied).all(1).mean()), float((farther & tied).any(1).mean())
+    return (least + most) / 2, (most - least) / 2 + 1e-12
 
 
 def sharpness(images: Matrix) -> Matrix:
@@ -277,7 +281,7 @@ def cycle(a: Matrix, b: Matrix) -> Matrix:
     return -np.array([nb.distances(p[None], q[None])[0, 0] for p, q in zip(a, b, strict=True)])
 
 
-def both(function: Callable[..., float], **options: Any) -> Callable[[Matrix, Matrix], float]:
+def both(function: Callable[..., Any], **options: Any) -> Callable[[Matrix, Matrix], Any]:
     return lambda y, x: function(y, x, **options)
 
 
@@ -296,8 +300,8 @@ CASES: dict[str, list[Case]] = {
     "recall": [Case(BALLS, swapped(nb.precision, k=5))],
     "density": [Case(BALLS, both(nb.density, k=5))],
     "coverage": [Case(BALLS, both(nb.coverage, k=5))],
-    "realism": [Case(BALLS, both(nb.realism, k=3), {"k": 3})],  # type: ignore[arg-type]
-    "rarity": [Case(BALLS, both(nb.rarity, k=5))],  # type: ignore[arg-type]
+    "realism": [Case(BALLS, both(nb.realism, k=3), {"k": 3})],
+    "rarity": [Case(BALLS, both(nb.rarity, k=5))],
     "authenticity": [Case(BALLS, authenticity)],
     "symmetric_precision": [
         Case(BALLS, lambda y, x: min(nb.precision(y, x, 5), nb.coverage(x, y, 5))),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Matrix = npt.NDArray[np.float64]
 
@@ -14,10 +15,9 @@ def unit(*sets: Matrix) -> float:
 
 def distances(a: Matrix, b: Matrix) -> Matrix:
     power = unit(a, b)
-    squares = np.zeros((len(a), len(b)))
-    for column in range(a.shape[1]):
-        squares += ((a[:, None, column] - b[None, :, column]) * power) ** 2
-    result: Matrix = np.sqrt(squares) / power
+    # torch adds the squares, because distances that are equal but for the order of a sum are ties by chance.
+    differences = torch.from_numpy((a[:, None] - b[None]) * power)
+    result: Matrix = torch.linalg.vector_norm(differences, dim=2).numpy() / power
     return result
 
 
@@ -89,21 +89,26 @@ def k_occurrence(x: Matrix, k: int) -> Matrix:
     return places
 
 
-def beta_recall(y: Matrix, x: Matrix, levels: int) -> float:
-    centred = np.array([float(v) for v in distances(y, y.mean(0)[None])[:, 0]])
-    limits = quantiles(centred, levels)
-    inside = np.zeros((len(x), levels))
-    across, r = distances(x, y), radii(x, 1)
-    for i, row in enumerate(across):
-        if row.min() <= r[i]:
-            inside[i] = (centred[row == row.min()][:, None] <= limits).mean(0)
-    return integrated(inside, levels)
+def beta_recall(y: Matrix, x: Matrix, levels: int) -> tuple[float, float]:
+    """The value, and by how much the rounding of the mean can change it."""
+    centred = distances(y, y.mean(0)[None])[:, 0]
+    across, r, values = distances(x, y), radii(x, 1), []
+    for slack in (0, 1e-12, -1e-12):
+        limits, inside = quantiles(centred, levels) * (1 + slack), np.zeros((len(x), levels))
+        for i, row in enumerate(across):
+            if row.min() <= r[i]:
+                inside[i] = (centred[row == row.min()][:, None] <= limits).mean(0)
+        values.append(integrated(inside, levels))
+    return values[0], max(values) - min(values)
 
 
-def alpha_precision(y: Matrix, x: Matrix, levels: int) -> float:
-    centre = x.mean(0)[None]
-    limits = quantiles(distances(x, centre)[:, 0], levels)
-    return integrated((distances(y, centre) <= limits).astype(float), levels)
+def alpha_precision(y: Matrix, x: Matrix, levels: int) -> tuple[float, float]:
+    """The value, and by how much the rounding of the mean can change it."""
+    centre = x.sum(0)[None] / len(x)
+    limits, found = quantiles(distances(x, centre)[:, 0], levels), distances(y, centre)
+    # Rows on opposite sides of the mean are equally far from it, but for the rounding of the mean.
+    values = [integrated((found <= limits * (1 + slack)).astype(float), levels) for slack in (0, 1e-12, -1e-12)]
+    return values[0], max(values) - min(values)
 
 
 def quantiles(values: Matrix, levels: int) -> Matrix:
