@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from ..core.protocols import Dataset, Samples, Split
 
+Source = Literal["fake", "real", "holdout"]
+SOURCES: Mapping[Source, str] = {"fake": "generated", "real": "real", "holdout": "held out"}
+"""Sources of samples in words."""
 STREAMS = {"fake": 0, "real": 1, "holdout": 2}
 """Each source of samples is permuted on its own, so that two sets of one size are not paired."""
 
@@ -21,7 +24,7 @@ class Subset:
     Subsets of one seed whose places do not overlap share no sample, and a smaller one lies within a larger one.
     """
 
-    source: Literal["fake", "real", "holdout"]
+    source: Source
     total: int
     count: int
     seed: int

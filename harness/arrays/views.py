@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
 from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
 from .store import ShardKey, Store
-from .subsets import Subset, in_words, taken
+from .subsets import SOURCES, Source, Subset, in_words, taken
 
 SHARD = 1000
 SEEDS = 2**32
@@ -31,11 +31,6 @@ RECENT_BYTES = 4 * 2**30
 """Tensors kept in memory between the cells of one process."""
 INVERTED = 50
 """Images whose codes are optimised at a time."""
-
-SOURCES = {"fake": "generated", "real": "real", "holdout": "held out"}
-"""Sources of samples in words."""
-
-Source = Literal["fake", "real", "holdout"]
 
 _recent: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -158,10 +153,37 @@ class Views:
         available = self.data.count(_split(view))
         return available if view.n == "all" else min(n if view.n == "same" else view.n, available)
 
+    def floor(self, real: View, seed: int, n: int) -> tuple[View, Subset, Subset]:
+        """Real samples that stand for n generated ones: their view, which they are, and which they are compared with.
+
+        Held-out ones where there are n of them; else others of the split that is compared with. Where these are too few
+        for both sides, half of the split stands on each. Raises ValueError where there are fewer than two real samples.
+        """
+        total, m = self.data.count("train"), self.count(real, n)
+        if (held := self.data.count("test")) >= n:
+            return replace(real, source="holdout"), Subset("holdout", held, n, seed), Subset("real", total, m, seed)
+        if total < 2:
+            raise ValueError(f"data set {self.data.name!r} has {total} real samples: there are no two sides to compare")
+        n = min(n, total // 2)
+        m = min(m, total - n)
+        return real, Subset("real", total, n, seed, first=m), Subset("real", total, m, seed)
+
+    def lacks(self, view: View) -> str | None:
+        """What the generator or the data set lacks for a view, whatever extractor it needs; None where nothing."""
+        try:
+            space = None if extracted(self._named(view.space)) else self._space(view)
+            self._subset(view, space, 0, 1)
+        except ValueError as failure:
+            return str(failure)
+        return None
+
     def _note(self, view: View, seed: int, n: int) -> None:
         subset, _ = self._subset(view, self._space(view), seed, n)
         if subset is not None:
-            self.used.setdefault(SOURCES[view.source], {})[in_words(subset.counts)] = None
+            words = in_words(subset.counts)
+            if view.source != "fake" and view.n == "same" and subset.count < n:
+                words += f", fewer than the {n:,} generated"
+            self.used.setdefault(SOURCES[view.source], {})[words] = None
 
     def preprocessing(self, view: View) -> str:
         """The extractor of a view by name, and what it does; empty for a space without an extractor."""
