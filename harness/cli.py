@@ -113,7 +113,13 @@ def _run(overrides: list[str]) -> int:
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
     overrides = _without_data(_full_names(renamed(overrides), "vae"))
-    done = _hydra("evaluate", overrides, partial(_job, from_glob=_is_glob("metric", overrides), paths=paths))
+    job = partial(
+        _job,
+        from_glob=_is_glob("metric", overrides),
+        paths=paths,
+        alone=not {"-m", "--multirun"} & set(overrides),
+    )
+    done = _hydra("evaluate", overrides, job)
     outcomes = [Outcome(**fields) for fields in done]
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
@@ -150,12 +156,15 @@ def _is_glob(group: str, overrides: Sequence[str]) -> bool:
 
 
 def _job(
-    plain: dict[str, Any], from_glob: bool = False, paths: Mapping[tuple[str, str, str], str] | None = None
+    plain: dict[str, Any],
+    from_glob: bool = False,
+    paths: Mapping[tuple[str, str, str], str] | None = None,
+    alone: bool = True,
 ) -> dict[str, Any]:
     """One generator on one data set: every chosen metric, then every chosen study. Returns the fields of an Outcome.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    paths: options that Hydra's grammar never sees, by group, name and option.
+    paths: options that Hydra's grammar never sees, by group, name and option; alone: whether no other jobs follow.
     """
     from .evaluate import reason
     from .studies.carry_out import carry_out
@@ -182,10 +191,10 @@ def _job(
         try:
             cell = run.cell(name, **asked)
         except ValueError as failure:  # one that refuses the space, say: the others go on
-            if len(metrics) == 1 and not studies:
-                raise
             if from_glob:
                 left_out[name] = reason(failure)
+            elif alone and len(metrics) == 1 and not studies:
+                raise
             else:
                 run.refused(name, asked, reason(failure))
             continue
@@ -344,7 +353,9 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
             store.store(group=group, name=name, node={name: options})
         store.store(group=group, name="all", node=every)
     _check_names(overrides, config_name)
-    sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *overrides]
+    plain = _without_flags(overrides)
+    flags = [argument for argument in overrides if argument not in plain]  # argparse wants them first
+    sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *flags, *plain]
     with temporary_folder(cache_folder() / "jobs") as answers:
         launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
         launch(_answering(job, answers))()
@@ -452,10 +463,11 @@ def _check_grammar(overrides: Sequence[str]) -> None:
             key, equals, value = override.partition("=")
             if not equals:
                 raise ValueError(f"{override!r} is no override; write option=value") from None
-            quoted = value.strip("\"'").replace('"', r"\"")
+            inner = value.strip("\"'").replace('"', r"\"")
+            quoted = shlex.quote(f'{key}="{inner}"')
             raise ValueError(
-                f"{key}={value} is not in Hydra's grammar: quote the value, {shlex.quote(f'{key}="{quoted}"')}; or give "
-                "folders and files just as they are with --fake PATH and --real PATH"
+                f"{key}={value} is not in Hydra's grammar: quote the value, {quoted}; or give folders and files "
+                "just as they are with --fake PATH and --real PATH"
             ) from None
 
 

@@ -305,7 +305,7 @@ def stored_numerics(cell: Cell, views: Views) -> dict[str, str]:
     """With what the scores of a sample metric were computed, maybe by another process or on another device."""
     try:
         key = _score_key(cell, views)
-    except (ValueError, LookupError):  # a view that cannot be had: nothing was computed
+    except (ValueError, LookupError, FileNotFoundError):  # a view that cannot be had: nothing was computed
         return cell_numerics(cell, views)
     return (views.store.numerics(key) if views.store.has(key) else {}) or cell_numerics(cell, views)
 

@@ -311,8 +311,8 @@ def open_generator(
     """
     name, options = only(node, "generator")
     known = GENERATORS[name].options
-    handed = {"data": dict(data_options)} if data_options and "data" in known and "data" not in options else {}
-    model: Generator = GENERATORS[name].function(data, **options, **handed)
+    handed = {"data": dict(data_options)} if data_options and "data" in known and options.get("data") is None else {}
+    model: Generator = GENERATORS[name].function(data, **{**options, **handed})
     return label(name, known, _named(options, known, model)), model
 
 

@@ -93,7 +93,7 @@ class Views:
         """The type of the tensor of a view; None where there is no such view, or nobody has made it yet."""
         try:
             keys = self._keys(view, seed, n)
-        except (ValueError, LookupError):
+        except (ValueError, LookupError, FileNotFoundError):
             return None
         known = _recent.get(self._name(keys))
         if known is None and not self.store.has(keys[0]):

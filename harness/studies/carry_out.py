@@ -84,7 +84,7 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
             return str(metric.version) if metric else None
         try:
             return run.views.digest(*watched_view(name.removeprefix(READ))) if name.startswith(READ) else None
-        except (ValueError, LookupError):  # there is no such view any more
+        except (ValueError, LookupError, FileNotFoundError):  # there is no such view any more
             return None
 
     def preprocessing() -> dict[str, str]:
