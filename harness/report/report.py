@@ -35,7 +35,7 @@ def report(folder: Path) -> str:
     answered = study_tables([record for record in records if record.status == "ok"])  # _about tells what failed
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
     named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
-    blocks = [*_about(records), *_leaderboard(found), *_studies(named), *_cells(found)]
+    blocks = [*_about(records), *_leaderboard(found, records), *_studies(named), *_cells(found)]
     title = f"assay: {folder.name}"
     body = [text for block in blocks if (text := block.html())]
     replace(folder / "report.html", html.page(title, body).encode())
@@ -129,14 +129,17 @@ def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["generator", *(name + direction for name, direction in names.items())], rows
 
 
-def _leaderboard(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
+def _leaderboard(found: Mapping[str, pd.DataFrame], records: Sequence[Record]) -> Iterator[Block]:
     if "leaderboard" in found:
         yield Heading("Leaderboard", 2)
         yield Table(*_pivot(found["leaderboard"]))
         note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
-        if "floor" in found["leaderboard"]:
-            note += ' Behind "real:" the value of other real samples in place of the generated ones.'
+        floors = [record.floor for record in records if record.floor is not None]
+        if sides := sorted({floor.samples for floor in floors if floor.rows}):
+            note += f' Behind "real:" the value of real samples in place of generated ones: {"; ".join(sides)}.'
         yield Text(note, "note")
+        for why in sorted({floor.error for floor in floors if floor.error}):
+            yield Text(f"No value of real samples in place of generated ones: {why}.", "note")
 
 
 def _printed(found: dict[str, pd.DataFrame]) -> str:
