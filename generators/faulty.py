@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,20 +92,21 @@ class Faulty(Encoded):
 
 
 @generator
-def faulty(dataset: str, share: float = 0.5, encoder: str = "auto") -> Generator:
-    """Held-out samples as generated ones, a share of them with a fault; n is at most the number of held-out samples.
+def faulty(dataset: str, share: float = 0.5, encoder: str = "auto", data: Mapping[str, Any] | None = None) -> Generator:
+    """Held-out samples as generated ones, a share of them with a fault: all of them, or n that the seed draws.
 
     A data set with the option `broken` makes the faults itself; otherwise images are blurred, noisy or partly covered.
     Sound images are those of the held-out split, so do not use metrics that compare with it.
 
     encoder: the generator of the zoo that encodes the samples; "auto" is `sdf_vae` for shapes, `vae` for images.
+    data: options of the data set; by default those that the run has opened it with.
 
     Raises ValueError for a share outside [0, 1], and as `held_out` does.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"generator.faulty.share={share} must be in [0, 1]")
-    options: Mapping[str, float] = {"broken": share} if "broken" in DATASETS[dataset].options else {}
-    samples = open_held_out(dataset, **options)
+    broken = {"broken": share} if "broken" in DATASETS[dataset].options else {}
+    samples = open_held_out(dataset, {**(data or {}), **broken})
     shapes = samples.load([0]).ndim == 5
     model = GENERATORS[("sdf_vae" if shapes else "vae") if encoder == "auto" else encoder].function(dataset)
     if isinstance(samples.data, HasGroundTruth):

@@ -32,19 +32,21 @@ class Stored(NamedTuple):
 class Replay:
     """Stored samples as a Generator: seed i is sample i. Space "sample" is the number of a sample, [N, 1].
 
-    If latent codes are stored too, there is also the space "z", which cannot be decoded.
+    If latent codes are stored too, there is also the space "z", which cannot be decoded. total: how many samples there
+    are; None where `made` says that they are made when they are asked for.
     """
 
-    def __init__(self, stored: Stored, codes: Tensor | None, fingerprint: str):
-        self._load, self.total, self._codes, self.fingerprint = stored.load, stored.total, codes, fingerprint
+    def __init__(self, stored: Stored, codes: Tensor | None, fingerprint: str, made: bool = False):
+        self._load, self._count, self._codes, self.fingerprint = stored.load, stored.total, codes, fingerprint
+        self.total: int | None = None if made else stored.total
         self.spaces: Sequence[str] = ("sample",) if codes is None else ("sample", "z")
 
     def latents(self, seeds: Sequence[int], space: str = "sample") -> Tensor:
-        outside = next((seed for seed in seeds if not 0 <= seed < self.total), None)
+        outside = next((seed for seed in seeds if not 0 <= seed < self._count), None)
         if outside is not None:
             raise ValueError(
-                f"replay has {self.total} samples and makes no more, asked for number {outside} counted from 0: "
-                f"give n={self.total} or less, and seed=0 alone"
+                f"replay has {self._count:,} samples and makes no more, asked for number {outside} counted from 0: "
+                f"give n={self._count} or less" + (", and seed=0 alone" if self.total is None else "")
             )
         if space == "z" and self._codes is not None:
             return self._codes[list(seeds)]
@@ -63,7 +65,7 @@ class Replay:
 
 @generator
 def replay(dataset: str, path: str = "", latents: str = "") -> Generator:
-    """Samples that were made elsewhere; n is at most their number, and seed is 0.
+    """Samples that were made elsewhere: all of them, or n that the seed draws.
 
     path: a folder of images, in the order of their names (10.png before 2.png), which are grey if all files are; or a
     .npy or .npz file (array `images`, else `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in

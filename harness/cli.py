@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).parent.parent / "configs"
 PRESETS = {"evaluate": "experiment", "train": "tuning"}
 """The group of ready-made configs of each command."""
+DEFAULT_DATA = "fashion_mnist"
+CONFIG_DIR = ("--config-dir", "-cd")
+VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+"""Flags of Hydra whose value is the next argument."""
+MESHES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+"""Endings by which a folder of real samples is known as one of meshes or of images."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
@@ -39,9 +47,11 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
+  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
+  assay run --fake FOLDER --real REALS metric=[precision,recall]      the same as, where paths have plain names,
   assay run generator=replay generator.path=FOLDER dataset=folder dataset.root=REALS metric=[precision,recall]
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
@@ -55,14 +65,15 @@ class Outcome:
     """What one job of `assay run` says of itself to the command, which may run in another process.
 
     anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
-    nobody named and that are not made for these samples.
+    nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
     """
 
     folder: str
     store: str | None
     anew: bool
     failed: Sequence[str]
-    left_out: Sequence[str]
+    left_out: Mapping[str, str]
+    samples: Sequence[str]
 
 
 def main() -> None:
@@ -99,13 +110,25 @@ def _run(overrides: list[str]) -> int:
     from .report.tables import compare_with_published, is_published
 
     discover()
+    overrides, paths = _take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
     overrides = _without_data(_full_names(renamed(overrides), "vae"))
-    done = _hydra("evaluate", overrides, partial(_job, from_glob=_is_glob("metric", overrides)))
+    job = partial(
+        _job,
+        from_glob=_is_glob("metric", overrides),
+        paths=paths,
+        alone=not {"-m", "--multirun"} & set(overrides),
+    )
+    done = _hydra("evaluate", overrides, job)
     outcomes = [Outcome(**fields) for fields in done]
-    if left_out := dict.fromkeys(name for outcome in outcomes for name in outcome.left_out):
-        say(f"left out, being of shapes where samples are images, or the reverse: {', '.join(left_out)}")
+    reasons: dict[str, dict[str, None]] = {}
+    for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
+        reasons.setdefault(why, {})[name] = None
+    for why, names in reasons.items():
+        say(f"left out: {', '.join(names)}: {why}")
+    for line in dict.fromkeys(line for outcome in outcomes for line in outcome.samples):
+        say(f"samples, {line}")
     for name, store in dict.fromkeys((outcome.folder, outcome.store) for outcome in outcomes):
         folder, here = Path(name), [outcome for outcome in outcomes if outcome.folder == name]
         write_scores(folder, open_store(store))
@@ -127,20 +150,29 @@ def _is_glob(group: str, overrides: Sequence[str]) -> bool:
     from hydra.errors import OverrideParseException
 
     try:
-        parsed = OverridesParser.create().parse_overrides([text for text in overrides if not text.startswith("-")])
+        parsed = OverridesParser.create().parse_overrides(_without_flags(overrides))
     except OverrideParseException:  # hydra itself says what is wrong, at the place where it is
         return False
     return any(one.key_or_group == group and one.value_type == ValueType.GLOB_CHOICE_SWEEP for one in parsed)
 
 
-def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
+def _job(
+    plain: dict[str, Any],
+    from_glob: bool = False,
+    paths: Mapping[tuple[str, str, str], str] | None = None,
+    alone: bool = True,
+) -> dict[str, Any]:
     """One generator on one data set: every chosen metric, then every chosen study. Returns the fields of an Outcome.
 
-    from_glob: the metric is one of many that nobody named: it is left out where it is not made for these samples.
+    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
+    paths: options that Hydra's grammar never sees, by group, name and option; alone: whether no other jobs follow.
     """
+    from .evaluate import reason
     from .studies.carry_out import carry_out
 
     discover()
+    for (group, name, option), path in (paths or {}).items():
+        plain[group][name][option] = path
     check_options(plain)
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
@@ -150,17 +182,30 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
         say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
-    left_out = [name for name in metrics if from_glob and not run.supports(name)]
-    metrics = {name: options for name, options in metrics.items() if name not in left_out}
     space = {} if plain["space"] is None else {"space": plain["space"]}
     encode = {} if plain["encode"] is None else {"encode": plain["encode"]}
-    encoding = [name for name in metrics if run.takes_encode(name, **space)] if encode else []
+    encoding = [name for name in metrics if _takes_encode(run, name, space)] if encode else []
     if encode and not encoding and not from_glob:
         raise ValueError(
             f"encode={plain['encode']}: none of the chosen metrics reads codes of real samples; leave it out"
         )
+    left_out: dict[str, str] = {}
     for name, options in metrics.items():
-        run.evaluate(run.cell(name, **space, **(encode if name in encoding else {}), **(options or {})))
+        asked = {**space, **(encode if name in encoding else {}), **(options or {})}
+        try:
+            cell = run.cell(name, **asked)
+        except ValueError as failure:  # one that refuses the space, say: the others go on
+            if from_glob:
+                left_out[name] = reason(failure)
+            elif alone and len(metrics) == 1 and not studies:
+                raise
+            else:
+                run.refused(name, asked, reason(failure))
+            continue
+        if from_glob and (why := run.lacks(name, cell)):
+            left_out[name] = why
+        else:
+            run.evaluate(cell)
     for name, options in studies.items():
         carry_out(run, name, **(options or {}))
     failed = [record for record in run.written if record.status == "failed"]
@@ -170,8 +215,16 @@ def _job(plain: dict[str, Any], from_glob: bool = False) -> dict[str, Any]:
         anew=bool(run.written) or run.views.store.made > arrays,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
         left_out=left_out,
+        samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
     )
     return asdict(outcome)
+
+
+def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
+    try:
+        return run.takes_encode(name, **space)
+    except ValueError:  # it takes no such space either
+        return False
 
 
 def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
@@ -194,6 +247,7 @@ def _open(config: dict[str, Any]) -> Run:
         "classes",
         "covariates",
         "set_metrics",
+        "floor",
     )
     chosen = {key: config[key] for key in keys}
     folder = Path(config["out"]) / str(config["name"])
@@ -309,7 +363,9 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
             store.store(group=group, name=name, node={name: options})
         store.store(group=group, name="all", node=every)
     _check_names(overrides, config_name)
-    sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *overrides]
+    plain = _without_flags(overrides)
+    flags = [argument for argument in overrides if argument not in plain]  # argparse wants them first
+    sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *flags, *plain]
     with temporary_folder(cache_folder() / "jobs") as answers:
         launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
         launch(_answering(job, answers))()
@@ -341,7 +397,7 @@ def _reason(error: Exception) -> str:
 
 def _full_names(overrides: Sequence[str], default: str) -> list[str]:
     """`generator.path=FILE` beside `generator=stylegan2` is `generator.stylegan2.path=FILE`; so in all groups."""
-    chosen = {"generator": default, "trainer": default, "dataset": "fashion_mnist"}
+    chosen = {"generator": default, "trainer": default, "dataset": DEFAULT_DATA}
     chosen |= dict(re.findall(r"^(\w+)=(\w+)$", "\n".join(overrides), re.MULTILINE))
     full = []
     for override in overrides:
@@ -354,7 +410,7 @@ def _full_names(overrides: Sequence[str], default: str) -> list[str]:
 
 def _without_data(overrides: list[str]) -> list[str]:
     """A generator of other people's samples has no data set of ours: it stands alone unless the user names one."""
-    chosen = dict(re.findall(r"^(generator|dataset|experiment)=(\w+)$", "\n".join(overrides), re.MULTILINE))
+    chosen = dict(re.findall(r"^(generator|dataset|experiment)=([\w,/-]+)$", "\n".join(overrides), re.MULTILINE))
     name = chosen.get("generator", "vae")
     if "dataset" in chosen or "experiment" in chosen or name not in GROUPS["generator"]:
         return overrides
@@ -362,6 +418,12 @@ def _without_data(overrides: list[str]) -> list[str]:
     ours = GROUPS["generator"][name].options.get("path", "zoo") == "zoo"
     if ours and not any(override.startswith(path) for override in overrides):
         return overrides
+    if option := next((override for override in overrides if override.startswith("dataset.")), None):
+        given = option.partition("=")[0].rpartition(".")[2]
+        raise ValueError(
+            f"dataset.{given} is given, and no data set: add dataset=folder for images in a folder (dataset.root=DIR), "
+            "dataset=array for a .npy or .npz file (dataset.path=FILE), or dataset=NAME"
+        )
     say("no data set was named: the generator is looked at alone (dataset=none)")
     return [*overrides, "dataset=none"]
 
@@ -371,10 +433,14 @@ def _check_names(overrides: Sequence[str], config_name: str) -> None:
     from omegaconf import OmegaConf
 
     preset = PRESETS[config_name]
-    presets = sorted(file.stem for file in (CONFIGS / preset).glob("*.yaml"))
+    folders = [CONFIGS, *_config_folders(overrides)]
+    presets = sorted(file.stem for folder in folders for file in (folder / preset).glob("*.yaml"))
     options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
+    overrides = _without_flags(overrides)
+    _check_grammar(overrides)
+    _check_chosen(overrides)
     for override in overrides:
-        if override.startswith(("-", "+", "~", "hydra")):
+        if override.startswith(("+", "~", "hydra")):
             continue
         key, equals, value = override.partition("=")
         group, *rest = key.split(".")
@@ -393,6 +459,85 @@ def _check_names(overrides: Sequence[str], config_name: str) -> None:
                 registry[name]
         if len(rest) > 1 and rest[1] not in registry[rest[0]].options:
             raise LookupError(unknown(f"option of {group} {rest[0]}:", rest[1], sorted(registry[rest[0]].options)))
+
+
+def _check_grammar(overrides: Sequence[str]) -> None:
+    """Raise ValueError with the way out for a value that Hydra's grammar does not take, as paths often are."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    for override in overrides:
+        try:
+            OverridesParser.create().parse_overrides([override])
+        except OverrideParseException:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise ValueError(f"{override!r} is no override; write option=value") from None
+            inner = value.strip("\"'").replace('"', r"\"")
+            quoted = shlex.quote(f'{key}="{inner}"')
+            raise ValueError(
+                f"{key}={value} is not in Hydra's grammar: quote the value, {quoted}; or give folders and files "
+                "just as they are with --fake PATH and --real PATH"
+            ) from None
+
+
+def _check_chosen(overrides: Sequence[str]) -> None:
+    """Raise ValueError for an option of a generator or data set that is not the chosen one."""
+    chosen = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    for override in overrides:
+        group, _, rest = override.partition("=")[0].partition(".")
+        name = rest.partition(".")[0]
+        if group in ("generator", "dataset") and name in GROUPS[group] and group in chosen:
+            if "(" not in chosen[group] and name not in re.findall(r"\w+", chosen[group]):
+                raise ValueError(f"{override} is an option of {name}, and {group}={chosen[group]} was chosen")
+        elif group == "dataset" and name in GROUPS[group] and "experiment" not in chosen and name != DEFAULT_DATA:
+            raise ValueError(f"{override} is an option of {name}, which was not chosen: add dataset={name}")
+
+
+def _without_flags(arguments: Sequence[str]) -> list[str]:
+    """The overrides among arguments of Hydra: neither its flags nor their values."""
+    values = {i + 1 for i, argument in enumerate(arguments) if argument in VALUED}
+    return [text for i, text in enumerate(arguments) if i not in values and not text.startswith("-")]
+
+
+def _config_folders(arguments: Sequence[str]) -> list[Path]:
+    """Folders of configs of the user's own."""
+    pairs = [(one, other) for one, other in zip(arguments, [*arguments[1:], ""], strict=True) if one in CONFIG_DIR]
+    joined = [tuple(one.split("=", 1)) for one in arguments if one.startswith(tuple(f"{name}=" for name in CONFIG_DIR))]
+    return [Path(folder) for _, folder in [*pairs, *joined]]
+
+
+def _take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str]]:
+    """The arguments without `--fake PATH --real PATH`, and these as options of a generator and of a data set.
+
+    Hydra sees which generator and data set they are, but not the paths, so that these need no quotes.
+    """
+    rest, paths = list[str](), dict[tuple[str, str, str], str]()
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--fake", "--real"):
+            rest.append(argument)
+            continue
+        given = value if equals else next(remaining, "")
+        path = Path(given) if Path(given).exists() else Path(given).expanduser()
+        if not given or not path.exists():
+            raise FileNotFoundError(f"{flag} {given}: there is no such folder or file")
+        group, name, option = ("generator", "replay", "path") if flag == "--fake" else _real_data(path)
+        if named := next((one for one in arguments if one.startswith(f"{group}=")), None):
+            raise ValueError(f"{flag} chooses {group}={name}, so leave out {named}")
+        rest.append(f"{group}={name}")
+        paths[group, name, option] = str(path.absolute())
+    return rest, paths
+
+
+def _real_data(path: Path) -> tuple[str, str, str]:
+    """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return "dataset", "array", "path"
+    within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()
+    first = next((suffix for suffix in within if suffix in (*MESHES, *PICTURES)), "")
+    return ("dataset", "mesh_folder", "root") if first in MESHES else ("dataset", "folder", "root")
 
 
 def _take_plugins(arguments: list[str]) -> list[str]:

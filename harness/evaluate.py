@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,12 @@ from torch import Tensor
 from .arrays.costs import Cost
 from .arrays.records import USED, find_record, write_record
 from .arrays.schema2 import METRIC_VERSION, OLD
+from .arrays.spaces import extracted
 from .arrays.store import ScoreKey
 from .arrays.views import Views
 from .core.files import canonical
 from .core.progress import say
-from .core.protocols import Better, Cell, Estimate, Record, Row
+from .core.protocols import Better, Cell, Estimate, Floor, Record, Row
 from .core.registry import METRICS, Metric
 from .stats import intervals
 
@@ -31,7 +32,8 @@ class Question:
     inputs: what the answer depends on, by name, found without computing it; recheck(name): the same for an input that
     an earlier answer named beside these, None where that cannot be known.
     compute: the rows, and what was read beyond `inputs`; preprocessing: what extractors do to the images it reads;
-    numerics: with what the numbers were computed.
+    numerics: with what the numbers were computed. samples: of each view, how many were found and used; floor: what the
+    metric says of real samples in place of generated ones, None where that is not asked.
     """
 
     cell: Cell
@@ -42,6 +44,8 @@ class Question:
     preprocessing: Callable[[], Mapping[str, str]]
     numerics: Callable[[], Mapping[str, str]]
     recheck: Callable[[str], str | None] = lambda name: None
+    samples: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+    floor: Callable[[], Floor] | None = None
     kind: Literal["set", "sample", "study"] = "study"
     better: Better = "neither"
     source: str = ""
@@ -51,10 +55,10 @@ class StudyError(ValueError):
     """A study yielded what cannot be recorded."""
 
 
-def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> Record:
+def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record], floor: bool = False) -> Record:
     """Read the views of a cell, call its metric, write the record. A valid record is not computed again.
 
-    written: a new record is added here.
+    written: a new record is added here. floor: whether a metric that has a floor is computed of real samples too.
     """
     metric: Metric = METRICS[cell.metric]
     compute = sample_scores if metric.kind == "sample" else set_values
@@ -74,6 +78,8 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> R
         kind=metric.kind,
         better=metric.better,
         source=metric.source,
+        samples=partial(view_samples, cell, views),
+        floor=partial(floor_of, cell, views) if floor and has_floor(cell) else None,
     )
     record = evaluate_or_load(question, views, folder, written)
     if record.status == "ok":
@@ -85,7 +91,8 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record]) -> R
 def evaluate_or_load(question: Question, views: Views, folder: Path, written: list[Record]) -> Record:
     """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such.
 
-    Raises OSError, since a full disk or an unreachable data set says nothing about the metric, and StudyError.
+    Where there is an older answer and its inputs cannot be found now, that answer stays, and the failure is told alone.
+    Raises StudyError, and OSError, since a full disk says nothing about the metric; a file that is not there does.
     """
     cell = question.cell
     old = find_record(folder, cell)
@@ -96,14 +103,19 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
         try:
             inputs = question.inputs()
             if old and is_valid(old, question, inputs):
-                return old
+                if question.floor is None or old.floor is not None:
+                    return old
+                record = replace(old, floor=question.floor())
+                write_record(folder, record)
+                written.append(record)
+                return record
             cost.counts = True
             rows, read = question.compute()
             inputs = {**read, **inputs}
-        except (OSError, StudyError):
+        except StudyError:
             raise
         except Exception as failure:
-            if old and old.status == "ok" and not inputs:  # what was found before is not lost to what is missing now
+            if isinstance(failure, OSError) and not isinstance(failure, FileNotFoundError):
                 raise
             error = reason(failure)
     record = Record(
@@ -119,8 +131,11 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
         inputs=inputs,
         preprocessing=question.preprocessing() if inputs else {},
         numerics=question.numerics(),
+        samples=question.samples() if inputs else {},
+        floor=question.floor() if question.floor and error is None else None,
     )
-    write_record(folder, record)
+    if error is None or inputs or not (old and old.status == "ok"):
+        write_record(folder, record)
     written.append(record)
     say(f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]")
     return record
@@ -159,15 +174,29 @@ def call(cell: Cell, views: Views) -> Any:
     """The metric's own result on the tensors of its views.
 
     Tensors are shared between the cells of a process: one that writes into them is refused, and they are read again.
+    Raises ValueError with the number of generated samples where a metric needs more.
     """
     tensors = {name: views.tensor(view, cell.seed, cell.n) for name, view in cell.views.items()}
     versions = {name: tensor._version for name, tensor in tensors.items()}
-    result = METRICS[cell.metric].function(**tensors, **cell.params)
+    try:
+        result = METRICS[cell.metric].function(**tensors, **cell.params)
+    except ValueError as failure:
+        raise _with_number(failure, cell, tensors) from failure
     for name, tensor in tensors.items():
         if tensor._version != versions[name]:
             views.forget()
             raise ValueError(f"metric {cell.metric!r} wrote into its argument {name!r}; it must leave its input alone")
     return result
+
+
+def _with_number(failure: ValueError, cell: Cell, tensors: Mapping[str, Tensor]) -> ValueError:
+    """What a metric refuses, told with the number of generated samples where a view is small because they are few."""
+    as_many = [name for name, view in cell.views.items() if view.source != "fake" and view.n == "same"]
+    told = any(f"{name} has {cell.n} row" in str(failure) for name in cell.views)
+    if told and any(len(tensors[name]) == cell.n for name in as_many):
+        made = "1 sample was generated" if cell.n == 1 else f"{cell.n} samples were generated"
+        return ValueError(f"{made}, and as many real ones are compared with them; this metric needs more: {failure}")
+    return failure
 
 
 def set_values(cell: Cell, views: Views) -> dict[str, Estimate]:
@@ -204,6 +233,51 @@ def view_digests(cell: Cell, views: Views) -> dict[str, str]:
     return {name: views.digest(view, cell.seed, cell.n) for name, view in cell.views.items()}
 
 
+def view_samples(cell: Cell, views: Views) -> dict[str, dict[str, int]]:
+    return {name: views.samples(view, cell.seed, cell.n) for name, view in cell.views.items()}
+
+
+def has_floor(cell: Cell) -> bool:
+    """Whether a cell compares generated samples with real ones, as images or through extractors, and nothing else."""
+    sources = sorted(view.source for view in cell.views.values())
+    seen = all(view.space == "images" or extracted(view.space) for view in cell.views.values())
+    return METRICS[cell.metric].kind == "set" and sources == ["fake", "real"] and seen
+
+
+def floor_of(cell: Cell, views: Views) -> Floor:
+    """What a metric says of other real samples in place of the generated ones; kept in the store for all generators."""
+    (real,) = (view for view in cell.views.values() if view.source == "real")
+    try:
+        stand_in, these, those = views.floor(real, cell.seed, cell.n)
+    except ValueError as failure:
+        return Floor([], 0, "", reason(failure))
+    others = "held out" if stand_in.source == "holdout" else "other real samples"
+    told = f"{these.count:,} {others} against {those.count:,} real"
+    read = {
+        name: (replace(stand_in, space=view.space), these) if view.source == "fake" else (view, those)
+        for name, view in cell.views.items()
+    }
+
+    def make() -> np.ndarray[Any, Any]:
+        tensors = {name: views.tensor_of(*what) for name, what in read.items()}
+        found = estimates(cell.metric, METRICS[cell.metric].function(**tensors, **cell.params), these.count)
+        rows = [(name, (one.value, *one.interval, one.n, one.missing)) for name, one in found.items()]
+        return np.array(rows, [("name", f"U{max(map(len, found))}"), ("numbers", "f8", 5)])
+
+    inputs = tuple(sorted((name, views.digest_of(*what)) for name, what in read.items()))
+    key = ScoreKey(f"floor of {cell.metric}", METRICS[cell.metric].version, canonical(cell.params), inputs)
+    try:
+        stored = views.store.array(key, make)
+    except OSError:
+        raise
+    except Exception as failure:
+        return Floor([], these.count, told, reason(failure))
+    rows = []
+    for name, (value, low, high, n, missing) in zip(stored["name"], stored["numbers"].tolist(), strict=True):
+        rows.append(Row((str(name),), Estimate(value, (low, high), int(n), int(missing))))
+    return Floor(rows, these.count, told)
+
+
 def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:
     """What extractors do to the images of a cell, by view; views in spaces without an extractor are left out."""
     texts = {name: views.preprocessing(view) for name, view in cell.views.items()}
@@ -231,7 +305,7 @@ def stored_numerics(cell: Cell, views: Views) -> dict[str, str]:
     """With what the scores of a sample metric were computed, maybe by another process or on another device."""
     try:
         key = _score_key(cell, views)
-    except (ValueError, LookupError):  # a view that cannot be had: nothing was computed
+    except (ValueError, LookupError, FileNotFoundError):  # a view that cannot be had: nothing was computed
         return cell_numerics(cell, views)
     return (views.store.numerics(key) if views.store.has(key) else {}) or cell_numerics(cell, views)
 

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from .arrays.records import find_record
+from .arrays.records import find_record, write_record
 from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import require_writable
@@ -26,6 +26,10 @@ FEATURES = "efficientnet_lite"
 """The feature space of data sets for which no classifier of our own was trained."""
 EXCHANGED = ("mean", "sample", "prior", "inversion")
 """Where codes may come from instead of where a metric declares; log variances are no codes."""
+MADE = 5000
+"""Samples of a generator that makes as many as are asked for."""
+PATHS = ("path", "root", "latents", "args")
+"""Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
 
@@ -41,6 +45,8 @@ class Run:
              metrics to hold fixed.
     set_metrics: set metrics by which groups of samples are compared.
     written: the records that were written, not found.
+    floor:   whether set metrics are also computed of real samples in place of the generated ones.
+    data_options: those that the data set was opened with.
     """
 
     experiment: str
@@ -57,6 +63,8 @@ class Run:
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] = field(default_factory=dict)
     set_metrics: Sequence[MetricSpec] = ()
     written: list[Record] = field(default_factory=list)
+    floor: bool = False
+    data_options: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self, entries: MetricSpec | Sequence[MetricSpec]) -> list[Cell]:
         """The cells of entries; an entry with lists of values gives one for each combination."""
@@ -135,8 +143,31 @@ class Run:
         """Whether the generated samples are what a metric is made for, images or shapes."""
         return METRICS[metric].modality in ("any", self.views.modality)
 
+    def lacks(self, metric: str, cell: Cell) -> str | None:
+        """Why a cell makes no sense here: what the generator or the data set lacks for it; None where nothing."""
+        if not self.supports(metric):
+            return f"made for {METRICS[metric].modality}s, and these samples are {self.views.modality}s"
+        return next((why for view in cell.views.values() if (why := self.views.lacks(view))), None)
+
+    def refused(self, metric: str, options: Mapping[str, Any], why: str) -> Record:
+        """A failed record of a metric that has no cell with these options, `space` and `encode` among them."""
+        declared: Metric = METRICS[metric]
+        params = {key: value for key, value in options.items() if key in declared.options}
+        cell = replace(
+            self._empty,
+            metric=metric,
+            label=label(metric, declared.options, options),
+            params=dict(declared.options) | params,
+            views=declared.views,
+        )
+        about = (cell, declared.version, declared.kind, declared.better, declared.source)
+        record = Record(*about, columns=("name",), rows=(), status="failed", error=why, inputs={})
+        write_record(self.folder, record)
+        self.written.append(record)
+        return record
+
     def evaluate(self, cell: Cell) -> Record:
-        return evaluate(cell, self.views, self.folder, self.written)
+        return evaluate(cell, self.views, self.folder, self.written, self.floor)
 
     def sample_scores(self, cell: Cell) -> Tensor:
         """Scores [n] of a sample metric; NaN where not defined. Writes the cell's record too."""
@@ -214,52 +245,77 @@ def open_run(
     device: str = "auto",
     extractors: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
-    n: int = 5000,
+    n: int | Literal["all"] | None = None,
     n_real: int | None = None,
     scores: Sequence[MetricSpec] = (),
     quality_signals: Sequence[MetricSpec] = (),
     classes: MetricSpec | None = "predicted_class",
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
+    floor: bool = True,
 ) -> Run:
     """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
 
+    n: None and "all" are all of stored samples; of a generator that makes its samples, None are MADE.
     Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
     """
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more")
+    if n not in (None, "all") and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more; or all, of stored ones")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
     data_name, data_options = only(dataset, "dataset")
     data = DATASETS[data_name].function(**data_options)
-    named, model = open_generator(data.name, generator)
+    named, model = open_generator(data.name, generator, data_options)
     if features == "auto":
         features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
     require_writable(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
+    views = Views(data, model, features, open_store(store), pick_device(device), extractors)
     return Run(
         experiment=folder.name,
         generator=named,
-        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, data)),
-        views=Views(data, model, features, open_store(store), pick_device(device), extractors),
+        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, DATASETS[data_name].options, data)),
+        views=views,
         folder=folder,
         seed=seed,
-        n=n,
+        n=_number(n, views.total),
         n_real=n_real,
         scores=scores,
         quality_signals=quality_signals,
         classes=classes,
         covariates=covariates or {},
         set_metrics=set_metrics,
+        floor=floor,
+        data_options=data_options,
     )
 
 
-def open_generator(data: str, node: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Generator]:
-    """The generator {name: options} of a data set's name, with how records name it."""
+def _number(n: int | str | None, total: int | None) -> int:
+    """How many generated samples there are to be, given how many are stored. Raises ValueError for more than these."""
+    if total is None:
+        if n == "all":
+            raise ValueError(f"n=all: this generator makes its samples, so give a number of them; n={MADE} is usual")
+        return MADE if n is None else int(n)
+    if n is None or n == "all":
+        return total
+    if int(n) > total:
+        raise ValueError(f"n={n}: there are {total:,} generated samples and no more; leave n out to use them all")
+    return int(n)
+
+
+def open_generator(
+    data: str, node: Mapping[str, Mapping[str, Any] | None], data_options: Mapping[str, Any] | None = None
+) -> tuple[str, Generator]:
+    """The generator {name: options} of a data set's name, with how records name it.
+
+    data_options: of the data set, for a generator that opens it again (its option `data`).
+    """
     name, options = only(node, "generator")
-    model: Generator = GENERATORS[name].function(data, **options)
-    return label(name, GENERATORS[name].options, _named(options, model)), model
+    known = GENERATORS[name].options
+    handed = {"data": dict(data_options)} if data_options and "data" in known and options.get("data") is None else {}
+    model: Generator = GENERATORS[name].function(data, **{**options, **handed})
+    return label(name, known, _named(options, known, model)), model
 
 
 def _in_space(metric: Metric, space: str) -> Mapping[str, View]:
@@ -303,12 +359,16 @@ def _encodes(view: View) -> bool:
     return latent and view.source != "fake" and view.encode in ("mean", "sample")
 
 
-def _named(options: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
-    """Options as they stand in records: a file by its name and what it holds, never by where it lies."""
+def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
+    """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies."""
     named = dict(options)
     for key, value in options.items():
-        if isinstance(value, str) and (os.sep in value or Path(value).is_file()):
-            named[key] = f"{Path(value).name}#{opened.fingerprint[:8]}"
+        if (
+            isinstance(value, str)
+            and value != known.get(key)
+            and (key in PATHS or os.sep in value or Path(value).is_file())
+        ):
+            named[key] = f"{Path(value).expanduser().absolute().name}#{opened.fingerprint[:8]}"
     return named
 
 

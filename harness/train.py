@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arrays.subsets import Subset, taken
 from .core.files import digest, replace, sha256_of
 from .core.progress import Advance, say, track
 from .core.protocols import AcceptsSamples, CanSample, Dataset, OwnsSampler, Training
@@ -117,7 +118,7 @@ def train(
         **({"start": start} if start else {}),
         **({"importance": dict(importance.found)} if importance else {}),
     }
-    before = _measured(training, data, device, measure)
+    before = _measured(training, data, seed, device, measure)
     history = _resume(checkpoint, training, settings)
     content, labels = data.take("train", 0, available)
     for epoch in range(len(history), training.epochs):
@@ -125,7 +126,7 @@ def train(
         with track(f"{name} on {data.name}, epoch {epoch + 1}/{training.epochs}", count, "images") as advance:
             batches = _batches(content, labels, rows, training.batch, device, advance)
             losses = _mean(list(training.epoch(batches)))
-        history.append({"losses": losses, "measured": _measured(training, data, device, measure)})
+        history.append({"losses": losses, "measured": _measured(training, data, seed, device, measure)})
         say("  " + ", ".join(f"{key} {value:.4f}" for part in history[-1].values() for key, value in part.items()))
         _save(checkpoint, training, settings, history)
         done = epoch + 1
@@ -180,14 +181,16 @@ def _start(name: str, options: Mapping[str, Any], data: Dataset) -> dict[str, st
 
 
 @torch.no_grad()
-def _measured(training: Training, data: Dataset, device: torch.device, measure: Measure) -> Figures:
+def _measured(training: Training, data: Dataset, seed: int, device: torch.device, measure: Measure) -> Figures:
     """Figures by metric and feature space, of samples in 8 bits as they would be stored."""
     if not measure.metrics:
         return {}
     if not isinstance(training, CanSample):
         raise ValueError("measure.metrics: this training makes no samples to measure; leave them out")
     samples = (training.pictures(measure.n) * 255).round() / 255
-    real = data.take("train", 0, measure.n).images.to(device).float() / 255
+    there = data.count("train")
+    drawn = Subset("real", there, min(measure.n, there), seed).numbers
+    real = torch.cat([part.images for part in taken(data, "train", drawn)]).to(device).float() / 255
     found: dict[str, float] = {}
     for space in measure.spaces:
         extract = EXTRACTORS[space].function(data.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import digest, replace
-from ..core.protocols import Cell, Estimate, Record, Row, Scalar, View
+from ..core.protocols import Cell, Estimate, Floor, Record, Row, Scalar, View
 from .schema2 import upgraded
 
 SCHEMA = 3
@@ -86,7 +86,12 @@ def _parsed(path: Path, modified: int, size: int) -> Sequence[Record]:
 def _line(record: Record) -> str:
     """A record as JSON. A row is a list of its keys, value, low, high, n and missing."""
     fields = {"schema": SCHEMA} | dataclasses.asdict(record) | {"inputs": dict(sorted(record.inputs.items()))}
-    fields["rows"] = [[*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]] for row in record.rows]
+    fields["rows"] = list(map(_flat, record.rows))
+    if record.floor is not None:
+        fields["floor"]["rows"] = list(map(_flat, record.floor.rows))
+    for name in ("samples", "floor"):  # older records have neither
+        if not fields[name]:
+            del fields[name]
     return json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -101,9 +106,16 @@ def _parse(text: bytes) -> Record | None:
         cell = fields.pop("cell")
         views = {name: View(**view) for name, view in cell.pop("views").items()}
         rows = [_row(row, len(fields["columns"])) for row in fields.pop("rows")]
-        return Record(cell=Cell(**cell, views=views), rows=rows, **fields)
+        floor = fields.pop("floor", None)
+        if floor is not None:
+            floor = Floor(**floor | {"rows": [_row(row, len(fields["columns"])) for row in floor["rows"]]})
+        return Record(cell=Cell(**cell, views=views), rows=rows, floor=floor, **fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _flat(row: Row) -> list[Any]:
+    return [*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]]
 
 
 def _row(row: Sequence[Any], keys: int) -> Row:

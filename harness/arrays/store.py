@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.files import cache_folder, digest, replace
 from ..core.progress import say
+from .subsets import Subset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,8 @@ class ShardKey:
     producer: fingerprint of the generator or data set that the samples come from; source: "fake", "real" or "holdout".
     space:    the space they are in; fingerprint: of the network that leads there, "" without one.
     encode:   where codes of images come from, "" in a space without such codes.
-    seed:     the repeat that generated samples belong to, 0 for real ones; start, stop: positions within it.
+    seed:     the repeat that generated samples belong to, 0 for stored ones; start, stop: positions within it.
+    drawn:    the subset of a stored set that these positions count in; None where they count in the whole set.
     """
 
     producer: str
@@ -33,11 +36,19 @@ class ShardKey:
     seed: int
     start: int
     stop: int
+    drawn: Subset | None = None
 
     @property
-    def content(self) -> dict[str, str | int]:
+    def numbers(self) -> NDArray[np.int64]:
+        """The samples' numbers in the whole set, int64 [stop - start]."""
+        return np.arange(self.start, self.stop) if self.drawn is None else self.drawn.numbers[self.start : self.stop]
+
+    @property
+    def content(self) -> dict[str, Any]:
         """All fields under the names of the first release: they are part of every digest, so they stay."""
         fields = dataclasses.asdict(self)
+        if self.drawn is None:
+            del fields["drawn"]
         for new, old in {"source": "of", "space": "through", "fingerprint": "lens"}.items():
             fields[old] = fields.pop(new)
         return fields | {"through": self.space.replace("reencoded", "recoded")}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..core.files import digest
 from ..core.progress import track
-from ..core.protocols import Dataset, Extractor, Generator, Modality, Samples, Split, View
-from ..core.registry import EXTRACTORS
+from ..core.protocols import Dataset, Extractor, Generator, HasTotal, Modality, Split, View
+from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
 from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
 from .store import ShardKey, Store
+from .subsets import SOURCES, Source, Subset, in_words, taken
 
 SHARD = 1000
 SEEDS = 2**32
@@ -38,7 +39,11 @@ class Views:
     """All views of one generator and one data set.
 
     features: the extractor that the name "features" stands for; extractors: options of extractors, by name. An
-    extractor is opened when first needed.
+    extractor is opened when first needed. used: of stored samples that were read, how many there are and by which rule
+    they were chosen, in words, by source.
+
+    Where fewer samples are read than a stored set has, the seed draws them (`Subset`). A generator that makes its
+    samples makes as many as are asked for.
     """
 
     def __init__(
@@ -56,14 +61,28 @@ class Views:
         self._spaces = Spaces(generator, self.extractor)
         self._tried: set[str] = set()
         self._watched: list[dict[str, str]] = []
+        self.used: dict[str, dict[str, None]] = {}
         if hasattr(generator, "to"):  # models whose latents come out of their networks: they draw where these lie
             generator.to(device)
 
     def tensor(self, view: View, seed: int, n: int) -> Tensor:
         """The view as one tensor on the device: [N, D] float32, or [N, C, H, W] in [0, 1] for images."""
-        name = f"{self.device} {self.digest(view, seed, n)}"
+        self.digest(view, seed, n)  # for whoever watches
+        self._note(view, seed, n)
+        return self._tensor(view, self._keys(view, seed, n))
+
+    def tensor_of(self, view: View, subset: Subset) -> Tensor:
+        """The same of a given subset of real samples, whatever the view says of their number."""
+        return self._tensor(view, self._keys_of(view, self._space(view), subset))
+
+    def digest_of(self, view: View, subset: Subset) -> str:
+        """Names the content of a given subset of real samples in the space of a view; makes nothing."""
+        return digest([key.content for key in self._keys_of(view, self._space(view), subset)])
+
+    def _tensor(self, view: View, keys: Sequence[ShardKey]) -> Tensor:
+        name = self._name(keys)
         if name not in _recent:
-            array = torch.from_numpy(np.concatenate(self._shards(view, seed, n)))
+            array = torch.from_numpy(np.concatenate(self._shards(view, keys)))
             _recent[name] = _scaled(array.to(self.device))
             while len(_recent) > 1 and sum(tensor.nbytes for tensor in _recent.values()) > RECENT_BYTES:
                 _recent.popitem(last=False)
@@ -74,7 +93,7 @@ class Views:
         """The type of the tensor of a view; None where there is no such view, or nobody has made it yet."""
         try:
             keys = self._keys(view, seed, n)
-        except (ValueError, LookupError):
+        except (ValueError, LookupError, FileNotFoundError):
             return None
         known = _recent.get(self._name(keys))
         if known is None and not self.store.has(keys[0]):
@@ -105,8 +124,66 @@ class Views:
 
     def complete(self, view: View, seed: int, n: int) -> None:
         """Make the shards that are missing or damaged, without loading the others."""
-        if not all(self.store.has(key) for key in self._keys(view, seed, n)):
-            self._shards(view, seed, n)
+        self._note(view, seed, n)
+        self._complete(view, self._keys(view, seed, n))
+
+    def samples(self, view: View, seed: int, n: int) -> dict[str, int]:
+        """How many samples of a view were found and used, and by which seed they were drawn, as records tell it."""
+        subset, count = self._subset(view, self._space(view), seed, n)
+        return {"made": count} if subset is None else subset.counts
+
+    def seeds(self, seed: int, n: int) -> list[int]:
+        """The seeds of n generated samples, in their order."""
+        return [number for key in self._keys(View("fake", "images"), seed, n) for number in _seeds(key)]
+
+    def shown(self, source: Source, seed: int, n: int, count: int) -> list[int]:
+        """Positions of at most `count` of n samples for a picture: the first that are made, or drawn from stored."""
+        view = View(source, "images")
+        subset, there = self._subset(view, self._space(view), seed, n)
+        count = min(count, there)
+        return list(range(count)) if subset is None else Subset(source, there, count, seed).numbers.tolist()
+
+    @property
+    def total(self) -> int | None:
+        """How many generated samples there are; None for a generator that makes as many as are asked for."""
+        return self.generator.total if isinstance(self.generator, HasTotal) else None
+
+    def count(self, view: View, n: int) -> int:
+        """How many real samples of a view's split are read beside n generated ones."""
+        available = self.data.count(_split(view))
+        return available if view.n == "all" else min(n if view.n == "same" else view.n, available)
+
+    def floor(self, real: View, seed: int, n: int) -> tuple[View, Subset, Subset]:
+        """Real samples that stand for n generated ones: their view, which they are, and which they are compared with.
+
+        Held-out ones where there are n of them; else others of the split that is compared with. Where these are too few
+        for both sides, half of the split stands on each. Raises ValueError where there are fewer than two real samples.
+        """
+        total, m = self.data.count("train"), self.count(real, n)
+        if (held := self.data.count("test")) >= n:
+            return replace(real, source="holdout"), Subset("holdout", held, n, seed), Subset("real", total, m, seed)
+        if total < 2:
+            raise ValueError(f"data set {self.data.name!r} has {total} real samples: there are no two sides to compare")
+        n = min(n, total // 2)
+        m = min(m, total - n)
+        return real, Subset("real", total, n, seed, first=m), Subset("real", total, m, seed)
+
+    def lacks(self, view: View) -> str | None:
+        """What the generator or the data set lacks for a view, whatever extractor it needs; None where nothing."""
+        try:
+            space = None if extracted(self._named(view.space)) else self._space(view)
+            self._subset(view, space, 0, 1)
+        except ValueError as failure:
+            return str(failure)
+        return None
+
+    def _note(self, view: View, seed: int, n: int) -> None:
+        subset, _ = self._subset(view, self._space(view), seed, n)
+        if subset is not None:
+            words = in_words(subset.counts)
+            if view.source != "fake" and view.n == "same" and subset.count < n:
+                words += f", fewer than the {n:,} generated"
+            self.used.setdefault(SOURCES[view.source], {})[words] = None
 
     def preprocessing(self, view: View) -> str:
         """The extractor of a view by name, and what it does; empty for a space without an extractor."""
@@ -138,21 +215,22 @@ class Views:
         """A generated sample, [1, C, H, W] or [1, 1, R, R, R]."""
         latent_space = self.generator.spaces[0]
         with torch.no_grad():
-            return self.generator.decode(self._latents("fake", 0, 0, 1, latent_space), latent_space).clamp(0, 1)
+            return self.generator.decode(self._latents("fake", [0], latent_space), latent_space).clamp(0, 1)
 
     def forget(self) -> None:
         """Drop the tensors kept in memory; they are read from the store again when asked for."""
         _recent.clear()
 
-    def images(self, source: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+    def images(self, source: Source, seed: int, n: int, indices: Sequence[int]) -> Tensor:
         """Chosen images out of n, uint8 [len(indices), C, H, W], for galleries; of volumes, their shaded surfaces."""
         return pictures(self.stored(source, seed, n, indices))
 
-    def stored(self, source: Literal["fake", "real", "holdout"], seed: int, n: int, indices: Sequence[int]) -> Tensor:
+    def stored(self, source: Source, seed: int, n: int, indices: Sequence[int]) -> Tensor:
         """Chosen images or volumes out of n as they are stored, uint8."""
         view = View(source, "images")
         self.digest(view, seed, n)  # for whoever watches
-        shards = self._shards(view, seed, n)
+        self._note(view, seed, n)
+        shards = self._shards(view, self._keys(view, seed, n))
         return torch.stack([torch.from_numpy(shards[i // SHARD][i % SHARD].copy()) for i in indices])
 
     @torch.no_grad()
@@ -162,95 +240,143 @@ class Views:
         parts = [found.of_latents(part, latent_space) for part in torch.split(latents.to(self.device), BATCH)]
         return _scaled(torch.cat(parts))
 
-    def _shards(self, view: View, seed: int, n: int) -> list[np.ndarray[Any, Any]]:
-        keys = self._keys(view, seed, n)
-        missing = [key for key in keys if not self.store.has(key)]
-        if missing:
-            space = self._space(view)
-            if view.source == "fake" and not space.drawn_from:
-                self.complete(View("fake", "images"), seed, n)
-            producer = {"fake": "generated", "real": self.data.name, "holdout": f"{self.data.name}, held out"}
-            what = f"{producer[view.source]} → {space.name} {space.encode}".rstrip()
-            with track(what, sum(key.stop - key.start for key in missing), "samples") as advance:
-                for key in missing:
-                    self.store.array(key, partial(self._make, view, key, advance))
+    def _shards(self, view: View, keys: Sequence[ShardKey]) -> list[np.ndarray[Any, Any]]:
+        self._complete(view, keys)
         return [self.store.array(key, partial(self._make, view, key)) for key in keys]
+
+    def _complete(self, view: View, keys: Sequence[ShardKey]) -> None:
+        missing = [key for key in keys if not self.store.has(key)]
+        if not missing:
+            return
+        space = self._space(view)
+        if view.source == "fake" and not space.drawn_from:
+            self._complete(View("fake", "images"), [_of_images(key) for key in keys])
+        by = "generated" if view.source == "fake" else self.data.name
+        producer = f"{by}, held out" if view.source == "holdout" else by
+        what = f"{producer} → {space.name} {space.encode}".rstrip()
+        with track(what, sum(key.stop - key.start for key in missing), "samples") as advance:
+            for key in missing:
+                self.store.array(key, partial(self._make, view, key, advance))
 
     def _keys(self, view: View, seed: int, n: int) -> list[ShardKey]:
         """Of all shards of a view. Raises ValueError where there is no such view."""
         space = self._space(view)
-        producer, seed, count = self._source(view, space, seed, n)
-        same = (producer, view.source, space.name, space.fingerprint, space.encode, seed)
-        return [ShardKey(*same, start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+        subset, count = self._subset(view, space, seed, n)
+        if subset is not None:
+            return self._keys_of(view, space, subset)
+        repeat = seed if view.source == "fake" else 0
+        return _shard_keys(ShardKey(*self._about(view, space), repeat, 0, count))
 
-    def _source(self, view: View, space: Space, seed: int, n: int) -> tuple[str, int, int]:
-        """Fingerprint of what makes the samples, their seed, 0 where there is none, and how many there are."""
+    def _keys_of(self, view: View, space: Space, subset: Subset) -> list[ShardKey]:
+        """Of all shards of a subset of a stored set, in the space of a view."""
+        drawn = None if subset.whole else subset
+        return _shard_keys(ShardKey(*self._about(view, space), 0, 0, subset.count, drawn))
+
+    def _about(self, view: View, space: Space) -> tuple[str, str, str, str, str]:
+        """What the keys of all shards of a view share: who makes the samples, and in what space they are."""
+        made = view.source == "fake" or space.drawn_from
+        producer = self.generator.fingerprint if made else self.data.fingerprint
+        return producer, view.source, space.name, space.fingerprint, space.encode
+
+    def _subset(self, view: View, space: Space | None, seed: int, n: int) -> tuple[Subset | None, int]:
+        """Which samples of a stored set a view reads, None where a generator makes them, and how many they are."""
         if view.source == "fake":
-            return self.generator.fingerprint, seed, n
-        if space.drawn_from:
+            if self.total is None:
+                return None, n
+            if n > self.total:
+                raise ValueError(
+                    f"n={n}: there are {self.total:,} generated samples and no more; leave n out to use them all"
+                )
+            return Subset("fake", self.total, n, seed), n
+        if space is not None and space.drawn_from:
             count = PRIOR_CODES if view.n == "all" else n if view.n == "same" else view.n
-            return self.generator.fingerprint, 0, count
+            return None, count
         available = self.data.count(_split(view))
         if not available:
-            split = "held-out" if view.source == "holdout" else "real"
-            raise ValueError(
-                f"data set {self.data.name!r} has no {split} samples, and this metric compares with them; "
-                "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
+            raise ValueError(self._lacking(view))
+        count = self.count(view, n)
+        return Subset(view.source, available, count, seed), count
+
+    def _lacking(self, view: View) -> str:
+        """What to do about a data set that has no samples of the split that a view reads."""
+        name = self.data.name
+        options = DATASETS[name].options if name in DATASETS else {}
+        if view.source == "holdout" and self.data.count("train") and "holdout" in options:
+            return (
+                f"data set {name!r} has no held-out samples, and this metric compares with them; hold some back with "
+                f"dataset.{name}.holdout=0.1"
             )
-        count = available if view.n == "all" else min(n if view.n == "same" else view.n, available)
-        return self.data.fingerprint, 0, count
+        split = "held-out" if view.source == "holdout" else "real"
+        return (
+            f"data set {name!r} has no {split} samples, and this metric compares with them; "
+            "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
+        )
 
     def _make(
         self, view: View, key: ShardKey, advance: Callable[[int], None] = lambda amount: None
     ) -> np.ndarray[Any, Any]:
         """One shard, in batches of a fixed size: the same bytes whoever makes it."""
+        if key.drawn is not None and (rows := self._gathered(key)) is not None:
+            advance(len(rows))
+            return rows
         batches, space = [], self._space(view)
         size = INVERTED if key.encode == "inversion" else BATCH
         with torch.no_grad():
             for start in range(key.start, key.stop, size):
-                stop = min(start + size, key.stop)
-                batches.append(self._batch(view, space, key, start, stop).cpu().numpy())
-                advance(stop - start)
+                part = replace(key, start=start, stop=min(start + size, key.stop))
+                batches.append(self._batch(view, space, key, part).cpu().numpy())
+                advance(part.stop - start)
         return np.concatenate(batches)
 
-    def _batch(self, view: View, space: Space, key: ShardKey, start: int, stop: int) -> Tensor:
-        """Samples start..stop of a view, computed."""
+    def _gathered(self, key: ShardKey) -> np.ndarray[Any, Any] | None:
+        """The rows of a subset from shards of the whole set; None unless the store has all of these."""
+        assert key.drawn is not None
+        whole = _shard_keys(replace(key, start=0, stop=key.drawn.total, drawn=None))
+        places = key.numbers
+        needed = sorted({int(place) for place in places // SHARD})
+        if not all(self.store.has(whole[i]) for i in needed):
+            return None
+        return np.concatenate([
+            self.store.read(whole[i])[places[places // SHARD == i] - i * SHARD] for i in needed
+        ])  # fmt: skip
+
+    def _batch(self, view: View, space: Space, key: ShardKey, part: ShardKey) -> Tensor:
+        """The samples of a part of the shard of this key, computed."""
         if space.drawn_from:
-            latents = self._latents(view.source, key.seed, start, stop, space.drawn_from)
+            latents = self._latents(view.source, _seeds(part), space.drawn_from)
             return space.of_latents(latents, space.drawn_from)
         if isinstance(space, Labels):
-            return self._labels(view, start, stop)
-        images = self._images(view, key, start, stop)
+            return self._labels(view, part)
+        images = self._images(view, key, part)
         if isinstance(space, Residual) and isinstance(space.codes, Inverted):  # optimised once, then read
-            codes = self._rows(replace(view, space=space.codes.name), replace(key, space=space.codes.name), start, stop)
+            name = space.codes.name
+            codes = self._rows(replace(view, space=name), replace(key, space=name), part)
             return space.of_codes(codes, images)
-        return space.of_images(images, range(POSTERIOR_SEEDS + start, POSTERIOR_SEEDS + stop))
+        return space.of_images(images, [POSTERIOR_SEEDS + int(number) for number in part.numbers])
 
-    def _latents(self, source: str, seed: int, start: int, stop: int, latent_space: str) -> Tensor:
+    def _latents(self, source: str, seeds: Sequence[int], latent_space: str) -> Tensor:
         """Codes of generated samples, or those of the prior that stand beside real ones."""
-        first = seed * SEEDS if source == "fake" else PRIOR_SEEDS
-        return self.generator.latents(range(first + start, first + stop), latent_space).to(self.device)
+        first = 0 if source == "fake" else PRIOR_SEEDS
+        return self.generator.latents([first + seed for seed in seeds], latent_space).to(self.device)
 
-    def _images(self, view: View, key: ShardKey, start: int, stop: int) -> Tensor:
+    def _images(self, view: View, key: ShardKey, part: ShardKey) -> Tensor:
         """Images in [0, 1] on the device: real ones from the data set, generated ones as stored, both 8 bits deep."""
         if view.source != "fake":
-            return _scaled(self._real(view, start, stop).images.to(self.device))
-        image_key = replace(key, space="images", fingerprint="", encode="")
-        return _scaled(self._rows(View("fake", "images"), image_key, start, stop))
+            images = torch.cat([samples.images for samples in taken(self.data, _split(view), part.numbers)])
+            return _scaled(images.to(self.device))
+        return _scaled(self._rows(View("fake", "images"), _of_images(key), part))
 
-    def _labels(self, view: View, start: int, stop: int) -> Tensor:
-        labels = self._real(view, start, stop).labels
-        if labels is None:
+    def _labels(self, view: View, part: ShardKey) -> Tensor:
+        labels = [samples.labels for samples in taken(self.data, _split(view), part.numbers)]
+        found = [one for one in labels if one is not None]
+        if len(found) < len(labels):
             raise ValueError(f"data set {self.data.name!r} has no labels")
-        return labels
+        return torch.cat(found)
 
-    def _real(self, view: View, start: int, stop: int) -> Samples:
-        return self.data.take(_split(view), start, stop)
-
-    def _rows(self, view: View, key: ShardKey, start: int, stop: int) -> Tensor:
-        """Samples start..stop of a shard in the store, made if it is not there."""
+    def _rows(self, view: View, key: ShardKey, part: ShardKey) -> Tensor:
+        """A part of a shard in the store, which is made if it is not there."""
         shard = self.store.array(key, partial(self._make, view, key))
-        return torch.from_numpy(shard[start - key.start : stop - key.start].copy()).to(self.device)
+        return torch.from_numpy(shard[part.start - key.start : part.stop - key.start].copy()).to(self.device)
 
     def _space(self, view: View) -> Space:
         return self._spaces.find(replace(view, space=self._named(view.space)))
@@ -258,6 +384,21 @@ class Views:
     def _named(self, space: str) -> str:
         """With the extractor of the run for "features"."""
         return self.features if space == "features" else space
+
+
+def _shard_keys(whole: ShardKey) -> list[ShardKey]:
+    """The shards of what the key of a whole view names."""
+    starts = range(whole.start, whole.stop, SHARD)
+    return [replace(whole, start=start, stop=min(start + SHARD, whole.stop)) for start in starts]
+
+
+def _of_images(key: ShardKey) -> ShardKey:
+    """The key of the images behind a shard."""
+    return replace(key, space="images", fingerprint="", encode="")
+
+
+def _seeds(key: ShardKey) -> list[int]:
+    return [key.seed * SEEDS + int(number) for number in key.numbers]
 
 
 def watched_view(words: str) -> tuple[View, int, int]:

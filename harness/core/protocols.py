@@ -112,6 +112,16 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class HasTotal(Protocol):
+    """The optional knowledge of a generator that its samples are stored: seed i is sample i, and there are no others.
+
+    total: how many there are; None where they are made when they are asked for, after all.
+    """
+
+    total: int | None
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """The optional ability to find latent codes of real samples."""
 
@@ -272,7 +282,8 @@ class View:
              "residual" or "residual:<space>" (mean squared error of an image decoded from its own code),
              "discriminator",
              "features" (the feature space chosen for the run), or the name of any extractor.
-    n:       a number, "all", or "same" (as many as there are generated samples; the default).
+    n:       a number, "all", or "same" (as many as there are generated samples; the default). Where fewer than all are
+             read, the seed of the run draws them.
     encode:  for real samples in a latent space, where the codes come from: the encoder's "mean", "sample" or "logvar";
              "prior", codes of fresh seeds, which is what a generator without encoder has; or "inversion", optimisation.
     """
@@ -336,6 +347,20 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What a set metric says of other real samples in place of the generated ones.
+
+    rows: its numbers, none where it could not be had; n: of the real samples that stand for the generated ones.
+    samples: which these are, and what they are compared with, in words; error: why it could not be had.
+    """
+
+    rows: Sequence[Row]
+    n: int
+    samples: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """A cell and its answer, as written to JSON. Nothing in it depends on time, host or path.
 
@@ -346,6 +371,10 @@ class Record:
              is valid while these and `version` are those of the code and the weights.
     preprocessing: of each view through an extractor: its name, and what it does to an image before and in the network.
     numerics: with what the numbers were computed: versions of assay and torch, device, dtype, threads.
+    samples: of each view, how many samples were found and used, and the seed where it drew them; or how many were made.
+             Empty in older records.
+    floor:   of a set metric that compares generated samples with real ones, what it says of real ones; None in older
+             records, and where it was not asked for.
     """
 
     cell: Cell
@@ -360,6 +389,8 @@ class Record:
     inputs: Mapping[str, str]
     preprocessing: Mapping[str, str] = field(default_factory=dict)
     numerics: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    floor: Floor | None = None
 
     @property
     def values(self) -> dict[Any, Estimate]:

@@ -1,5 +1,6 @@
 """Files that others publish: found where they are, downloaded only where the user allows it, held to their sha256."""
 
+import errno
 import os
 import shutil
 import urllib.request
@@ -43,8 +44,8 @@ def find_published(published: Published, extractor: str, path: str = "", downloa
 
     A file that the user gives may be another one: `pinned` tells. The cache holds published files alone.
 
-    Raises FileNotFoundError where there is no file (it says what to do), ValueError where the one in the cache or at
-    the address is not the published one, OSError where the download fails or the cache cannot be written.
+    Raises FileNotFoundError where there is no file and none can be downloaded (it says what to do), ValueError where
+    the one in the cache or at the address is not the published one, OSError where the cache cannot be written.
     """
     if path:
         return given(published, extractor, path)
@@ -68,7 +69,9 @@ def find_published(published: Published, extractor: str, path: str = "", downloa
         try:
             fetch(published.url, temporary / published.file)
         except (OSError, HTTPException) as error:
-            raise OSError(f"{published.url}: {error}; put {published.file} into {folder} by hand") from None
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            raise FileNotFoundError(f"{published.url}: {error}; put {published.file} into {folder} by hand") from None
         found = held_to(published, temporary / published.file)
         if not found.pinned:
             raise ValueError(

@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from ..arrays.records import read_records
+from ..arrays.subsets import SOURCES, in_words
 from ..core.files import replace
 from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
 from .networks import on_networks
-from .tables import add_run, number_name, study_tables, tables, write_tables
+from .tables import USED_SAMPLES, add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
 FEW = 24
@@ -35,7 +36,7 @@ def report(folder: Path) -> str:
     answered = study_tables([record for record in records if record.status == "ok"])  # _about tells what failed
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
     named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
-    blocks = [*_about(records), *_leaderboard(found), *_studies(named), *_cells(found)]
+    blocks = [*_about(records), *_leaderboard(found, records), *_studies(named), *_cells(found)]
     title = f"assay: {folder.name}"
     body = [text for block in blocks if (text := block.html())]
     replace(folder / "report.html", html.page(title, body).encode())
@@ -62,8 +63,21 @@ def _about(records: Sequence[Record]) -> Iterator[Block]:
         f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed. "
         f"Computed with {_numerics(records)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
     )
+    if lines := samples_used(records):
+        yield Text(f"Samples: {'; '.join(lines)}.")
     for record in failed:
         yield Text(f"failed: {record.cell.generator} {record.cell.label}: {record.error}", "failed")
+
+
+def samples_used(records: Sequence[Record]) -> list[str]:
+    """How many samples of each source were found and used, in words, each once."""
+    told: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, counts in record.samples.items():
+            view = record.cell.views.get(name)
+            if view is not None:
+                told.setdefault(SOURCES[view.source], {})[in_words(counts)] = None
+    return [f"{source}: {' / '.join(words)}" for source, words in told.items()]
 
 
 def _numerics(records: Sequence[Record]) -> str:
@@ -118,12 +132,17 @@ def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["generator", *(name + direction for name, direction in names.items())], rows
 
 
-def _leaderboard(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
+def _leaderboard(found: Mapping[str, pd.DataFrame], records: Sequence[Record]) -> Iterator[Block]:
     if "leaderboard" in found:
         yield Heading("Leaderboard", 2)
         yield Table(*_pivot(found["leaderboard"]))
         note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
+        floors = [record.floor for record in records if record.floor is not None]
+        if sides := sorted({floor.samples for floor in floors if floor.rows}):
+            note += f' Behind "real:" the value of real samples in place of generated ones: {"; ".join(sides)}.'
         yield Text(note, "note")
+        for why in sorted({floor.error for floor in floors if floor.error}):
+            yield Text(f"No value of real samples in place of generated ones: {why}.", "note")
 
 
 def _printed(found: dict[str, pd.DataFrame]) -> str:
@@ -150,10 +169,14 @@ def _aligned(columns: list[str], rows: list[list[str]]) -> str:
 def _cells(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
     if "metrics" not in found:
         return
+    table = found["metrics"]
     columns = ["metric", "generator", "name", "value", "better", "n", "missing", "status"]
     rows = [
         [r.metric, r.generator, r["name"], estimate(r), r.better, f"{r.n:,}", f"{r.missing:,}", r.error or r.status]
-        for _, r in found["metrics"].iterrows()
+        for _, r in table.iterrows()
     ]
+    if USED_SAMPLES in table:
+        columns.append("samples")
+        rows = [[*row, used] for row, used in zip(rows, table[USED_SAMPLES], strict=True)]
     yield Heading("Every cell", 2)
     yield Table(columns, rows)

@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 
 from ..arrays.records import USED, read_records, record_name
+from ..arrays.subsets import in_words
 from ..core.files import replace
 from ..core.protocols import Record
 from ..core.registry import TABLE_NAME, is_table_name
 from ..stats.families import HOLM, decided
-from .typeset import BESIDE, NUMBERS, latex, markdown
+from .typeset import BESIDE, FLOOR, NUMBERS, latex, markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results"
+USED_SAMPLES = "used"
+"""Column of the table of metrics: of each view, how many samples were found and used, and by which rule."""
 RESERVED = ("dataset", "generator", "seed", "samples", "run", *BESIDE)
 """Columns of every table of a study; `run` is that of the page."""
 READABLE = 200
@@ -124,7 +127,8 @@ def _reads_otherwise(here: Record, there: Record) -> bool:
 
 
 def _differences(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:
-    keys = [column for column in published.columns if column not in (*NUMBERS, HOLM)]
+    keys = [column for column in published.columns if column not in (*NUMBERS, *FLOOR, HOLM)]
+    ours = ours.drop(columns=ours.columns.intersection([*FLOOR, USED_SAMPLES]).difference(published.columns))
     if set(ours.columns) != set(published.columns):
         yield f"columns are {', '.join(ours.columns)}, published {', '.join(published.columns)}"
         return
@@ -153,7 +157,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _frame(rows: Iterator[dict[str, object]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows))
-    keys = [column for column in frame.columns if column not in NUMBERS]
+    keys = [column for column in frame.columns if column not in (*NUMBERS, *FLOOR)]
     return frame.sort_values(keys, kind="stable", ignore_index=True, key=_sortable) if len(frame) else frame
 
 
@@ -163,14 +167,21 @@ def _sortable(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
+    """Columns of floors and of used samples are there if any record tells them: older ones do not."""
+    floors, told = (any(getattr(record, name) for record in records) for name in ("floor", "samples"))
     for record in records:
         common = {**_about(record), "metric": record.cell.label}
         rest = {"kind": record.kind, "better": record.better, "status": record.status, "error": record.error or ""}
+        if told:
+            views = (f"{name}: {in_words(counts)}" for name, counts in record.samples.items())
+            rest[USED_SAMPLES] = "; ".join(views)
         if not record.rows:
-            yield {**common, "name": "", **_numbers(None), "n": record.cell.n, "missing": 0, **rest}
+            floor = _floor(record, "") if floors else {}
+            yield {**common, "name": "", **_numbers(None), "n": record.cell.n, "missing": 0, **floor, **rest}
         for (name,), estimate in record.rows:
             numbers = _numbers((estimate.value, *estimate.interval))
-            yield {**common, "name": name, **numbers, "n": estimate.n, "missing": estimate.missing, **rest}
+            floor = _floor(record, str(name)) if floors else {}
+            yield {**common, "name": name, **numbers, "n": estimate.n, "missing": estimate.missing, **floor, **rest}
 
 
 def _study_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
@@ -201,13 +212,14 @@ def _leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     if not len(frame):
         return frame
     compared = ["dataset", "seed", "samples", "metric", "name", "better"]
-    rank = []
+    rank: list[str] = []
+    floors = [column for column in FLOOR if column in frame]
     for row in frame.itertuples():
         rivals = frame[np.logical_and.reduce([frame[key] == getattr(row, key) for key in (*compared, "n")])]
         better = {"higher": rivals.low > row.high, "lower": rivals.high < row.low}
         comparable = row.better in better and row.low == row.low
         rank.append(str(1 + int(better[row.better].sum())) if comparable else "")
-    return frame.assign(rank=rank)[[*compared, "generator", *NUMBERS, "n", "rank"]]
+    return frame.assign(rank=rank)[[*compared, "generator", *NUMBERS, "n", *floors, "rank"]]
 
 
 def run_name(generator: str, dataset: str, seed: int, samples: int) -> str:
@@ -224,6 +236,15 @@ def add_run(frame: pd.DataFrame) -> pd.DataFrame:
 def _about(record: Record) -> dict[str, object]:
     cell = record.cell
     return {"dataset": cell.dataset, "generator": cell.generator, "seed": cell.seed, "samples": cell.n}
+
+
+def _floor(record: Record, name: str) -> dict[str, object]:
+    """What the metric says of real samples by the same name, empty where it says nothing."""
+    found = {row.keys[0]: row.estimate for row in record.floor.rows} if record.floor else {}
+    if name not in found or record.floor is None:
+        return dict(zip(FLOOR, [float("nan")] * 3 + [""], strict=True))
+    estimate = found[name]
+    return dict(zip(FLOOR, (estimate.value, *estimate.interval, record.floor.n), strict=True))
 
 
 def _numbers(numbers: tuple[float, float, float] | None) -> dict[str, object]:

@@ -9,9 +9,11 @@ import pandas as pd
 from ..stats.families import HOLM
 
 NUMBERS = ["value", "low", "high"]
-BESIDE = [*NUMBERS, "n", "missing", HOLM]
+FLOOR = ["floor", "floor_low", "floor_high", "floor_n"]
+"""What a set metric says of real samples in place of generated ones, and of how many."""
+BESIDE = [*NUMBERS, "n", "missing", *FLOOR, HOLM]
 """Columns of a long table that tell of the number in a row; all others tell what it is."""
-KEPT = ("better", "error")
+KEPT = ("better", "error", "used")
 """Columns that are shown although others determine them."""
 NUMERIC = r"[-+.e\d]*"
 FULL = 0.5
@@ -29,8 +31,13 @@ def formatted(value: float, low: float, high: float) -> str:
 
 
 def estimate(row: Any) -> str:
-    """The same of a row of a table, or of anything with value, low and high."""
-    return formatted(row.value, row.low, row.high)
+    """The same of a row of a table, or of anything with value, low and high; behind it the floor, if there is one."""
+    return formatted(row.value, row.low, row.high) + beside(getattr(row, "floor", ""))
+
+
+def beside(floor: Any) -> str:
+    """The value of real samples in place of generated ones, as it stands behind a number."""
+    return f", real: {number(floor)}" if isinstance(floor, float) and floor == floor else ""
 
 
 def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -51,7 +58,7 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         if rest and not text.duplicated(rest).any():
             needed.remove(column)
     across = list(table.columns)[list(table.columns).index("value") - 1]
-    cells = [formatted(*numbers) for numbers in table[NUMBERS].itertuples(index=False)]
+    cells = [estimate(row) for row in table.itertuples(index=False)]
     long = text[needed].assign(value=cells)
     down = [column for column in needed if column != across]
     if across not in needed or not down or long.duplicated(needed).any():

@@ -11,7 +11,7 @@ from ..arrays.views import watched_view
 from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
 from ..core.registry import METRICS, STUDIES, Study, unknown
-from ..evaluate import Question, StudyError, evaluate_or_load, numerics, view_digests, view_preprocessing
+from ..evaluate import Question, StudyError, evaluate_or_load, numerics, view_digests, view_preprocessing, view_samples
 from ..report.tables import RESERVED
 from ..run import Run
 
@@ -84,7 +84,7 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
             return str(metric.version) if metric else None
         try:
             return run.views.digest(*watched_view(name.removeprefix(READ))) if name.startswith(READ) else None
-        except (ValueError, LookupError):  # there is no such view any more
+        except (ValueError, LookupError, FileNotFoundError):  # there is no such view any more
             return None
 
     def preprocessing() -> dict[str, str]:
@@ -93,11 +93,17 @@ def _recorded(study: Study, run: Run, part: Part) -> Record:
             texts |= {f"{other.label} {view}": text for view, text in view_preprocessing(other, run.views).items()}
         return texts
 
+    def samples() -> dict[str, dict[str, int]]:
+        found = view_samples(cell, run.views)
+        for other in part.cells:
+            found |= {f"{other.label} {view}": counts for view, counts in view_samples(other, run.views).items()}
+        return found
+
     def numbers() -> dict[str, str]:
         views = [view for other in (cell, *part.cells) for view in other.views.values()]
         return numerics(run.views.device, [run.views.dtype(view, run.seed, run.n) for view in views])
 
-    question = Question(cell, study.version, columns, inputs, compute, preprocessing, numbers, recheck)
+    question = Question(cell, study.version, columns, inputs, compute, preprocessing, numbers, recheck, samples=samples)
     return evaluate_or_load(question, run.views, run.folder, run.written)
 
 

@@ -174,7 +174,6 @@ WRONG_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "metric": WRONG_NAMES["metric"],
     "number": (("run", "metric=precision", *TINY, "n=many"), "n="),
     "fixed features": (("run", "metric=fid", "space=pixels", *TINY), "fid is defined in inception alone"),
-    "no weights": (("run", "metric=[fid,kid]", *TINY), "extractor.inception.download=true"),
     "yes or no": (
         ("run", "metric=[precision,coverage]", "metric.coverage.strict=no", *TINY),
         "strict='no' must be true",

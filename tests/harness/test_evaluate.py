@@ -14,12 +14,15 @@ from torch import Tensor
 
 from assay.harness.arrays.records import find_record, read_records, record_name
 from assay.harness.arrays.store import Store
+from assay.harness.arrays.subsets import Subset
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, Estimate, Record, View
 from assay.harness.core.registry import METRICS, metric
 from assay.harness.evaluate import evaluate as evaluate_into
+from assay.harness.evaluate import has_floor
 
 FAKE = View("fake", "features")
+REAL = View("real", "features")
 Open = Callable[..., Views]
 Declare = Callable[..., Cell]
 
@@ -311,3 +314,151 @@ def test_stored_scores_tell_with_what_they_were_computed(views: Views, tmp_path:
     finally:
         torch.set_num_threads(threads)
     assert (first["threads"], first["dtype"]) == (str(threads), "float32")
+
+
+# What is told beside the numbers
+
+
+def mean_difference(fake: Tensor, real: Tensor) -> Estimate:
+    value = float(fake.mean() - real.mean())
+    return Estimate(value, (value - 1, value + 1), len(fake))
+
+
+def comparing(views: Views, n: int, real: View = REAL, **more: View) -> Cell:
+    """The cell of a metric that compares means, which is declared here."""
+    metric(better="lower", kind="set", source="not published", fake=FAKE, real=real)(mean_difference)
+    cell = Cell(
+        "study", "squares", "plain", "mean_difference", "mean_difference", 0, n, {}, {"fake": FAKE, "real": real}
+    )
+    return dataclasses.replace(cell, views={**cell.views, **more})
+
+
+def test_a_floor_is_the_metric_of_held_out_reals_where_there_are_enough(views: Views, tmp_path: Path) -> None:
+    """40 are held out: their mean less that of the 30 reals which the metric reads."""
+    record = evaluate_into(comparing(views, 30), views, tmp_path, [], floor=True)
+    held = Subset("holdout", 40, 30, 0).numbers
+    real = Subset("real", 2600, 30, 0).numbers % 256
+    assert record.floor is not None
+    assert (record.floor.n, record.floor.samples) == (30, "30 held out against 30 real")
+    (row,) = record.floor.rows
+    assert row.estimate.value == pytest.approx(2 / 255 * (held.mean() - real.mean()), rel=1e-5)
+    assert row.estimate.interval == pytest.approx((row.estimate.value - 1, row.estimate.value + 1))
+    assert record.samples == {"fake": {"made": 30}, "real": {"found": 2600, "used": 30, "seed": 0}}
+
+
+@pytest.mark.parametrize(
+    ("n", "of", "sides"),
+    [(100, "same", (100, 100)), (100, "all", (100, 2500)), (2000, "same", (1300, 1300)), (9999, "all", (1300, 1300))],
+)
+def test_else_it_is_that_of_other_reals_of_the_split(
+    views: Views, tmp_path: Path, n: int, of: Any, sides: tuple[int, int]
+) -> None:
+    """Of 2,600; where there are too few for both sides, half on each."""
+    cell = comparing(views, n, View("real", "features", n=of))
+    record = evaluate_into(cell, views, tmp_path, [], floor=True)
+    assert record.floor is not None
+    assert (record.floor.n, record.floor.samples) == (
+        sides[0],
+        f"{sides[0]:,} other real samples against {sides[1]:,} real",
+    )
+    _, these, those = views.floor(cell.views["real"], 0, n)
+    assert (these.count, those.count) == sides
+    assert not set(these.numbers) & set(those.numbers)
+
+
+def test_a_floor_is_computed_once_for_all_generators(
+    open_views: Open, plain: Any, with_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_views(plain), open_views(with_encoder)
+    cell = comparing(one, 30)
+    first = evaluate_into(cell, one, tmp_path / "a", [], floor=True)
+    made = one.store.made
+
+    def refuse(*arguments: Any) -> Any:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(other, "tensor_of", refuse)
+    second = evaluate_into(cell, other, tmp_path / "b", [], floor=True)
+    assert first.floor == second.floor
+    assert first.inputs["fake"] != second.inputs["fake"]
+    assert one.store.made == made
+
+
+def test_metrics_of_codes_and_of_held_out_samples_have_no_floor(views: Views) -> None:
+    cell = comparing(views, 30)
+    assert has_floor(cell)
+    for view in (View("real", "latent"), View("holdout", "features")):
+        assert not has_floor(dataclasses.replace(cell, views={"fake": FAKE, "real": view}))
+    assert not has_floor(dataclasses.replace(cell, views={**cell.views, "holdout": View("holdout", "features")}))
+    assert not has_floor(dataclasses.replace(cell, views={"fake": FAKE}))
+
+
+def test_a_floor_is_added_to_a_record_without_one_and_its_numbers_stay(views: Views, tmp_path: Path) -> None:
+    cell, written = comparing(views, 30), list[Record]()
+    without = evaluate_into(cell, views, tmp_path, written)
+    assert without.floor is None
+    added = evaluate_into(cell, views, tmp_path, written, floor=True)
+    assert added.floor is not None
+    assert same(dataclasses.replace(added, floor=None), without)
+    assert same(evaluate_into(cell, views, tmp_path, written, floor=True), added)
+    assert len(written) == 2
+
+
+def test_a_record_tells_samples_and_floor_on_disk(views: Views, tmp_path: Path) -> None:
+    cell = comparing(views, 30)
+    record = evaluate_into(cell, views, tmp_path, [], floor=True)
+    stored = json.loads(file_of(tmp_path, cell).read_text())
+    assert (stored["schema"], stored["samples"]["real"]) == (3, {"found": 2600, "used": 30, "seed": 0})
+    assert read_records(tmp_path)[0].floor == record.floor
+    plain = evaluate(declare(Counted(mean)), views, tmp_path / "plain")
+    assert plain.floor is None
+    assert "floor" not in json.loads(file_of(tmp_path / "plain", plain.cell).read_text())
+
+
+def test_a_metric_that_fails_on_reals_says_so_and_keeps_its_value(views: Views, tmp_path: Path) -> None:
+    cell = comparing(views, 2000)
+    METRICS.pop("mean_difference")
+
+    def mean_difference(fake: Tensor, real: Tensor) -> float:
+        if len(fake) < 2000:
+            raise ValueError("too few")
+        return 0.5
+
+    metric(better="lower", kind="set", source="not published", fake=FAKE, real=View("real", "features"))(
+        mean_difference
+    )
+    record = evaluate_into(cell, views, tmp_path, [], floor=True)
+    assert (record.status, record.values["mean_difference"].value) == ("ok", 0.5)
+    assert record.floor is not None
+    assert (record.floor.rows, record.floor.error, record.floor.n) == ([], "too few", 1300)
+
+
+def test_weights_that_are_not_there_fail_their_cell_alone(views: Views, tmp_path: Path) -> None:
+    def fail(fake: Tensor) -> float:
+        raise FileNotFoundError("no weights of 'inception'")
+
+    record = evaluate(declare(Counted(fail)), views, tmp_path)
+    assert (record.status, record.error) == ("failed", "no weights of 'inception'")
+
+
+def test_an_answer_is_not_lost_to_inputs_that_are_missing_now(
+    views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = declare(Counted(mean))
+    found = evaluate(cell, views, tmp_path)
+
+    def missing(*arguments: Any) -> str:
+        raise FileNotFoundError("no weights")
+
+    written: list[Record] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "digest", missing)
+        assert evaluate_into(cell, views, tmp_path, written).error == "no weights"
+    assert [record.status for record in written] == ["failed"]
+    assert same(read_records(tmp_path)[0], found)
+
+
+def test_one_generated_sample_is_told_as_what_is_wrong(views: Views, tmp_path: Path) -> None:
+    record = evaluate(dataclasses.replace(comparing(views, 1), metric="precision", params={"k": 5}), views, tmp_path)
+    assert record.status == "failed"
+    assert str(record.error).startswith("1 sample was generated, and as many real ones are compared with them")

@@ -83,7 +83,7 @@ def test_samples_that_are_shapes_are_measured_turned_and_exported(open_run: Call
         mesh = read_mesh(path)
         assert is_closed(mesh)
         assert enclosed_volume(mesh) == pytest.approx(4 / 3 * torch.pi * (0.3 + 0.1 * i) ** 3, rel=0.1)
-    assert f"Surfaces of the first shapes:\n  {meshes[0].parent.relative_to(balls.folder)}\n" in report(balls.folder)
+    assert f"Surfaces of shapes, none chosen:\n  {meshes[0].parent.relative_to(balls.folder)}\n" in report(balls.folder)
     assert "from all sides" in (balls.folder / "report.html").read_text()
 
 
@@ -97,8 +97,8 @@ def test_a_sweep_leaves_out_what_is_made_for_other_samples(tmp_path: Path) -> No
         capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     assert {record.cell.metric for record in read_records(tmp_path / "swept")} == {"mean_intensity"}
-    assert swept.stderr.count("left out, being of shapes where samples are images") == 1
-    assert "components, watertight" in swept.stderr
+    why = "left out: components, watertight: made for shapes, and these samples are images"
+    assert swept.stderr.count(why) == 1
     named = subprocess.run(
         [ASSAY, "run", "metric=components", *common, "name=named"], capture_output=True, text=True, env=environment
     )

@@ -43,7 +43,8 @@ def compare(run: Run, options: Options) -> Iterator[Part]:
         raise ValueError("name the generators to compare with: study.compare.to=[NAME,{NAME: {OPTION: VALUE}}]")
     same, here = SameSeeds(run, options.spaces, run.n, options.halves), run.views
     for entry in options.to:
-        name, generator = open_generator(here.data.name, {entry: {}} if isinstance(entry, str) else entry)
+        node = {entry: {}} if isinstance(entry, str) else entry
+        name, generator = open_generator(here.data.name, node, run.data_options)
         there = Views(here.data, generator, here.features, here.store, here.device, here.options)
         setting = {"against": name, "halves": options.halves, "spaces": ", ".join(same.spaces)}
         fingerprints = {"against": generator.fingerprint}

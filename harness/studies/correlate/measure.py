@@ -26,7 +26,8 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
 
     Signs are turned so that more is better on both sides. First nothing is held fixed, then the class (by indicators),
     then with it each of the covariates in its order (by ranks). Where the class of some samples is not known, the parts
-    that hold it fixed fail, and no others; a score or signal that failed has no correlations.
+    that hold it fixed fail, and no others; without a metric for `classes` it is not held fixed. A score or signal that
+    failed has no correlations.
 
     A score rises with a signal where the interval of their correlation lies above zero, and falls where it lies below,
     after Holm's correction for all scores, signals, conditions and runs of the page: were no score informative, one or
@@ -47,7 +48,7 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
         names = _labels(ones), _labels(others), _labels(held)
         return lambda: correlations.of(*names, stratify).items()
 
-    for name, stratify, held in _conditions(covariates):
+    for name, stratify, held in _conditions(covariates, bool(classes)):
         setting = {"covariates": name, "resamples": options.resamples}
         cells = [*made, *(classes if stratify else []), *held]
         yield Part(rows(scores, signals, held, stratify), setting, table="correlate", cells=cells)
@@ -65,14 +66,17 @@ def _pairs(rows: Rows, signals: Sequence[str]) -> Rows:
     return lambda: (row for row in rows() if signals.index(row[0][0]) < signals.index(row[0][1]))
 
 
-def _conditions(covariates: Mapping[str, Sequence[Cell]]) -> Iterator[tuple[str, bool, Sequence[Cell]]]:
-    """What is held fixed: a name for all of it, whether the class is, and the cells beside it."""
+def _conditions(
+    covariates: Mapping[str, Sequence[Cell]], with_class: bool
+) -> Iterator[tuple[str, bool, Sequence[Cell]]]:
+    """What is held fixed: a name for all of it, whether the class is, where there is one, and the cells beside it."""
     yield NOTHING, False, []
-    name, held = CLASS, list[Cell]()
-    yield name, True, held
+    names, held = [CLASS] if with_class else [], list[Cell]()
+    if with_class:
+        yield CLASS, True, held
     for key, cells in covariates.items():
-        name, held = f"{name} + {key}", [*held, *cells]
-        yield name, True, held
+        names, held = [*names, key], [*held, *cells]
+        yield " + ".join(names), with_class, held
 
 
 def _labels(cells: Sequence[Cell]) -> list[str]:

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...arrays.views import SEEDS
 from ...core.progress import say
 from ...core.protocols import Cell, HasGroundTruth, Part, Row
 from ...core.registry import METRICS, study
@@ -66,7 +65,7 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
     if not isinstance(model, HasGroundTruth):
         say(f"detect is left out: what is wrong with samples of {run.generator} is not known; generator=faulty knows")
         return
-    truth = model.truth(range(run.seed * SEEDS, run.seed * SEEDS + run.n))
+    truth = model.truth(run.views.seeds(run.seed, run.n))
     tried = {cell.label: cell for cell in run.cells([*run.scores, *run.quality_signals, *options.also])}
     against = {cell.label: cell for cell in run.cells(list(options.against))}
     scores, rivals = ({name: run.oriented(cell) for name, cell in entries.items()} for entries in (tried, against))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ....generators.sampling.selection import top
 from ...arrays.records import USED
+from ...arrays.subsets import Subset
 from ...arrays.views import SEEDS
 from ...core.files import digest
 from ...core.progress import say, track
@@ -162,7 +163,8 @@ class Split:
         if view not in self._real:  # the same tensors for all pools: metrics remember what they found out about them
             count = {"all": len(self.base), "same": self.run.n}.get(str(view.n), view.n)
             real = self.codes[view.encode] if kind == "latent" else self.set.features[self.base].to(pool.features)
-            self._real[view] = real[: int(count)].clone()
+            drawn = Subset("real", len(real), min(int(count), len(real)), self.run.seed)
+            self._real[view] = real[torch.from_numpy(drawn.numbers)]
         return self._real[view]
 
     def scores(self, cell: Cell, pool: Pool) -> Tensor:

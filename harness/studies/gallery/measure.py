@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...arrays.views import SEEDS
 from ...core.protocols import Cell, HasGroundTruth, Part, Row
 from ...core.registry import study
 from ...report.figures import save_strips
@@ -78,7 +77,7 @@ class Known:
 def _known(run: Run) -> Known:
     model = run.views.generator
     if isinstance(model, HasGroundTruth):
-        truth = model.truth(range(run.seed * SEEDS, run.seed * SEEDS + run.n))
+        truth = model.truth(run.views.seeds(run.seed, run.n))
         return Known(_members(truth.kind, model.kinds), truth.state > 0, [])
     cells, classes = run.sample_classes()
     if not classes.isfinite().all():

@@ -11,7 +11,7 @@ from ...core.protocols import Part, Row
 from ...core.registry import study
 from ...report.figures import figure_path, save_strips, save_turning
 from ...run import Run
-from ...shapes.pictures import distances, turned
+from ...shapes.pictures import distances, pictures, turned
 from ...shapes.surfaces import isosurface, write_mesh
 from ...stats import intervals
 from .meshes import meshes_folder
@@ -29,8 +29,8 @@ class Options:
     """What to show.
 
     rows, columns: of the grids of images.
-    turning: how many of the first shapes are shown from all sides.
-    meshes:  of how many of the first shapes the surface is written as a file.
+    turning: how many shapes are shown from all sides.
+    meshes:  of how many shapes the surface is written as a file.
     suffix:  of these files: .obj, .ply or .stl.
     """
 
@@ -43,18 +43,20 @@ class Options:
 
 @study(page=page, samples=("what",))
 def samples(run: Run, options: Options) -> Iterator[Part]:
-    """Grids of the first generated and the first held-out images, none of them chosen; means of two plain measures.
+    """Grids of generated and of held-out images, none of them chosen; means of two plain measures.
 
-    Shapes are also shown from all sides, and the surfaces of the first are written as files.
+    A generator that makes its samples shows the first; stored samples and held-out ones are drawn by the seed. Shapes
+    are also shown from all sides, and the surfaces of some are written as files.
     """
     if min(options.rows, options.columns) < 1:
         raise ValueError(f"rows={options.rows}, columns={options.columns} must each be 1 or more")
     count = options.rows * options.columns
     shown, real = min(count, run.n), min(count, run.views.data.count("test"))
-    images = run.views.images("fake", run.seed, run.n, range(shown))
+    images = pictures(_some(run, shown))
     save_strips(torch.split(images, options.columns), run.figure("samples", "fake"), LARGEST)
     if real:
-        images = run.views.images("holdout", run.seed, max(real, run.n), range(real))
+        of = max(real, run.n)
+        images = run.views.images("holdout", run.seed, of, run.views.shown("holdout", run.seed, of, real))
         path = figure_path(run.folder, "samples", run.dataset, "holdout")
         save_strips(torch.split(images, options.columns), path, LARGEST)
     if run.views.modality == "shape":
@@ -64,14 +66,19 @@ def samples(run: Run, options: Options) -> Iterator[Part]:
     yield Part(partial(_means, measured), {"shown": shown}, cells=cells)
 
 
+def _some(run: Run, count: int) -> Tensor:
+    """Generated samples as they are stored, uint8 [count, ...]."""
+    return run.views.stored("fake", run.seed, run.n, run.views.shown("fake", run.seed, run.n, count))
+
+
 def _show_shapes(run: Run, options: Options) -> None:
     turning, meshes = min(options.turning, run.n), min(options.meshes, run.n)
     if turning:
-        around = turned(run.views.stored("fake", run.seed, run.n, range(turning)))
+        around = turned(_some(run, turning))
         frames = [list(torch.split(frame[:, None], ABREAST)) for frame in around.unbind(1)]
         save_turning(frames, run.figure("samples", "turning"))
     if meshes:
-        for i, sdf in enumerate(distances(run.views.stored("fake", run.seed, run.n, range(meshes)))):
+        for i, sdf in enumerate(distances(_some(run, meshes))):
             write_mesh(isosurface(sdf), meshes_folder(run.folder, run.title) / f"{i:04}{options.suffix}")
 
 

@@ -1,4 +1,4 @@
-"""What `samples` shows: the first generated images of each run, and held-out ones beside them."""
+"""What `samples` shows: generated images of each run, and held-out ones beside them."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def page(found: Found) -> Iterator[Block]:
         *((f"{run}, from all sides", figure_path(found.folder, "samples", run, "turning")) for run in runs),
     ]
     for what, path in shown:
-        yield Picture(path, f"{what}: the first ones, none chosen")
+        yield Picture(path, f"{what}: none chosen")
     folders = [folder for run in runs if (folder := meshes_folder(found.folder, run)).is_dir()]
     if folders:
-        yield Verdicts([str(folder.relative_to(found.folder)) for folder in folders], "Surfaces of the first shapes")
+        yield Verdicts([str(folder.relative_to(found.folder)) for folder in folders], "Surfaces of shapes, none chosen")

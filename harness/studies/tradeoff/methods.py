@@ -22,7 +22,6 @@ from ....generators.sampling.selection import (
 from ....generators.sampling.transport import steepness, transport
 from ....generators.sampling.truncation import redrawn
 from ...arrays.spaces import extracted
-from ...arrays.views import SEEDS
 from ...core.protocols import Cell, Discriminating, View
 from ...core.registry import METRICS
 from ...run import Run
@@ -44,7 +43,7 @@ class Pool:
         self.run, self.kept, self.k, self.halves = run, kept, k, halves
         self.judge_space = run.views.features if judge_space == "features" else judge_space
         self._by_chance: dict[int, Judged] = {}
-        self.seeds = range(run.seed * SEEDS, run.seed * SEEDS + run.n)
+        self.seeds = run.views.seeds(run.seed, run.n)
         self.views = {"fake": View("fake", self.judge_space), "real": View("real", self.judge_space, n=kept)}
 
     @cached_property
@@ -86,9 +85,15 @@ class Pool:
         return self.judged(torch.arange(self.kept), calls or self.kept, features.to(self.real))
 
     def accepted(self, acceptance: Tensor) -> Judged | None:
-        """The first samples that are accepted, each with its probability; None when there are too few."""
-        rows = (uniform_draws(self.seeds) < acceptance).nonzero().flatten()[: self.kept]
-        return self.judged(rows, int(rows[-1]) + 1) if len(rows) == self.kept else None
+        """The first samples that are accepted, each with its probability; None when there are too few.
+
+        Stored samples, which lie in an order of their own, come in one that the seed draws.
+        """
+        order = torch.arange(self.run.n)
+        if self.run.views.total is not None:
+            order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(self.run.n))
+        places = (uniform_draws(self.seeds) < acceptance)[order].nonzero().flatten()[: self.kept]
+        return self.judged(order[places], int(places[-1]) + 1) if len(places) == self.kept else None
 
 
 def by_importance(

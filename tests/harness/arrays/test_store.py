@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from assay.harness.arrays.store import ScoreKey, ShardKey, Store
+from assay.harness.arrays.subsets import Subset
 
+DRAWN = Subset("fake", 1000, 10, 0)
 KEY = ShardKey("producer", "fake", "pixels", "fingerprint", "mean", 0, 0, 1000)
 SCORE_KEY = ScoreKey("metric", 1, "{}", (("fake", "digest"),))
 OTHERS = {
+    "drawn": DRAWN,
     "producer": "x", "source": "real", "space": "x", "fingerprint": "x", "encode": "x",
     "seed": 1, "start": 1, "stop": 2, "metric": "x", "version": 2, "params": "x",
     "inputs": (("fake", "x"),),

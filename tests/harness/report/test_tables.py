@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assay.harness.arrays.records import write_record
-from assay.harness.core.protocols import Cell, Estimate, Record, Row
+from assay.harness.core.protocols import Cell, Estimate, Floor, Record, Row
 from assay.harness.report import tables as module
 from assay.harness.report.tables import compare_with_published, tables, write_tables
 
@@ -235,3 +235,59 @@ def test_what_the_paper_on_pseudo_density_prints_is_kept_as_printed() -> None:
     assert found[["precision", "recall"]].astype(float).stack().between(0, 1).all()
     tuned = found[(found.model == "StyleGAN3-T") & (found.setting == "w = 1.5")]
     assert tuned[["precision", "recall", "fid"]].to_numpy().tolist() == [["0.657", "0.535", "2.73"]]
+
+
+# Floors, and which samples were used
+
+WITH_FLOOR = replace(
+    RECORD,
+    samples={"fake": {"found": 700, "used": 700}, "real": {"found": 900, "used": 700, "seed": 2}},
+    floor=Floor(
+        [Row(("precision",), Estimate(0.949, (0.9, 0.98), 450))], 450, "450 other real samples against 450 real"
+    ),
+)
+
+
+def test_a_floor_stands_beside_its_number() -> None:
+    row = tables([WITH_FLOOR])["metrics"].iloc[0]
+    assert (row.value, row.floor, row.floor_low, row.floor_high, row.floor_n) == (0.5, 0.949, 0.9, 0.98, 450)
+    assert row.used == "fake: found 700, used 700; real: found 900, used 700, drawn with seed 2"
+    assert tables([WITH_FLOOR])["leaderboard"].iloc[0].floor == 0.949
+
+
+def test_records_without_floor_or_samples_have_the_columns_of_before() -> None:
+    assert not {"floor", "floor_n", "used"} & set(tables([RECORD])["metrics"].columns)
+    mixed = tables([RECORD, replace(WITH_FLOOR, cell=replace(RECORD.cell, generator="other"))])["metrics"]
+    without = mixed[mixed.generator == "vae"].iloc[0]
+    assert math.isnan(without.floor)
+    assert (without.floor_n, without.used) == ("", "")
+
+
+def test_a_floor_is_written_in_all_three_forms(tmp_path: Path) -> None:
+    write_tables(tables([WITH_FLOOR]), tmp_path)
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "tables" / "metrics.csv").read_text()))
+    assert (row["floor"], row["floor_low"], row["floor_high"], row["floor_n"]) == ("0.949", "0.9", "0.98", "450")
+    for suffix in (".md", ".tex"):
+        text = (tmp_path / "tables" / f"metrics{suffix}").read_text()
+        assert "0.5 (0.4 to 0.6), real: 0.949" in text
+        assert "drawn with seed 2" in text
+
+
+def test_an_undefined_floor_is_not_shown(tmp_path: Path) -> None:
+    failed = replace(WITH_FLOOR, floor=Floor([], 450, "450 against 450", "too few"))
+    assert math.isnan(tables([failed])["metrics"].iloc[0].floor)
+    write_tables(tables([failed]), tmp_path)
+    assert "real: " not in (tmp_path / "tables" / "leaderboard.md").read_text()
+
+
+def test_tables_published_before_there_were_floors_are_compared_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PUBLISHED", tmp_path / "results")
+    write_tables(tables([RECORD]), tmp_path / "results" / "run")
+    write_record(tmp_path / "run", WITH_FLOOR)
+    write_tables(tables([WITH_FLOOR]), tmp_path / "run")
+    assert compare_with_published(tmp_path / "run").startswith("agrees with the published tables")
+    other = replace(WITH_FLOOR, rows=[Row(("precision",), Estimate(0.6, (0.5, 0.7), 100))])
+    write_tables(tables([other]), tmp_path / "run")
+    assert "does NOT agree" in compare_with_published(tmp_path / "run")

@@ -122,20 +122,26 @@ def test_another_number_of_resamples_takes_the_place_of_the_first_on_the_page(ru
 @pytest.mark.parametrize(
     ("classes", "why"),
     [
-        (None, f"the class of {N} of {N} samples is not known"),
         ("broken", f"the class of {N} of {N} samples is not known"),
         ("side_of_some", r"the class of \d\d of 300 samples is not known"),
     ],
 )
-def test_without_the_class_of_every_sample_only_what_holds_it_fixed_fails(
-    run: Run, classes: str | None, why: str
-) -> None:
+def test_without_the_class_of_every_sample_only_what_holds_it_fixed_fails(run: Run, classes: str, why: str) -> None:
     without = dataclasses.replace(run, classes=classes)
     records = carry_out(without, "correlate", resamples=20)
     assert [record.status for record in records] == ["ok", "failed", "failed", "ok"]
     assert all(re.match(why, str(record.error)) for record in records[1:3])
     assert "With nothing held fixed (runs: 1, signals of quality: 1):" in report(run.folder)
     assert [record.status for record in carry_out(run, "correlate", resamples=20)] == ["ok"] * 4
+
+
+def test_without_a_metric_of_classes_the_covariates_are_held_fixed_alone(run: Run) -> None:
+    without = dataclasses.replace(run, classes=None)
+    records = carry_out(without, "correlate", resamples=20)
+    assert [record.status for record in records] == ["ok"] * 3
+    held = [record.cell.params["covariates"] for record in records if record.cell.metric == "correlate"]
+    assert len(held) == 2
+    assert not any("class" in str(name) for name in held)
 
 
 def test_a_signal_that_cannot_be_read_spoils_no_other_and_is_taken_up_once_it_can(run: Run) -> None:

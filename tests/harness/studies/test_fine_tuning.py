@@ -22,6 +22,7 @@ from assay.generators.stylegan2_training import train_stylegan2
 from assay.generators.vae import VAENetwork
 from assay.harness import cli
 from assay.harness import train as module
+from assay.harness.arrays.subsets import Subset
 from assay.harness.core.files import sha256_of
 from assay.harness.core.protocols import Dataset, Samples
 from assay.harness.core.registry import DATASETS, EXTRACTORS, PLUGINS, discover
@@ -250,10 +251,11 @@ def test_tuning_starts_from_the_weights(digits: Dataset) -> None:
 
 def test_what_is_measured_before_training_is_the_start_itself(digits: Dataset) -> None:
     training = train_stylegan2(digits, 0, start="zoo")
-    measured = module._measured(training, digits, CPU, Measure(["recall"], ["pixels", "classifier"], 100))
+    measured = module._measured(training, digits, 0, CPU, Measure(["recall"], ["pixels", "classifier"], 100))
     zoo = stylegan2("digits")
     images = (zoo.decode(normal(range(100), training.z_dim), "z").clamp(0, 1) * 255).round() / 255
-    real = digits.take("train", 0, 100).images.float() / 255
+    whole = digits.take("train", 0, digits.count("train")).images
+    real = whole[Subset("real", len(whole), 100, 0).numbers].float() / 255
     expected = recall(images.flatten(1), real.flatten(1))
     assert measured["recall in pixels"] == pytest.approx(float(expected), abs=0.011)  # one sample may tip
     assert set(measured) == {"recall in pixels", "recall in classifier"}
