@@ -11,62 +11,80 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import mean_of
-from .kernels.nearest import nearest, nearest_others
+from .kernels.halves import CLOSEST, members, neighbours, radii, recomputed
+from .kernels.nearest import listed_across, nearest, nearest_others
 from .kernels.scale import power_of_two, scaled
 from .kernels.ties import shared_places
 
 Levels = Annotated[int, Range(least=2)]
 FAKE = View("fake", "features")
 REAL = View("real", "features")
+FEWEST = 8
+"""Smallest sets whose halves are compared."""
 
 
-@metric(better="higher", kind="set", source="arXiv:2102.08921", fake=FAKE, real=REAL)
+@metric(better="higher", kind="set", source="arXiv:2102.08921", version=2, fake=FAKE, real=REAL)
 def alpha_precision(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
-    """Integrated alpha-precision, at most 1, about 0 for disjoint sets; sets [M, D] and [N, D]; Student's t interval.
+    """Integrated alpha-precision, at most 1, about 0 for disjoint sets; sets [M, D] and [N, D].
 
         1 - 2 integral |P(a) - a| da,   P(a) = share of y_j with |y_j - c| <= the a-quantile of |x_i - c|
 
     c is the mean of the real samples. The integral is a sum over `levels` equally spaced levels from 0 to 1. The paper
-    first embeds both sets by a trained one-class network, which is left out here. The interval treats the quantiles as
-    known. Raises ValueError for bad input or fewer than 2 rows.
+    first embeds both sets by a trained one-class network, which is left out here. The interval is from random halves of
+    both sets. Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
-    centre, alphas = mean_of(x), _levels(levels, x)
-    inside = _distances(y, centre)[:, None] <= _quantiles(_distances(x, centre), levels)
-    return _integrated(inside.double(), alphas)
+    centre = mean_of(x)
+
+    def value(of_y: Tensor, of_x: Tensor) -> float:
+        return _integrated((of_y[:, None] <= _quantiles(of_x, levels)).double())
+
+    distances = _distances(y, centre), _distances(x, centre)
+    halves = recomputed(value, *distances) if min(len(y), len(x)) >= FEWEST else None
+    return intervals.halves(value(*distances), halves, len(y), most=1)
 
 
 @metric(better="higher", kind="set", source="arXiv:2102.08921", version=2, fake=FAKE, real=REAL)
 def beta_recall(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
-    """Integrated beta-recall, at most 1; sets [M, D] and [N, D]; Student's t interval over real samples.
+    """Integrated beta-recall, at most 1; sets [M, D] and [N, D].
 
         1 - 2 integral |R(b) - b| db
 
     c is the mean of the generated samples, and y(x_i) is the generated sample nearest to x_i. R(b) is the share of x_i
     for which y(x_i) is no farther than the nearest other real sample, and |y(x_i) - c| <= the b-quantile of |y_j - c|;
     generated samples that are equally near to x_i count in equal shares.
-    A perfect model scores about 0.5, because its sample is nearer than the nearest real one half of the time.
+    A perfect model scores about 0.5, because its sample is nearer than the nearest real one half of the time. The
+    interval is from random halves of both sets.
     Raises ValueError for bad input or fewer than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     require_neighbours("real", len(x), 1, others=True)
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
-    centre, betas = mean_of(y), _levels(levels, y)
-    distance, radius = _distances(y, centre), nearest_others(x, 1).distances
-    near = nearest(x, y, 1).distances <= radius
-    index, share = shared_places(lambda n: nearest(x, y, n), 1, len(y))
+    distance, radius = _distances(y, mean_of(y)), nearest_others(x, 1).distances
+    found, share = shared_places(lambda n: nearest(x, y, n), 1, len(y))
     limit = _quantiles(distance, levels)
     typical = torch.zeros(len(x), levels, dtype=torch.float64, device=x.device)
-    for column in range(index.shape[1]):
-        typical += share[:, column, None] * (distance[index[:, column], None] <= limit)
-    return _integrated(typical * near, betas)
+    for column, index in enumerate(found.indices.T):
+        typical += share[:, column, None] * (distance[index, None] <= limit)
+    halves = _beta_recalls(y, x, distance, levels) if min(len(y), len(x)) >= FEWEST else None
+    return intervals.halves(_integrated(typical * (found.distances[:, :1] <= radius)), halves, len(x), most=1)
 
 
-def _levels(count: Levels, like: Tensor) -> Tensor:
-    return torch.linspace(0, 1, count, dtype=torch.float64, device=like.device)
+def _beta_recalls(y: Tensor, x: Tensor, distance: Tensor, levels: int) -> Tensor:
+    """Beta-recall in random halves of both sets, [HALVES]; neighbours are those of the whole that are in the half."""
+    fakes, reals = members(y, seed=1), members(x, seed=0)
+    radius = radii(neighbours(x, 1, 1.0), reals, 1)
+    closest = listed_across(x, y, CLOSEST)
+    values = []
+    for half, (fake, real) in enumerate(zip(fakes.T, reals.T, strict=True)):
+        first = fake[closest.indices].int().argmax(1, keepdim=True)
+        index, squared = (each.gather(1, first).squeeze(1) for each in (closest.indices, closest.bounds))
+        typical = distance[index][:, None] <= _quantiles(distance[fake], levels)
+        values.append(_integrated((typical & (squared <= radius[:, half])[:, None])[real].double()))
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _quantiles(values: Tensor, levels: int) -> Tensor:
@@ -83,8 +101,8 @@ def _distances(x: Tensor, centre: Tensor) -> Tensor:
     return torch.cat([(block.double() - centre).norm(dim=1) for block in row_blocks(x)])
 
 
-def _integrated(inside: Tensor, levels: Tensor) -> Estimate:
-    """1 - 2 integral |mean over rows of inside - level|; given the sign at each level, this is a mean over rows."""
-    terms = inside - levels
-    sign = terms.mean(0).sign()
-    return intervals.mean(1 - 2 * (terms * sign).sum(1) * (levels[1] - levels[0]))
+def _integrated(inside: Tensor) -> float:
+    """1 - 2 integral |mean over rows of inside [N, levels] - level|, over equally spaced levels from 0 to 1."""
+    share = inside.mean(0)
+    levels = torch.linspace(0, 1, len(share), dtype=torch.float64, device=share.device)
+    return 1 - 2 * float((share - levels).abs().sum()) / (len(share) - 1)

@@ -1,6 +1,7 @@
 """Gaussian kernels in feature space with fitted widths: FLD, and its score per sample."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import centred_norms, mean_of
+from .kernels.halves import recomputed
 from .kernels.log_sum import log_mixture
 from .kernels.memo import remember
 from .kernels.scale import power_of_two, scaled
@@ -68,18 +70,23 @@ def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: 
     centres of p_real are one half of the real samples, and its widths are fitted to the other half. At most 5,000
     samples are used for each. A perfect model scores about 0, a bad one about 100. Features are standardised by the
     held-out mean and standard deviation; a feature that is constant there is only centred. Copies of real samples score
-    badly, because their fitted widths vanish. Student's t interval over the paired held-out differences.
+    badly, because their fitted widths vanish. The interval is from random halves of all three sets.
     Raises ValueError for bad input, or fewer than 2 generated, 4 real or 2 held-out samples.
     """
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
     samples(4, real=x)
+    halves = recomputed(partial(_likelihood_distance, seed=seed), y, x, t) if min(map(len, (y, x, t))) >= 8 else None
+    return intervals.halves(_likelihood_distance(y, x, t, seed), halves, len(t))
+
+
+def _likelihood_distance(y: Tensor, x: Tensor, t: Tensor, seed: int) -> float:
     mean, std = t.double().mean(0), t.double().std(0)
     std = torch.where(std > 0, std, 1)
     y, x, t = ((s.double() - mean) / std for s in (y, x, t))
     generator = torch.Generator().manual_seed(seed)
     centres, targets = (s[torch.randperm(len(s), generator=generator)[:CENTRES].to(s.device)] for s in (y, x))
     generated = mixture_log_density(t, centres, fitted_log_variances(centres, targets))
-    return intervals.mean((mixture_log_density(t, *fitted_mixture(x, seed)) - generated) * (100 / y.shape[1]))
+    return float((mixture_log_density(t, *fitted_mixture(x, seed)) - generated).mean()) * 100 / y.shape[1]
 
 
 @remember

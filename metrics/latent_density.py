@@ -277,8 +277,8 @@ def hubness(fake: Array, k: Count = 5) -> Tensor:
     """
     (z,) = samples(fake=fake)
     require_neighbours("fake", len(z), k, others=True)
-    index, places = shared_places(lambda n: nearest_others(z, n), k, len(z) - 1)
-    return torch.bincount(index.flatten(), places.flatten(), minlength=len(z))
+    found, places = shared_places(lambda n: nearest_others(z, n), k, len(z) - 1)
+    return torch.bincount(found.indices.flatten(), places.flatten(), minlength=len(z))
 
 
 @metric(

@@ -20,12 +20,15 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .frechet import frechet_distance
+from .kernels.halves import recomputed
 from .kernels.memo import remember
 from .kernels.scale import power_of_two, scaled
 
 Distance = Literal["chamfer", "earth_mover"]
 FAKE = View("fake", "points")
 REAL = View("holdout", "points")
+FEWEST = 4
+"""Smallest sets whose halves are compared."""
 TILE = {"cpu": 1 << 17, "cuda": 1 << 26}
 """Number of point distances that are in memory at once, by device; on a CPU they fit its cache."""
 
@@ -60,10 +63,17 @@ def minimum_matching_distance(fake: Array, real: Array, distance: Distance = "ch
     """MMD: mean distance from a real shape to its nearest generated one, at least 0; clouds [N, P, 3], [M, P, 3].
 
     distance: "chamfer" or "earth_mover". MMD decreases with the number of generated shapes, so compare sets of equal
-    sizes. Generated shapes that are nearest to no real shape have no effect. Student's t interval over the real shapes,
-    given the generated ones. Raises ValueError for bad input.
+    sizes. Generated shapes that are nearest to no real shape have no effect. The interval is from random halves of both
+    sets. Raises ValueError for bad input.
     """
-    return intervals.mean(_pairs(*clouds(fake=fake, real=real), distance).amin(0))
+    pairs = _pairs(*clouds(fake=fake, real=real), distance)
+
+    def value(i: Tensor, j: Tensor) -> float:
+        return float(pairs[i][:, j].amin(0).mean())
+
+    rows = torch.arange(pairs.shape[0], device=pairs.device), torch.arange(pairs.shape[1], device=pairs.device)
+    halves = recomputed(value, *rows) if min(pairs.shape) >= FEWEST else None
+    return intervals.halves(value(*rows), halves, len(rows[1]), least=0)
 
 
 @metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)

@@ -12,6 +12,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
+from .kernels.halves import recomputed
 from .kernels.log_sum import usual_rounding
 from .kernels.memo import remember
 from .kernels.nearest import nearest_others
@@ -27,7 +28,12 @@ REPEATS = 10
 
 
 @metric(
-    better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
+    better="higher",
+    kind="set",
+    source="arXiv:2306.08013",
+    version=2,
+    fake=View("fake", "features"),
+    real=View("real", "features"),
 )
 def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopP: share of the significant generated samples that are also significant among real ones, in [0, 1].
@@ -39,29 +45,55 @@ def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Se
     the largest change of p at the points of the set; a lower density may be noise. Features with more than 32
     dimensions are projected to 32 at random. `seed` determines the projection and the bootstrap. The package top-pr
     differs: its h considers later rows only. Equal distributions score about 1 in 16 dimensions or more; in fewer
-    dimensions h is so narrow that few samples are significant. Wilson's interval, which treats p and c as known.
+    dimensions h is so narrow that few samples are significant. The interval is from random halves of both sets, and NaN
+    where a half has too few rows.
     Raises ValueError for bad input, 5 D rows or fewer (161 rows are needed for 32 dimensions or
     more), or when no sample is significant.
     """
     y, x = samples(fake=fake, real=real)
-    (in_fake, in_real), _ = _supported(y, x, alpha, seed)
-    return intervals.proportion(in_real[_significant("fake", in_fake)])
+    value, _ = _shares(y, x, alpha, seed)
+    _require_significant("fake", len(y), value)
+    return intervals.halves(value, _half_shares(y, x, alpha, seed)[:, 0], len(y), least=0, most=1)
 
 
 @metric(
-    better="higher", kind="set", source="arXiv:2306.08013", fake=View("fake", "features"), real=View("real", "features")
+    better="higher",
+    kind="set",
+    source="arXiv:2306.08013",
+    version=2,
+    fake=View("fake", "features"),
+    real=View("real", "features"),
 )
 def topological_recall(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopR: `topological_precision` with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
-    _, (in_fake, in_real) = _supported(y, x, alpha, seed)
-    return intervals.proportion(in_fake[_significant("real", in_real)])
+    _, value = _shares(y, x, alpha, seed)
+    _require_significant("real", len(x), value)
+    return intervals.halves(value, _half_shares(y, x, alpha, seed)[:, 1], len(x), least=0, most=1)
 
 
-def _significant(name: str, inside: Tensor) -> Tensor:
-    if not inside.any():
-        raise ValueError(f"{name}: none of its {len(inside)} rows is significant at level alpha: give more rows")
-    return inside
+def _require_significant(name: str, rows: int, share: float) -> None:
+    if math.isnan(share):
+        raise ValueError(f"{name}: none of its {rows} rows is significant at level alpha: give more rows")
+
+
+@remember
+def _half_shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> Tensor:
+    """Both scores in random halves, [HALVES, 2]; NaN where they are undefined."""
+
+    def shares(y: Tensor, x: Tensor) -> tuple[float, float]:
+        try:
+            return _shares(y, x, alpha, seed)
+        except ValueError:  # too few rows
+            return math.nan, math.nan
+
+    return recomputed(shares, y, x)
+
+
+def _shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[float, float]:
+    """Precision and recall; NaN where no sample is significant."""
+    (fake_in_fake, fake_in_real), (real_in_fake, real_in_real) = _supported(y, x, alpha, seed)
+    return float(fake_in_real[fake_in_fake].double().mean()), float(real_in_fake[real_in_real].double().mean())
 
 
 @remember

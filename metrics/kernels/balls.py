@@ -17,13 +17,10 @@ from .distances import (
     squared_distance_tiles,
     tiny,
 )
-from .halves import HalfBalls, HalfCounts
+from .halves import CLOSEST, HalfBalls, HalfCounts
 from .memo import remember
 from .nearest import Listed, nearest_others, settle
 from .scale import power_of_two, scaled
-
-CLOSEST = 12
-"""Nearest reals of each generated sample that are listed; at least one of them is in all but 2^-12 of the halves."""
 
 CAP = 1e6
 """Realism of a generated sample that equals a real one; the upper limit of realism."""

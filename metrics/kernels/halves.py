@@ -1,11 +1,11 @@
-"""Random halves of both sets: how the counts of neighbour balls would differ with other samples.
+"""Random halves of both sets: how a statistic would differ with other samples.
 
-The radii of a half follow from a list of the nearest neighbours of each row: the k-th of the list that is in the half.
-So the halves need no distances of their own. Their distances are lower bounds, not exact ones, which makes no
-difference to a standard error.
+For counts of neighbour balls, `HalfBalls` needs no distances of its own. The radii of a half follow from a list of the
+nearest neighbours of each row: the k-th of the list that is in the half. These distances are lower bounds, not exact
+ones, which makes no difference to a standard error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -21,8 +21,18 @@ HALVES = 20
 MISSED = 1e-5
 """Probability that fewer than k of the listed neighbours are in a half; then the last of the list is used."""
 
+CLOSEST = 12
+"""Nearest rows of the other set that are listed; at least one of them is in all but 2^-12 of the halves."""
+
 PAIRS = 1 << 17
 """Number of pairs that are counted at once."""
+
+
+def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor:
+    """The statistic of random halves of each set, float64 [HALVES, ...], where it is quick to compute it again."""
+    chosen = [members(x, seed) for seed, x in enumerate(sets)]
+    halves = ([x[inside[:, half]] for x, inside in zip(sets, chosen, strict=True)] for half in range(HALVES))
+    return torch.tensor([statistic(*half) for half in halves], dtype=torch.float64)
 
 
 class HalfCounts(NamedTuple):
@@ -50,9 +60,9 @@ class HalfBalls:
 
     def __init__(self, y: Tensor, x: Tensor, k: int):
         power = power_of_two(x, y)
-        self.fake, self.real = _members(y, seed=1), _members(x, seed=0)
-        self.near_reals, near_fakes = (_neighbours(s, k, power) for s in (x, y))
-        self.real_radius, self.fake_radius = _radii(self.near_reals, self.real, k), _radii(near_fakes, self.fake, k)
+        self.fake, self.real = members(y, seed=1), members(x, seed=0)
+        self.near_reals, near_fakes = (neighbours(s, k, power) for s in (x, y))
+        self.real_radius, self.fake_radius = radii(self.near_reals, self.real, k), radii(near_fakes, self.fake, k)
         self.real_limit, self.fake_limit = self.real_radius.amax(1), self.fake_radius.amax(1)
         self.clipped = torch.stack([
             half.clamp(max=half[half >= 0].median()) for half in self.real_radius.T
@@ -88,7 +98,7 @@ class HalfBalls:
         indices, bounds = self.near_reals
         reals_clipped = torch.zeros_like(self.fakes_held)
         authentic = torch.empty_like(self.fake)
-        nearest_other = _radii(self.near_reals, self.real, 1)
+        nearest_other = radii(self.near_reals, self.real, 1)
         for half, (inside, clipped) in enumerate(zip(self.real.T, self.clipped.T, strict=True)):
             held = indices[(bounds <= clipped[:, None]) & inside[indices]]
             reals_clipped[:, half] = torch.bincount(held, minlength=len(inside))
@@ -108,12 +118,12 @@ class HalfBalls:
         )
 
 
-def _listed(k: int) -> int:
+def enough(k: int) -> int:
     """How many neighbours must be listed so that k of them are in a half."""
     return next(count for count in range(2 * k, 20 * k + 64) if binom.cdf(k - 1, count, 0.5) < MISSED)
 
 
-def _members(x: Tensor, seed: int) -> Tensor:
+def members(x: Tensor, seed: int) -> Tensor:
     """Random halves of the rows, bool [N, HALVES]."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.zeros(len(x), HALVES, dtype=torch.bool)
@@ -122,13 +132,13 @@ def _members(x: Tensor, seed: int) -> Tensor:
     return chosen.to(x.device)
 
 
-def _neighbours(x: Tensor, k: int, power: float) -> tuple[Tensor, Tensor]:
+def neighbours(x: Tensor, k: int, power: float) -> tuple[Tensor, Tensor]:
     """Indices of the nearest other rows, and their squared distances times power^2, each [N, c]."""
-    near = listed_others(x, _listed(k))
+    near = listed_others(x, enough(k))
     return near.indices, near.bounds.clamp(min=0) * (power / power_of_two(x)) ** 2
 
 
-def _radii(near: tuple[Tensor, Tensor], chosen: Tensor, k: int) -> Tensor:
+def radii(near: tuple[Tensor, Tensor], chosen: Tensor, k: int) -> Tensor:
     """Squared distance to the k-th nearest other row of the same half, [N, H]; -inf for rows outside the half."""
     indices, bounds = near
     found = bounds.new_empty(chosen.shape)

@@ -52,13 +52,17 @@ def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = 
     """
     power = power_of_two(queries, reference)
     queries, reference = scaled(queries, power), scaled(reference, power)
-    found = Smallest(len(queries), min(k + SPARE, len(reference)), queries)
+    listed = listed_across(queries, reference, k + SPARE)
+    near = settle(listed, queries, reference, k, prefer=None if prefer is None else lambda: prefer)
+    return Neighbours(near.distances / power, near.indices)
+
+
+def listed_across(queries: Tensor, reference: Tensor, count: int) -> Listed:
+    """The `count` nearest reference rows of each query by their bounds, or all. Both sets must be scaled already."""
+    found = Smallest(len(queries), min(count, len(reference)), queries)
     for tile in squared_distance_tiles(queries, reference, lower=True):
         found.update(tile.rows, tile.columns, tile.values)
-    near = settle(
-        Listed(found.values, found.indices), queries, reference, k, prefer=None if prefer is None else lambda: prefer
-    )
-    return Neighbours(near.distances / power, near.indices)
+    return Listed(found.values, found.indices)
 
 
 def nearest_others(x: Tensor, k: int) -> Neighbours:

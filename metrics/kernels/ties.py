@@ -7,8 +7,8 @@ from torch import Tensor
 from .nearest import Neighbours
 
 
-def shared_places(search: Callable[[int], Neighbours], k: int, most: int) -> tuple[Tensor, Tensor]:
-    """Indices [N, c] of neighbours and the expected number of the k places that each holds, float64 [N, c].
+def shared_places(search: Callable[[int], Neighbours], k: int, most: int) -> tuple[Neighbours, Tensor]:
+    """Neighbours [N, c] and the expected number of the k places that each holds, float64 [N, c].
 
     search: gives the n nearest for n up to `most`. Neighbours at the same distance as the k-th are equally likely to
     hold the last places, as if rows were in random order. Each row of the places sums to k.
@@ -21,4 +21,4 @@ def shared_places(search: Callable[[int], Neighbours], k: int, most: int) -> tup
             break
         wanted = min(2 * wanted, most)
     nearer, tied = found.distances < last, (found.distances == last).double()
-    return found.indices, nearer + tied * ((k - nearer.sum(1, keepdim=True)) / tied.sum(1, keepdim=True))
+    return found, nearer + tied * ((k - nearer.sum(1, keepdim=True)) / tied.sum(1, keepdim=True))
