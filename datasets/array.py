@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..harness.core.folders import is_folder
 from ..harness.core.progress import say_once
 from ..harness.core.protocols import Dataset, Split
 from ..harness.core.registry import dataset
@@ -35,8 +36,9 @@ def array(path: str = "", holdout: float = 0.0) -> Dataset:
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(f"dataset.array.path={path} does not exist; give a .npy or .npz file")
-    if file.is_dir():
-        raise ValueError(f"dataset.array.path={path} is a directory; use dataset=folder dataset.folder.root={path}")
+    if is_folder(file):
+        kind = "a directory" if file.is_dir() else "a zip archive"
+        raise ValueError(f"dataset.array.path={path} is {kind}; use dataset=folder dataset.folder.root={path}")
     arrays = read_arrays(file, IMAGES[0])
     first, held = named_images(file, arrays), [name for name in HELD_OUT if name in arrays]
     if left := held[1:]:

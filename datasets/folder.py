@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 
+from ..harness.core.folders import is_folder
 from ..harness.core.protocols import Dataset, Samples, Split
 from ..harness.core.registry import dataset
 from ..harness.formats.arrays import kind_of
@@ -67,8 +67,9 @@ def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0
         raise FileNotFoundError(f"dataset.folder.root={root} does not exist; give a directory, or a zip archive")
     if top.suffix.lower() in (".npy", ".npz") and not top.is_dir():
         raise ValueError(f"dataset.folder.root={root} is a NumPy file; use dataset=array dataset.array.path={root}")
-    if not top.is_dir() and not is_zipfile(top):
-        raise ValueError(f"dataset.folder.root={root} is not a directory but {kind_of(top)}")
+    if not is_folder(top):
+        kind = kind_of(top) or "neither a directory nor a zip archive of images"
+        raise ValueError(f"dataset.folder.root={root} is {kind}")
     pictures = Pictures("dataset.folder", top, size, mode, "give dataset.folder.size=PIXELS to resize them all")
     about = pictures.about()
     if isinstance(about, dict) and "labels" in about:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..harness.core.files import digest
+from ..harness.core.folders import is_folder
 from ..harness.core.progress import say_once
 from ..harness.core.protocols import Dataset
 from ..harness.core.registry import dataset
@@ -41,6 +42,8 @@ def mesh_folder(
     top = Path(root).expanduser()
     if not top.exists():
         raise FileNotFoundError(f"dataset.mesh_folder.root={root} does not exist; give a directory, or a zip archive")
+    if not is_folder(top):
+        raise ValueError(f"dataset.mesh_folder.root={root} is a file; give the folder that it is in, or a zip archive")
     fit = Fit(resolution, radius, offset).checked("dataset.mesh_folder")
     files = MeshFiles(top, fit)
     normalized = [name for name in files.names if name.endswith(f"/{SHAPENET}")]

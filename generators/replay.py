@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..harness.core.files import digest, sha256_of
-from ..harness.core.folders import open_files
+from ..harness.core.folders import is_folder, open_files
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.arrays import read_arrays
@@ -95,7 +94,7 @@ def replay(
     source = Path(path).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"generator.replay.path={path} does not exist; give a .npy or .npz file, or a folder")
-    in_files = source.is_dir() or (source.suffix.lower() != ".npz" and is_zipfile(source))
+    in_files = is_folder(source)
     stored = _files(source, dataset, mode, Fit(resolution, radius, offset)) if in_files else _array(source)
     what, codes = f"{source}, latents", stored.codes
     if latents:

@@ -47,7 +47,7 @@ class Folder:
     def _regular(self, name: str) -> Path:
         path = self.top / name
         if not path.is_file():
-            raise ValueError("a link to nothing" if path.is_symlink() else "not a regular file")
+            raise ValueError("not a regular file" if path.exists() else "a link to nothing")
         return path
 
 
@@ -80,8 +80,13 @@ class Archive:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a directory or a file that is called .zip."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip")
+
+
 def open_files(top: Path) -> Files:
-    """The files of a directory, or of any file, which must be a zip archive. Raises ValueError where it is not."""
+    """The files of a directory or a zip archive. Raises ValueError where it is neither."""
     return Folder(top) if top.is_dir() else Archive(top)
 
 

@@ -110,11 +110,12 @@ def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
             return arrays
     except UNREADABLE as error:
         raise ValueError(f"{file} is not a readable .npy or .npz file without pickles ({_short(error)})") from None
-    raise ValueError(f"{file} is {kind_of(file)}")
+    kind = kind_of(file) or f"not a readable .npy or .npz file without pickles; {AS_ARRAY}"
+    raise ValueError(f"{file} is {kind}")
 
 
 def kind_of(file: Path) -> str:
-    """What a file is that should be a .npy or .npz file, and what to do with it, in words."""
+    """What a file is and what to do with it, in words, where it is of a kind that cannot be read; else nothing."""
     with file.open("rb") as opened:
         begin = opened.read(300)
     for place, magic, kind, fix in KINDS:
@@ -125,8 +126,8 @@ def kind_of(file: Path) -> str:
             names = archive.namelist()
         if any(name.endswith("data.pkl") for name in names):
             return f"a PyTorch file; {AS_ARRAY}"
-        return f"a zip archive with {names[0] if names else 'nothing'} in it; {AS_FOLDER}"
-    return f"not a readable .npy or .npz file without pickles; {AS_ARRAY}"
+        return f"a zip archive with {names[0] if names else 'nothing'} in it; {UNPACKED}, or as FILE.zip"
+    return ""
 
 
 class Header(NamedTuple):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import struct
@@ -37,8 +38,8 @@ UNREADABLE = (
     struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 CHANNELS = (1, 3)
-ROWS = 1024
-"""Number of rows of an array that are checked at a time."""
+BLOCK = 2**24
+"""Number of values of an array that are checked at a time."""
 AUTO = "auto"
 DEEP = re.compile(r";16[BLN]")
 """In the name by which Pillow calls pixels of 16 bits per channel that it reads as 8."""
@@ -257,9 +258,7 @@ def eight_bits(images: NDArray[Any]) -> NDArray[np.uint8]:
 
 def contents_of(images: NDArray[Any]) -> list[str]:
     """sha256 of the pixels of each image of an array [N, C, H, W], as of `content_of`."""
-    return [
-        content_of(image) for start in range(0, len(images), ROWS) for image in eight_bits(images[start : start + ROWS])
-    ]
+    return [content_of(eight_bits(image)) for image in images]
 
 
 def named_images(file: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -292,11 +291,18 @@ def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
     )
 
 
+def _blocks(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The rows of an array in parts, with the number of the first row of each."""
+    size = max(1, BLOCK // math.prod(images.shape[1:]))
+    for start in range(0, len(images), size):
+        yield start, images[start : start + size]
+
+
 def _check_values(what: str, images: NDArray[Any]) -> None:
     if images.dtype == np.uint8:
         highest = 0
-        for start in range(0, len(images), ROWS):
-            highest = max(highest, int(images[start : start + ROWS].max()))
+        for _, rows in _blocks(images):
+            highest = max(highest, int(rows.max()))
             if highest > 1:
                 return
         if highest == 1:
@@ -304,8 +310,7 @@ def _check_values(what: str, images: NDArray[Any]) -> None:
         return
     if images.dtype.kind != "f":
         raise ValueError(f"{what}: type {images.dtype}; give uint8 in 0..255 or a float type in [0, 1]")
-    for start in range(0, len(images), ROWS):
-        rows = images[start : start + ROWS]
+    for start, rows in _blocks(images):
         inside = (rows >= 0) & (rows <= 1)
         if not inside.all():
             row = int(np.argmin(inside.all(axis=(1, 2, 3))))

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..core.folders import by_suffix, open_files
 from ..core.progress import say, say_once
+from .glb import read_glb
 from .ply import read_ply
 from .surfaces import Mesh, fitted, grid, to_volume
 
@@ -142,7 +142,7 @@ def parsed(content: bytes, path: Path) -> Mesh:
         if not np.isfinite(vertices[corners]).all():
             raise ValueError("vertices that are not finite")
         triangles = triangulated(vertices, faces)
-    except (ValueError, LookupError, OSError, OverflowError) as error:
+    except (ValueError, LookupError, OverflowError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from None
     kept, place = np.unique(vertices[triangles.reshape(-1)] + 0.0, axis=0, return_inverse=True)
     if (kept == kept[0]).all():
@@ -213,23 +213,26 @@ def _ears(points: NDArray[np.float64], number: int) -> Iterator[tuple[int, int, 
                 break
         else:
             raise ValueError(f"face {number + 1} crosses itself")
+    if _side(*flat[left]) < 0:
+        raise ValueError(f"face {number + 1} crosses itself")
     yield left[0], left[1], left[2]
 
 
 def _is_ear(flat: NDArray[np.float64], before: int, corner: int, after: int, left: Sequence[int]) -> bool:
     """Whether the triangle at a corner turns to the left and has no other corner of the polygon in it."""
     a, b, c = flat[[before, corner, after]]
-
-    def side(p: NDArray[np.float64], q: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-        cross: NDArray[np.float64] = (q[0] - p[0]) * (points[..., 1] - p[1]) - (q[1] - p[1]) * (points[..., 0] - p[0])
-        return cross
-
-    if side(a, b, c) <= 0:
+    if _side(a, b, c) <= 0:
         return bool((b == a).all() or (b == c).all())  # the corner is there twice
     others = flat[[i for i in left if i not in (before, corner, after)]]
     others = others[~((others == a) | (others == b) | (others == c)).all(1)]
-    inside = (side(a, b, others) >= 0) & (side(b, c, others) >= 0) & (side(c, a, others) >= 0)
+    inside = (_side(a, b, others) >= 0) & (_side(b, c, others) >= 0) & (_side(c, a, others) >= 0)
     return not inside.any()
+
+
+def _side(p: NDArray[np.float64], q: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positive for points [..., 2] to the left of the way from p to q."""
+    cross: NDArray[np.float64] = (q[0] - p[0]) * (points[..., 1] - p[1]) - (q[1] - p[1]) * (points[..., 0] - p[0])
+    return cross
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
@@ -239,7 +242,10 @@ def _read_obj(content: bytes) -> tuple[NDArray[np.float64], Faces]:
     """Vertices and faces of a Wavefront OBJ file."""
     vertices: list[list[float]] = []
     faces: list[list[int]] = []
-    for line in content.decode(errors="replace").replace("\\\n", " ").splitlines():
+    forms = set[tuple[int, ...]]()
+    text = content.decode(errors="replace").replace("\\\n", " ")
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         kind, *words = line.partition("#")[0].split() or [""]
         if kind == "v":
             x, y, z = words[:3]
@@ -248,6 +254,10 @@ def _read_obj(content: bytes) -> tuple[NDArray[np.float64], Faces]:
             face = [int(word.partition("/")[0]) for word in words]
             if len(face) < 3 or 0 in face:
                 raise ValueError(f"the face {' '.join(words)!r}")
+            form = (len(words), *(word.count("/") for word in words))
+            if number == len(lines) and not text.endswith("\n") and forms and form not in forms:
+                raise ValueError("it is cut off in its last line")
+            forms.add(form)
             faces.append([i - 1 if i > 0 else len(vertices) + i for i in face])
     return np.array(vertices, float).reshape(-1, 3), faces
 
@@ -290,21 +300,8 @@ def _read_stl(content: bytes) -> tuple[NDArray[np.float64], Faces]:
     return corners.reshape(-1, 3), np.arange(len(corners)).reshape(-1, 3)
 
 
-def _read_glb(content: bytes) -> tuple[NDArray[np.float64], Faces]:
-    """Vertices and faces of a binary glTF file, by open3d."""
-    if content[:4] != b"glTF" or int.from_bytes(content[8:12], "little") != len(content):
-        raise ValueError("it is cut off, or no binary glTF file")
-    library = open3d()
-    with tempfile.NamedTemporaryFile(suffix=".glb") as file:
-        file.write(content)
-        file.flush()
-        with library.utility.VerbosityContextManager(library.utility.VerbosityLevel.Error):
-            found = library.io.read_triangle_mesh(file.name)
-    return np.asarray(found.vertices, float), np.asarray(found.triangles, np.int64)
-
-
 READERS: Mapping[str, Callable[[bytes], tuple[NDArray[np.float64], Faces]]] = {
-    ".obj": _read_obj, ".off": _read_off, ".ply": read_ply, ".stl": _read_stl, ".glb": _read_glb,
+    ".obj": _read_obj, ".off": _read_off, ".ply": read_ply, ".stl": _read_stl, ".glb": read_glb,
 }  # fmt: skip
 
 
