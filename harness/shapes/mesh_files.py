@@ -224,7 +224,7 @@ def _is_ear(flat: NDArray[np.float64], before: int, corner: int, after: int, lef
     if _side(a, b, c) <= 0:
         return bool((b == a).all() or (b == c).all())  # the corner is there twice
     others = flat[[i for i in left if i not in (before, corner, after)]]
-    others = others[~((others == a) | (others == b) | (others == c)).all(1)]
+    others = others[(others[:, None] != np.stack([a, b, c])).any(2).all(1)]
     inside = (_side(a, b, others) >= 0) & (_side(b, c, others) >= 0) & (_side(c, a, others) >= 0)
     return not inside.any()
 

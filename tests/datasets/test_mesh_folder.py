@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from assay.datasets import pybullet_shapes
 from assay.datasets.mesh_folder import mesh_folder
+from assay.generators.replay import Replay, replay
 from assay.harness.shapes import mesh_files
 from assay.harness.shapes.mesh_files import mesh_sdf, read_mesh
 from assay.harness.shapes.surfaces import Mesh, enclosed_volume, grid, isosurface, to_sdf, voxel, write_mesh
@@ -215,3 +217,49 @@ def test_needles_do_not_leak(tmp_path: Path) -> None:
     outside = (torch.hypot(points[:, 0], points[:, 2]) > 0.701) | (points[:, 1].abs() > 0.601)
     assert (found[inside] < 0).all()
     assert (found[outside] > 0).all()
+
+
+def test_modelnet_has_the_splits_below_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (name, split, i) in enumerate(itertools.product(("chair", "desk"), ("train", "test"), range(3))):
+        write_box(tmp_path / name / split / f"{name}_{i}.off", turned=number)
+    (tmp_path / "README.txt").touch()
+    (tmp_path / "scan.pcd").touch()
+    data = mesh_folder(str(tmp_path), resolution=8)
+    assert (data.count("train"), data.count("test"), list(data.classes)) == (6, 6, ["chair", "desk"])
+    labels = data.take("test", 0, 6).labels
+    assert labels is not None
+    assert labels.bincount().tolist() == [3, 3]
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "found 12 meshes; left out" in said
+    assert "1 .txt" in said
+    assert "1 .pcd" in said
+
+
+def test_names_of_meshes_change_nothing(tmp_path: Path) -> None:
+    for i in range(12):
+        write_box(tmp_path / "one" / "cups" / f"{i}.off", turned=i)
+        write_box(tmp_path / "two" / "cups" / f"{(5 * i) % 12} b.off", turned=i)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "cups").symlink_to(tmp_path / "one" / "cups")
+    one, two, three = (mesh_folder(str(tmp_path / name), resolution=8) for name in ("one", "two", "three"))
+    assert one.fingerprint == two.fingerprint == three.fingerprint
+    assert torch.equal(one.take("train", 0, 12).images, two.take("train", 0, 12).images)
+    held = [mesh_folder(str(tmp_path / name), resolution=8, holdout=0.5) for name in ("one", "two")]
+    assert held[0].fingerprint == held[1].fingerprint != one.fingerprint
+
+
+def test_meshes_are_replayed_as_shapes(tmp_path: Path) -> None:
+    for i in range(3):
+        write_box(tmp_path / f"{i}.off", turned=20 * i)
+    data = mesh_folder(str(tmp_path), resolution=12, radius=0.8)
+    model = replay("mesh_folder", str(tmp_path), resolution=12, radius=0.8)
+    assert isinstance(model, Replay)
+    made = model.decode(model.latents(range(3)))
+    assert torch.equal((made * 255).round().byte(), data.take("train", 0, 3).images)
+    assert sorted(model.names) == ["0.off", "1.off", "2.off"]
+    assert model.fingerprint != replay("mesh_folder", str(tmp_path), resolution=8).fingerprint
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "texture.png")
+    assert replay("mesh_folder", str(tmp_path), resolution=12, radius=0.8).fingerprint == model.fingerprint
+    assert replay("folder", str(tmp_path)).decode(torch.zeros(1, 1)).shape == (1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"generator\.replay\.resolution=4 must be at least 8"):
+        replay("mesh_folder", str(tmp_path), resolution=4)
