@@ -275,7 +275,7 @@ def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
     if 0 in images.shape:
         raise ValueError(f"{what}: shape {images.shape} is empty")
     if images.ndim == 3:
-        if images.shape[0] == 3 or images.shape[2] in (1, 3, 4):
+        if images.shape[0] == 3 or (images.shape[2] in (1, 3, 4) and images.shape[1] != images.shape[2]):
             raise ValueError(
                 f"{what}: shape {images.shape} may be one image without the axis of the images; save images[None], or "
                 "images[..., None] if they are grey"

@@ -328,6 +328,12 @@ def test_one_image_is_no_array_of_images(tmp_path: Path, shape: tuple[int, ...])
             opener(str(tmp_path / "one.npy"))
 
 
+@pytest.mark.parametrize("shape", [(40, 4, 4), (1, 32, 32), (2, 32, 32), (4, 32, 32), (1, 1, 1)])
+def test_small_or_few_grey_images_are_an_array_of_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "grey.npy", np.full(shape, 200, np.uint8))
+    assert array(str(tmp_path / "grey.npy")).take("train", 0, 1).images.shape == (1, 1, *shape[1:])
+
+
 def test_names_of_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Those of numpy.savez, MedMNIST and Keras, with labels in a column or as names."""
     np.save(tmp_path / "a.npy", FEW)
