@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -377,3 +379,23 @@ def test_an_array_that_nobody_reads_costs_nothing(tmp_path: Path) -> None:
         else:
             with pytest.raises(ValueError, match=r"array images cannot be read \(cut off or damaged"):
                 array(str(tmp_path / "a.npz"))
+
+
+def test_sixteen_bits_per_channel_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow reads such a PNG in colour as 8 bits; a grey one it does not, and it is refused."""
+    deep = np.random.default_rng(0).integers(0, 2**16, (4, 5, 3)).astype(">u2")
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "deep.png").write_bytes(content)
+    images, _ = all_of(folder(str(tmp_path / "a")))
+    assert np.array_equal(images[0].permute(1, 2, 0), (deep >> 8).astype(np.uint8))
+    assert "1 is of 16 bits per channel, of which the upper 8 are taken" in said(capsys)
+    Image.fromarray(deep[..., 0].astype(np.uint16)).save(tmp_path / "a" / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png cannot be read .* not 8 bits per channel"):
+        folder(str(tmp_path / "a"))
