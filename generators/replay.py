@@ -1,5 +1,6 @@
 """Stored samples as a generator, so that the output of any generator can be evaluated without the generator itself."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,35 +11,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..harness.core.files import digest, sha256_of
+from ..harness.core.folders import is_folder, open_files
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
-from ..harness.formats.images import check_sizes, decode, eight_bits, image_array, image_names, opened, read_arrays
-
-NAMES = ("images", "arr_0")
-"""Names of the image array in a .npz file: that of assay, and that of `numpy.savez` and of published sample batches."""
-GREY = ("1", "L", "LA")
+from ..harness.formats.arrays import read_arrays
+from ..harness.formats.images import AUTO, IMAGES, Pictures, eight_bits, image_array, is_image, named_images
+from ..harness.shapes.mesh_files import Fit, MeshFiles, is_mesh
 
 
 class Stored(NamedTuple):
     """load: maps sample numbers to images uint8 [N, C, H, W]. total: number of samples. sha256: of each file that was
-    read. codes: latent codes [total, ...] or None."""
+    read, or of each sample. codes: latent codes [total, ...] or None. names: of the files of the samples, if each has
+    one.
+    """
 
     load: Callable[[list[int]], Tensor]
     total: int
     sha256: list[str]
     codes: NDArray[Any] | None
+    names: Sequence[str] = ()
 
 
 class Replay:
     """Stored samples as a Generator: seed i is sample i. Space "sample" is the number of a sample, [N, 1].
 
     If latent codes are stored too, there is also the space "z", which cannot be decoded. total: how many samples there
-    are; None where `made` says that they are made when they are asked for.
+    are; None where `made` says that they are made when they are asked for. names: of the file of each sample; empty if
+    the samples are the rows of one file.
     """
 
     def __init__(self, stored: Stored, codes: Tensor | None, fingerprint: str, made: bool = False):
         self._load, self._count, self._codes, self.fingerprint = stored.load, stored.total, codes, fingerprint
         self.total: int | None = None if made else stored.total
+        self.names = stored.names
         self.spaces: Sequence[str] = ("sample",) if codes is None else ("sample", "z")
 
     def latents(self, seeds: Sequence[int], space: str = "sample") -> Tensor:
@@ -64,13 +69,25 @@ class Replay:
 
 
 @generator
-def replay(dataset: str, path: str = "", latents: str = "") -> Generator:
+def replay(
+    dataset: str,
+    path: str = "",
+    latents: str = "",
+    mode: str = AUTO,
+    resolution: int = 32,
+    radius: float = 0.95,
+    offset: float = 0.05,
+) -> Generator:
     """Samples that were made elsewhere: all of them, or n that the seed draws.
 
-    path: a folder of images, in the order of their names (10.png before 2.png), which are grey if all files are; or a
-    .npy or .npz file (array `images`, else `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in
-    [0, 1]. A .npz file may contain latent codes of the samples as `latents` [N, ...].
-    latents: a separate .npy file of latent codes.
+    path: a folder or zip archive of images, in the order of their pixels' sha256, whatever their names are; a folder of
+    meshes, likewise, if it has no images or the data set is `mesh_folder`; or a .npy or .npz file (array `images`, or
+    `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in [0, 1], in the order of its rows. A .npz file
+    may contain latent codes of the samples as `latents` [N, ...].
+    latents: a separate .npy file of latent codes, in the order of the rows, or of the names of the files (10.png before
+    2.png).
+    mode: of images in files, as for the data set `folder`: "RGB", "L", or "auto", grey if all images are.
+    resolution, radius, offset: of meshes, as for the data set `mesh_folder`.
 
     Raises FileNotFoundError, and ValueError with the file, the array and the first bad row.
     """
@@ -79,36 +96,54 @@ def replay(dataset: str, path: str = "", latents: str = "") -> Generator:
     source = Path(path).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"generator.replay.path={path} does not exist; give a .npy or .npz file, or a folder")
-    stored = _folder(source) if source.is_dir() else _array(source)
-    what, codes, sha256 = f"{source}, latents", stored.codes, stored.sha256
+    in_files = is_folder(source)
+    stored = _files(source, dataset, mode, Fit(resolution, radius, offset)) if in_files else _array(source)
+    what, codes = f"{source}, latents", stored.codes
     if latents:
-        file = Path(latents).expanduser()
-        what, codes = str(file), read_arrays(file, "latents").get("latents")
-        sha256 = [*sha256, sha256_of(file)]
-    return Replay(stored, _codes(what, codes, stored.total), digest("replay", 1, sha256))
+        what = str(Path(latents).expanduser())
+        codes = read_arrays(Path(what), "latents").get("latents")
+    tensor = _codes(what, codes, stored.total)
+    if not in_files:
+        given = [sha256_of(Path(what))] if latents else []
+        return Replay(stored, tensor, digest("replay", 1, [*stored.sha256, *given]))
+    stored, tensor = _by_content(stored, tensor)
+    given = [] if tensor is None else [hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), *tensor.shape]
+    return Replay(stored, tensor, digest("replay", 2, stored.sha256, given))
 
 
-def _folder(top: Path) -> Stored:
-    names = image_names(top)
-    check_sizes(top, names, "replay does not resize samples: give them one size")
-    mode = "L" if all(_is_grey(top / name) for name in names) else "RGB"
+def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
+    """The images or meshes of a folder, in the order of their names."""
+    names = open_files(top).names
+    if any(map(is_mesh, names)) and (dataset == "mesh_folder" or not any(map(is_image, names))):
+        fit = fit.checked("generator.replay")
+        meshes = MeshFiles(top, fit)
+        contents = [digest(meshes.sha256(name), *fit) for name in meshes.names]
+        return Stored(_numbered(meshes.load, meshes.names), len(contents), contents, None, meshes.names)
+    pictures = Pictures("generator.replay", top, 0, mode, "replay does not resize samples: give them one size")
+    contents = [digest(content, pictures.mode) for content in pictures.contents]
+    return Stored(_numbered(pictures.load, pictures.names), len(contents), contents, None, pictures.names)
+
+
+def _by_content(stored: Stored, codes: Tensor | None) -> tuple[Stored, Tensor | None]:
+    """The same samples and their codes in the order of their contents; of equal samples, of their codes."""
+    beside = [b""] * stored.total if codes is None else [row.numpy().tobytes() for row in codes]
+    order = sorted(range(stored.total), key=lambda i: (stored.sha256[i], beside[i], stored.names[i]))
+    names = [stored.names[i] for i in order]
 
     def load(numbers: list[int]) -> Tensor:
-        return torch.stack([decode(top / names[number], 0, mode) for number in numbers])
+        return stored.load([order[number] for number in numbers])
 
-    return Stored(load, len(names), [sha256_of(top / name) for name in names], None)
+    moved = Stored(load, stored.total, [stored.sha256[i] for i in order], None, names)
+    return moved, None if codes is None else codes[order]
 
 
-def _is_grey(path: Path) -> bool:
-    with opened(path) as image:
-        return image.mode in GREY
+def _numbered(load: Callable[[Sequence[str]], Tensor], names: Sequence[str]) -> Callable[[list[int]], Tensor]:
+    return lambda numbers: load([names[number] for number in numbers])
 
 
 def _array(file: Path) -> Stored:
-    arrays = read_arrays(file, NAMES[0])
-    name = next((name for name in NAMES if name in arrays), None)
-    if name is None:
-        raise ValueError(f"{file} has no array {' or '.join(NAMES)}; it has {', '.join(arrays) or 'none'}")
+    arrays = read_arrays(file, IMAGES[0])
+    name = named_images(file, arrays)
     images = image_array(f"{file}, {name}", arrays[name])
 
     def load(numbers: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Data sets whose two splits are arrays, and checks that all data sets share."""
+"""Data sets whose two splits are arrays; how content decides the order and the split of samples; shared checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...harness.core.files import digest
 from ...harness.core.protocols import Samples, Split
 from ...harness.formats.images import eight_bits
 
@@ -18,8 +19,49 @@ class Part(NamedTuple):
     labels: NDArray[Any] | None
 
 
+def divided(
+    option: str,
+    contents: Sequence[str],
+    labels: Sequence[int] | None,
+    splits: Sequence[Split] | None,
+    holdout: float,
+) -> dict[Split, list[int]]:
+    """The numbers of the samples of each split, in the order of their contents, hexadecimal digests, and labels.
+
+    splits: of each sample, where it is given. Otherwise the digests decide which samples belong to the share `holdout`
+    that is the test split. So nothing depends on the order or the names of files.
+
+    Raises ValueError where no sample is left for training.
+    """
+    check_holdout(option, holdout)
+    by_content: list[Split] = ["test" if int(content[:8], 16) < holdout * 2**32 else "train" for content in contents]
+    order = sorted(range(len(contents)), key=lambda i: (contents[i], labels[i] if labels is not None else 0))
+    rows: dict[Split, list[int]] = {"train": [], "test": []}
+    for i in order:
+        rows[(splits or by_content)[i]].append(i)
+    if not rows["train"]:
+        raise ValueError(f"dataset.{option}.holdout={holdout} leaves none of {len(contents)} samples to train on")
+    return rows
+
+
+def image_fingerprint(
+    channels: int,
+    contents: Sequence[str],
+    labels: Sequence[int] | None,
+    classes: Sequence[str],
+    rows: Mapping[Split, Sequence[int]],
+) -> str:
+    """The fingerprint of a data set of images: of pixels, labels and their order, and not of files."""
+    pixels = {split: [contents[i] for i in numbers] for split, numbers in rows.items()}
+    named = None if labels is None else {split: [labels[i] for i in numbers] for split, numbers in rows.items()}
+    return digest("images", 1, channels, pixels, named, list(classes))
+
+
 class Arrays:
-    """A Dataset of arrays. `take` calls `load` with a split to get its arrays, and copies a range of rows."""
+    """A Dataset of arrays. `take` calls `load` with a split to get its arrays, and copies a range of rows.
+
+    order: of each split, the rows of its arrays in the order in which they are samples; by default as they are.
+    """
 
     def __init__(
         self,
@@ -28,9 +70,10 @@ class Arrays:
         classes: Sequence[str],
         counts: Mapping[Split, int],
         load: Callable[[Split], Part],
+        order: Mapping[Split, Sequence[int]] | None = None,
     ):
         self.name, self.fingerprint, self.classes = name, fingerprint, classes
-        self._counts, self._load = counts, load
+        self._counts, self._load, self._order = counts, load, order
 
     def count(self, split: Split) -> int:
         return self._counts[split]
@@ -38,8 +81,9 @@ class Arrays:
     def take(self, split: Split, start: int, stop: int) -> Samples:
         check_range(self.name, split, self.count(split), start, stop)
         part = self._load(split)
-        labels = None if part.labels is None else torch.from_numpy(np.array(part.labels[start:stop], np.int64))
-        return Samples(torch.from_numpy(eight_bits(part.images[start:stop])), labels)
+        rows = slice(start, stop) if self._order is None else list(self._order[split][start:stop])
+        labels = None if part.labels is None else torch.from_numpy(np.array(part.labels[rows], np.int64))
+        return Samples(torch.from_numpy(eight_bits(part.images[rows])), labels)
 
 
 def check_range(name: str, split: Split, count: int, start: int, stop: int) -> None:

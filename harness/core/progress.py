@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 from rich.console import Console
@@ -19,6 +20,12 @@ class Advance(Protocol):
 def say(line: str) -> None:
     """One line to standard error."""
     console.print(line, markup=False)
+
+
+@cache
+def say_once(line: str) -> None:
+    """The same, once in a process however often it is said."""
+    say(line)
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..core.files import digest, sha256_of
 from ..core.protocols import FeatureSet
-from .images import read_arrays
+from .arrays import read_arrays
 from .weights import read_safetensors
 
 ROLES = {"base": "base", "train": "base", "val": "val", "novel": "novel", "test": "novel"}
 """The words that files use for the role of a class, and the role. Classes with role "val" are left out."""
+ARRAYS = ("features", "labels", "names", "split", "semantics")
 SUFFIXES = (".npz", ".safetensors")
 FIX = "save features as floats, labels as integers, names as strings"
 
@@ -79,10 +80,13 @@ def _part(file: Path) -> _Part:
     return _Part(file, features, labels, names, split, semantics)
 
 
-def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+def _arrays(file: Path) -> Mapping[str, NDArray[Any]]:
     if file.suffix != ".safetensors":
         try:
-            return read_arrays(file, "features")
+            arrays = read_arrays(file, "features")
+            for name in ARRAYS:
+                arrays.get(name)  # what cannot be read is told here, with the fix
+            return arrays
         except ValueError as error:
             raise ValueError(f"{error}; {FIX}") from None
     try:

@@ -1,6 +1,5 @@
 """The data sets against published facts, and images in files against what was written into them."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 from assay.datasets.array import array
 from assay.datasets.digits import digits
 from assay.datasets.fashion_mnist import fashion_mnist
-from assay.datasets.folder import folder
+from assay.datasets.folder import Folder, folder
 from assay.datasets.mnist import mnist
 from assay.harness.core.protocols import Dataset
 
@@ -104,23 +103,36 @@ def saved(path: Path, images: np.ndarray) -> str:
 )
 def test_array_layouts_and_types(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> None:
     data = array(saved(tmp_path, stored))
-    assert (data.count("train"), data.count("test"), list(data.classes)) == (18, 2, [])
-    assert np.array_equal(data.take("train", 0, 18).images, expected[:18])
-    assert np.array_equal(data.take("test", 1, 2).images, expected[19:])
-    assert data.take("test", 0, 1).labels is None
+    assert (data.count("train"), data.count("test"), list(data.classes)) == (20, 0, [])
+    found = data.take("train", 0, 20)
+    assert rows(found.images) == rows(expected)
+    assert found.labels is None
+    assert torch.equal(data.take("train", 3, 5).images, found.images[3:5])
+
+
+def rows(images: np.ndarray | torch.Tensor) -> list[bytes]:
+    """The content of each image, in order of content."""
+    return sorted(np.asarray(image).tobytes() for image in images)
 
 
 def test_array_with_labels_and_test_part(tmp_path: Path) -> None:
     labels = np.arange(20) % 4
     np.savez(tmp_path / "a.npz", images=COLOUR, labels=labels)
-    data = array(str(tmp_path / "a.npz"), holdout=0.25)
-    assert (data.count("train"), data.count("test")) == (15, 5)
-    assert (counts(data, "train"), counts(data, "test")) == ([4, 4, 4, 3], [1, 1, 1, 2])
+    data = array(str(tmp_path / "a.npz"))
+    assert (data.count("train"), data.count("test"), counts(data, "train")) == (20, 0, [5, 5, 5, 5])
     assert list(data.classes) == ["0", "1", "2", "3"]
+    found = data.take("train", 0, 20)
+    assert found.labels is not None
+    for image, label in zip(found.images, found.labels, strict=True):
+        (row,) = np.flatnonzero((image.numpy() == COLOUR).all((1, 2, 3)))
+        assert labels[row] == label
+    held = array(str(tmp_path / "a.npz"), holdout=0.4)
+    assert held.count("train") + held.count("test") == 20
+    assert held.count("test") > 0
     np.savez(tmp_path / "b.npz", images=COLOUR, labels=labels, test_images=COLOUR[:3], test_labels=[7, 0, 0])
     data = array(str(tmp_path / "b.npz"))
     assert (data.count("train"), data.count("test"), len(data.classes)) == (20, 3, 8)
-    assert np.array_equal(data.take("test", 0, 3).images, COLOUR[:3])
+    assert rows(data.take("test", 0, 3).images) == rows(COLOUR[:3])
 
 
 def test_array_fingerprint_follows_content_and_options(tmp_path: Path) -> None:
@@ -161,7 +173,7 @@ def test_array_refuses_what_it_cannot_read(tmp_path: Path, images: np.ndarray, m
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"pictures": GREY}, "has no array `images`; it has pictures"),
+        ({"pictures": GREY}, "has no array `images` .*; it has pictures"),
         ({"images": GREY, "labels": np.arange(19)}, r"labels: int64 of shape \(19,\); give 20 integers"),
         ({"images": GREY, "labels": np.ones(20)}, "labels: float64"),
         ({"images": GREY, "labels": np.array([0] * 5 + [-1] * 15)}, "labels: row 5 is -1"),
@@ -181,10 +193,10 @@ def test_array_needs_a_file_and_something_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no-such.npy does not exist"):
         array("no-such.npy")
     (tmp_path / "text.npy").write_text("not an array")
-    with pytest.raises(ValueError, match=r"text.npy is not a readable .npy or .npz file"):
+    with pytest.raises(ValueError, match=r"text.npy is not a readable .npy or .npz file.*; save"):
         array(str(tmp_path / "text.npy"))
-    with pytest.raises(ValueError, match=r"holdout=0.9 leaves none to train on"):
-        array(saved(tmp_path, GREY[:2]), holdout=0.9)
+    with pytest.raises(ValueError, match=r"dataset.array.holdout=0.999999 leaves none of 2 samples to train on"):
+        array(saved(tmp_path, GREY[:2]), holdout=0.999999)
     for holdout in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"holdout=\S+ must be"):
             array(saved(tmp_path, GREY), holdout=holdout)
@@ -211,11 +223,12 @@ def test_folder_with_classes_and_splits(tmp_path: Path) -> None:
     data = folder(str(tmp_path))
     assert list(data.classes) == ["cat", "dog"]
     train, test = data.take("train", 0, 3), data.take("test", 0, 1)
-    order = ["train/cat/a.PNG", "train/cat/sub/c.bmp", "train/dog/b.png"]
-    assert np.array_equal(train.images, np.stack([drawn[name] for name in order]))
+    assert isinstance(data, Folder)
+    assert sorted(data.names["train"]) == ["train/cat/a.PNG", "train/cat/sub/c.bmp", "train/dog/b.png"]
+    assert np.array_equal(train.images, np.stack([drawn[name] for name in data.names["train"]]))
     assert np.array_equal(test.images[0], drawn["val/dog/a.tif"])
     assert train.labels is not None
-    assert train.labels.tolist() == [0, 0, 1]
+    assert train.labels.tolist() == [int("dog" in name) for name in data.names["train"]]
     assert train.labels.dtype == torch.int64
     assert test.labels is not None
     assert test.labels.tolist() == [1]
@@ -226,18 +239,23 @@ def test_folder_with_classes_and_splits(tmp_path: Path) -> None:
     assert counts(folder(str(tmp_path)), "test") == [1]
 
 
-def test_folder_without_classes_is_split_by_name(tmp_path: Path) -> None:
-    drawn = {f"{i:03}.png": draw(tmp_path / f"{i:03}.png", i, 1, 1) for i in range(200)}
-    data = folder(str(tmp_path), holdout=0.25)
-    held = [name for name in sorted(drawn) if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < 2**30]
-    assert data.count("test") == len(held)
-    assert data.count("train") == 200 - len(held)
-    assert 20 < len(held) < 80
-    test = data.take("test", 0, len(held))
-    assert np.array_equal(test.images, np.stack([drawn[name] for name in held]))
+def test_folder_is_split_by_content(tmp_path: Path) -> None:
+    for i in range(200):
+        draw(tmp_path / f"{i:03}.png", i, 2, 1)
+    data = folder(str(tmp_path))
+    assert (data.count("train"), data.count("test"), list(data.classes)) == (200, 0, [])
+    halves = folder(str(tmp_path), holdout=0.25)
+    train, test = (halves.take(split, 0, halves.count(split)) for split in ("train", "test"))
+    assert rows(torch.cat([train.images, test.images])) == rows(data.take("train", 0, 200).images)
+    # binomial(200, 1/4): outside of 20..80 with probability below 1e-7
+    assert 20 < len(test.images) < 80
     assert test.labels is None
-    assert list(data.classes) == []
-    assert folder(str(tmp_path), holdout=0).count("train") == 200
+    # what is written in another order has the same halves
+    for i in range(200):
+        draw(tmp_path / "again" / f"{199 - i:03}.png", i, 2, 1)
+    assert torch.equal(
+        folder(str(tmp_path / "again"), holdout=0.25).take("test", 0, len(test.images)).images, test.images
+    )
 
 
 def test_folder_resizes_the_shorter_side_and_cuts_the_centre(tmp_path: Path) -> None:
@@ -259,20 +277,24 @@ def test_folder_does_not_resample_what_fits(tmp_path: Path) -> None:
     assert np.array_equal(folder(str(tmp_path), size=4, holdout=0).take("train", 0, 1).images[0], wide[:, :, 1:5])
 
 
-def test_folder_fingerprint_follows_names_content_and_options(tmp_path: Path) -> None:
+def test_folder_fingerprint_follows_content_and_options_and_not_names(tmp_path: Path) -> None:
     for root in ("one", "two"):
         for seed in range(4):
             draw(tmp_path / root / "class" / f"{seed}.png", seed)
-    one = folder(str(tmp_path / "one"), holdout=0).fingerprint
-    assert one == folder(str(tmp_path / "two"), holdout=0).fingerprint
-    assert (
-        len({one, *(folder(str(tmp_path / "one"), size, mode, 0).fingerprint for size, mode in [(2, "RGB"), (0, "L")])})
-        == 3
-    )
+    one = folder(str(tmp_path / "one")).fingerprint
+    assert one == folder(str(tmp_path / "two")).fingerprint
+    others = [
+        folder(str(tmp_path / "one"), size, mode, holdout)
+        for size, mode, holdout in [(2, "auto", 0.0), (0, "L", 0.0), (0, "auto", 0.5)]
+    ]
+    assert len({one, *(other.fingerprint for other in others)}) == 4
+    assert one == folder(str(tmp_path / "one"), mode="RGB").fingerprint
     (tmp_path / "two/class/0.png").rename(tmp_path / "two/class/9.png")
-    renamed = folder(str(tmp_path / "two"), holdout=0).fingerprint
-    draw(tmp_path / "two/class/9.png", 77)
-    assert len({one, renamed, folder(str(tmp_path / "two"), holdout=0).fingerprint}) == 3
+    assert folder(str(tmp_path / "two")).fingerprint == one
+    (tmp_path / "two/class").rename(tmp_path / "two/kind")
+    assert folder(str(tmp_path / "two")).fingerprint != one
+    draw(tmp_path / "one/class/0.png", 77)
+    assert folder(str(tmp_path / "one")).fingerprint != one
 
 
 def test_folder_names_the_file_that_does_not_fit(tmp_path: Path) -> None:
@@ -287,24 +309,22 @@ def test_folder_names_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 0, 40, 40)
     cut = tmp_path / "b.png"
     cut.write_bytes((tmp_path / "a.png").read_bytes()[:300])
-    data = folder(str(tmp_path), holdout=0)
-    assert data.take("train", 0, 1).images.shape == (1, 3, 40, 40)
     with pytest.raises(ValueError, match=r"b.png cannot be read as an image"):
-        data.take("train", 0, 2)
+        folder(str(tmp_path))
     cut.write_text("not an image")
     with pytest.raises(ValueError, match=r"b.png cannot be read as an image"):
-        folder(str(tmp_path), holdout=0)
+        folder(str(tmp_path))
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(cut)
     with pytest.raises(ValueError, match=r"b.png cannot be read .* not 8 bits per channel"):
-        folder(str(tmp_path), holdout=0).take("train", 1, 2)
+        folder(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a.png", "cat/b.png"], "a.png is in no class folder, but other images are"),
+        (["a.png", "cat/b.png"], "a.png is in no class folder, but other files are"),
         (["train/cat/a.png"], "contains only train/; add the other split"),
-        (["train/cat/a.png", "test/dog/a.png"], "class 'dog' has test images but no training images"),
+        (["train/cat/a.png", "test/dog/a.png"], "class 'dog' is in the test split alone"),
         (["train/cat/a.png", "test/a.png"], "test/a.png is in no class folder"),
     ],
 )
@@ -324,11 +344,11 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_folder_needs_images_and_valid_options(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give dataset.folder.root=DIRECTORY"):
         folder()
-    with pytest.raises(FileNotFoundError, match="is not a directory"):
+    with pytest.raises(FileNotFoundError, match="does not exist; give a directory"):
         folder(str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="has no images"):
         folder(str(tmp_path))
-    with pytest.raises(ValueError, match="mode='RGBA' must be one of RGB, L"):
+    with pytest.raises(ValueError, match="mode='RGBA' must be one of auto, RGB, L"):
         folder(str(tmp_path), mode="RGBA")
     with pytest.raises(ValueError, match="size=-1"):
         folder(str(tmp_path), size=-1)

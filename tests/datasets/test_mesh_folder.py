@@ -9,21 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from assay.datasets import pybullet_shapes
 from assay.datasets.mesh_folder import mesh_folder
-from assay.datasets.parts import meshes
-from assay.datasets.parts.meshes import Meshes, mesh_sdf, read_mesh
+from assay.generators.replay import Replay, replay
+from assay.harness.shapes import mesh_files
+from assay.harness.shapes.mesh_files import mesh_sdf, read_mesh
 from assay.harness.shapes.surfaces import Mesh, enclosed_volume, grid, isosurface, to_sdf, voxel, write_mesh
 
 CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 1)]
 FACES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
 
 
-def write_box(path: Path, faces: list[tuple[int, ...]] = FACES) -> None:
-    """A box of 2 × 1 × 1 as quadrilaterals, in the format of the suffix."""
+def write_box(path: Path, faces: list[tuple[int, ...]] = FACES, turned: int = 0) -> None:
+    """A box of 2 × 1 × 1 as quadrilaterals, in the format of the suffix; `turned` round y by so many degrees."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    corners = [f"{x} {y} {z}" for x, y, z in CORNERS]
+    c, s = math.cos(math.radians(turned)), math.sin(math.radians(turned))
+    corners = [f"{c * x + s * z} {y} {c * z - s * x}" for x, y, z in CORNERS]
     if path.suffix.lower() == ".obj":
         lines = [f"v {c}" for c in corners] + ["f " + " ".join(str(i + 1) for i in face) for face in faces]
     elif path.suffix == ".off":
@@ -83,8 +86,8 @@ def test_a_mesh_with_holes_is_a_shell(tmp_path: Path) -> None:
 def test_volumes_are_fitted(tmp_path: Path) -> None:
     write_box(tmp_path / "box.obj")
     write_box(tmp_path / "box.off")
-    data = mesh_folder(str(tmp_path), resolution=32, holdout=0.0)
-    assert (data.count("train"), data.count("test"), data.classes) == (2, 0, ())
+    data = mesh_folder(str(tmp_path), resolution=32)
+    assert (data.count("train"), data.count("test"), list(data.classes)) == (2, 0, [])
     samples = data.take("train", 0, 2)
     assert samples.labels is None
     assert samples.images.shape == (2, 1, 32, 32, 32)
@@ -100,11 +103,9 @@ def test_shells_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_box(tmp_path / "b.obj", FACES[:-1])
     write_box(tmp_path / "c.obj", FACES[1:])
     data = mesh_folder(str(tmp_path), resolution=16, holdout=0.0, offset=0.08)
-    assert isinstance(data, Meshes)
     data.take("train", 0, 3)
-    assert data.shells == {"b.obj", "c.obj"}
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "2 of the 3 meshes 0..3 have holes and become shells of half thickness 0.08" in said
+    assert "2 of 3 meshes have holes and become shells of half thickness 0.08" in said
     data.take("train", 0, 3)
     assert not "".join(capsys.readouterr())
 
@@ -123,7 +124,8 @@ def test_shapenet_layout(tmp_path: Path) -> None:
 
 def test_class_folders_and_holdout(tmp_path: Path) -> None:
     for name, i in itertools.product(("cups", "jars"), range(20)):
-        write_box(tmp_path / name / f"{i}.off")
+        write_box(tmp_path / name / f"{i}.off", turned=10 * i + len(name))
+    assert mesh_folder(str(tmp_path), resolution=8).count("test") == 0
     data = mesh_folder(str(tmp_path), resolution=8, holdout=0.3)
     assert list(data.classes) == ["cups", "jars"]
     assert data.count("train") + data.count("test") == 40
@@ -147,7 +149,7 @@ def test_fingerprints(tmp_path: Path) -> None:
 def test_errors_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give dataset\.mesh_folder\.root=DIRECTORY"):
         mesh_folder()
-    with pytest.raises(FileNotFoundError, match="is not a directory"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         mesh_folder(str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="has no meshes"):
         mesh_folder(str(tmp_path))
@@ -175,7 +177,7 @@ def test_a_missing_library_is_explained(error: Exception, message: str, monkeypa
 
     monkeypatch.setattr(importlib, "import_module", refuse)
     with pytest.raises(ImportError, match=message):
-        meshes.open3d()
+        mesh_files.open3d()
 
 
 def test_pybullet_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,3 +217,49 @@ def test_needles_do_not_leak(tmp_path: Path) -> None:
     outside = (torch.hypot(points[:, 0], points[:, 2]) > 0.701) | (points[:, 1].abs() > 0.601)
     assert (found[inside] < 0).all()
     assert (found[outside] > 0).all()
+
+
+def test_modelnet_has_the_splits_below_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (name, split, i) in enumerate(itertools.product(("chair", "desk"), ("train", "test"), range(3))):
+        write_box(tmp_path / name / split / f"{name}_{i}.off", turned=number)
+    (tmp_path / "README.txt").touch()
+    (tmp_path / "scan.pcd").touch()
+    data = mesh_folder(str(tmp_path), resolution=8)
+    assert (data.count("train"), data.count("test"), list(data.classes)) == (6, 6, ["chair", "desk"])
+    labels = data.take("test", 0, 6).labels
+    assert labels is not None
+    assert labels.bincount().tolist() == [3, 3]
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "found 12 meshes; left out" in said
+    assert "1 .txt" in said
+    assert "1 .pcd" in said
+
+
+def test_names_of_meshes_change_nothing(tmp_path: Path) -> None:
+    for i in range(12):
+        write_box(tmp_path / "one" / "cups" / f"{i}.off", turned=i)
+        write_box(tmp_path / "two" / "cups" / f"{(5 * i) % 12} b.off", turned=i)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "cups").symlink_to(tmp_path / "one" / "cups")
+    one, two, three = (mesh_folder(str(tmp_path / name), resolution=8) for name in ("one", "two", "three"))
+    assert one.fingerprint == two.fingerprint == three.fingerprint
+    assert torch.equal(one.take("train", 0, 12).images, two.take("train", 0, 12).images)
+    held = [mesh_folder(str(tmp_path / name), resolution=8, holdout=0.5) for name in ("one", "two")]
+    assert held[0].fingerprint == held[1].fingerprint != one.fingerprint
+
+
+def test_meshes_are_replayed_as_shapes(tmp_path: Path) -> None:
+    for i in range(3):
+        write_box(tmp_path / f"{i}.off", turned=20 * i)
+    data = mesh_folder(str(tmp_path), resolution=12, radius=0.8)
+    model = replay("mesh_folder", str(tmp_path), resolution=12, radius=0.8)
+    assert isinstance(model, Replay)
+    made = model.decode(model.latents(range(3)))
+    assert torch.equal((made * 255).round().byte(), data.take("train", 0, 3).images)
+    assert sorted(model.names) == ["0.off", "1.off", "2.off"]
+    assert model.fingerprint != replay("mesh_folder", str(tmp_path), resolution=8).fingerprint
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "texture.png")
+    assert replay("mesh_folder", str(tmp_path), resolution=12, radius=0.8).fingerprint == model.fingerprint
+    assert replay("folder", str(tmp_path)).decode(torch.zeros(1, 1)).shape == (1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"generator\.replay\.resolution=4 must be at least 8"):
+        replay("mesh_folder", str(tmp_path), resolution=4)

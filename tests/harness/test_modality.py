@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assay.datasets.parts.meshes import read_mesh
 from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.registry import METRICS, discover
 from assay.harness.report.report import report
 from assay.harness.run import Run
+from assay.harness.shapes.mesh_files import read_mesh
 from assay.harness.shapes.pictures import FRAMES, TURNING
 from assay.harness.shapes.surfaces import enclosed_volume, grid, is_closed, to_volume
 from assay.harness.studies.carry_out import carry_out

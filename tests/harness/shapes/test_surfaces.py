@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from assay.datasets.parts.meshes import read_mesh
+from assay.harness.shapes.mesh_files import read_mesh
 from assay.harness.shapes.shading import DISTANCE, FIELD, dodecahedron, shade, turntable
 from assay.harness.shapes.surfaces import (
     Mesh,
