@@ -5,6 +5,8 @@ Precision and recall come from the pass that the metrics of these names share, s
 """
 
 import math
+from collections.abc import Callable
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +37,13 @@ class Judged(NamedTuple):
     rows [m]: positions of their seeds. hits [m]: which samples are in the ball of a real one, whose share is precision.
     held [N]: which reals are in the ball of a sample, whose share is recall. calls: of the generator, for all m.
     halves [H, 2] float64: precision and recall of random halves of the samples against random halves of the reals.
+    frechet: called where the distance is asked for, since it is slow and most sets are compared without it.
     """
 
     rows: Tensor
     hits: Tensor
     held: Tensor
-    frechet: Estimate
+    frechet: Callable[[], Estimate]
     calls: int
     halves: Tensor
 
@@ -61,7 +64,6 @@ def judge(
     calls: int,
     halves: int,
     seed: int,
-    with_frechet: bool = True,
 ) -> Judged:
     """Samples with features [m, D] against reals [N, D]; balls reach to the k-th neighbour.
 
@@ -69,7 +71,7 @@ def judge(
     that halves of sets with common samples have common samples. Balls are found anew in every half.
     """
     balls = neighbour_pass(features, real, k)
-    frechet = frechet_distance(features, real) if with_frechet else without_interval(math.nan, 0)
+    frechet = cache(partial(frechet_distance, features, real))
     spread = _halves(features, real, k, rows, halves, seed)
     return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls, spread)
 

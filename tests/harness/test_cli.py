@@ -52,7 +52,10 @@ SMALLER = {
         *(f"study.perturb.{option}" for option in ("count=20", "epochs=1", "epsilons=[0.1]", "gradients=[sign]")),
         *(f"study.tradeoff.{option}" for option in ("quantiles=[0.5]", "weights=[2]", "shares=[0.5]", "psis=[0.7]")),
         *(f"study.tradeoff.{option}" for option in ("thresholds=[1]", "rhos=[1]", "percentiles=[0.5]", "rates=[0.5]")),
-        *(f"study.tradeoff.{option}" for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "resamples=20")),
+        *(
+            f"study.tradeoff.{option}"
+            for option in ("lengths=[2]", "steps=[1]", "step_sizes=[0.1]", "nulls=1", "halves=4")
+        ),
         *(f"study.fine_tune.{option}" for option in ("tunings=[control,fidelity]", "count=60", "halves=3", "curve=20")),
         *("study.fine_tune.trainers.stylegan2.epochs=1", "study.fine_tune.trainers.stylegan2.images=64"),
         *("study.fine_tune.trainers.latent_diffusion.epochs=1", "study.fine_tune.trainers.latent_diffusion.images=64"),
@@ -63,7 +66,10 @@ SMALLER = {
             "features=classifier",
             "space=pixels",
             "study.tradeoff.judge_space=pixels",
-            *(f"study.tradeoff.{option}" for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "resamples=20")),
+            *(
+                f"study.tradeoff.{option}"
+                for option in ("keep=0.2", "quantiles=[0.5]", "weights=[2]", "nulls=1", "halves=4")
+            ),
         )
         for name in ("stylegan3", "adm")
     },

@@ -304,4 +304,4 @@ class Moves:
                 gain = float(hits[MOVED].double().mean() - hits[other].double().mean())
                 spread = halves[MOVED] - halves[other]
                 yield Row((quantity, difference), intervals.half_samples(gain, spread, self.count))
-        yield from (Row((names.FRECHET, of), one.frechet) for of, one in judged.items())
+        yield from (Row((names.FRECHET, of), one.frechet()) for of, one in judged.items())

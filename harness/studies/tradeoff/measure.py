@@ -197,7 +197,7 @@ def _rows(
     plain = _points(chance).mean(1)
     for at, quantity in enumerate((PRECISION, RECALL)):
         yield Row((PLAIN, quantity), _halved(plain[:, at], pool.kept))
-    yield Row((PLAIN, FRECHET), chance[0].frechet)
+    yield Row((PLAIN, FRECHET), chance[0].frechet())
     yield Row((PLAIN, CALLS), without_interval(1, pool.kept))
     if not judged:
         return
@@ -206,7 +206,7 @@ def _rows(
     for i, (setting, one) in enumerate(judged.items()):
         yield Row((setting, PRECISION), share(one.hits, one.halves[:, 0]))
         yield Row((setting, RECALL), share(one.held, one.halves[:, 1]))
-        yield Row((setting, FRECHET), one.frechet)
+        yield Row((setting, FRECHET), one.frechet())
         yield Row((setting, CALLS), without_interval(one.calls / len(one.rows), len(one.rows)))
         for at, quantity in enumerate(GAIN.values()):
             yield Row((setting, quantity), _halved(gains[:, i, at], pool.kept))

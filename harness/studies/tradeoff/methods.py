@@ -60,16 +60,16 @@ class Pool:
             order = np.random.default_rng([self.run.seed, index]).permutation(self.run.n)
             rows = torch.from_numpy(order[: self.kept])
             features = self.fake[rows.to(self.fake.device)]
-            self._by_chance[index] = self._judged(features, rows, self.kept, with_frechet=index == 0)
+            self._by_chance[index] = self._judged(features, rows, self.kept)
         return self._by_chance[index]
 
-    def judged(self, rows: Tensor, calls: int, features: Tensor | None = None, with_frechet: bool = True) -> Judged:
+    def judged(self, rows: Tensor, calls: int, features: Tensor | None = None) -> Judged:
         """features [m, D]: of the samples, where they are not those of the pool at `rows`."""
         features = self.fake[rows.to(self.fake.device)] if features is None else features
-        return self._judged(features, rows, calls, with_frechet)
+        return self._judged(features, rows, calls)
 
-    def _judged(self, features: Tensor, rows: Tensor, calls: int, with_frechet: bool) -> Judged:
-        return judge(features, self.real, self.k, rows, calls, self.halves, self.run.seed, with_frechet)
+    def _judged(self, features: Tensor, rows: Tensor, calls: int) -> Judged:
+        return judge(features, self.real, self.k, rows, calls, self.halves, self.run.seed)
 
     def dealt_out(self, scores: Tensor, deal: int) -> Tensor:
         """The same scores [n] at random among the samples: another order for each deal."""

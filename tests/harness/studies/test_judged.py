@@ -12,7 +12,7 @@ N, KEPT, K = 300, 60, 3
 
 
 def of(fake: Tensor, real: Tensor, rows: Tensor, halves: int, seed: int) -> Judged:
-    return judge(fake[rows], real, K, rows, len(rows), halves, seed, with_frechet=False)
+    return judge(fake[rows], real, K, rows, len(rows), halves, seed)
 
 
 def test_halves_are_judged_as_they_would_be_alone() -> None:
