@@ -32,12 +32,16 @@ def formatted(value: float, low: float, high: float) -> str:
 
 def estimate(row: Any) -> str:
     """The same of a row of a table, or of anything with value, low and high; behind it the floor, if there is one."""
-    return formatted(row.value, row.low, row.high) + beside(getattr(row, "floor", ""))
+    return formatted(row.value, row.low, row.high) + _floor(row)
 
 
-def beside(floor: Any) -> str:
-    """The value of real samples in place of generated ones, as it stands behind a number."""
-    return f", real: {number(floor)}" if isinstance(floor, float) and floor == floor else ""
+def _floor(row: Any) -> str:
+    """The value of real samples in place of generated ones; with their number where there were fewer than those."""
+    floor = getattr(row, "floor", "")
+    if not isinstance(floor, float) or floor != floor:
+        return ""
+    fewer = row.floor_n < getattr(row, "samples", row.floor_n)
+    return f", real ({row.floor_n:,.0f}): {number(floor)}" if fewer else f", real: {number(floor)}"
 
 
 def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:

@@ -199,7 +199,9 @@ def main() -> None:
     with track("intervals", len(SETTINGS) * (draws + few * bool(large_too)), "draws") as advance:
         for setting in SETTINGS:
             for metrics, n, count in ((chosen, size, draws), (large_too, large, few)):
-                found = of_metrics(metrics, setting, n, count, advance) if metrics else {}
+                if not metrics:
+                    continue
+                found = of_metrics(metrics, setting, n, count, advance)
                 rows += [summary(name, setting, n, each) for name, each in found.items()]
                 print(
                     pd.DataFrame(rows[-len(found) :]).to_string(float_format=lambda value: f"{value:.3f}"), flush=True

@@ -388,7 +388,7 @@ def test_other_wrong_calls(write: Write, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give generator\.ldm\.path=FILE"):
         ldm("")
     for scale in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match=r"scale_factor=.* must be positive"):
+        with pytest.raises(ValueError, match=r"scale_factor=.* must be"):
             ldm("", write(state()), scale_factor=scale)
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="holds no ldm generator"):

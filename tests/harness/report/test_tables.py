@@ -5,6 +5,7 @@ import io
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from assay.harness.arrays.records import write_record
 from assay.harness.core.protocols import Cell, Estimate, Floor, Record, Row
 from assay.harness.report import tables as module
 from assay.harness.report.tables import compare_with_published, tables, write_tables
+from assay.harness.report.typeset import estimate
 
 RECORD = Record(
     cell=Cell("study", "digits", "vae", "precision", "precision", 0, 100), version=1, kind="set", better="higher",
@@ -271,6 +273,12 @@ def test_a_floor_is_written_in_all_three_forms(tmp_path: Path) -> None:
         text = (tmp_path / "tables" / f"metrics{suffix}").read_text()
         assert "0.5 (0.4 to 0.6), real: 0.949" in text
         assert "drawn with seed 2" in text
+
+
+def test_a_floor_of_fewer_samples_says_of_how_many() -> None:
+    row = {"value": 5.91, "low": 5.34, "high": 6.48, "floor": 7.91, "samples": 700}
+    assert estimate(SimpleNamespace(**row, floor_n=350)) == "5.91 (5.34 to 6.48), real (350): 7.91"
+    assert estimate(SimpleNamespace(**row, floor_n=700)) == "5.91 (5.34 to 6.48), real: 7.91"
 
 
 def test_an_undefined_floor_is_not_shown(tmp_path: Path) -> None:

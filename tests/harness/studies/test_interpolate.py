@@ -32,7 +32,7 @@ from assay.harness.studies.interpolate.options import Options
 from assay.harness.studies.interpolate.page import observations
 from assay.harness.studies.interpolate.paths import Paths
 from assay.metrics.frechet import frechet_distance
-from assay.metrics.neighbours import precision
+from assay.metrics.neighbours import density
 from assay.metrics.paths.energy import optimise_path
 
 TINY = {"pairs": 4, "levels": 2, "iterations": 3, "starts": 2, "shown": 1}
@@ -289,7 +289,7 @@ def test_a_second_run_computes_nothing_and_a_fresh_store_gives_the_same_bytes(op
 
 
 def test_frames_between_the_ends_are_compared_with_as_many_real_samples(opened: Callable[..., Run]) -> None:
-    grey = opened(Grey(), set_metrics=("precision", "frechet_distance"))
+    grey = opened(Grey(), set_metrics=("density", "frechet_distance"))
     carry_out(grey, "interpolate", levels=3, iterations=1, pairs=6, starts=1)
     found, views = numbers(grey), grey.views
     ends = views.generator.latents(range(12), "z")
@@ -298,8 +298,8 @@ def test_frames_between_the_ends_are_compared_with_as_many_real_samples(opened: 
     frames = (views.generator.decode(codes.flatten(0, 1), "z").clamp(0, 1) * 255).round() / 255
     fake = Layers()(frames).view(6, 7, -1)
     real = views.tensor(View("real", "layers", n=42), 0, 50)
-    inside = [precision(path, real).value for path in fake]
-    mean, low, high = found["linear", "frames", "precision in layers", "nothing"]
+    inside = [density(path, real).value for path in fake]
+    mean, low, high = found["linear", "frames", "density in layers", "nothing"]
     assert mean == pytest.approx(sum(inside) / 6)
     quantile = stdtrit(5, 0.975)  # of Student's t
     half = quantile * np.std(inside, ddof=1) / math.sqrt(6)
