@@ -33,10 +33,11 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
 
         |mu_g - mu_r|^2 + tr S_g + tr S_r - 2 tr (S_r S_g)^(1/2)
 
-    The covariances S divide by n - 1. The value is accurate to about 1e-8 of the traces. Its upward bias is
-    proportional to about 1/M + 1/N, so compare sets of equal sizes, or use `frechet_infinity`. The interval (delta
-    method, closed form) covers the spread of the estimate but not its bias. `fid` is this distance in the features of
-    the original Inception network. Raises ValueError for bad input or fewer than 2 rows.
+    The covariances S divide by n - 1. The value is accurate to about 1e-8 of the traces, and to 1e-6 where a covariance
+    is singular. Its upward bias is proportional to about 1/M + 1/N, so compare sets of equal sizes, or use
+    `frechet_infinity`. The interval (delta method, closed form) covers the spread of the estimate but not its bias.
+    `fid` is this distance in the features of the original Inception network. Raises ValueError for bad input or fewer
+    than 2 rows.
     """
     y, x = samples(2, fake=fake, real=real)
     return _frechet(y, x)
