@@ -46,7 +46,7 @@ def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Se
     dimensions are projected to 32 at random. `seed` determines the projection and the bootstrap. The package top-pr
     differs: its h considers later rows only. Equal distributions score about 1 in 16 dimensions or more; in fewer
     dimensions h is so narrow that few samples are significant. The interval is from random halves of both sets, and NaN
-    where a half has too few rows.
+    where a half has too few rows; with heavy tails it is too short (results/benchmarks/coverage.md).
     Raises ValueError for bad input, 5 D rows or fewer (161 rows are needed for 32 dimensions or
     more), or when no sample is significant.
     """
