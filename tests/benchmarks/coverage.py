@@ -10,7 +10,7 @@ intervals are asked to cover the spread of the estimate, not its bias.
 
 `coverage` is the share of intervals that contain the truth, `error` its Monte Carlo standard error. `width` is the mean
 width over the width that intervals of exactly .95 would need, 3.92 standard deviations of the estimate. A coverage is
-accepted between LEAST and 1; an interval of width above 1.3 is safe but tells less than it could.
+accepted from LEAST less twice the error on; an interval of width above 1.3 is safe but tells less than it could.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def summary(what: str, setting: str, n: int, found: list[Estimate]) -> dict[str,
     }
 
 
-def write(table: pd.DataFrame, file: Path) -> None:
+def write(table: pd.DataFrame, file: Path, draws: int) -> None:
     table = table.round(4)
     table.to_csv(file.with_suffix(".csv"), index=False)
     failing = table[~table.accepted]
@@ -164,7 +164,7 @@ def write(table: pd.DataFrame, file: Path) -> None:
     lines = [
         "# How often intervals contain the truth",
         "",
-        "    .venv/bin/python tests/benchmarks/coverage.py",
+        f"    .venv/bin/python tests/benchmarks/coverage.py --draws {draws}",
         "",
         *paragraphs[2].strip().splitlines()[1:],
         "",
@@ -212,7 +212,7 @@ def main() -> None:
         rows.append(summary("AUROC", "shift of 1", size, auroc(size, draws)))
     table = pd.DataFrame(rows).sort_values(["metric", "n", "setting"], kind="stable")
     given.out.mkdir(parents=True, exist_ok=True)
-    write(table, given.out / "coverage")
+    write(table, given.out / "coverage", draws)
 
 
 if __name__ == "__main__":
