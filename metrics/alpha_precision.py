@@ -43,7 +43,7 @@ def alpha_precision(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
 
     distances = _distances(y, centre), _distances(x, centre)
     halves = recomputed(value, *distances) if min(len(y), len(x)) >= FEWEST else None
-    return intervals.halves(value(*distances), halves, len(y), most=1)
+    return intervals.bounded(value(*distances), halves, len(y), most=1)
 
 
 @metric(better="higher", kind="set", source="arXiv:2102.08921", version=2, fake=FAKE, real=REAL)
@@ -70,7 +70,7 @@ def beta_recall(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
     for column, index in enumerate(found.indices.T):
         typical += share[:, column, None] * (distance[index, None] <= limit)
     halves = _beta_recalls(y, x, distance, levels) if min(len(y), len(x)) >= FEWEST else None
-    return intervals.halves(_integrated(typical * (found.distances[:, :1] <= radius)), halves, len(x), most=1)
+    return intervals.bounded(_integrated(typical * (found.distances[:, :1] <= radius)), halves, len(x), most=1)
 
 
 def _beta_recalls(y: Tensor, x: Tensor, distance: Tensor, levels: int) -> Tensor:

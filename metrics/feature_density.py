@@ -76,7 +76,7 @@ def feature_likelihood_distance(fake: Array, real: Array, holdout: Array, seed: 
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
     samples(4, real=x)
     halves = recomputed(partial(_likelihood_distance, seed=seed), y, x, t) if min(map(len, (y, x, t))) >= 8 else None
-    return intervals.halves(_likelihood_distance(y, x, t, seed), halves, len(t))
+    return intervals.bounded(_likelihood_distance(y, x, t, seed), halves, len(t))
 
 
 def _likelihood_distance(y: Tensor, x: Tensor, t: Tensor, seed: int) -> float:

@@ -40,7 +40,7 @@ def precision(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Est
 
     The paper uses k = 3; the default is 5 so that all metrics of this file share one pass.
     """
-    return _share(*_precision(neighbour_pass(fake, real, k, strict)))
+    return intervals.share(*_precision(neighbour_pass(fake, real, k, strict)))
 
 
 @metric(better="higher", kind="set", source=PRECISION_RECALL, version=2, fake=FAKE, real=REAL)
@@ -49,7 +49,7 @@ def recall(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estima
 
     The paper uses k = 3. The value depends on M / N, so compare sets of equal sizes.
     """
-    return _share(*_recall(_both_passes(fake, real, k, strict)))
+    return intervals.share(*_recall(_both_passes(fake, real, k, strict)))
 
 
 @metric(better="higher", kind="set", source=DENSITY_COVERAGE, version=2, fake=FAKE, real=REAL)
@@ -61,7 +61,7 @@ def density(fake: Array, real: Array, k: int = 5, strict: bool = False) -> Estim
     """
     balls = neighbour_pass(fake, real, k, strict)
     halves = _half_means(balls.halves.real_balls.double() / k, balls.halves.fake) if balls.halves else None
-    return intervals.halves(float(balls.real_balls.double().mean() / k), halves, len(balls.real_balls), least=0)
+    return intervals.bounded(float(balls.real_balls.double().mean() / k), halves, len(balls.real_balls), least=0)
 
 
 @overload
@@ -76,7 +76,7 @@ def coverage(fake: Array, real: Array, k: int = 5, strict: bool = False, backend
     With backend="faiss", the interval is Wilson's, which is too short.
     """
     if backend == "exact":
-        return _share(*_coverage(neighbour_pass(fake, real, k, strict)))
+        return intervals.share(*_coverage(neighbour_pass(fake, real, k, strict)))
     counts, search_recall = _approximate_fakes_held(fake, real, k, strict, backend)
     return {"coverage": intervals.proportion(counts > 0), "search_recall": search_recall}
 
@@ -118,7 +118,7 @@ def authenticity(fake: Array, real: Array, k: int = 5, backend: str = "exact") -
     if backend == "exact":
         balls = neighbour_pass(y, x, min(k, len(x) - 1))
         halves = _half_means(balls.halves.authentic, balls.halves.fake) if balls.halves else None
-        return _share(balls.nearest_distance > nearest_others(x, 1).distances[balls.nearest_real, 0], halves)
+        return intervals.share(balls.nearest_distance > nearest_others(x, 1).distances[balls.nearest_real, 0], halves)
     check(backend)
     across, within = approximate_nearest(y, x, 1), approximate_nearest(x, None, 1)
     authentic = across.distances > within.distances[across.indices[:, 0]]
@@ -155,7 +155,7 @@ def precision_cover(fake: Array, real: Array, k: int = 3, factor: int = 3, stric
     """
     balls = _both_passes(fake, real, factor * k, strict)
     halves = _half_means(balls.halves.reals_held >= k, balls.halves.fake) if balls.halves else None
-    return _share(balls.reals_held >= k, halves)
+    return intervals.share(balls.reals_held >= k, halves)
 
 
 @metric(
@@ -170,7 +170,7 @@ def recall_cover(fake: Array, real: Array, k: int = 3, factor: int = 3, strict: 
     """Share of x_i whose ball contains at least k generated samples, in [0, 1]; its radius is NND_(factor k)(x_i)."""
     balls = neighbour_pass(fake, real, factor * k, strict)
     halves = _half_means(balls.halves.fakes_held >= k, balls.halves.real) if balls.halves else None
-    return _share(balls.fakes_held >= k, halves)
+    return intervals.share(balls.fakes_held >= k, halves)
 
 
 @metric(better="higher", kind="set", source="arXiv:2507.01761", fake=FAKE, real=REAL)
@@ -195,7 +195,7 @@ def clipped_density(fake: Array, real: Array, k: int = 5, strict: bool = False) 
         half_raw = _half_means((counts.real_balls_clipped / k).clamp(max=1), counts.fake)
         half_ratios = half_raw / _half_means((counts.reals_clipped / k).clamp(max=1), counts.real)
     ratio = min(1.0, float(raw / raw_real))
-    return intervals.halves(ratio, half_ratios, len(y), least=0, most=1)
+    return intervals.bounded(ratio, half_ratios, len(y), least=0, most=1)
 
 
 @overload
@@ -217,7 +217,7 @@ def clipped_coverage(fake: Array, real: Array, k: int = 5, strict: bool = False,
         value = _share_that_covers(balls.fakes_held.clamp(max=k).double().mean() / k, m, n, k)
         halves = _half_means(balls.halves.fakes_held.clamp(max=k) / k, balls.halves.real) if balls.halves else None
         mapped = None if halves is None else _share_that_covers(halves, m // 2, n // 2, k)
-        return intervals.halves(float(value), mapped, n, least=0, most=1)
+        return intervals.bounded(float(value), mapped, n, least=0, most=1)
     counts, search_recall = _approximate_fakes_held(fake, real, k, strict, backend)
     raw = intervals.mean(counts.clamp(max=k).double() / k)
     points = torch.tensor([raw.value, *raw.interval], dtype=torch.float64)
@@ -259,19 +259,11 @@ def _half_means(terms: Tensor, members: Tensor) -> Tensor:
     return (terms.double() * members).sum(0) / members.sum(0)
 
 
-def _share(hits: Tensor, halves: Tensor | None) -> Estimate:
-    """The interval is no shorter than Wilson's, which allows for shares near 0 and 1."""
-    independent = intervals.proportion(hits)
-    found = intervals.halves(independent.value, halves, independent.n, least=0, most=1)
-    (low, high), (least, most) = found.interval, independent.interval
-    return found if halves is None else found._replace(interval=(min(low, least), max(high, most)))
-
-
 def _smaller(one: Hits, other: Hits) -> Estimate:
     """The smaller share, with the interval of the minimum."""
     smaller = min(one, other, key=lambda hits: float(hits[0].double().mean()))
     halves = None if one[1] is None or other[1] is None else torch.minimum(one[1], other[1])
-    return _share(smaller[0], halves)
+    return intervals.share(smaller[0], halves)
 
 
 def _approximate_fakes_held(fake: Array, real: Array, k: int, strict: bool, backend: str) -> tuple[Tensor, Estimate]:

@@ -26,16 +26,11 @@ ACCURACY_FLOAT32 = 2e-4
 
 SMALL = 1 << 22
 """Sets with fewer products than this are computed in float64, where it costs next to nothing."""
+FAKE = View("fake", "features")
+REAL = View("real", "features")
 
 
-@metric(
-    better="higher",
-    kind="set",
-    source="arXiv:2309.01590",
-    version=2,
-    fake=View("fake", "features"),
-    real=View("real", "features"),
-)
+@metric(better="higher", kind="set", source="arXiv:2309.01590", version=2, fake=FAKE, real=REAL)
 def probabilistic_precision(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-precision, in [0, 1]; sets [M, D] and [N, D].
 
@@ -50,14 +45,7 @@ def probabilistic_precision(fake: Array, real: Array, k: Count = 4, scale: Posit
     return _mean_membership(y, x, "real", k, scale)
 
 
-@metric(
-    better="higher",
-    kind="set",
-    source="arXiv:2309.01590",
-    version=2,
-    fake=View("fake", "features"),
-    real=View("real", "features"),
-)
+@metric(better="higher", kind="set", source="arXiv:2309.01590", version=2, fake=FAKE, real=REAL)
 def probabilistic_recall(fake: Array, real: Array, k: Count = 4, scale: Positive = 1.2) -> Estimate:
     """P-recall: P-precision with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
@@ -97,7 +85,7 @@ def _mean_membership(points: Tensor, support: Tensor, name: str, k: int, scale: 
     if halved:
         chosen = members(points, seed=1)
         values = (scores[:, 1:] * chosen).sum(0) / chosen.sum(0)
-    return intervals.halves(float(scores[:, 0].mean()), values, len(points), least=0, most=1)
+    return intervals.bounded(float(scores[:, 0].mean()), values, len(points), least=0, most=1)
 
 
 def _membership(points: Tensor, support: Tensor, radius: Tensor, inside: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def minimum_matching_distance(fake: Array, real: Array, distance: Distance = "ch
 
     rows = torch.arange(pairs.shape[0], device=pairs.device), torch.arange(pairs.shape[1], device=pairs.device)
     halves = recomputed(value, *rows) if min(pairs.shape) >= FEWEST else None
-    return intervals.halves(value(*rows), halves, len(rows[1]), least=0)
+    return intervals.bounded(value(*rows), halves, len(rows[1]), least=0)
 
 
 @metric(better="higher", kind="set", modality="shape", source="arXiv:1707.02392", version=2, fake=FAKE, real=REAL)

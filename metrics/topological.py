@@ -25,16 +25,11 @@ DIMENSION = 32
 
 REPEATS = 10
 """Number of bootstrap samples for a confidence level."""
+FAKE = View("fake", "features")
+REAL = View("real", "features")
 
 
-@metric(
-    better="higher",
-    kind="set",
-    source="arXiv:2306.08013",
-    version=2,
-    fake=View("fake", "features"),
-    real=View("real", "features"),
-)
+@metric(better="higher", kind="set", source="arXiv:2306.08013", version=2, fake=FAKE, real=REAL)
 def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopP: share of the significant generated samples that are also significant among real ones, in [0, 1].
 
@@ -53,23 +48,16 @@ def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Se
     y, x = samples(fake=fake, real=real)
     value, _ = _shares(y, x, alpha, seed)
     _require_significant("fake", len(y), value)
-    return intervals.halves(value, _half_shares(y, x, alpha, seed)[:, 0], len(y), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 0], len(y), least=0, most=1)
 
 
-@metric(
-    better="higher",
-    kind="set",
-    source="arXiv:2306.08013",
-    version=2,
-    fake=View("fake", "features"),
-    real=View("real", "features"),
-)
+@metric(better="higher", kind="set", source="arXiv:2306.08013", version=2, fake=FAKE, real=REAL)
 def topological_recall(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed = 0) -> Estimate:
     """TopR: `topological_precision` with the roles of generated and real samples swapped, in [0, 1]."""
     y, x = samples(fake=fake, real=real)
     _, value = _shares(y, x, alpha, seed)
     _require_significant("real", len(x), value)
-    return intervals.halves(value, _half_shares(y, x, alpha, seed)[:, 1], len(x), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 1], len(x), least=0, most=1)
 
 
 def _require_significant(name: str, rows: int, share: float) -> None:

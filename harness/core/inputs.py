@@ -288,9 +288,7 @@ def _require_one_space(tensors: dict[str, Tensor]) -> None:
             low, high = sorted((here, there))
             advice = "use one feature space"
             if high == 3 * low:
-                advice += (
-                    "; if one is of grey images and the other of RGB, read both alike (dataset.folder.mode=L or RGB)"
-                )
+                advice += "; if one set is grey and the other RGB, read both in one mode (dataset.folder.mode=L or RGB)"
             raise ValueError(f"{first_name} has {here} dimensions, {name} has {there}: {advice}")
         # Axes of length 1 do not change the order of values; a set that was flattened before cannot be told.
         axes = [[size for size in shape[1:] if size > 1] for shape in (first.shape, x.shape)]

@@ -53,12 +53,25 @@ def half_samples(whole: float, halves: Tensor, n: int) -> Estimate:
     return Estimate(whole, (whole - half, whole + half), n)
 
 
-def halves(whole: float, halves: Tensor | None, n: int, least: float = -math.inf, most: float = math.inf) -> Estimate:
+def bounded(whole: float, halves: Tensor | None, n: int, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """`half_samples` for a statistic within [least, most]; without halves the interval is NaN."""
     if halves is None:
         return Estimate(whole, (math.nan, math.nan), n)
-    low, high = half_samples(whole, halves, n).interval
-    return Estimate(whole, (max(least, low), min(most, high)), n)
+    found = half_samples(whole, halves, n)
+    low, high = found.interval
+    return found if math.isnan(low) else found._replace(interval=(max(least, low), min(most, high)))
+
+
+def share(hits: Tensor, halves: Tensor | None) -> Estimate:
+    """Share of true values among hits [N], with the interval of its values in random halves [H].
+
+    Nowhere is the interval within Wilson's, which is for independent hits and allows for shares near 0 and 1. It is NaN
+    without halves, and where these agree with each other but not with the whole.
+    """
+    independent = proportion(hits)
+    low, high = bounded(independent.value, halves, independent.n, least=0, most=1).interval
+    interval = min(low, independent.interval[0]), max(high, independent.interval[1])
+    return independent._replace(interval=(math.nan, math.nan) if math.isnan(low) else interval)
 
 
 def normal(value: float, standard_error: float, n: int) -> Estimate:

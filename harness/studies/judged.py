@@ -19,7 +19,7 @@ from ...metrics.kernels.memo import remember
 from ..core.protocols import Cell, Estimate
 from ..core.registry import METRICS
 from ..run import Run
-from ..stats.intervals import half_samples, percentile_interval, proportion
+from ..stats.intervals import percentile_interval
 
 JUDGING = ("precision", "recall")
 """Metrics whose values are computed here without a call of them."""
@@ -111,14 +111,6 @@ _among = remember(lambda real: _distances(real, real), size=1)
 def fewest(k: int) -> int:
     """Minimum number of samples in a set whose halves have balls of k neighbours."""
     return max(LEAST, 2 * (k + 2))
-
-
-def share(hits: Tensor, halves: Tensor) -> Estimate:
-    """Precision or recall, with an interval from its halves [H], nowhere within Wilson's, which is for fixed balls."""
-    fixed = proportion(hits)
-    spread = half_samples(fixed.value, halves, fixed.n).interval
-    low, high = fixed.interval if math.isnan(spread[0]) else spread
-    return fixed._replace(interval=(max(0.0, min(low, fixed.interval[0])), min(1.0, max(high, fixed.interval[1]))))
 
 
 def bootstrapped(values: Tensor, n: int) -> Estimate:

@@ -13,7 +13,7 @@ from torch import Tensor
 from assay.harness.core.protocols import Estimate, View
 from assay.harness.core.registry import METRICS, Metric, discover, metric
 
-N = 60
+N = 64  # half of them is enough for every interval
 LINK = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://\S+\.\S+")
 
 pytestmark = pytest.mark.filterwarnings("ignore:cmmd. distances")

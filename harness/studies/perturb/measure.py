@@ -21,7 +21,7 @@ from ...report.figures import save_strips
 from ...run import Run
 from ...stats import intervals
 from ...stats.ranks import rank_correlations, rank_moments
-from ..judged import JUDGING, Judged, bootstrapped, fewest, judge, scores_of, share, without_interval
+from ..judged import JUDGING, Judged, bootstrapped, fewest, judge, scores_of, without_interval
 from ..spaces import chosen_space, prior_space
 from . import names
 from .names import BEFORE, EXACT, MOVED, PREDICTED, RANDOM, Setting, picture_words
@@ -299,7 +299,7 @@ class Moves:
             (names.RECALL, {of: one.held for of, one in judged.items()}),
         )):  # fmt: skip
             halves = {of: one.halves[:, at] for of, one in judged.items()}
-            yield from (Row((quantity, of), share(hits[of], halves[of])) for of in judged)
+            yield from (Row((quantity, of), intervals.share(hits[of], halves[of])) for of in judged)
             for difference, other in DIFFERENCES.items():
                 gain = float(hits[MOVED].double().mean() - hits[other].double().mean())
                 spread = halves[MOVED] - halves[other]

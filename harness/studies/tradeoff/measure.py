@@ -14,8 +14,8 @@ from ...core.progress import say
 from ...core.protocols import Cell, Discriminating, Estimate, Part, Row, View
 from ...core.registry import study
 from ...run import Run
-from ...stats.intervals import half_samples
-from ..judged import JUDGING, Judged, fewest, share, without_interval
+from ...stats.intervals import half_samples, share
+from ..judged import JUDGING, Judged, fewest, without_interval
 from ..spaces import chosen_space, in_latent_space, prior_space
 from .methods import (
     ByDiscriminator,

@@ -1,11 +1,13 @@
 """Sets judged together: halves that belong to each other, and intervals of gains that cover."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from assay.harness.stats.intervals import half_samples, proportion
-from assay.harness.studies.judged import Judged, fewest, judge, share
+from assay.harness.stats.intervals import half_samples, proportion, share
+from assay.harness.studies.judged import Judged, fewest, judge
 from assay.metrics.neighbours import precision, recall
 
 N, KEPT, K = 300, 60, 3
@@ -52,7 +54,7 @@ def test_a_share_is_nowhere_surer_than_for_fixed_balls() -> None:
     hits = torch.arange(20) < 13
     narrow, wide = torch.full((9,), 0.65, dtype=torch.float64), torch.linspace(0.2, 1, 9, dtype=torch.float64)
     assert share(hits, narrow).interval == proportion(hits).interval
-    assert share(hits, narrow + 0.1).interval == proportion(hits).interval, "NaN by halves"
+    assert all(map(math.isnan, share(hits, narrow + 0.1).interval)), "halves that agree on something else tell nothing"
     low, high = share(hits, wide).interval
     assert low == pytest.approx(max(0, half_samples(0.65, wide, 20).interval[0]))
     assert high == 1
