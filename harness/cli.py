@@ -39,6 +39,8 @@ VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--packag
 MESHES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 """Endings by which a folder of real samples is known as one of meshes or of images."""
+OWN_HELP = ("run", "train", "compare-features")
+"""Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
@@ -46,6 +48,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
+  assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
   --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file
 
@@ -80,10 +83,10 @@ def main() -> None:
     """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
     arguments = _take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
-        "run": _run, "report": _report, "list": _list, "train": _train
+        "run": _run, "report": _report, "list": _list, "train": _train, "compare-features": _compare_features
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
-    if not arguments or arguments[0] == "help" or (asked and arguments[0] not in ("run", "train")):  # those are Hydra's
+    if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
         print(HELP)
         sys.exit(0)
     if arguments[0] == "--version":
@@ -289,6 +292,12 @@ def _report(arguments: list[str]) -> int:
     print(report(folder))
     say(compare_with_published(folder))
     return 0
+
+
+def _compare_features(arguments: list[str]) -> int:
+    from .direct.compare_features import main
+
+    return main(arguments)
 
 
 def _list(arguments: list[str]) -> int:

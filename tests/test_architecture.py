@@ -17,6 +17,7 @@ FLOORS = (
     ("evaluate", "report"),
     ("run", "train"),
     ("studies",),
+    ("direct",),
     ("cli",),
 )
 """The harness from the bottom up: a file imports from its own room and from the floors below."""

@@ -1,6 +1,6 @@
-"""How often do the 95 % intervals of set metrics contain the truth? Simulations, with their own Monte Carlo error.
+"""How often do the 95 % intervals of metrics and studies contain the truth? Simulations, with their Monte Carlo error.
 
-    python tests/benchmarks/coverage.py            # everything: about 30 minutes of CPU time
+    python tests/benchmarks/coverage.py            # everything: about 75 minutes of CPU time
     python tests/benchmarks/coverage.py --smoke    # few draws, only to see that it runs
     python tests/benchmarks/coverage.py --metrics precision recall
 
@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from study_intervals import CASES
 from torch import Tensor
 
-from assay.harness.core.progress import track
+from assay.harness.core.progress import console, track
 from assay.harness.core.protocols import Estimate
 from assay.harness.core.registry import METRICS, Metric, discover
 from assay.harness.evaluate import estimates
@@ -132,6 +133,18 @@ def auroc(n: int, draws: int) -> list[Estimate]:
     return found
 
 
+def of_studies(n: int, draws: int) -> list[dict[str, object]]:
+    rows = []
+    with track("intervals of studies", len(CASES), "cases") as advance:
+        for setting, case in CASES.items():
+            console.quiet = True
+            found = case(n, draws)
+            console.quiet = False
+            rows += [summary(name, setting, n, each) for name, each in found.items()]
+            advance(1)
+    return rows
+
+
 def summary(what: str, setting: str, n: int, found: list[Estimate]) -> dict[str, object]:
     values = np.array([estimate.value for estimate in found])
     low, high = np.array([estimate.interval for estimate in found]).T
@@ -210,6 +223,7 @@ def main() -> None:
         rows.append(summary("Spearman, raw", "shared cause", size, correlation(False, size, draws)))
         rows.append(summary("Spearman, partial", "shared cause", size, correlation(True, size, draws)))
         rows.append(summary("AUROC", "shift of 1", size, auroc(size, draws)))
+        rows += of_studies(size, draws)
     table = pd.DataFrame(rows).sort_values(["metric", "n", "setting"], kind="stable")
     given.out.mkdir(parents=True, exist_ok=True)
     write(table, given.out / "coverage", draws)
