@@ -77,6 +77,7 @@ def replay(
     resolution: int = 32,
     radius: float = 0.95,
     offset: float = 0.05,
+    name: str = "",
 ) -> Generator:
     """Samples that were made elsewhere: all of them, or n that the seed draws.
 
@@ -88,6 +89,7 @@ def replay(
     2.png).
     mode: of images in files, as for the data set `folder`: "RGB", "L", or "auto", grey if all images are.
     resolution, radius, offset: of meshes, as for the data set `mesh_folder`.
+    name: what tables call the samples, instead of the last name of their path.
 
     Raises FileNotFoundError, and ValueError with the file, the array and the first bad row.
     """

@@ -1,4 +1,4 @@
-"""The command line. The only file that knows hydra.
+"""The command line. Only this file and command/ know hydra.
 
 Each command imports what it needs, so that `assay --help` does not wait for torch.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .command.overrides import CONFIGS, PRESETS, check_names, full_names, is_glob, without_data, without_flags
+from .command.paths import take_paths, take_plugins
 from .core.files import cache_folder, replace
 from .core.options import limits
 from .core.progress import say
-from .core.registry import DATASETS, GROUPS, PLUGINS, Registry, check_options, discover, unknown
+from .core.registry import DATASETS, GROUPS, Registry, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
 if TYPE_CHECKING:
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 
     from .run import Run
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-PRESETS = {"evaluate": "experiment", "train": "tuning"}
-"""The group of ready-made configs of each command."""
-DEFAULT_DATA = "fashion_mnist"
-CONFIG_DIR = ("--config-dir", "-cd")
-VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
-"""Flags of Hydra whose value is the next argument."""
-MESHES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-"""Endings by which a folder of real samples is known as one of meshes or of images."""
 OWN_HELP = ("run", "train", "compare-features")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
@@ -50,12 +41,14 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
-  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file
+  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a file; several sets of
+                                generated ones in turn, each with a name for the tables: --fake A=PATH --fake B=PATH
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
   assay run --fake FOLDER --real REALS metric=[precision,recall]      the same as, where paths have plain names,
   assay run generator=replay generator.path=FOLDER dataset=folder dataset.root=REALS metric=[precision,recall]
+  assay run --fake FOLDER --real REALS study=select scores=[realism]  the 50 best as files, and a csv of all ranks
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
@@ -81,7 +74,7 @@ class Outcome:
 
 def main() -> None:
     """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
-    arguments = _take_plugins(sys.argv[1:])
+    arguments = take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "report": _report, "list": _list, "train": _train, "compare-features": _compare_features
     }  # fmt: skip
@@ -113,18 +106,18 @@ def _run(overrides: list[str]) -> int:
     from .report.tables import compare_with_published, is_published
 
     discover()
-    overrides, paths = _take_paths(overrides)
+    overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
-    overrides = _without_data(_full_names(renamed(overrides), "vae"))
+    overrides = without_data(full_names(renamed(overrides), "vae"))
     job = partial(
-        _job,
-        from_glob=_is_glob("metric", overrides),
+        _jobs,
+        from_glob=is_glob("metric", overrides),
         paths=paths,
-        alone=not {"-m", "--multirun"} & set(overrides),
+        fakes=fakes,
+        alone=not {"-m", "--multirun"} & set(overrides) and len(fakes) < 2,
     )
-    done = _hydra("evaluate", overrides, job)
-    outcomes = [Outcome(**fields) for fields in done]
+    outcomes = [Outcome(**fields) for done in _hydra("evaluate", overrides, job) for fields in done]
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
         reasons.setdefault(why, {})[name] = None
@@ -146,36 +139,36 @@ def _run(overrides: list[str]) -> int:
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 
 
-def _is_glob(group: str, overrides: Sequence[str]) -> bool:
-    """Whether the names of a group are a pattern, group=glob(...), so that nobody asked for any one of them."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import ValueType
-    from hydra.errors import OverrideParseException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(_without_flags(overrides))
-    except OverrideParseException:  # hydra itself says what is wrong, at the place where it is
-        return False
-    return any(one.key_or_group == group and one.value_type == ValueType.GLOB_CHOICE_SWEEP for one in parsed)
-
-
-def _job(
+def _jobs(
     plain: dict[str, Any],
-    from_glob: bool = False,
-    paths: Mapping[tuple[str, str, str], str] | None = None,
-    alone: bool = True,
-) -> dict[str, Any]:
+    from_glob: bool,
+    paths: Mapping[tuple[str, str, str], str],
+    fakes: Mapping[str, str],
+    alone: bool,
+) -> list[dict[str, Any]]:
+    """The job of each set of generated samples that was given by its path, or the only one there is.
+
+    paths: options that Hydra's grammar never sees, by group, name and option. fakes: paths of samples by name.
+    """
+    discover()
+    for (group, name, option), path in paths.items():
+        plain[group][name][option] = path
+    outcomes = []
+    for name, path in fakes.items():
+        plain["generator"]["replay"] |= {"path": path, "name": name}
+        outcomes.append(_job(plain, from_glob, alone))
+    return outcomes or [_job(plain, from_glob, alone)]
+
+
+def _job(plain: dict[str, Any], from_glob: bool, alone: bool) -> dict[str, Any]:
     """One generator on one data set: every chosen metric, then every chosen study. Returns the fields of an Outcome.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    paths: options that Hydra's grammar never sees, by group, name and option; alone: whether no other jobs follow.
+    alone: whether no other jobs follow.
     """
     from .evaluate import reason
     from .studies.carry_out import carry_out
 
-    discover()
-    for (group, name, option), path in (paths or {}).items():
-        plain[group][name][option] = path
     check_options(plain)
     metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     run = _open(plain)
@@ -261,7 +254,7 @@ def _train(overrides: list[str]) -> int:
     discover()
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    _hydra("train", _full_names(renamed(overrides), "vae"), _train_job)
+    _hydra("train", full_names(renamed(overrides), "vae"), _train_job)
     return 0
 
 
@@ -371,8 +364,8 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
         for name, options in every.items():
             store.store(group=group, name=name, node={name: options})
         store.store(group=group, name="all", node=every)
-    _check_names(overrides, config_name)
-    plain = _without_flags(overrides)
+    check_names(overrides, config_name)
+    plain = without_flags(overrides)
     flags = [argument for argument in overrides if argument not in plain]  # argparse wants them first
     sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *flags, *plain]
     with temporary_folder(cache_folder() / "jobs") as answers:
@@ -402,165 +395,3 @@ def _reason(error: Exception) -> str:
     from .evaluate import reason
 
     return reason(error)
-
-
-def _full_names(overrides: Sequence[str], default: str) -> list[str]:
-    """`generator.path=FILE` beside `generator=stylegan2` is `generator.stylegan2.path=FILE`; so in all groups."""
-    chosen = {"generator": default, "trainer": default, "dataset": DEFAULT_DATA}
-    chosen |= dict(re.findall(r"^(\w+)=(\w+)$", "\n".join(overrides), re.MULTILINE))
-    full = []
-    for override in overrides:
-        group, _, rest = override.partition("=")[0].partition(".")
-        name = chosen.get(group)
-        is_option = bool(name in GROUPS.get(group, ()) and rest in GROUPS[group][str(name)].options)
-        full.append(override.replace(f"{group}.", f"{group}.{name}.", 1) if is_option else override)
-    return full
-
-
-def _without_data(overrides: list[str]) -> list[str]:
-    """A generator of other people's samples has no data set of ours: it stands alone unless the user names one."""
-    chosen = dict(re.findall(r"^(generator|dataset|experiment)=([\w,/-]+)$", "\n".join(overrides), re.MULTILINE))
-    name = chosen.get("generator", "vae")
-    if "dataset" in chosen or "experiment" in chosen or name not in GROUPS["generator"]:
-        return overrides
-    path = f"generator.{name}.path="
-    ours = GROUPS["generator"][name].options.get("path", "zoo") == "zoo"
-    if ours and not any(override.startswith(path) for override in overrides):
-        return overrides
-    if option := next((override for override in overrides if override.startswith("dataset.")), None):
-        given = option.partition("=")[0].rpartition(".")[2]
-        raise ValueError(
-            f"dataset.{given} is given, and no data set: add dataset=folder for images in a folder (dataset.root=DIR), "
-            "dataset=array for a .npy or .npz file (dataset.path=FILE), or dataset=NAME"
-        )
-    say("no data set was named: the generator is looked at alone (dataset=none)")
-    return [*overrides, "dataset=none"]
-
-
-def _check_names(overrides: Sequence[str], config_name: str) -> None:
-    """Raise LookupError for a name that nothing knows; hydra's own message would not say which are near."""
-    from omegaconf import OmegaConf
-
-    preset = PRESETS[config_name]
-    folders = [CONFIGS, *_config_folders(overrides)]
-    presets = sorted(file.stem for folder in folders for file in (folder / preset).glob("*.yaml"))
-    options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
-    overrides = _without_flags(overrides)
-    _check_grammar(overrides)
-    _check_chosen(overrides)
-    for override in overrides:
-        if override.startswith(("+", "~", "hydra")):
-            continue
-        key, equals, value = override.partition("=")
-        group, *rest = key.split(".")
-        if not equals:
-            raise ValueError(f"{override!r} is no override; write option=value")
-        if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
-            raise LookupError(unknown(preset, value, presets))
-        if group not in [*GROUPS, *options, preset]:
-            raise LookupError(unknown("option", group, [*options, *GROUPS, preset]))
-        if group not in GROUPS:
-            continue
-        registry: Registry = GROUPS[group]
-        names = rest[:1] if rest else re.findall(r"\w+", value) if "(" not in value and value != "null" else []
-        for name in names:
-            if name != "all":
-                registry[name]
-        if len(rest) > 1 and rest[1] not in registry[rest[0]].options:
-            raise LookupError(unknown(f"option of {group} {rest[0]}:", rest[1], sorted(registry[rest[0]].options)))
-
-
-def _check_grammar(overrides: Sequence[str]) -> None:
-    """Raise ValueError with the way out for a value that Hydra's grammar does not take, as paths often are."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    for override in overrides:
-        try:
-            OverridesParser.create().parse_overrides([override])
-        except OverrideParseException:
-            key, equals, value = override.partition("=")
-            if not equals:
-                raise ValueError(f"{override!r} is no override; write option=value") from None
-            inner = value.strip("\"'").replace('"', r"\"")
-            quoted = shlex.quote(f'{key}="{inner}"')
-            raise ValueError(
-                f"{key}={value} is not in Hydra's grammar: quote the value, {quoted}; or give folders and files "
-                "just as they are with --fake PATH and --real PATH"
-            ) from None
-
-
-def _check_chosen(overrides: Sequence[str]) -> None:
-    """Raise ValueError for an option of a generator or data set that is not the chosen one."""
-    chosen = {key: value for key, _, value in (override.partition("=") for override in overrides)}
-    for override in overrides:
-        group, _, rest = override.partition("=")[0].partition(".")
-        name = rest.partition(".")[0]
-        if group in ("generator", "dataset") and name in GROUPS[group] and group in chosen:
-            if "(" not in chosen[group] and name not in re.findall(r"\w+", chosen[group]):
-                raise ValueError(f"{override} is an option of {name}, and {group}={chosen[group]} was chosen")
-        elif group == "dataset" and name in GROUPS[group] and "experiment" not in chosen and name != DEFAULT_DATA:
-            raise ValueError(f"{override} is an option of {name}, which was not chosen: add dataset={name}")
-
-
-def _without_flags(arguments: Sequence[str]) -> list[str]:
-    """The overrides among arguments of Hydra: neither its flags nor their values."""
-    values = {i + 1 for i, argument in enumerate(arguments) if argument in VALUED}
-    return [text for i, text in enumerate(arguments) if i not in values and not text.startswith("-")]
-
-
-def _config_folders(arguments: Sequence[str]) -> list[Path]:
-    """Folders of configs of the user's own."""
-    pairs = [(one, other) for one, other in zip(arguments, [*arguments[1:], ""], strict=True) if one in CONFIG_DIR]
-    joined = [tuple(one.split("=", 1)) for one in arguments if one.startswith(tuple(f"{name}=" for name in CONFIG_DIR))]
-    return [Path(folder) for _, folder in [*pairs, *joined]]
-
-
-def _take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str]]:
-    """The arguments without `--fake PATH --real PATH`, and these as options of a generator and of a data set.
-
-    Hydra sees which generator and data set they are, but not the paths, so that these need no quotes.
-    """
-    rest, paths = list[str](), dict[tuple[str, str, str], str]()
-    remaining = iter(arguments)
-    for argument in remaining:
-        flag, equals, value = argument.partition("=")
-        if flag not in ("--fake", "--real"):
-            rest.append(argument)
-            continue
-        given = value if equals else next(remaining, "")
-        path = Path(given) if Path(given).exists() else Path(given).expanduser()
-        if not given or not path.exists():
-            raise FileNotFoundError(f"{flag} {given}: there is no such folder or file")
-        group, name, option = ("generator", "replay", "path") if flag == "--fake" else _real_data(path)
-        if named := next((one for one in arguments if one.startswith(f"{group}=")), None):
-            raise ValueError(f"{flag} chooses {group}={name}, so leave out {named}")
-        rest.append(f"{group}={name}")
-        paths[group, name, option] = str(path.absolute())
-    return rest, paths
-
-
-def _real_data(path: Path) -> tuple[str, str, str]:
-    """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
-    if path.suffix.lower() in (".npy", ".npz"):
-        return "dataset", "array", "path"
-    within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()
-    first = next((suffix for suffix in within if suffix in (*MESHES, *PICTURES)), "")
-    return ("dataset", "mesh_folder", "root") if first in MESHES else ("dataset", "folder", "root")
-
-
-def _take_plugins(arguments: list[str]) -> list[str]:
-    """The arguments without `--plugin FILE`; the files go to the environment, which worker processes inherit."""
-    rest, files = [], list(filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)))
-    position = 0
-    while position < len(arguments):
-        if arguments[position] == "--plugin" and position + 1 < len(arguments):
-            files.append(str(Path(arguments[position + 1]).absolute()))
-            position += 1
-        elif arguments[position].startswith("--plugin="):
-            files.append(str(Path(arguments[position].removeprefix("--plugin=")).absolute()))
-        else:
-            rest.append(arguments[position])
-        position += 1
-    os.environ[PLUGINS] = os.pathsep.join(files)
-    return rest

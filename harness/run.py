@@ -360,15 +360,20 @@ def _encodes(view: View) -> bool:
 
 
 def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
-    """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies."""
+    """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies.
+
+    An option `name` beside a `path` is what its owner calls it, in place of the file's name.
+    """
     named = dict(options)
-    for key, value in options.items():
+    called = named.pop("name", "") if "path" in options else ""
+    for key, value in named.items():
         if (
             isinstance(value, str)
             and value != known.get(key)
             and (key in PATHS or os.sep in value or Path(value).is_file())
         ):
-            named[key] = f"{Path(value).expanduser().absolute().name}#{opened.fingerprint[:8]}"
+            name = (key == "path" and called) or Path(value).expanduser().absolute().name
+            named[key] = f"{name}#{opened.fingerprint[:8]}"
     return named
 
 

@@ -50,7 +50,8 @@ def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
     """<folder>/tables/<name>.csv, a row for every number; of at most READABLE rows also .md and .tex for people."""
     for name, frame in found.items():
-        text = frame.map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value)).replace("nan", "")
+        text = frame.map(lambda value: f"{value:.6g}" if isinstance(value, float) else inert(str(value)))
+        text = text.replace("nan", "")
         path = folder / "tables" / f"{name}.csv"
         replace(path, text.to_csv(index=False, lineterminator="\n").encode())
         for suffix, typeset in ((".md", markdown), (".tex", latex)):
@@ -58,6 +59,17 @@ def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
                 replace(path.with_suffix(suffix), typeset(frame).encode())
             else:
                 path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def inert(text: str) -> str:
+    """Text for a csv file, which a spreadsheet would take for a formula, with an apostrophe before it."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def from_papers(experiment: str) -> pd.DataFrame:

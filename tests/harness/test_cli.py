@@ -17,6 +17,7 @@ import pytest
 from assay import __version__
 from assay.harness import cli
 from assay.harness.cli import main
+from assay.harness.command.overrides import is_glob
 from assay.harness.core.registry import PLUGINS, STUDIES, discover
 from assay.harness.core.renamed import renamed
 
@@ -313,7 +314,7 @@ def test_jobs_answer_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ],
 )
 def test_whether_somebody_named_the_metrics(overrides: list[str], expected: bool) -> None:
-    assert cli._is_glob("metric", overrides) == expected
+    assert is_glob("metric", overrides) == expected
 
 
 def test_each_folder_of_a_sweep_gets_a_page(assay: Shell) -> None:

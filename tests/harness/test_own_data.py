@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from assay.harness import cli
-from assay.harness.cli import _check_grammar, _check_names, _full_names, _take_paths, _without_data
+from assay.harness.command.overrides import check_grammar, check_names, full_names, without_data
+from assay.harness.command.paths import take_paths
 from assay.harness.core.registry import DATASETS, discover
 from assay.harness.run import open_run
 
@@ -122,20 +123,69 @@ def test_paths_become_options_that_hydra_does_not_see(own: Path, monkeypatch: py
     np.save("array.npy", np.zeros((2, 4, 4), np.uint8))
     Path("meshes").mkdir()
     Path("meshes/box.obj").touch()
-    rest, paths = _take_paths(["metric=precision", "--fake", FAKES, f"--real={REALS}"])
-    assert rest == ["metric=precision", "generator=replay", "dataset=folder"]
-    assert paths == {
-        ("generator", "replay", "path"): str(own / FAKES),
-        ("dataset", "folder", "root"): str(own / REALS),
-    }
-    assert _take_paths(["--real", "array.npy"]) == (
-        ["dataset=array"], {("dataset", "array", "path"): str(own / "array.npy")}
+    rest, paths, fakes = take_paths(["metric=precision", "--fake", FAKES, f"--real={REALS}"])
+    assert sorted(rest) == ["dataset=folder", "generator=replay", "metric=precision"]
+    assert paths == {("dataset", "folder", "root"): str(own / REALS)}
+    assert fakes == {FAKES: str(own / FAKES)}, "a path may have = in it"
+    assert take_paths(["--real", "array.npy"]) == (
+        ["dataset=array"], {("dataset", "array", "path"): str(own / "array.npy")}, {}
     )  # fmt: skip
-    assert _take_paths(["--real=meshes"])[0] == ["dataset=mesh_folder"]
+    assert take_paths(["--real=meshes"])[0] == ["dataset=mesh_folder"]
     with pytest.raises(FileNotFoundError, match="--fake absent: there is no such folder or file"):
-        _take_paths(["--fake", "absent"])
+        take_paths(["--fake", "absent"])
+    with pytest.raises(ValueError, match=r"--real .*meshes: there is one set of real samples"):
+        take_paths(["--real", "array.npy", "--real", "meshes"])
     with pytest.raises(ValueError, match="--fake chooses generator=replay, so leave out generator=vae"):
-        _take_paths(["generator=vae", "--fake", FAKES])
+        take_paths(["generator=vae", "--fake", FAKES])
+
+
+def test_sets_of_samples_are_called_by_their_names_or_by_what_tells_them_apart(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own)
+    for run in ("a", "b"):
+        Path(run, "samples").mkdir(parents=True)
+    assert list(take_paths(["--fake", "a/samples", "--fake", "b/samples"])[2]) == ["a/samples", "b/samples"]
+    assert list(take_paths(["--fake", "old=a/samples", "--fake=b/samples"])[2]) == ["old", "b/samples"]
+    with pytest.raises(ValueError, match="x, x are not different; give each a name of its own: --fake NAME=PATH"):
+        take_paths(["--fake", "x=a/samples", "--fake", "x=b/samples"])
+
+
+def test_several_sets_of_samples_stand_in_one_table_by_their_names(own: Path) -> None:
+    sets = ("--fake", f"first={FAKES}", "--fake", f"second={REALS}/dog", "--real", REALS)
+    done = command(own, *sets, "metric=[precision]", "floor=false", "out=sets")
+    assert done.returncode == 0, done.stderr
+    with (own / "sets" / "run" / "tables" / "metrics.csv").open() as file:
+        names = [row["generator"].partition("#")[0] for row in csv.DictReader(file)]
+    assert names == ["replay(path=first", "replay(path=second"]
+    assert "path=first" in (own / "sets" / "run" / "tables" / "leaderboard.tex").read_text()
+
+
+def test_the_best_samples_are_written_with_their_names_and_ranks(own: Path) -> None:
+    """Each of the 60 images is compared with the reals by its nearest one; numpy says which five are nearest."""
+    import pandas as pd
+
+    options = ("study=select", "scores=[nearest_training_feature]", "study.select.count=5", "out=best")
+    done = command(own, "--fake", FAKES, "--real", REALS, *options)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (own / "best" / "run" / "select").glob("*/nearest-training-feature")
+
+    def pixels(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+        return np.asarray(Image.open(path), dtype=float).ravel() / 255
+
+    reals = np.stack([pixels(path) for path in sorted((own / REALS).glob("*/*.png"))])
+    distances = {p.name: np.linalg.norm(reals - pixels(p), axis=1).min() for p in (own / FAKES).iterdir()}
+    ranking = pd.read_csv(folder / "ranking.csv")
+    assert ranking["rank"].tolist() == list(range(1, 61))
+    assert sorted(ranking["name"]) == sorted(distances)
+    assert np.allclose(ranking["nearest_training_feature"], [distances[name] for name in ranking["name"]], rtol=1e-5)
+    assert ranking["nearest_training_feature"].is_monotonic_increasing
+    best = sorted(distances, key=lambda name: distances[name])[:5]
+    written = sorted(folder.glob("*.png"))
+    assert [path.name for path in written] == [f"{i:04}-{name}" for i, name in enumerate(best, 1)]
+    for path, name in zip(written, best, strict=True):
+        assert (pixels(path) == pixels(own / FAKES / name)).all()
+    assert best[0] in (own / "best" / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("path", ["~/x", "/a=b", "/a(b)", "/#a", "/ü", "/日本", "/a[b]", '/a"b'])
@@ -145,7 +195,7 @@ def test_a_path_that_hydra_does_not_take_is_told_with_a_quoted_one_that_it_takes
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     with pytest.raises(ValueError, match="--fake PATH and --real PATH") as told:
-        _check_grammar([f"generator.replay.path={path}"])
+        check_grammar([f"generator.replay.path={path}"])
     quoted = str(told.value).partition("quote the value, ")[2].partition("; or give")[0]
     (argument,) = shlex.split(quoted)
     (parsed,) = OverridesParser.create().parse_overrides([argument])
@@ -154,20 +204,20 @@ def test_a_path_that_hydra_does_not_take_is_told_with_a_quoted_one_that_it_takes
 
 def test_an_option_without_its_data_set_says_which_to_choose() -> None:
     with pytest.raises(ValueError, match="add dataset=folder for images in a folder"):
-        _without_data(_full_names(["generator=replay", "generator.path=X", "dataset.root=Y"], "vae"))
+        without_data(full_names(["generator=replay", "generator.path=X", "dataset.root=Y"], "vae"))
     with pytest.raises(ValueError, match=r"dataset.folder.root=Y is an option of folder.*add dataset=folder"):
-        _check_names(["generator=vae", "dataset.folder.root=Y"], "evaluate")
+        check_names(["generator=vae", "dataset.folder.root=Y"], "evaluate")
     with pytest.raises(ValueError, match="is an option of folder, and dataset=digits was chosen"):
-        _check_names(["dataset=digits", "dataset.folder.root=Y"], "evaluate")
+        check_names(["dataset=digits", "dataset.folder.root=Y"], "evaluate")
 
 
 def test_an_experiment_of_ones_own_folder_of_configs_is_known(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
     for flags in (["--config-dir", str(tmp_path)], [f"--config-dir={tmp_path}"], ["-cd", str(tmp_path)]):
-        _check_names(["experiment=mine", *flags, "n=5"], "evaluate")
+        check_names(["experiment=mine", *flags, "n=5"], "evaluate")
     with pytest.raises(LookupError, match="'mine'"):
-        _check_names(["experiment=mine"], "evaluate")
+        check_names(["experiment=mine"], "evaluate")
 
 
 # What a run makes of n and of paths

@@ -1,0 +1,113 @@
+"""Which samples are the best? They are ranked by a score and written as files, with a csv of all ranks."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.files import replace
+from ...core.progress import say
+from ...core.protocols import Cell, Estimate, Part, Row
+from ...core.registry import study
+from ...report.figures import save_strips
+from ...report.tables import inert
+from ...run import MetricSpec, Run
+from ...shapes.pictures import distances
+from ...shapes.surfaces import isosurface, write_mesh
+from .page import page, selection_folder
+
+ABREAST = 10
+"""Samples beside each other in the picture."""
+SHOWN = 50
+NONE = (float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which samples to take.
+
+    scores: by which the samples are ranked; those of the run where none are named.
+    count:  how many are written.
+    worst:  whether the worst are written instead of the best.
+    """
+
+    scores: Sequence[MetricSpec] = ()
+    count: int = 50
+    worst: bool = False
+
+
+@study(page=page, select=("rank", "sample", "name"))
+def select(run: Run, options: Options) -> Iterator[Part]:
+    """The `count` best samples by each score: as PNG files (shapes as .obj), in a picture, and in a csv of all ranks.
+
+    They lie in <out>/select/, a folder for each score: 0001-NAME.png and so on, where NAME is that of the sample's file
+    or else its number, and ranking.csv with rank, sample, name and score of every sample. Equal scores keep the order
+    of the samples; samples without a score come last and are never written.
+    Raises ValueError for a count below 1.
+    """
+    if options.count < 1:
+        raise ValueError(f"count={options.count} must be 1 or more samples")
+    seeds = run.views.seeds(run.seed, run.n)
+    files: Sequence[str] = getattr(run.views.generator, "names", ())
+    names = [files[seed] if files else "" for seed in seeds]
+    for cell in run.cells(list(options.scores) or run.scores):
+        scores = run.oriented(cell)
+        order = ranked(-scores if options.worst else scores)
+        chosen = order[: min(options.count, int(scores.isfinite().sum()))]
+        if not len(chosen):
+            continue
+        raw = run.sample_scores(cell)
+        setting = {"count": options.count, "score": cell.label, "worst": options.worst}
+        yield Part(partial(_rows, raw, chosen, seeds, names), setting, cells=[cell])
+        _write(run, cell, chosen, seeds, names)
+        ranking = pd.DataFrame(
+            {
+                "rank": range(1, len(order) + 1),
+                "sample": [seeds[i] for i in order],
+                "name": [inert(names[i]) for i in order],
+                cell.label: raw[order],
+            }
+        )
+        path = selection_folder(run.folder, run.title, cell.label) / "ranking.csv"
+        replace(path, ranking.to_csv(index=False, lineterminator="\n").encode())
+        say(f"{cell.label}: {len(chosen)} of {run.n:,} samples and the ranks of all are in {path.parent}")
+
+
+def ranked(scores: Tensor) -> Tensor:
+    """Positions [n] from the highest score down; equal scores in their order, those without one last."""
+    return torch.argsort(scores.nan_to_num(nan=-torch.inf), descending=True, stable=True)
+
+
+def _rows(scores: Tensor, chosen: Tensor, seeds: Sequence[int], names: Sequence[str]) -> Iterator[Row]:
+    for rank, i in enumerate(chosen.tolist(), 1):
+        yield Row((rank, seeds[i], names[i]), Estimate(float(scores[i]), NONE, 1))
+
+
+def _write(run: Run, cell: Cell, chosen: Tensor, seeds: Sequence[int], names: Sequence[str]) -> None:
+    """The chosen samples as files, and their picture; files of an earlier choice are removed."""
+    folder = selection_folder(run.folder, run.title, cell.label)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if re.fullmatch(r"\d{4,}-.*\.(png|obj)", old.name):
+            old.unlink()
+    stems = [f"{rank:04}-{_stem(names[i]) or seeds[i]}" for rank, i in enumerate(chosen.tolist(), 1)]
+    if run.views.modality == "shape":
+        for stem, sdf in zip(stems, distances(run.views.stored("fake", run.seed, run.n, chosen.tolist())), strict=True):
+            write_mesh(isosurface(sdf), folder / f"{stem}.obj")
+    else:
+        for stem, image in zip(stems, run.views.images("fake", run.seed, run.n, chosen.tolist()), strict=True):
+            pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+            Image.fromarray(pixels.numpy()).save(folder / f"{stem}.png")
+    shown = run.views.images("fake", run.seed, run.n, chosen[:SHOWN].tolist())
+    save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128)
+
+
+def _stem(name: str) -> str:
+    """A file's name without folders and suffix, as part of another name."""
+    return re.sub(r"[^\w.-]+", "-", Path(name).stem)[:100]
