@@ -11,12 +11,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .arrays.records import record_name
 from .command.overrides import CONFIGS, PRESETS, check_names, full_names, is_glob, without_data, without_flags
 from .command.paths import take_paths, take_plugins
 from .core.files import cache_folder, replace
@@ -28,6 +30,8 @@ from .core.renamed import KINDS, renamed, say_renamed
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from .core.protocols import Cell
+    from .engines.plan import Job
     from .run import Run
 
 OWN_HELP = ("run", "train", "compare-features")
@@ -36,6 +40,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
+  assay status [DIR]            what is done, failed, running and missing of the runs in DIR (default outputs/run)
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
@@ -76,7 +81,8 @@ def main() -> None:
     """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
     arguments = take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
-        "run": _run, "report": _report, "list": _list, "train": _train, "compare-features": _compare_features
+        "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
+        "compare-features": _compare_features,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -110,14 +116,8 @@ def _run(overrides: list[str]) -> int:
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
     overrides = without_data(full_names(renamed(overrides), "vae"))
-    job = partial(
-        _jobs,
-        from_glob=is_glob("metric", overrides),
-        paths=paths,
-        fakes=fakes,
-        alone=not {"-m", "--multirun"} & set(overrides) and len(fakes) < 2,
-    )
-    outcomes = [Outcome(**fields) for done in _hydra("evaluate", overrides, job) for fields in done]
+    expanded = partial(_with_paths, paths=paths, fakes=fakes)
+    outcomes = _carry_out(overrides, expanded, is_glob("metric", overrides))
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
         reasons.setdefault(why, {})[name] = None
@@ -139,53 +139,105 @@ def _run(overrides: list[str]) -> int:
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 
 
-def _jobs(
-    plain: dict[str, Any],
-    from_glob: bool,
-    paths: Mapping[tuple[str, str, str], str],
-    fakes: Mapping[str, str],
-    alone: bool,
+def _carry_out(
+    overrides: list[str], expanded: Callable[[dict[str, Any]], list[dict[str, Any]]], from_glob: bool
+) -> list[Outcome]:
+    """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
+    from .command.sweep import configs
+    from .engines.plan import Plan, job_key
+
+    _register(overrides, "evaluate")
+    composed = configs("evaluate", overrides)
+    if composed is None:  # Hydra's launcher or sweeper knows which jobs there are
+
+        def jobs(config: dict[str, Any]) -> list[dict[str, Any]]:
+            discover()
+            return [asdict(_job(one, from_glob, False, {})) for one in expanded(config)]
+
+        return [Outcome(**fields) for done in _hydra("evaluate", overrides, jobs) for fields in done]
+    planned = [one for config in composed for one in expanded(config)]
+    for config in planned:
+        check_options(config)
+        Plan(_folder(config)).add(job_key(config), _planned(config))
+    opened: dict[str, tuple[str, Any]] = {}
+    return [_job(config, from_glob, len(planned) == 1, opened) for config in planned]
+
+
+def _with_paths(
+    config: dict[str, Any], paths: Mapping[tuple[str, str, str], str], fakes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The job of each set of generated samples that was given by its path, or the only one there is.
+    """A config for each set of generated samples that was given by its path, or the one there is.
 
     paths: options that Hydra's grammar never sees, by group, name and option. fakes: paths of samples by name.
     """
-    discover()
     for (group, name, option), path in paths.items():
-        plain[group][name][option] = path
-    outcomes = []
-    for name, path in fakes.items():
-        plain["generator"]["replay"] |= {"path": path, "name": name}
-        outcomes.append(_job(plain, from_glob, alone))
-    return outcomes or [_job(plain, from_glob, alone)]
+        config[group][name][option] = path
+    if not fakes:
+        return [config]
+    replayed = config["generator"]["replay"]
+    return [config | {"generator": {"replay": replayed | {"path": path, "name": name}}} for name, path in fakes.items()]
 
 
-def _job(plain: dict[str, Any], from_glob: bool, alone: bool) -> dict[str, Any]:
-    """One generator on one data set: every chosen metric, then every chosen study. Returns the fields of an Outcome.
+def _folder(config: Mapping[str, Any]) -> Path:
+    return Path(config["out"]) / str(config["name"])
+
+
+def _planned(config: Mapping[str, Any]) -> Job:
+    """What a job is going to evaluate, as far as its config tells."""
+    from .engines.plan import Job
+    from .run import label
+
+    titles = []
+    for group in ("generator", "dataset"):
+        for name, options in config[group].items():
+            titles.append(label(name, GROUPS[group][name].options, options or {}))
+    metrics, studies = (_chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    title = f"{', '.join(titles)}, seed {config['seed']}"
+    return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
+
+
+def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str, tuple[str, Any]]) -> Outcome:
+    """One generator on one data set: every chosen metric, then every chosen study.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    alone: whether no other jobs follow.
+    alone: whether there are no other jobs, so that what cannot begin is a wrong call; else it is recorded as failed.
+    opened: what the job before has opened.
     """
+    from .engines.plan import Plan, job_key
     from .evaluate import reason
+    from .run import unopened
     from .studies.carry_out import carry_out
 
-    check_options(plain)
-    metrics, studies = (_chosen(plain.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
-    run = _open(plain)
-    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
-        run.cells(entries)  # before any work, so that an option out of its range is told at once
+    folder, plan, key = _folder(config), Plan(_folder(config)), job_key(config)
+    planned = _planned(config)
+    metrics, studies = (_chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    try:
+        check_options(config)
+        run = _open(config, opened)
+        for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+            run.cells(entries)  # before any work, so that an option out of its range is told at once
+    except (LookupError, FileNotFoundError, ValueError) as failure:
+        if alone:
+            raise
+        planned.error = reason(failure)
+        say(f"{planned.title}: FAILED, {planned.error}")
+        records = unopened(config, folder, metrics, studies, planned.error)
+        plan.end(key, planned)
+        told = [f"{records[0].cell.generator}: {planned.error}" if records else f"{planned.title}: {planned.error}"]
+        return Outcome(str(folder), config["store"], True, told, {}, [])
     arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
         say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
-    space = {} if plain["space"] is None else {"space": plain["space"]}
-    encode = {} if plain["encode"] is None else {"encode": plain["encode"]}
+    space = {} if config["space"] is None else {"space": config["space"]}
+    encode = {} if config["encode"] is None else {"encode": config["encode"]}
     encoding = [name for name in metrics if _takes_encode(run, name, space)] if encode else []
     if encode and not encoding and not from_glob:
         raise ValueError(
-            f"encode={plain['encode']}: none of the chosen metrics reads codes of real samples; leave it out"
+            f"encode={config['encode']}: none of the chosen metrics reads codes of real samples; leave it out"
         )
     left_out: dict[str, str] = {}
+    cells: dict[str, Cell] = {}
     for name, options in metrics.items():
         asked = {**space, **(encode if name in encoding else {}), **(options or {})}
         try:
@@ -196,24 +248,37 @@ def _job(plain: dict[str, Any], from_glob: bool, alone: bool) -> dict[str, Any]:
             elif alone and len(metrics) == 1 and not studies:
                 raise
             else:
-                run.refused(name, asked, reason(failure))
+                cells[name] = run.refused(name, asked, reason(failure)).cell
             continue
         if from_glob and (why := run.lacks(name, cell)):
             left_out[name] = why
         else:
+            cells[name] = cell
+    planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
+    planned.studies = dict.fromkeys(studies, False)
+    plan.begin(key, planned)
+    refused = {record_name(record.cell) for record in run.written}
+    for name, cell in cells.items():
+        if planned.metrics[name] not in refused:
             run.evaluate(cell)
     for name, options in studies.items():
-        carry_out(run, name, **(options or {}))
+        try:
+            carry_out(run, name, **(options or {}))
+        except ValueError as failure:
+            if alone:
+                raise
+            run.refused_study(name, reason(failure))
+        planned.studies[name] = True
+    plan.end(key, planned)
     failed = [record for record in run.written if record.status == "failed"]
-    outcome = Outcome(
+    return Outcome(
         folder=str(run.folder),
-        store=plain["store"],
+        store=config["store"],
         anew=bool(run.written) or run.views.store.made > arrays,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
     )
-    return asdict(outcome)
 
 
 def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
@@ -228,7 +293,7 @@ def _chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
 
 
-def _open(config: dict[str, Any]) -> Run:
+def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
     from .run import open_run
 
     keys = (
@@ -247,7 +312,9 @@ def _open(config: dict[str, Any]) -> Run:
     )
     chosen = {key: config[key] for key in keys}
     folder = Path(config["out"]) / str(config["name"])
-    return open_run(config["dataset"], config["generator"], folder, extractors=config["extractor"], **chosen)
+    return open_run(
+        config["dataset"], config["generator"], folder, extractors=config["extractor"], opened=opened, **chosen
+    )
 
 
 def _train(overrides: list[str]) -> int:
@@ -277,14 +344,30 @@ def _train_job(plain: dict[str, Any]) -> None:
 
 
 def _report(arguments: list[str]) -> int:
+    from .arrays.scores import write_scores
+    from .arrays.store import open_store
+    from .engines.plan import status
     from .report.report import report
     from .report.tables import compare_with_published
 
     discover()
     folder = Path(arguments[0] if arguments else "outputs/quickstart")
     print(report(folder))
+    write_scores(folder, open_store(os.environ.get("ASSAY_STORE")))
     say(compare_with_published(folder))
+    with suppress(FileNotFoundError):
+        for line in status(folder).missing:
+            say(f"missing: {line}")
     return 0
+
+
+def _status(arguments: list[str]) -> int:
+    """Prints how far the commands are that write to a folder; 0 where all is done, else 1."""
+    from .engines.plan import status
+
+    found = status(Path(arguments[0] if arguments else "outputs/run"))
+    print(found)
+    return 0 if found.counts["done"] == sum(found.counts.values()) else 1
 
 
 def _compare_features(arguments: list[str]) -> int:
@@ -348,15 +431,9 @@ def _option(name: str, default: Any, declared: Any) -> str:
     return f"{name}={default}" + (f" ({allowed})" if allowed else "")
 
 
-def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:
-    """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
-
-    `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
-    """
-    import hydra
+def _register(overrides: Sequence[str], config_name: str) -> None:
+    """Tell Hydra what can be chosen. Raises LookupError and ValueError for overrides that are wrong."""
     from hydra.core.config_store import ConfigStore
-
-    from .formats.download import temporary_folder
 
     store = ConfigStore.instance()
     for group, registry in GROUPS.items():
@@ -365,6 +442,18 @@ def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]
             store.store(group=group, name=name, node={name: options})
         store.store(group=group, name="all", node=every)
     check_names(overrides, config_name)
+
+
+def _hydra(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:
+    """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
+
+    `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
+    """
+    import hydra
+
+    from .formats.download import temporary_folder
+
+    _register(overrides, config_name)
     plain = without_flags(overrides)
     flags = [argument for argument in overrides if argument not in plain]  # argparse wants them first
     sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *flags, *plain]

@@ -13,10 +13,10 @@ from torch import Tensor
 from .arrays.records import find_record, write_record
 from .arrays.store import open_store
 from .arrays.views import Views
-from .core.files import require_writable
+from .core.files import canonical, require_writable
 from .core.options import checked
 from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, View, pick_device
-from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, unknown
+from .core.registry import DATASETS, EXTRACTORS, GENERATORS, GROUPS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, sample_scores
 from .formats.weights import ZOO
 from .report.figures import figure_path
@@ -160,8 +160,15 @@ class Run:
             params=dict(declared.options) | params,
             views=declared.views,
         )
-        about = (cell, declared.version, declared.kind, declared.better, declared.source)
-        record = Record(*about, columns=("name",), rows=(), status="failed", error=why, inputs={})
+        record = _failed(cell, why)
+        write_record(self.folder, record)
+        self.written.append(record)
+        return record
+
+    def refused_study(self, study: str, why: str) -> Record:
+        """A failed record of a study that could not begin or go on."""
+        table = next(iter(STUDIES[study].tables))
+        record = _failed(replace(self._empty, metric=table, label=study), why)
         write_record(self.folder, record)
         self.written.append(record)
         return record
@@ -229,6 +236,46 @@ class Run:
         return Cell(self.experiment, self.dataset, self.generator, "", "", self.seed, self.n)
 
 
+def _failed(cell: Cell, why: str) -> Record:
+    """The record of a cell, of a metric or of a study, that could not be evaluated."""
+    told: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
+    if declared := METRICS.get(cell.metric):
+        told = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
+        told["columns"] = ("name",)
+    return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **told)
+
+
+def unopened(
+    config: Mapping[str, Any],
+    folder: Path,
+    metrics: Mapping[str, Any],
+    studies: Sequence[str] | Mapping[str, Any],
+    why: str,
+) -> list[Record]:
+    """Failed records of all that a config asks of a generator or a data set that cannot be opened.
+
+    These have no fingerprint, so that a file or folder stands in them by its name alone.
+    """
+    names = {}
+    for group in ("generator", "dataset"):
+        ((name, options),) = config[group].items()
+        known = GROUPS[group][name].options
+        short = {key: Path(value).name if key in PATHS and value else value for key, value in (options or {}).items()}
+        names[group] = label(name, known, {key: value for key, value in short.items() if value != known.get(key)})
+    n = config["n"] if isinstance(config["n"], int) else 0
+    empty = Cell(folder.name, names["dataset"], names["generator"], "", "", int(config["seed"]), n)
+    cells = [
+        replace(empty, metric=name, label=label(name, METRICS[name].options, options or {}),
+                params=dict(METRICS[name].options) | dict(options or {}))
+        for name, options in metrics.items()
+    ]  # fmt: skip
+    cells += [replace(empty, metric=next(iter(STUDIES[name].tables)), label=name) for name in studies]
+    records = [_failed(cell, why) for cell in cells]
+    for record in records:
+        write_record(folder, record)
+    return records
+
+
 def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
     usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
@@ -253,9 +300,11 @@ def open_run(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
+    opened: dict[str, tuple[str, Any]] | None = None,
 ) -> Run:
     """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
 
+    opened: the data set and the generator that the run before opened, which are taken where they are asked for again.
     n: None and "all" are all of stored samples; of a generator that makes its samples, None are MADE.
     Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
     """
@@ -264,8 +313,11 @@ def open_run(
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
     data_name, data_options = only(dataset, "dataset")
-    data = DATASETS[data_name].function(**data_options)
-    named, model = open_generator(data.name, generator, data_options)
+    opened = {} if opened is None else opened
+    data: Dataset = _again(opened, "dataset", dataset, lambda: DATASETS[data_name].function(**data_options))
+    named, model = _again(
+        opened, "generator", (dataset, generator), lambda: open_generator(data.name, generator, data_options)
+    )
     if features == "auto":
         features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
     EXTRACTORS[features]
@@ -289,6 +341,15 @@ def open_run(
         floor=floor,
         data_options=data_options,
     )
+
+
+def _again(opened: dict[str, tuple[str, Any]], what: str, asked: object, make: Callable[[], Any]) -> Any:
+    """What was opened last where the same is asked for; else it is made, and kept in its place."""
+    key = canonical(asked)
+    if opened.get(what, ("",))[0] != key:
+        opened.pop(what, None)
+        opened[what] = (key, make())
+    return opened[what][1]
 
 
 def _number(n: int | str | None, total: int | None) -> int:

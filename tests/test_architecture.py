@@ -18,6 +18,7 @@ FLOORS = (
     ("run", "train"),
     ("studies",),
     ("direct",),
+    ("engines",),
     ("command",),
     ("cli",),
 )

@@ -68,7 +68,7 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
     from omegaconf import OmegaConf
 
     preset = PRESETS[config_name]
-    folders = [CONFIGS, *_config_folders(overrides)]
+    folders = [CONFIGS, *config_folders(overrides)]
     presets = sorted(file.stem for folder in folders for file in (folder / preset).glob("*.yaml"))
     options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
     overrides = without_flags(overrides)
@@ -135,7 +135,7 @@ def without_flags(arguments: Sequence[str]) -> list[str]:
     return [text for i, text in enumerate(arguments) if i not in values and not text.startswith("-")]
 
 
-def _config_folders(arguments: Sequence[str]) -> list[Path]:
+def config_folders(arguments: Sequence[str]) -> list[Path]:
     """Folders of configs of the user's own."""
     pairs = [(one, other) for one, other in zip(arguments, [*arguments[1:], ""], strict=True) if one in CONFIG_DIR]
     joined = [tuple(one.split("=", 1)) for one in arguments if one.startswith(tuple(f"{name}=" for name in CONFIG_DIR))]

@@ -50,7 +50,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """A name that nobody else uses, for what becomes `path` when it is whole: it tells the host and the process."""
-    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    return path.with_name(f".{path.name}.{host()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
 
 
 def left_beside(path: Path, older_than: float = math.inf) -> Iterator[Path]:
@@ -59,24 +59,25 @@ def left_beside(path: Path, older_than: float = math.inf) -> Iterator[Path]:
         writer = WRITER.fullmatch(found.name.removeprefix(f".{path.name}."))
         if writer is None:  # not one of ours
             continue
-        host, process = writer.groups()
+        there, process = writer.groups()
         try:
-            dead = host == _host() and not _runs(int(process))
+            dead = there == host() and not runs(int(process))
             if dead or time.time() - found.stat().st_mtime > older_than:
                 yield found
         except FileNotFoundError:  # its writer was faster
             continue
 
 
-def _host() -> str:
-    """Names where a process number means the same process: this start of this host, or this container on it."""
+def host() -> str:
+    """A name for where a process number means the same process: this start of this host, or this container on it."""
     parts = [socket.gethostname()]
     with suppress(OSError):  # where there is no /proc
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
     return digest(parts)[:12]
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether there is such a process here."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
