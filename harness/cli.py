@@ -127,9 +127,11 @@ def _run(overrides: list[str]) -> int:
         say(f"samples, {line}")
     for name, store in dict.fromkeys((outcome.folder, outcome.store) for outcome in outcomes):
         folder, here = Path(name), [outcome for outcome in outcomes if outcome.folder == name]
-        write_scores(folder, open_store(store))
+        anew = any(outcome.anew for outcome in here)
+        if anew or not (folder / "scores.parquet").exists():
+            write_scores(folder, open_store(store))
         print(report(folder))
-        if not any(outcome.anew for outcome in here):
+        if not anew:
             say("nothing was recomputed: every record and every array was there and valid")
         for line in dict.fromkeys(line for outcome in here for line in outcome.failed):
             say(f"failed: {line}")

@@ -1,6 +1,7 @@
 """The configs of all jobs of a command, as Hydra composes them, before the first job starts."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from ..core.registry import GROUPS
@@ -54,9 +55,10 @@ def _combinations(
     from omegaconf import OmegaConf
 
     composed: dict[tuple[str, ...], dict[str, Any] | None] = {}
+    parse = cache(parser.parse_override)
     (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
     for job in jobs:
-        parsed = parser.parse_overrides(job)
+        parsed = [parse(text) for text in job]
         values = [one for one in parsed if _sets_a_value(one)]
         chosen = tuple(str(one.input_line) for one in parsed if one not in values)
         if chosen not in composed or composed[chosen] is None:

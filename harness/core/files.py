@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 DAY = 24 * 60 * 60.0
-WRITER = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.[0-9a-f]{32}\.tmp")
+WRITER = re.compile(r"(?:^|(?<=\.))([0-9a-f]{12})\.([1-9][0-9]{0,8})\.[0-9a-f]{32}\.tmp$")
 """The end of a temporary name: host, process, and a number of its own."""
 
 
@@ -26,26 +26,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "assay"
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, lasting: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part. Makes the folders it needs.
 
-    Several processes, on several hosts with one disk, may write the same file at once: the last one counts. Temporary
-    files of killed processes are removed: those of this host at once, those of other hosts after a day.
+    Several processes, on several hosts with one disk, may write the same file at once: the last one counts. When a
+    process first writes to a folder, temporary files of killed processes are removed there: those of this host at once,
+    those of other hosts after a day. lasting: whether the content must outlive a power failure, which takes longer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     temporary = temporary_beside(path)
     unfinished = temporary.open("xb")  # a link that somebody put there is not followed
     try:
         with unfinished as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    for left_over in left_beside(path, older_than=DAY):
-        left_over.unlink(missing_ok=True)
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Once a folder and process: looking through a folder takes longer the more files are in it."""
+    for path in left_beside(folder / "*", older_than=DAY):
+        path.unlink(missing_ok=True)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -54,10 +62,14 @@ def temporary_beside(path: Path) -> Path:
 
 
 def left_beside(path: Path, older_than: float = math.inf) -> Iterator[Path]:
-    """Temporary names of `path` whose process was on this host and is gone, or that are older than so many seconds."""
-    for found in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        writer = WRITER.fullmatch(found.name.removeprefix(f".{path.name}."))
-        if writer is None:  # not one of ours
+    """Temporary names of `path` whose process was on this host and is gone, or that are older than so many seconds.
+
+    The name "*" stands for all files of a folder.
+    """
+    name = "*" if path.name == "*" else glob.escape(path.name)
+    for found in path.parent.glob(f".{name}.*.tmp"):
+        writer = WRITER.search(found.name)
+        if writer is None or (path.name not in ("*", found.name[1 : writer.start() - 1])):  # not one of ours
             continue
         there, process = writer.groups()
         try:
@@ -70,7 +82,12 @@ def left_beside(path: Path, older_than: float = math.inf) -> Iterator[Path]:
 
 def host() -> str:
     """A name for where a process number means the same process: this start of this host, or this container on it."""
-    parts = [socket.gethostname()]
+    return _host(socket.gethostname())
+
+
+@cache
+def _host(name: str) -> str:
+    parts = [name]
     with suppress(OSError):  # where there is no /proc
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
     return digest(parts)[:12]

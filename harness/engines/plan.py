@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ class Plan:
         self.write(key, job)
 
     def write(self, key: str, job: Job) -> None:
-        replace(self.file(key), json.dumps(asdict(job)).encode())
+        replace(self.file(key), json.dumps(vars(job)).encode(), lasting=False)
 
     def read(self, key: str) -> Job | None:
         """None where there is no such job, or what is there is damaged."""

@@ -16,11 +16,15 @@ from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed
 from .networks import on_networks
-from .tables import USED_SAMPLES, add_run, number_name, study_tables, tables, write_tables
+from .tables import MANY, USED_SAMPLES, add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
 FEW = 24
 """Scores that are still printed one by one."""
+PRINTED = 50
+"""Rows of the leaderboard that are printed after a run."""
+SHOWN = 1000
+"""Rows of a table that are shown on the page."""
 
 
 def report(folder: Path) -> str:
@@ -65,8 +69,10 @@ def _about(records: Sequence[Record]) -> Iterator[Block]:
     )
     if lines := samples_used(records):
         yield Text(f"Samples: {'; '.join(lines)}.")
-    for record in failed:
+    for record in failed[:SHOWN]:
         yield Text(f"failed: {record.cell.generator} {record.cell.label}: {record.error}", "failed")
+    if len(failed) > SHOWN:
+        yield Text(f"and {len(failed) - SHOWN:,} more, in tables/metrics.csv", "failed")
 
 
 def samples_used(records: Sequence[Record]) -> list[str]:
@@ -123,10 +129,10 @@ def _plain(found: Found, names: Sequence[str]) -> Iterator[Block]:
 def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Generators down, set metrics across."""
     arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}
-    names = {number_name(row): arrow[row.better] for _, row in board.iterrows()}
+    names = {number_name(row): arrow[row.better] for row in board.itertuples()}
     cells: dict[str, dict[str, str]] = {}
-    for _, row in add_run(board).iterrows():
-        ranked = estimate(row) + (f" [{row['rank']}]" if row["rank"] else "")
+    for row in add_run(board).itertuples():
+        ranked = estimate(row) + (f" [{row.rank}]" if row.rank else "")
         cells.setdefault(row.run, {})[number_name(row)] = ranked
     rows = [[run, *(of.get(name, "-") for name in names)] for run, of in cells.items()]
     return ["generator", *(name + direction for name, direction in names.items())], rows
@@ -135,7 +141,10 @@ def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def _leaderboard(found: Mapping[str, pd.DataFrame], records: Sequence[Record]) -> Iterator[Block]:
     if "leaderboard" in found:
         yield Heading("Leaderboard", 2)
-        yield Table(*_pivot(found["leaderboard"]))
+        columns, rows = _pivot(found["leaderboard"])
+        yield Table(columns, rows[:SHOWN])
+        if len(rows) > SHOWN:
+            yield Text(f"The first {SHOWN:,} of {len(rows):,} rows; all are in tables/leaderboard.csv.", "note")
         note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
         floors = [record.floor for record in records if record.floor is not None]
         if sides := sorted({floor.samples for floor in floors if floor.rows}):
@@ -152,10 +161,12 @@ def _printed(found: dict[str, pd.DataFrame]) -> str:
         columns, rows = _pivot(found["leaderboard"])
         if len(rows) == 1:  # one generator reads better downwards
             columns, rows = ["metric", rows[0][0]], [list(pair) for pair in zip(columns[1:], rows[0][1:], strict=True)]
-        blocks.append(_aligned(columns, rows))
+        blocks.append(_aligned(columns, rows[:PRINTED]))
+        if len(rows) > PRINTED:
+            blocks.append(f"the first {PRINTED} of {len(rows):,} rows; all are in tables/leaderboard.csv")
     scores = add_run(found["metrics"][found["metrics"].kind == "sample"]) if "metrics" in found else pd.DataFrame()
     if 0 < len(scores) <= FEW:
-        rows = [[number_name(row), row.run, estimate(row)] for _, row in scores.iterrows()]
+        rows = [[number_name(row), row.run, estimate(row)] for row in scores.itertuples()]
         blocks.append(_aligned(["mean score", "generator", "value"], rows))
     return "\n".join(blocks)
 
@@ -169,14 +180,17 @@ def _aligned(columns: list[str], rows: list[list[str]]) -> str:
 def _cells(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
     if "metrics" not in found:
         return
-    table = found["metrics"]
+    table = found["metrics"][:SHOWN]
     columns = ["metric", "generator", "name", "value", "better", "n", "missing", "status"]
     rows = [
-        [r.metric, r.generator, r["name"], estimate(r), r.better, f"{r.n:,}", f"{r.missing:,}", r.error or r.status]
-        for _, r in table.iterrows()
+        [r.metric, r.generator, r.name, estimate(r), r.better, f"{r.n:,}", f"{r.missing:,}", r.error or r.status]
+        for r in table.itertuples()
     ]
     if USED_SAMPLES in table:
         columns.append("samples")
         rows = [[*row, used] for row, used in zip(rows, table[USED_SAMPLES], strict=True)]
     yield Heading("Every cell", 2)
     yield Table(columns, rows)
+    if len(found["metrics"]) > SHOWN:
+        rest = f"The first {SHOWN:,} of {len(found['metrics']):,} numbers; all are in tables/metrics.csv"
+        yield Text(rest + (" and tables/metrics.parquet." if len(found["metrics"]) > MANY else "."), "note")

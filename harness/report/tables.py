@@ -1,5 +1,6 @@
 """Records to tables: long ones, a row per number; and the comparison with those published."""
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ RESERVED = ("dataset", "generator", "seed", "samples", "run", *BESIDE)
 """Columns of every table of a study; `run` is that of the page."""
 READABLE = 200
 """Rows of a table up to which it is written for people too."""
+MANY = 10_000
+"""Rows of a table above which it is written as Parquet too."""
 TOLERANCE = 0.01, 0.1
 """What another processor's rounding may change: a share of the number, or of the interval's half-width."""
 
@@ -48,17 +51,32 @@ def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
-    """<folder>/tables/<name>.csv, a row for every number; of at most READABLE rows also .md and .tex for people."""
+    """<folder>/tables/<name>.csv, a row for every number; of at most READABLE rows also .md and .tex for people.
+
+    Of more than MANY rows there is <name>.parquet, too, with all digits.
+    """
     for name, frame in found.items():
-        text = frame.map(lambda value: f"{value:.6g}" if isinstance(value, float) else inert(str(value)))
-        text = text.replace("nan", "")
+        text = pd.DataFrame({column: [_text(value) for value in frame[column].tolist()] for column in frame})
         path = folder / "tables" / f"{name}.csv"
+        if len(frame) > MANY:
+            content = io.BytesIO()
+            mixed = {column: frame[column].map(str) for column in frame if frame[column].dtype == object}
+            frame.assign(**mixed).to_parquet(content, index=False)
+            replace(path.with_suffix(".parquet"), content.getvalue())
+        else:
+            path.with_suffix(".parquet").unlink(missing_ok=True)
         replace(path, text.to_csv(index=False, lineterminator="\n").encode())
         for suffix, typeset in ((".md", markdown), (".tex", latex)):
             if len(frame) <= READABLE:
                 replace(path.with_suffix(suffix), typeset(frame).encode())
             else:
                 path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _text(value: object) -> str:
+    """A value in a csv file: six digits, nothing where there is no number."""
+    text = f"{value:.6g}" if isinstance(value, float) else inert(str(value))
+    return "" if text == "nan" else text
 
 
 def inert(text: str) -> str:
@@ -211,9 +229,9 @@ def _study_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
             yield {**common, **named, **numbers, "n": estimate.n, "missing": estimate.missing}
 
 
-def number_name(row: "pd.Series[str]") -> str:
-    """What a number is called where its metric's label and its own name stand in one column."""
-    return row.metric if row.metric.split("(")[0] == row["name"] else f"{row.metric} {row['name']}"
+def number_name(row: Any) -> str:
+    """What a number of a row is called where its metric's label and its own name stand in one column."""
+    return str(row.metric) if row.metric.split("(")[0] == row.name else f"{row.metric} {row.name}"
 
 
 def _leaderboard(records: Sequence[Record]) -> pd.DataFrame:
@@ -224,13 +242,18 @@ def _leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     if not len(frame):
         return frame
     compared = ["dataset", "seed", "samples", "metric", "name", "better"]
-    rank: list[str] = []
     floors = [column for column in FLOOR if column in frame]
-    for row in frame.itertuples():
-        rivals = frame[np.logical_and.reduce([frame[key] == getattr(row, key) for key in (*compared, "n")])]
-        better = {"higher": rivals.low > row.high, "lower": rivals.high < row.low}
-        comparable = row.better in better and row.low == row.low
-        rank.append(str(1 + int(better[row.better].sum())) if comparable else "")
+    rank = np.full(len(frame), "", dtype=object)
+    for _, rows in frame.groupby([*compared, "n"], sort=False).indices.items():
+        better, low, high = frame.better.iloc[rows[0]], frame.low.to_numpy()[rows], frame.high.to_numpy()[rows]
+        known = ~np.isnan(low)
+        if better == "higher":
+            ahead = known.sum() - np.searchsorted(np.sort(low[known]), high, side="right")
+        elif better == "lower":
+            ahead = np.searchsorted(np.sort(high[known]), low, side="left")
+        else:
+            continue
+        rank[rows] = np.where(known, (1 + ahead).astype(str), "")
     return frame.assign(rank=rank)[[*compared, "generator", *NUMBERS, "n", *floors, "rank"]]
 
 
