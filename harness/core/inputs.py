@@ -8,12 +8,15 @@ and 8-bit images (uint8) are divided by 255.
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from .protocols import Statistics
 
 Array = Tensor | npt.NDArray[Any]
 """What metrics accept: a torch tensor or a numpy array; anything after the first axis is flattened."""
@@ -57,6 +60,34 @@ def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     return _alike({name: x if x.ndim == 2 else x.flatten(1) for name, x in tensors.items()})
 
 
+def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tuple[Tensor | Statistics, ...]:
+    """`samples`, for which the mean and covariance of a set may stand; they come to the device of the samples.
+
+    Raises ValueError as `samples` does, and for statistics of another dimension.
+    """
+    arrays = {name: given for name, given in named.items() if not isinstance(given, Statistics)}
+    tensors = dict(zip(arrays, samples(least, **arrays) if arrays else (), strict=True))
+    found: list[Tensor | Statistics] = []
+    for name, given in named.items():
+        found.append(_beside(given, *tensors.values()) if isinstance(given, Statistics) else tensors[name])
+    sizes = [len(one.mean) if isinstance(one, Statistics) else one.shape[1] for one in found]
+    for name, size in zip(named, sizes, strict=True):
+        if size != sizes[0]:
+            raise ValueError(
+                f"{next(iter(named))} has {sizes[0]} dimensions, {name} has {size}: statistics are compared with "
+                "features of the network, layer and preprocessing that they were made with"
+            )
+    return tuple(found)
+
+
+def _beside(known: Statistics, *tensors: Tensor) -> Statistics:
+    if not tensors or known.mean.device == tensors[0].device:
+        return known
+    device = tensors[0].device
+    rows = None if known.rows is None else known.rows.to(device)
+    return replace(known, mean=known.mean.to(device), covariance=known.covariance.to(device), rows=rows)
+
+
 def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tensor]:
     """Two sets of point clouds as finite tensors [N, P, 3] and [M, P, 3] of one floating type, without a copy if clean.
 
@@ -90,6 +121,12 @@ def stacks(what: str, least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
 
 def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     """`samples` of the space that FID and KID are defined in, [N, 2048]; ValueError for images and other features."""
+    require_pool3(**named)
+    return samples(least, **named)
+
+
+def require_pool3(**named: Array) -> None:
+    """Raises ValueError for images and for features of another space than that of FID and KID."""
     for name, array in named.items():
         x = _numbers(name, array)
         if x.ndim < 2 or x.shape[1] != POOL3 or math.prod(x.shape[2:]) != 1:
@@ -98,7 +135,6 @@ def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
                 'assay.metrics.extractors.inception.inception("")(images) makes of images in [0, 1]; for other '
                 "features choose frechet_distance or kernel_distance"
             )
-    return samples(least, **named)
 
 
 def logits(**named: Array) -> Tensor:
@@ -219,6 +255,8 @@ def _numbers(name: str, array: Any) -> Tensor:
 
 def _tensor(name: str, array: Any) -> Tensor:
     """An array of real numbers, or a list of such, as a tensor without gradient; its type is left as it is."""
+    if isinstance(array, Statistics):
+        raise ValueError(f"{name} is known by its mean and covariance alone; this metric needs the samples themselves")
     if isinstance(array, (list, tuple)) and any(isinstance(item, (Tensor, np.ndarray)) for item in array):
         return _stacked(name, [_numbers(f"{name}[{i}]", item) for i, item in enumerate(array)])
     x = array if isinstance(array, Tensor) else _from_numpy(name, array)
