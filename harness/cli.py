@@ -46,8 +46,10 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
+  assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
-  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file
+  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file; real
+                                ones may also be a file of statistics, mu and sigma, for metric=frechet_distance
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
@@ -80,10 +82,10 @@ def main() -> None:
     """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
     arguments = _take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
-        "run": _run, "report": _report, "list": _list, "train": _train
+        "run": _run, "report": _report, "list": _list, "train": _train, "statistics": _statistics
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
-    if not arguments or arguments[0] == "help" or (asked and arguments[0] not in ("run", "train")):  # those are Hydra's
+    if not arguments or arguments[0] == "help" or (asked and arguments[0] not in ("run", "train", "statistics")):
         print(HELP)
         sys.exit(0)
     if arguments[0] == "--version":
@@ -288,6 +290,60 @@ def _report(arguments: list[str]) -> int:
     folder = Path(arguments[0] if arguments else "outputs/quickstart")
     print(report(folder))
     say(compare_with_published(folder))
+    return 0
+
+
+def _statistics(arguments: list[str]) -> int:
+    import argparse
+
+    from omegaconf import OmegaConf
+
+    from .arrays.spaces import BATCH
+    from .core.progress import track
+    from .core.protocols import pick_device
+    from .formats.statistics import require_npz, write_statistics
+    from .streaming import Metric
+
+    parser = argparse.ArgumentParser(
+        prog="assay statistics",
+        description="Write mean and covariance of the features of samples: a .npz file with mu [D] and sigma [D, D], "
+        "float64, divided by N - 1, which pytorch-fid and others read.",
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="the samples: a folder or archive of images, or a .npy or .npz file"
+    )
+    parser.add_argument("--features", metavar="NAME", required=True, help="the feature space: `assay list extractors`")
+    parser.add_argument("--out", metavar="FILE.npz", required=True, help="where to write")
+    parser.add_argument("--device", default="auto", help="auto (the default), cpu, cuda")
+    parser.add_argument(
+        "options", metavar="OPTION", nargs="*",
+        help="of the extractor or of the data set, such as extractor.inception.path=FILE or dataset.folder.mode=RGB",
+    )  # fmt: skip
+    given = parser.parse_intermixed_args(arguments)
+    discover()
+    require_npz(given.out)
+    options: Any = OmegaConf.to_container(OmegaConf.from_dotlist(given.options))
+    path = Path(given.path) if Path(given.path).exists() else Path(given.path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{given.path}: there is no such folder or file")
+    _, name, option = _real_data(path)
+    _check_names([f"dataset={name}", *given.options], "evaluate")
+    check_options(options)
+    if name == "statistics":
+        raise ValueError(f"{given.path} has statistics already; give the samples")
+    data = DATASETS[name].function(**{option: str(path), **options.get("dataset", {}).get(name, {})})
+    network = options.get("extractor", {}).get(given.features, {})
+    metric = Metric("frechet_distance", given.features, reservoir=0, dataset=data.name, extractor=network)
+    count, device = data.count("train"), pick_device(given.device)
+    with track(f"{given.path} → {given.features}", count, "samples") as advance:
+        for start in range(0, count, BATCH):
+            batch = data.take("train", start, min(start + BATCH, count)).images
+            metric.update(real=batch.to(device).float() / 255)
+            advance(len(batch))
+    known = metric.statistics("real")
+    write_statistics(given.out, known)
+    say(f"{given.out}: mu and sigma of {count:,} samples, {len(known.mean):,} features of {given.features}")
+    say("the file does not say of what features it is: tell those who compare with it")
     return 0
 
 
@@ -533,6 +589,10 @@ def _take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, s
 
 def _real_data(path: Path) -> tuple[str, str, str]:
     """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
+    from .formats.statistics import has_statistics
+
+    if has_statistics(path):
+        return "dataset", "statistics", "path"
     if path.suffix.lower() in (".npy", ".npz"):
         return "dataset", "array", "path"
     within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()

@@ -81,7 +81,9 @@ def fid(fake: Array | Statistics, real: Array | Statistics) -> Estimate:
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
-def frechet_infinity(fake: Array, real: Array | Statistics, sizes: Annotated[int, Range(least=3)] = 15, seed: Seed = 0) -> Estimate:
+def frechet_infinity(
+    fake: Array, real: Array | Statistics, sizes: Annotated[int, Range(least=3)] = 15, seed: Seed = 0
+) -> Estimate:
     """Fréchet distance extrapolated to infinitely many generated samples; lower is better; it may be negative.
 
     `sizes` subsets of the M generated rows are drawn without replacement with `seed`. A line in 1 / size is fitted to

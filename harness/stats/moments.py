@@ -38,7 +38,7 @@ class Moments:
         return self.scatter / (self.n - 1)
 
     def statistics(self, rows: Tensor | None = None) -> Statistics:
-        """Mean and covariance, with some of the rows [m, D] where an interval is wanted. ValueError for a single row."""
+        """Mean and covariance, with some of the rows [m, D] for an interval. Raises ValueError for a single row."""
         return Statistics(self.mean, self.covariance, self.n, rows)
 
     def merge(self, other: "Moments") -> "Moments":
