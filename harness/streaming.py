@@ -86,10 +86,8 @@ class Metric:
                 raise ValueError(f"reservoir={reservoir}: {one.label} is computed from kept rows; keep 2 or more")
         self._size, self._seed, self._distributed = reservoir, reservoir_seed, distributed
         self._opening = dataset, dict(extractor or {})
-        if extractor and not isinstance(self._features, str):
-            raise ValueError("extractor: these are options of an extractor, and features names none")
+        known = EXTRACTORS[self._features].options if isinstance(self._features, str) else {}
         for option in extractor or {}:
-            known = EXTRACTORS[self._features].options
             if option not in known:
                 raise ValueError(unknown(f"option of extractor {self._features}:", option, sorted(known)))
         self._extract: Callable[[Tensor], Tensor] | None = None
@@ -173,9 +171,10 @@ class Metric:
         """Mean and covariance of the samples seen of one set on this process, e.g. for `assay.write_statistics`."""
         if which not in self._sets:
             raise ValueError(f"which={which!r} must be {' or '.join(self._sets)}")
-        self._require_moments(which)
         one = self._sets[which]
         one.require_some(which)
+        if one.fixed is None and not one.keeps_moments and not one.reservoir.complete:
+            raise ValueError(f"{which}: rows were left out, and no metric here keeps moments; add frechet_distance")
         with undisturbed(None):
             return one.fixed or one.moments().statistics()
 
