@@ -28,6 +28,8 @@ from .stats.reservoir import Reservoir
 Features = str | Callable[[Tensor], Tensor] | None
 """The name of an extractor, a function from images to features, or None where features are given directly."""
 AUTO = "auto"
+WIDEST = 2**15
+"""Most features whose covariance is kept, which takes 8 GiB."""
 Answer = Estimate | dict[str, Estimate]
 Counts = dict[str, dict[str, dict[str, int]]]
 
@@ -308,6 +310,7 @@ class Metric:
             for asked in self._asked:
                 declared = asked.metric
                 given = {name: self._sets[name].given(name, name in declared.moments) for name in declared.views}
+                given = {name: one.to(device or torch.device("cpu")) for name, one in given.items()}
                 kept = {name: self._sets[name] for name in declared.views}
                 counts[asked.label] = {
                     name: one.counts(name in declared.moments, self._seed) for name, one in kept.items()
@@ -455,6 +458,12 @@ class _Set:
                 raise ValueError(
                     f"{name}: {what} of shape {now}, those of batches before are {before}: give all one shape"
                 )
+        wide = math.prod(rows.shape[1:])
+        if self.keeps_moments and wide > WIDEST and self.reservoir.seen + len(rows) > self.reservoir.size:
+            raise ValueError(
+                f"{name}: the covariance of {wide:,} features has {8 * wide**2 / 2**30:,.0f} GiB: use another feature "
+                "space, or keep all rows with a larger reservoir"
+            )
 
     def require_mergeable(self, name: str, other: _Set) -> None:
         if self.fixed is not None or other.fixed is not None:
@@ -475,7 +484,7 @@ class _Set:
         total = self.reservoir.seen + other.reservoir.seen
         if self.keeps_moments and total > self.reservoir.size:
             theirs = other.moments()
-            self._moments = self.moments().merge(theirs) if self.reservoir.seen else theirs
+            self._moments = self.moments().merge(theirs.to(self.device)) if self.device else theirs
         (self.reservoir.join if joins else self.reservoir.merge)(other.reservoir)
         self.shape, self.columns = other.shape, other.columns
 

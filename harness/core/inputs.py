@@ -8,7 +8,6 @@ and 8-bit images (uint8) are divided by 255.
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,9 +66,8 @@ def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tup
     """
     arrays = {name: given for name, given in named.items() if not isinstance(given, Statistics)}
     tensors = dict(zip(arrays, samples(least, **arrays) if arrays else (), strict=True))
-    found: list[Tensor | Statistics] = []
-    for name, given in named.items():
-        found.append(_beside(given, *tensors.values()) if isinstance(given, Statistics) else tensors[name])
+    device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
+    found = [given.to(device) if isinstance(given, Statistics) else tensors[name] for name, given in named.items()]
     sizes = [len(one.mean) if isinstance(one, Statistics) else one.shape[1] for one in found]
     for name, size in zip(named, sizes, strict=True):
         if size != sizes[0]:
@@ -78,14 +76,6 @@ def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tup
                 "features of the network, layer and preprocessing that they were made with"
             )
     return tuple(found)
-
-
-def _beside(known: Statistics, *tensors: Tensor) -> Statistics:
-    if not tensors or known.mean.device == tensors[0].device:
-        return known
-    device = tensors[0].device
-    rows = None if known.rows is None else known.rows.to(device)
-    return replace(known, mean=known.mean.to(device), covariance=known.covariance.to(device), rows=rows)
 
 
 def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tensor]:

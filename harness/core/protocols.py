@@ -47,6 +47,10 @@ class Statistics:
     n: int | None = None
     rows: Tensor | None = None
 
+    def to(self, device: torch.device) -> Statistics:
+        rows = None if self.rows is None else self.rows.to(device)
+        return Statistics(self.mean.to(device), self.covariance.to(device), self.n, rows)
+
 
 class Truth(NamedTuple):
     """What samples are known to be.

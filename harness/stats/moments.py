@@ -41,6 +41,9 @@ class Moments:
         """Mean and covariance, with some of the rows [m, D] for an interval. Raises ValueError for a single row."""
         return Statistics(self.mean, self.covariance, self.n, rows)
 
+    def to(self, device: torch.device) -> "Moments":
+        return Moments(self.n, self.mean.to(device), self.scatter.to(device))
+
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the union of both sets (Chan, Golub, LeVeque 1979); shards can be merged in any order.
 

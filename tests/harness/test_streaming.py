@@ -261,6 +261,23 @@ def test_reset_keeps_the_reals() -> None:
     fed(metric, fake=gauss(50, 3), real=gauss(60, 3)).compute()  # another feature space
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("reservoir", [1000, 30])
+def test_rows_of_several_devices_come_to_one(reservoir: int) -> None:
+    fake, real = gauss(60, seed=1), gauss(50, seed=2)
+    names = ["frechet_distance", "precision"]
+    metric = fed(assay.Metric(names, features=None, reservoir=reservoir), fake=fake.cuda())
+    metric.merge(fed(assay.Metric(names, features=None, reservoir=reservoir), real=real))
+    fed(metric, real=real.cuda(), fake=fake)
+    plain = fed(assay.Metric(names, features=None, reservoir=reservoir), fake=fake, real=real)
+    found, right = metric.compute(), fed(plain, real=real, fake=fake).compute()
+    assert isinstance(found, dict)
+    assert isinstance(right, dict)
+    for name in names:
+        assert found[name].value == pytest.approx(right[name].value, rel=1e-9)
+
+
 @pytest.mark.parametrize("reservoir", [1000, 40])
 def test_a_state_and_a_pickle_go_on(reservoir: int) -> None:
     def new() -> assay.Metric:
@@ -456,6 +473,15 @@ def test_wrong_use_is_one_clear_error(metric: str, features: Any, batches: list[
     with pytest.raises(ValueError, match=message) as refused:
         use()
     assert "\n" not in str(refused.value)
+
+
+def test_a_covariance_that_no_memory_holds_is_refused_before_it_is_made() -> None:
+    metric = assay.Metric("frechet_distance", features=None, reservoir=4)
+    wide = torch.rand(8, 40_000)
+    metric.update(fake=wide[:4], real=wide[4:])
+    assert metric.compute() == frechet_distance(wide[:4], wide[4:])
+    with pytest.raises(ValueError, match="fake: the covariance of 40,000 features has 12 GiB"):
+        metric.update(fake=wide)
 
 
 def test_a_refused_call_changes_nothing() -> None:
