@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from .arrays.spaces import extracted
-from .arrays.subsets import in_words
+from .arrays.subsets import DIMENSIONS, in_words
 from .core.files import digest
-from .core.inputs import Array, images, samples
+from .core.inputs import Array, images, samples, statistics
 from .core.options import checked
 from .core.precision import full_precision
 from .core.protocols import Estimate, Statistics
@@ -224,7 +224,7 @@ class Metric:
         if isinstance(batch, Statistics):
             self._require_moments(name)
             self._sets[name].require_empty(name)
-            return batch
+            return statistics(name, batch)
         with undisturbed(batch.device if isinstance(batch, Tensor) else None):
             shape, rows = self._rows(name, batch)
         self._sets[name].require_alike(name, shape, rows)
@@ -433,7 +433,7 @@ class _Set:
 
     def counts(self, moments: bool, seed: int) -> dict[str, int]:
         if self.fixed is not None:
-            return {"dimensions of the mean and covariance": len(self.fixed.mean)}
+            return {DIMENSIONS: len(self.fixed.mean)}
         found, kept = self.reservoir.seen, len(self.reservoir.keys)
         if found == kept:
             return {"found": found, "used": found}

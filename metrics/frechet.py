@@ -162,6 +162,7 @@ class Gaussian:
             pivots = lower.diagonal()
             return lower.T, bool(pivots.min() > TOLERANCE * pivots.max())
         values, vectors = torch.linalg.eigh(self.data)
+        _require_no_negative(values, float(values.abs().max()))
         return values.clamp(min=0).sqrt()[:, None] * vectors.T, False
 
     def between(self, root: Tensor) -> Tensor:
@@ -264,7 +265,9 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
     Raises ValueError when the value is more negative than rounding explains.
     """
     # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
-    nuclear = float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum())
+    squares = torch.linalg.eigvalsh(square)
+    _require_no_negative(squares, abs(a.trace * b.trace))
+    nuclear = float(squares.clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
     raw = float((a.mean - b.mean).square().sum()) + scale - 2 * nuclear
     if raw < -TOLERANCE * scale:
@@ -272,6 +275,12 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
             f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
         )
     return max(0.0, raw)
+
+
+def _require_no_negative(values: Tensor, scale: float) -> None:
+    """ValueError for ascending eigenvalues that are negative beyond rounding: they are of no covariance."""
+    if (least := float(values[0])) < -TOLERANCE * scale:
+        raise ValueError(f"a covariance has a negative eigenvalue ({least:g} at scale {scale:g}): it is of no samples")
 
 
 def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:

@@ -28,7 +28,7 @@ from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
 from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
 from .store import ShardKey, Store
-from .subsets import SOURCES, Source, Subset, in_words, taken
+from .subsets import DIMENSIONS, SOURCES, Source, Subset, in_words, taken
 
 SHARD = 1000
 SEEDS = 2**32
@@ -152,7 +152,7 @@ class Views:
     def samples(self, view: View, seed: int, n: int) -> dict[str, int]:
         """How many samples of a view were found and used, and by which seed they were drawn, as records tell it."""
         if view.n == "moments":
-            return {"dimensions of the mean and covariance": len(self._statistics().mean)}
+            return {DIMENSIONS: len(self._statistics().mean)}
         subset, count = self._subset(view, self._space(view), seed, n)
         return {"made": count} if subset is None else subset.counts
 
@@ -209,8 +209,7 @@ class Views:
 
     def _note(self, view: View, seed: int, n: int) -> None:
         if view.n == "moments":
-            words = f"mean and covariance of {len(self._statistics().mean):,} features, taken as fixed: intervals are "
-            self.used.setdefault(SOURCES[view.source], {})[words + "for other generated samples alone"] = None
+            self.used.setdefault(SOURCES[view.source], {})[in_words(self.samples(view, seed, n))] = None
             return
         subset, _ = self._subset(view, self._space(view), seed, n)
         if subset is not None:

@@ -29,6 +29,9 @@ CACHED = 1 << 17
 EXACT = 1 << 53
 """Whole numbers below this are exact in float64."""
 
+ROUNDING = 1e-6
+"""Share of the largest entry of a covariance by which rounding may make it differ from its mirror."""
+
 POOL3 = 2048
 """Number of features that FID and KID are defined on."""
 
@@ -62,12 +65,15 @@ def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
 def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tuple[Tensor | Statistics, ...]:
     """`samples`, for which the mean and covariance of a set may stand; they come to the device of the samples.
 
-    Raises ValueError as `samples` does, and for statistics of another dimension.
+    Raises ValueError as `samples` and `statistics` do, and for statistics of another dimension.
     """
     arrays = {name: given for name, given in named.items() if not isinstance(given, Statistics)}
     tensors = dict(zip(arrays, samples(least, **arrays) if arrays else (), strict=True))
     device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
-    found = [given.to(device) if isinstance(given, Statistics) else tensors[name] for name, given in named.items()]
+    found = [
+        statistics(name, given).to(device) if isinstance(given, Statistics) else tensors[name]
+        for name, given in named.items()
+    ]
     sizes = [len(one.mean) if isinstance(one, Statistics) else one.shape[1] for one in found]
     for name, size in zip(named, sizes, strict=True):
         if size != sizes[0]:
@@ -76,6 +82,33 @@ def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tup
                 "features of the network, layer and preprocessing that they were made with"
             )
     return tuple(found)
+
+
+def statistics(name: str, given: Statistics) -> Statistics:
+    """Mean [D] and covariance [D, D] in float64, exactly symmetric.
+
+    Raises ValueError for other shapes, values that are not finite, and a covariance that is not symmetric.
+    """
+    mean, covariance = (
+        _numbers(f"{name}, {part}", array).double()
+        for part, array in (("mean", given.mean), ("covariance", given.covariance))
+    )
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(
+            f"{name}: a mean of shape {list(mean.shape)} and a covariance of shape {list(covariance.shape)}; they must "
+            "be [D] and [D, D]"
+        )
+    for part, array in (("mean", mean), ("covariance", covariance)):
+        if bad := int((~array.isfinite()).sum()):
+            raise ValueError(f"{name}: the {part} has {bad} values that are not finite")
+    apart = float((covariance - covariance.T).abs().max())
+    if apart > ROUNDING * float(covariance.abs().max()):
+        raise ValueError(
+            f"{name}: the covariance is not symmetric, entries differ from their mirror by up to {apart:g}"
+        )
+    if apart:
+        covariance = (covariance + covariance.T) / 2
+    return Statistics(mean, covariance, given.n, given.rows)
 
 
 def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.files import replace
+from ..core.inputs import ROUNDING, statistics
 from ..core.protocols import Statistics
 from .arrays import read_arrays
 from .checkpoint import read_checkpoint
@@ -25,8 +26,6 @@ PAIRS = {"": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 """Names of the mean and the covariance; the second pair of guided-diffusion is of spatial features (sFID)."""
 SUMS = ("raw_mean", "raw_cov", "num_items")
 """Sum of the features, sum of their outer products, and their number, as StyleGAN2-ADA keeps them."""
-ROUNDING = 1e-6
-"""Share of the largest entry, or of the largest eigenvalue, that rounding may account for."""
 
 
 class Found(NamedTuple):
@@ -79,14 +78,14 @@ def has_statistics(path: Path) -> bool:
         return False
 
 
-def write_statistics(path: str | Path, statistics: Statistics) -> None:
+def write_statistics(path: str | Path, known: Statistics) -> None:
     """Write mean and covariance as pytorch-fid reads them: a .npz file with mu [D] and sigma [D, D], float64.
 
     Raises ValueError for another ending, OSError where the file cannot be written.
     """
     file = require_npz(path)
-    content = io.BytesIO()
-    np.savez(content, mu=statistics.mean.cpu().numpy(), sigma=statistics.covariance.cpu().numpy())
+    known, content = statistics(str(path), known), io.BytesIO()
+    np.savez(content, mu=known.mean.cpu().numpy(), sigma=known.covariance.cpu().numpy())
     replace(file, content.getvalue())
 
 
@@ -137,30 +136,14 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 def _checked(found: Found) -> Statistics:
-    """As float64, the covariance made exactly symmetric."""
     what, mean, covariance = found.what, np.atleast_1d(found.mean), np.atleast_2d(found.covariance)
-    if mean.ndim != 1 or not mean.size or covariance.shape != 2 * mean.shape:
+    known = statistics(what, Statistics(mean, covariance, found.n))  # type: ignore[arg-type]
+    values = torch.linalg.eigvalsh(known.covariance)
+    # Rounding the entries moves an eigenvalue by at most the Frobenius norm of the errors.
+    precision = float(np.finfo(covariance.dtype).eps) if covariance.dtype.kind == "f" else 0.0
+    least, most = float(values[0]), float(values[-1])
+    if least < -max(ROUNDING, precision * len(values) ** 0.5) * most:
         raise ValueError(
-            f"{what}: a mean of shape {list(mean.shape)} and a covariance of shape {list(covariance.shape)}; "
-            "they must be [D] and [D, D]"
+            f"{what}: the covariance has a negative eigenvalue, {least:g} beside {most:g}: it is of no set of samples"
         )
-    for name, array in (("mean", mean), ("covariance", covariance)):
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{what}: the {name} has the type {array.dtype}; it must be of real numbers")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{what}: the {name} has {int((~np.isfinite(array)).sum())} values that are not finite")
-    precision = np.finfo(covariance.dtype).eps if covariance.dtype.kind == "f" else 0.0
-    wide = covariance.astype(np.float64)
-    apart = np.abs(wide - wide.T).max()
-    if apart > max(ROUNDING, precision) * np.abs(wide).max():
-        raise ValueError(
-            f"{what}: the covariance is not symmetric, entries differ from their mirror by up to {apart:g}"
-        )
-    wide = (wide + wide.T) / 2
-    values = np.linalg.eigvalsh(wide)
-    # Rounding each entry moves an eigenvalue by at most the Frobenius norm of the errors.
-    if values[0] < -max(ROUNDING, precision * np.sqrt(len(wide))) * values[-1]:
-        raise ValueError(
-            f"{what}: the covariance has a negative eigenvalue, {values[0]:g} beside {values[-1]:g}: it is of no set"
-        )
-    return Statistics(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(wide), found.n)
+    return known

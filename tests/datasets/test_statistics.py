@@ -49,7 +49,7 @@ def test_the_distance_to_a_file_is_that_to_its_images(top: Path, tmp_path: Path)
         assert (one.floor.rows, one.floor.error) == (
             [], "the real samples are known by mean and covariance alone: there are no others to compare"
         )  # fmt: skip
-        assert one.samples["real"] == {"dimensions of the mean and covariance": 25}
+        assert one.samples["real"] == {"dimensions": 25}
         assert "taken on trust" in one.preprocessing["real"]
         assert "for other generated samples alone" in one.preprocessing["real"]
         width, wide = (high - low for _, (low, high), *_ in (one.values[name], other.values[name]))
@@ -101,7 +101,10 @@ def test_from_the_command_line(top: Path) -> None:
     words = ("features=pixels", "metric=[frechet_distance,precision]", "device=cpu")
     done = command(top, "run", "--fake", "fake", "--real", "own.npz", *words)
     assert done.returncode == 1, done.stderr
-    assert "samples, real: mean and covariance of 25 features, taken as fixed" in done.stderr
+    assert (
+        "samples, real: mean and covariance of 25 features, whose space is taken on trust; intervals are for"
+        in done.stderr
+    )
     records = [json.loads(file.read_text()) for file in (top / "outputs" / "run" / "records").iterdir()]
     assert {record["cell"]["metric"]: record["status"] for record in records} == {
         "frechet_distance": "ok", "precision": "failed"

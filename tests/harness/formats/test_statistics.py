@@ -115,8 +115,8 @@ def damaged(**arrays: Any) -> dict[str, Any]:
         (damaged(sigma=np.triu(SIGMA)), "the covariance is not symmetric, entries differ from their mirror by up to"),
         (damaged(sigma=SIGMA - 2 * np.diag(SIGMA.diagonal())), "the covariance has a negative eigenvalue, -"),
         (damaged(sigma=-np.eye(6)), "the covariance has a negative eigenvalue, -1 beside -1"),
-        (damaged(mu=MU.astype(complex)), "the mean has the type complex128"),
-        (damaged(mu=MU.astype(str)), "the mean has the type <U"),
+        (damaged(mu=MU.astype(complex)), "mu and sigma, mean has the type complex128"),
+        (damaged(mu=MU.astype(str)), "mu and sigma, mean has the type <U"),
         ({"arr_0": MU}, r"has arr_0, and no statistics: these are arrays mu \[D\] and sigma \[D, D\]"),
     ],
 )
@@ -202,6 +202,25 @@ def test_extrapolation_needs_only_the_moments_of_the_reals() -> None:
     assert frechet_infinity(fake, known).value == pytest.approx(frechet_infinity(fake, real).value, rel=1e-9)
     with pytest.raises(ValueError, match="fake is known by its mean and covariance alone"):
         frechet_infinity(known, real)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", [1.0, 4.0])
+def test_statistics_of_ones_own_are_checked_too(other: float) -> None:
+    """numpy is taken as tensors are; what is no covariance is refused, whichever side is taken the root of."""
+    covariance = np.array([[1.0, 2.0], [2.0, 1.0]])
+    fake = other * gauss(50, 2)
+    right = Statistics(torch.zeros(2), torch.eye(2))  # float32
+    assert frechet_distance(fake, right) == frechet_distance(fake, Statistics(np.zeros(2), np.eye(2)))  # type: ignore[arg-type]
+    for bad, message in (
+        (covariance, "a covariance has a negative eigenvalue"),
+        (np.array([[1.0, 0.5], [0.4, 1.0]]), "real: the covariance is not symmetric"),
+        (np.eye(3), r"real: a mean of shape \[2\] and a covariance of shape \[3, 3\]"),
+        (np.full((2, 2), np.nan), "real: the covariance has 4 values that are not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frechet_distance(fake, Statistics(np.zeros(2), bad))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a covariance has a negative eigenvalue"):
+        frechet_distance(Statistics(np.zeros(2), covariance), right)  # type: ignore[arg-type]
 
 
 def test_other_dimensions_and_other_metrics_are_refused() -> None:
