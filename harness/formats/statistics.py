@@ -56,15 +56,16 @@ def read_statistics(path: str | Path, key: str = "", sigma: str | Path = "") -> 
         return _checked(Found(f"{file} and {other}", mean, covariance))
     content = _content(file)
     pairs = dict(_pairs(str(file), content))
-    if key not in pairs and (key or len(pairs) != 1):
-        known = ", ".join(repr(name) for name in pairs if name)
-        if not pairs:
-            there = ", ".join(map(str, list(content)[:8])) or "nothing"
-            raise ValueError(f"{file} has {there}, and no statistics: these are arrays mu [D] and sigma [D, D]")
-        raise ValueError(
-            f"{file} has no statistics {key!r}; choose key={known}" if key else f"{file}: choose key={known}"
-        )
-    return _checked(pairs.get(key) or next(iter(pairs.values())))
+    if not pairs:
+        there = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise ValueError(f"{file} has {there}, and no statistics: these are arrays mu [D] and sigma [D, D]")
+    if not key and len(pairs) == 1:
+        return _checked(*pairs.values())
+    if key not in pairs:
+        known = ", ".join(map(repr, pairs))
+        asked = f"no statistics {key!r}, but " if key else "statistics "
+        raise ValueError(f"{file} has {asked}{known}: choose one with key (dataset.statistics.key=NAME)")
+    return _checked(pairs[key])
 
 
 def has_statistics(path: Path) -> bool:

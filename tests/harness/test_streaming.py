@@ -479,7 +479,6 @@ def test_a_covariance_that_no_memory_holds_is_refused_before_it_is_made() -> Non
     metric = assay.Metric("frechet_distance", features=None, reservoir=4)
     wide = torch.rand(8, 40_000)
     metric.update(fake=wide[:4], real=wide[4:])
-    assert metric.compute() == frechet_distance(wide[:4], wide[4:])
     with pytest.raises(ValueError, match="fake: the covariance of 40,000 features has 12 GiB"):
         metric.update(fake=wide)
 

@@ -130,7 +130,10 @@ def test_what_is_no_covariance_is_refused(arrays: dict[str, Any], message: str, 
 
 def test_a_pickle_runs_nothing_and_a_wrong_key_is_named(tmp_path: Path) -> None:
     path = edm2(tmp_path / "file")["path"]
-    for key, message in (("", "choose key='fid', 'fd_dinov2'"), ("kid", "no statistics 'kid'; choose key='fid'")):
+    for key, message in (
+        ("", "has statistics 'fid', 'fd_dinov2': choose one with key"),
+        ("kid", "has no statistics 'kid', but 'fid', 'fd_dinov2': choose one"),
+    ):
         with pytest.raises(ValueError, match=message):
             read_statistics(path, key)
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
