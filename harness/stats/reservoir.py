@@ -76,7 +76,9 @@ class Reservoir:
         return {"seen": self.seen, "keys": keys, "numbers": numbers, "rows": kept}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.seen, self._kept = state["seen"], state["rows"]
+        """Go on from a `state`, which is left as it is."""
+        self.seen, rows = state["seen"], state["rows"]
+        self._kept = None if rows is None else rows.clone()
         self.keys, self.numbers = state["keys"].numpy().copy(), state["numbers"].numpy().copy()
 
     def _take(self, rows: Tensor, keys: Keys, numbers: Numbers) -> None:

@@ -68,16 +68,19 @@ def test_values_are_kept_as_they_are() -> None:
     """A later batch in float64 makes float32 rows float64; a state goes on as if nothing had happened."""
     reservoir = Reservoir(4, 0)
     reservoir.add(torch.tensor([[0.1]]))
-    reservoir.add(torch.tensor([[0.1]], dtype=torch.float64))
+    reservoir.add(torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64))
     assert reservoir.rows is not None
-    assert reservoir.rows[:, 0].tolist() == [float(np.float32(0.1)), 0.1]
+    assert reservoir.rows[:, 0].tolist() == [float(np.float32(0.1)), 0.1, 0.2, 0.3]
     again = Reservoir(4, 0)
-    again.load(reservoir.state())
+    state = reservoir.state()
+    before = state["rows"].clone()
+    again.load(state)
     for one in (again, reservoir):
         one.add(torch.arange(9.0)[:, None])
     assert kept(again) == kept(reservoir)
     assert again.rows is not None
     assert len(again.rows) == 4
+    assert torch.equal(state["rows"], before)
 
 
 def test_size_zero_counts_alone() -> None:
