@@ -14,19 +14,23 @@ from .harness.core import moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .harness.core.protocols import Estimate, Generator, Part, Record, Row, View
+    from .harness.core.protocols import Estimate, Generator, Part, Record, Row, Statistics, View
     from .harness.core.registry import dataset, extractor, generator, metric, study, trainer
+    from .harness.direct.streaming import Metric
+    from .harness.formats.statistics import read_statistics, write_statistics
     from .harness.run import Run
 
 __version__ = "0.1.0"
 __all__ = [
-    "Estimate", "Part", "Row", "Run", "View", "dataset", "evaluate", "extractor", "generator", "load", "metric",
-    "score", "study", "trainer",
+    "Estimate", "Metric", "Part", "Row", "Run", "Statistics", "View", "dataset", "evaluate", "extractor", "generator",
+    "load", "metric", "read_statistics", "score", "study", "trainer", "write_statistics",
 ]  # fmt: skip
 _HOMES = {
-    "harness.core.protocols": ("Estimate", "Part", "Row", "View"),
+    "harness.core.protocols": ("Estimate", "Part", "Row", "Statistics", "View"),
     "harness.core.registry": ("dataset", "extractor", "generator", "metric", "study", "trainer"),
+    "harness.formats.statistics": ("read_statistics", "write_statistics"),
     "harness.run": ("Run",),
+    "harness.direct.streaming": ("Metric",),
 }
 """What a plugin or a notebook imports from here, by the module that it is in: imported when it is asked for."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .engines.plan import Job
     from .run import Run
 
-OWN_HELP = ("run", "train", "compare-features")
+OWN_HELP = ("run", "train", "statistics", "compare-features")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
@@ -44,10 +44,12 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
+  assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
   assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
   --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a file; several sets of
-                                generated ones in turn, each with a name for the tables: --fake A=PATH --fake B=PATH
+                                generated ones in turn, each with a name for the tables: --fake A=PATH --fake B=PATH;
+                                real ones may be a file of statistics, mu and sigma, for metric=frechet_distance
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
@@ -82,7 +84,7 @@ def main() -> None:
     arguments = take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
-        "compare-features": _compare_features,
+        "statistics": _statistics, "compare-features": _compare_features,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -370,6 +372,12 @@ def _status(arguments: list[str]) -> int:
     found = status(Path(arguments[0] if arguments else "outputs/run"))
     print(found)
     return 0 if found.counts["done"] == sum(found.counts.values()) else 1
+
+
+def _statistics(arguments: list[str]) -> int:
+    from .command.statistics import main
+
+    return main(arguments)
 
 
 def _compare_features(arguments: list[str]) -> int:

@@ -176,10 +176,11 @@ def call(cell: Cell, views: Views) -> Any:
     Tensors are shared between the cells of a process: one that writes into them is refused, and they are read again.
     Raises ValueError with the number of generated samples where a metric needs more.
     """
-    tensors = {name: views.tensor(view, cell.seed, cell.n) for name, view in cell.views.items()}
+    given = {name: views.given(view, cell.seed, cell.n) for name, view in cell.views.items()}
+    tensors = {name: array for name, array in given.items() if isinstance(array, Tensor)}
     versions = {name: tensor._version for name, tensor in tensors.items()}
     try:
-        result = METRICS[cell.metric].function(**tensors, **cell.params)
+        result = METRICS[cell.metric].function(**given, **cell.params)
     except ValueError as failure:
         raise _with_number(failure, cell, tensors) from failure
     for name, tensor in tensors.items():

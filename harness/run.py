@@ -15,7 +15,17 @@ from .arrays.store import open_store
 from .arrays.views import Views
 from .core.files import canonical, require_writable
 from .core.options import checked
-from .core.protocols import Cell, Dataset, Encoder, FeatureGenerator, Generator, Record, View, pick_device
+from .core.protocols import (
+    Cell,
+    Dataset,
+    Encoder,
+    FeatureGenerator,
+    Generator,
+    HasStatistics,
+    Record,
+    View,
+    pick_device,
+)
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, GROUPS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, sample_scores
 from .formats.weights import ZOO
@@ -106,6 +116,11 @@ class Run:
         if self.n_real is not None:
             views = {
                 name: replace(view, n=self.n_real) if view.source == "real" and view.n == "all" else view
+                for name, view in views.items()
+            }
+        if isinstance(self.views.data, HasStatistics):
+            views = {
+                name: replace(view, n="moments") if name in declared.moments and view.source == "real" else view
                 for name, view in views.items()
             }
         return replace(

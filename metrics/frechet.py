@@ -2,15 +2,16 @@
 
 import functools
 import math
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, overload
 
 import torch
 from torch import Tensor
 
-from ..harness.core.inputs import Array, pool3, row_blocks, samples
+from ..harness.core.inputs import POOL3, Array, require_pool3, row_blocks, samples, samples_or_statistics
 from ..harness.core.options import Range, Seed
 from ..harness.core.precision import full_precision
-from ..harness.core.protocols import Estimate, View
+from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import mean_of
@@ -25,10 +26,11 @@ TOLERANCE = 1e-6
     better="lower",
     kind="set",
     source="arXiv:1706.08500 eq. 6",
+    moments=("fake", "real"),
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
-def frechet_distance(fake: Array, real: Array) -> Estimate:
+def frechet_distance(fake: Array | Statistics, real: Array | Statistics) -> Estimate:
     """Squared Fréchet distance between fitted Gaussians, at least 0, lower is better; sets [M, D] and [N, D].
 
         |mu_g - mu_r|^2 + tr S_g + tr S_r - 2 tr (S_r S_g)^(1/2)
@@ -36,11 +38,13 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
     The covariances S divide by n - 1. The value is accurate to about 1e-8 of the traces, and to 1e-6 where a covariance
     is singular. Its upward bias is proportional to about 1/M + 1/N, so compare sets of equal sizes, or use
     `frechet_infinity`. The interval (delta method, closed form) covers the spread of the estimate but not its bias.
-    `fid` is this distance in the features of the original Inception network. Raises ValueError for bad input or fewer
-    than 2 rows.
+    `fid` is this distance in the features of the original Inception network.
+
+    A set may be given as `Statistics`, its mean and covariance. Without rows, the real set is taken as fixed: the
+    interval is for other generated samples alone. Without rows of the generated set there is no interval (NaN).
+    Raises ValueError for bad input or fewer than 2 rows.
     """
-    y, x = samples(2, fake=fake, real=real)
-    return _frechet(y, x)
+    return _frechet(*samples_or_statistics(2, fake=fake, real=real))
 
 
 @metric(
@@ -48,42 +52,55 @@ def frechet_distance(fake: Array, real: Array) -> Estimate:
     kind="set",
     source="arXiv:1706.08500 eq. 6",
     fixed_features=True,
+    moments=("fake", "real"),
     fake=View("fake", "inception"),
     real=View("real", "inception", n="all"),
 )
-def fid(fake: Array, real: Array) -> Estimate:
+def fid(fake: Array | Statistics, real: Array | Statistics) -> Estimate:
     """FID: `frechet_distance` of the Inception pool3 features that all published values use; lower is better.
 
-    Features [M, 2048] and [N, 2048]. Papers use 50,000 generated samples (n=50000) and all training images.
-    Raises ValueError for bad input, fewer than 2 rows, or arrays of another shape, such as images.
+    Features [M, 2048] and [N, 2048], or their `Statistics`. Papers use 50,000 generated samples (n=50000) and all
+    training images. Raises ValueError for bad input, fewer than 2 rows, or arrays of another shape, such as images.
     """
-    y, x = pool3(2, fake=fake, real=real)
-    return _frechet(y, x)
+    for name, given in (("fake", fake), ("real", real)):
+        if not isinstance(given, Statistics):
+            require_pool3(**{name: given})
+        elif len(given.mean) != POOL3:
+            raise ValueError(
+                f"{name} has {len(given.mean)} dimensions; FID is of {POOL3} features of Inception: for others choose "
+                "frechet_distance"
+            )
+    return _frechet(*samples_or_statistics(2, fake=fake, real=real))
 
 
 @metric(
     better="lower",
     kind="set",
     source="arXiv:1911.07023",
+    moments=("real",),
     fake=View("fake", "features"),
     real=View("real", "features", n="all"),
 )
-def frechet_infinity(fake: Array, real: Array, sizes: Annotated[int, Range(least=3)] = 15, seed: Seed = 0) -> Estimate:
+def frechet_infinity(
+    fake: Array, real: Array | Statistics, sizes: Annotated[int, Range(least=3)] = 15, seed: Seed = 0
+) -> Estimate:
     """Fréchet distance extrapolated to infinitely many generated samples; lower is better; it may be negative.
 
     `sizes` subsets of the M generated rows are drawn without replacement with `seed`. A line in 1 / size is fitted to
     their distances to all real samples, and the value is its intercept. Sizes are evenly spaced and end at M. They
     start at the smaller of M / 10 and 5,000, but at 2 D or more where M allows it, because the relation is not linear
     below D. The bias from the number of real samples remains. The interval combines the spread of the distance at M
-    with the standard error of the intercept, which needs 3 sizes or more.
+    with the standard error of the intercept, which needs 3 sizes or more. The real set may be given as `Statistics`.
     Raises ValueError for bad input or M < D + 10.
     """
-    y, x = samples(2, fake=fake, real=real)
+    samples(2, fake=fake)  # a generated set that is known by its moments has no subsets
+    y, x = samples_or_statistics(2, fake=fake, real=real)
+    assert isinstance(y, Tensor)
     m, dimension = y.shape
     if m < dimension + 10:
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
-    power = power_of_two(y, x)
-    y, x = scaled(y, power), scaled(x, power)
+    power = _power(y, x)
+    y, x = scaled(y, power), _scaled(x, power)
     whole, reference = _frechet(y, x), Gaussian.of(x)
     start = max(min(5000, m // 10), min(2 * dimension, m // 2), 2)
     counts = torch.linspace(start, m, sizes, dtype=torch.float64).long()
@@ -111,8 +128,7 @@ def frechet_infinity(fake: Array, real: Array, sizes: Annotated[int, Range(least
 )
 def frechet_floor(holdout: Array, real: Array) -> Estimate:
     """Fréchet distance between held-out real samples and the real ones: the score of a perfect generator."""
-    y, x = samples(2, holdout=holdout, real=real)
-    return _frechet(y, x)
+    return _frechet(*samples(2, holdout=holdout, real=real))
 
 
 class Gaussian:
@@ -127,7 +143,9 @@ class Gaussian:
         self.trace = float(data.square().sum() if few else data.trace())
 
     @classmethod
-    def of(cls, x: Tensor) -> "Gaussian":
+    def of(cls, x: Tensor | Statistics) -> "Gaussian":
+        if isinstance(x, Statistics):
+            return cls(x.mean, x.covariance)
         return centred_rows(x) if len(x) < x.shape[1] else cls.from_moments(moments(x))
 
     @classmethod
@@ -144,6 +162,7 @@ class Gaussian:
             pivots = lower.diagonal()
             return lower.T, bool(pivots.min() > TOLERANCE * pivots.max())
         values, vectors = torch.linalg.eigh(self.data)
+        _require_no_negative(values, float(values.abs().max()))
         return values.clamp(min=0).sqrt()[:, None] * vectors.T, False
 
     def between(self, root: Tensor) -> Tensor:
@@ -162,14 +181,17 @@ def centred_rows(x: Tensor) -> Gaussian:
     return Gaussian(mean, (x - mean) / math.sqrt(len(x) - 1), few=True)
 
 
-def _frechet(y: Tensor, x: Tensor) -> Estimate:
-    power = power_of_two(y, x)
-    y, x = scaled(y, power), scaled(x, power)
-    sides = (Gaussian.of(x), x), (Gaussian.of(y), y)
-    (a, at), (b, bt) = sorted(sides, key=lambda side: len(side[0].data))
+def _frechet(y: Tensor | Statistics, x: Tensor | Statistics) -> Estimate:
+    power = _power(y, x)
+    y, x = _scaled(y, power), _scaled(x, power)
+    sides = (Gaussian.of(x), *_rows(x)), (Gaussian.of(y), *_rows(y))
+    (a, at, n), (b, bt, m) = sorted(sides, key=lambda side: len(side[0].data))
     root, invertible = a.root
     square = b.between(root)
     value = _distance(a, b, square)
+    rows, count = _rows(y)
+    if rows is None:
+        return _unscaled(Estimate(value, (math.nan, math.nan), count), power)
     # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
     # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which
     # amplifies rounding and is therefore computed in float64.
@@ -177,14 +199,43 @@ def _frechet(y: Tensor, x: Tensor) -> Estimate:
     roots = squares.clamp(min=0).sqrt()
     null = int((roots <= TOLERANCE * roots[-1]).sum())
     roots, vectors = roots[null:], vectors[:, null:]
-    kind = x.dtype if invertible else torch.float64
+    kind = rows.dtype if invertible else torch.float64
     root, vectors, scale = root.to(kind), vectors.to(kind), roots.sqrt().to(kind)
+    variance = 0.0
     with full_precision():
         onto = root.T @ (vectors / scale)
-        back = torch.linalg.solve_triangular(root, vectors * scale, upper=True) if invertible else b.times(onto) / roots
-        variance = _influence(bt, b.mean, b.mean - a.mean, onto) / len(bt)
-        variance += _influence(at, a.mean, a.mean - b.mean, back) / len(at)
-    return _unscaled(_non_negative(intervals.normal(value, math.sqrt(variance), len(y))), power)
+        if bt is not None:
+            variance += _influence(bt, b.mean, b.mean - a.mean, onto) / m
+        if at is not None:
+            if invertible:
+                back = torch.linalg.solve_triangular(root, vectors * scale, upper=True)
+            else:
+                back = b.times(onto) / roots
+            variance += _influence(at, a.mean, a.mean - b.mean, back) / n
+    return _unscaled(_non_negative(intervals.normal(value, math.sqrt(variance), count)), power)
+
+
+def _rows(x: Tensor | Statistics) -> tuple[Tensor | None, int]:
+    """The rows from which the spread of a set is found, if there are two or more, and how many rows it has in all."""
+    rows, n = (x, len(x)) if isinstance(x, Tensor) else (x.rows, x.n or 0)
+    return (None, n) if rows is None or min(len(rows), n) < 2 else (rows, n)
+
+
+def _power(*sets: Tensor | Statistics) -> float:
+    """The power of two that brings sets, or the means and standard deviations that stand for them, into range."""
+    sizes = [(x,) if isinstance(x, Tensor) else (x.mean, x.covariance.diagonal().clamp(min=0).sqrt()) for x in sets]
+    return power_of_two(*(size for pair in sizes for size in pair))
+
+
+@overload
+def _scaled(x: Tensor, power: float) -> Tensor: ...
+@overload
+def _scaled(x: Tensor | Statistics, power: float) -> Tensor | Statistics: ...
+def _scaled(x: Tensor | Statistics, power: float) -> Tensor | Statistics:
+    if isinstance(x, Tensor):
+        return scaled(x, power)
+    rows = None if x.rows is None else scaled(x.rows, power)
+    return replace(x, mean=x.mean * power, covariance=x.covariance * power * power, rows=rows)
 
 
 def _unscaled(squared: Estimate, power: float) -> Estimate:
@@ -214,7 +265,9 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
     Raises ValueError when the value is more negative than rounding explains.
     """
     # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
-    nuclear = float(torch.linalg.eigvalsh(square).clamp(min=0).sqrt().sum())
+    squares = torch.linalg.eigvalsh(square)
+    _require_no_negative(squares, abs(a.trace * b.trace))
+    nuclear = float(squares.clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
     raw = float((a.mean - b.mean).square().sum()) + scale - 2 * nuclear
     if raw < -TOLERANCE * scale:
@@ -222,6 +275,12 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
             f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
         )
     return max(0.0, raw)
+
+
+def _require_no_negative(values: Tensor, scale: float) -> None:
+    """ValueError for ascending eigenvalues that are negative beyond rounding: they are of no covariance."""
+    if (least := float(values[0])) < -TOLERANCE * scale:
+        raise ValueError(f"a covariance has a negative eigenvalue ({least:g} at scale {scale:g}): it is of no samples")
 
 
 def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:

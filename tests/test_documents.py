@@ -71,7 +71,7 @@ def calls(text: str) -> Iterator[list[str]]:
 def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
     """What a call names that does not exist. plugins: names that its --plugin declares, by group."""
     command = next(word for word in words[1:] if not word.startswith("--") and not word.endswith(".py"))
-    if command not in ("run", "train", "list", "report"):
+    if command not in ("run", "train", "list", "report", "statistics"):
         return [command]
     if command == "list":
         kinds = {"studies" if group == "study" else f"{group}s" for group in [*GROUPS, *FAMILIES]}

@@ -13,6 +13,8 @@ from ..core.protocols import Dataset, Samples, Split
 Source = Literal["fake", "real", "holdout"]
 SOURCES: Mapping[Source, str] = {"fake": "generated", "real": "real", "holdout": "held out"}
 """Sources of samples in words."""
+DIMENSIONS = "dimensions"
+"""What is counted of a set that is known by its mean and covariance."""
 STREAMS = {"fake": 0, "real": 1, "holdout": 2}
 """Each source of samples is permuted on its own, so that two sets of one size are not paired."""
 
@@ -47,6 +49,11 @@ class Subset:
 
 def in_words(counts: Mapping[str, int]) -> str:
     """The counts of a view in a record: "found 60,000, used 5,000, drawn with seed 0", or "made 5,000"."""
+    if DIMENSIONS in counts:
+        return (
+            f"mean and covariance of {counts[DIMENSIONS]:,} features, whose space is taken on trust; intervals are for "
+            "other generated samples alone"
+        )
     told = ", ".join(f"{what} {count:,}" for what, count in counts.items() if what != "seed")
     return f"{told}, drawn with seed {counts['seed']}" if "seed" in counts else told
 

@@ -13,12 +13,22 @@ from torch import Tensor
 
 from ..core.files import digest
 from ..core.progress import track
-from ..core.protocols import Dataset, Extractor, Generator, HasTotal, Modality, Split, View
+from ..core.protocols import (
+    Dataset,
+    Extractor,
+    Generator,
+    HasStatistics,
+    HasTotal,
+    Modality,
+    Split,
+    Statistics,
+    View,
+)
 from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
 from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
 from .store import ShardKey, Store
-from .subsets import SOURCES, Source, Subset, in_words, taken
+from .subsets import DIMENSIONS, SOURCES, Source, Subset, in_words, taken
 
 SHARD = 1000
 SEEDS = 2**32
@@ -71,6 +81,14 @@ class Views:
         self._note(view, seed, n)
         return self._tensor(view, self._keys(view, seed, n))
 
+    def given(self, view: View, seed: int, n: int) -> Tensor | Statistics:
+        """What a metric reads: the tensor of a view, or the statistics that stand for it."""
+        if view.n != "moments":
+            return self.tensor(view, seed, n)
+        self.digest(view, seed, n)
+        self._note(view, seed, n)
+        return self._statistics()
+
     def tensor_of(self, view: View, subset: Subset) -> Tensor:
         """The same of a given subset of real samples, whatever the view says of their number."""
         return self._tensor(view, self._keys_of(view, self._space(view), subset))
@@ -91,6 +109,8 @@ class Views:
 
     def dtype(self, view: View, seed: int, n: int) -> str | None:
         """The type of the tensor of a view; None where there is no such view, or nobody has made it yet."""
+        if view.n == "moments":
+            return "float64"
         try:
             keys = self._keys(view, seed, n)
         except (ValueError, LookupError, FileNotFoundError):
@@ -117,7 +137,8 @@ class Views:
 
     def digest(self, view: View, seed: int, n: int) -> str:
         """Names the content of a view; makes nothing."""
-        content = digest([key.content for key in self._keys(view, seed, n)])
+        keys = [] if view.n == "moments" else self._keys(view, seed, n)
+        content = digest([key.content for key in keys]) if keys else self.data.fingerprint
         for read in self._watched:
             read[f"{view.source} {view.space} {view.n} {view.encode} {seed} {n}"] = content
         return content
@@ -125,10 +146,13 @@ class Views:
     def complete(self, view: View, seed: int, n: int) -> None:
         """Make the shards that are missing or damaged, without loading the others."""
         self._note(view, seed, n)
-        self._complete(view, self._keys(view, seed, n))
+        if view.n != "moments":
+            self._complete(view, self._keys(view, seed, n))
 
     def samples(self, view: View, seed: int, n: int) -> dict[str, int]:
         """How many samples of a view were found and used, and by which seed they were drawn, as records tell it."""
+        if view.n == "moments":
+            return {DIMENSIONS: len(self._statistics().mean)}
         subset, count = self._subset(view, self._space(view), seed, n)
         return {"made": count} if subset is None else subset.counts
 
@@ -151,7 +175,9 @@ class Views:
     def count(self, view: View, n: int) -> int:
         """How many real samples of a view's split are read beside n generated ones."""
         available = self.data.count(_split(view))
-        return available if view.n == "all" else min(n if view.n == "same" else view.n, available)
+        return (
+            min(view.n, available) if isinstance(view.n, int) else available if view.n == "all" else min(n, available)
+        )
 
     def floor(self, real: View, seed: int, n: int) -> tuple[View, Subset, Subset]:
         """Real samples that stand for n generated ones: their view, which they are, and which they are compared with.
@@ -159,6 +185,8 @@ class Views:
         Held-out ones where there are n of them; else others of the split that is compared with. Where these are too few
         for both sides, half of the split stands on each. Raises ValueError where there are fewer than two real samples.
         """
+        if isinstance(self.data, HasStatistics):
+            raise ValueError("the real samples are known by mean and covariance alone: there are no others to compare")
         total, m = self.data.count("train"), self.count(real, n)
         if (held := self.data.count("test")) >= n:
             return replace(real, source="holdout"), Subset("holdout", held, n, seed), Subset("real", total, m, seed)
@@ -170,6 +198,8 @@ class Views:
 
     def lacks(self, view: View) -> str | None:
         """What the generator or the data set lacks for a view, whatever extractor it needs; None where nothing."""
+        if view.n == "moments":
+            return None
         try:
             space = None if extracted(self._named(view.space)) else self._space(view)
             self._subset(view, space, 0, 1)
@@ -178,6 +208,9 @@ class Views:
         return None
 
     def _note(self, view: View, seed: int, n: int) -> None:
+        if view.n == "moments":
+            self.used.setdefault(SOURCES[view.source], {})[in_words(self.samples(view, seed, n))] = None
+            return
         subset, _ = self._subset(view, self._space(view), seed, n)
         if subset is not None:
             words = in_words(subset.counts)
@@ -188,6 +221,11 @@ class Views:
     def preprocessing(self, view: View) -> str:
         """The extractor of a view by name, and what it does; empty for a space without an extractor."""
         name = self._named(view.space)
+        if view.n == "moments":
+            return (
+                f"{name}: taken on trust, the file of statistics does not say of what features it is; the set is taken "
+                "as fixed, so intervals are for other generated samples alone"
+            )
         return f"{name}: {getattr(self.extractor(name), 'preprocessing', 'not stated')}" if extracted(name) else ""
 
     def extractor(self, name: str) -> Extractor:
@@ -199,6 +237,8 @@ class Views:
 
     def try_out(self, view: View) -> None:
         """Show one generated image to the network of a view. Raises ValueError where it takes no such images."""
+        if view.n == "moments":
+            return
         space = self._space(view)
         if isinstance(space, Features | Logits) and space.name not in self._tried:
             with torch.no_grad():
@@ -239,6 +279,11 @@ class Views:
         found = self._space(View("fake", space))
         parts = [found.of_latents(part, latent_space) for part in torch.split(latents.to(self.device), BATCH)]
         return _scaled(torch.cat(parts))
+
+    def _statistics(self) -> Statistics:
+        if not isinstance(self.data, HasStatistics):
+            raise ValueError(f"data set {self.data.name!r} has no mean and covariance of its own")
+        return self.data.statistics
 
     def _shards(self, view: View, keys: Sequence[ShardKey]) -> list[np.ndarray[Any, Any]]:
         self._complete(view, keys)
@@ -289,7 +334,7 @@ class Views:
                 )
             return Subset("fake", self.total, n, seed), n
         if space is not None and space.drawn_from:
-            count = PRIOR_CODES if view.n == "all" else n if view.n == "same" else view.n
+            count = view.n if isinstance(view.n, int) else PRIOR_CODES if view.n == "all" else n
             return None, count
         available = self.data.count(_split(view))
         if not available:
@@ -300,6 +345,11 @@ class Views:
     def _lacking(self, view: View) -> str:
         """What to do about a data set that has no samples of the split that a view reads."""
         name = self.data.name
+        if isinstance(self.data, HasStatistics):
+            return (
+                f"data set {name!r} has the mean and covariance of real samples alone, and this metric needs the "
+                "samples; choose frechet_distance, or give the samples"
+            )
         options = DATASETS[name].options if name in DATASETS else {}
         if view.source == "holdout" and self.data.count("train") and "holdout" in options:
             return (

@@ -30,7 +30,7 @@ def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, st
         elif paths:
             raise ValueError(f"--real {path}: there is one set of real samples, and it was given already")
         else:
-            paths[_real_data(path)] = str(path)
+            paths[real_data(path)] = str(path)
     for (group, chosen, _), flag in {**dict.fromkeys(paths, "--real"), ("generator", "replay", ""): "--fake"}.items():
         if flag == "--fake" and not fakes:
             continue
@@ -62,8 +62,12 @@ def _told_apart(paths: Sequence[Path]) -> list[str]:
     return list(map(str, paths))
 
 
-def _real_data(path: Path) -> tuple[str, str, str]:
-    """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
+def real_data(path: Path) -> tuple[str, str, str]:
+    """The data set that opens a path, and its option: statistics, meshes, arrays, else images in a folder."""
+    from ..formats.statistics import has_statistics
+
+    if has_statistics(path):
+        return "dataset", "statistics", "path"
     if path.suffix.lower() in (".npy", ".npz"):
         return "dataset", "array", "path"
     within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .protocols import Statistics
+
 Array = Tensor | npt.NDArray[Any]
 """What metrics accept: a torch tensor or a numpy array; anything after the first axis is flattened."""
 
@@ -26,6 +28,9 @@ CACHED = 1 << 17
 
 EXACT = 1 << 53
 """Whole numbers below this are exact in float64."""
+
+ROUNDING = 1e-6
+"""Share of the largest entry of a covariance by which rounding may make it differ from its mirror."""
 
 POOL3 = 2048
 """Number of features that FID and KID are defined on."""
@@ -55,6 +60,55 @@ def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     _require_one_space(tensors)
     _require_one_range(named, tensors)
     return _alike({name: x if x.ndim == 2 else x.flatten(1) for name, x in tensors.items()})
+
+
+def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tuple[Tensor | Statistics, ...]:
+    """`samples`, for which the mean and covariance of a set may stand; they come to the device of the samples.
+
+    Raises ValueError as `samples` and `statistics` do, and for statistics of another dimension.
+    """
+    arrays = {name: given for name, given in named.items() if not isinstance(given, Statistics)}
+    tensors = dict(zip(arrays, samples(least, **arrays) if arrays else (), strict=True))
+    device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
+    found = [
+        statistics(name, given).to(device) if isinstance(given, Statistics) else tensors[name]
+        for name, given in named.items()
+    ]
+    sizes = [len(one.mean) if isinstance(one, Statistics) else one.shape[1] for one in found]
+    for name, size in zip(named, sizes, strict=True):
+        if size != sizes[0]:
+            raise ValueError(
+                f"{next(iter(named))} has {sizes[0]} dimensions, {name} has {size}: statistics are compared with "
+                "features of the network, layer and preprocessing that they were made with"
+            )
+    return tuple(found)
+
+
+def statistics(name: str, given: Statistics) -> Statistics:
+    """Mean [D] and covariance [D, D] in float64, exactly symmetric.
+
+    Raises ValueError for other shapes, values that are not finite, and a covariance that is not symmetric.
+    """
+    mean, covariance = (
+        _numbers(f"{name}, {part}", array).double()
+        for part, array in (("mean", given.mean), ("covariance", given.covariance))
+    )
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(
+            f"{name}: a mean of shape {list(mean.shape)} and a covariance of shape {list(covariance.shape)}; they must "
+            "be [D] and [D, D]"
+        )
+    for part, array in (("mean", mean), ("covariance", covariance)):
+        if bad := int((~array.isfinite()).sum()):
+            raise ValueError(f"{name}: the {part} has {bad} values that are not finite")
+    apart = float((covariance - covariance.T).abs().max())
+    if apart > ROUNDING * float(covariance.abs().max()):
+        raise ValueError(
+            f"{name}: the covariance is not symmetric, entries differ from their mirror by up to {apart:g}"
+        )
+    if apart:
+        covariance = (covariance + covariance.T) / 2
+    return Statistics(mean, covariance, given.n, given.rows)
 
 
 def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tensor]:
@@ -90,6 +144,12 @@ def stacks(what: str, least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
 
 def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     """`samples` of the space that FID and KID are defined in, [N, 2048]; ValueError for images and other features."""
+    require_pool3(**named)
+    return samples(least, **named)
+
+
+def require_pool3(**named: Array) -> None:
+    """Raises ValueError for images and for features of another space than that of FID and KID."""
     for name, array in named.items():
         x = _numbers(name, array)
         if x.ndim < 2 or x.shape[1] != POOL3 or math.prod(x.shape[2:]) != 1:
@@ -98,7 +158,6 @@ def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
                 'assay.metrics.extractors.inception.inception("")(images) makes of images in [0, 1]; for other '
                 "features choose frechet_distance or kernel_distance"
             )
-    return samples(least, **named)
 
 
 def logits(**named: Array) -> Tensor:
@@ -219,6 +278,8 @@ def _numbers(name: str, array: Any) -> Tensor:
 
 def _tensor(name: str, array: Any) -> Tensor:
     """An array of real numbers, or a list of such, as a tensor without gradient; its type is left as it is."""
+    if isinstance(array, Statistics):
+        raise ValueError(f"{name} is known by its mean and covariance alone; this metric needs the samples themselves")
     if isinstance(array, (list, tuple)) and any(isinstance(item, (Tensor, np.ndarray)) for item in array):
         return _stacked(name, [_numbers(f"{name}[{i}]", item) for i, item in enumerate(array)])
     x = array if isinstance(array, Tensor) else _from_numpy(name, array)

@@ -34,6 +34,24 @@ class Samples(NamedTuple):
     labels: Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What stands for a set whose rows are not at hand: its mean [D] and covariance [D, D], both float64.
+
+    n: how many rows it had; None where nobody knows, as with published files, and the set is then taken as fixed.
+    rows [m, D]: some of them, drawn uniformly, from which an interval is found; None where there are none.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n: int | None = None
+    rows: Tensor | None = None
+
+    def to(self, device: torch.device) -> Statistics:
+        rows = None if self.rows is None else self.rows.to(device)
+        return Statistics(self.mean.to(device), self.covariance.to(device), self.n, rows)
+
+
 class Truth(NamedTuple):
     """What samples are known to be.
 
@@ -71,6 +89,13 @@ class Dataset(Protocol):
     def take(self, split: Split, start: int, stop: int) -> Samples:
         """Samples start..stop of a split; the same samples at every call."""
         ...
+
+
+@runtime_checkable
+class HasStatistics(Protocol):
+    """The optional knowledge of a data set of the mean and covariance of features of real samples, and nothing else."""
+
+    statistics: Statistics
 
 
 @runtime_checkable
@@ -283,14 +308,14 @@ class View:
              "discriminator",
              "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default). Where fewer than all are
-             read, the seed of the run draws them.
+             read, the seed of the run draws them. "moments": their mean and covariance, as the data set knows them.
     encode:  for real samples in a latent space, where the codes come from: the encoder's "mean", "sample" or "logvar";
              "prior", codes of fresh seeds, which is what a generator without encoder has; or "inversion", optimisation.
     """
 
     source: Literal["fake", "real", "holdout"]
     space: str
-    n: int | Literal["all", "same"] = "same"
+    n: int | Literal["all", "same", "moments"] = "same"
     encode: Codes = "mean"
 
 

@@ -46,6 +46,7 @@ class Metric:
     """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
 
     types: the declared type of each option. fixed_features: its views are part of what it is.
+    moments: those of its views for whose samples their `Statistics` can stand.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Metric:
     types: Mapping[str, Any]
     modality: Modality = "any"
     fixed_features: bool = False
+    moments: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def metric(
     version: int = 1,
     modality: Modality = "any",
     fixed_features: bool = False,
+    moments: Sequence[str] = (),
     **views: View,
 ) -> Callable[[F], F]:
     """Declare a metric: a pure function of the tensors named in `views`.
@@ -202,7 +205,8 @@ def metric(
     the score is not defined. source is a citation such as "arXiv:2407.15171 eq. 1" or a URL. Raise `version` whenever
     the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
     makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. fixed_features: in another space
-    it would be another metric, which may not bear its name: `space` and `encode` are refused.
+    it would be another metric, which may not bear its name: `space` and `encode` are refused. moments: names of views
+    that may also be given as `Statistics`, where the samples themselves are not at hand.
 
     Raises TypeError when the views are not exactly the parameters without default.
     """
@@ -218,9 +222,8 @@ def metric(
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
         name, types = function.__name__, option_types(function)
         called = _in_full_precision(checking(f"metric {name}", function, types))
-        METRICS.add(
-            name, Metric(name, called, better, kind, source, version, views, options, types, modality, fixed_features)
-        )
+        about = (better, kind, source, version, views, options, types, modality, fixed_features, tuple(moments))
+        METRICS.add(name, Metric(name, called, *about))
         return called
 
     return register

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...harness.core.inputs import CACHED, row_blocks
 from ...harness.core.precision import full_precision
+from ...harness.stats.moments import mean_of as mean_of
 
 BLOCK, PANEL = 1024, 2048
 """Maximum number of rows and of columns of a tile."""
@@ -47,14 +48,6 @@ class Tile(NamedTuple):
     columns: slice
     values: Tensor
     mirrored: bool
-
-
-def mean_of(x: Tensor) -> Tensor:
-    """Mean of the rows, float64 [D], because a float32 mean loses digits when the features share an offset."""
-    total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    for block in row_blocks(x, CACHED):
-        total += block.sum(0, dtype=torch.float64)
-    return total / len(x)
 
 
 def centred_norms(x: Tensor, centre: Tensor) -> Tensor:

@@ -125,6 +125,16 @@ def test_the_interval_is_the_delta_methods(case: str) -> None:
     assert (high - low) / (2 * 1.959964) == pytest.approx(variance**0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("n", [50, 500])
+def test_sets_without_a_common_direction(n: int) -> None:
+    """The product of their covariances is rounding alone, which may be negative: the traces are left."""
+    mix = torch.linalg.qr(gauss(60, 60, seed=3).double()).Q
+    fake, real = gauss(n, 30).double() @ mix[:30], 1e4 * gauss(n + 7, 30, seed=1).double() @ mix[30:]
+    traces = sum(float(s.var(0).sum()) for s in (fake, real))
+    shift = float((fake.mean(0) - real.mean(0)).square().sum())
+    assert frechet_distance(fake, real).value == pytest.approx(traces + shift, rel=1e-6)
+
+
 def test_one_row_is_refused() -> None:
     with pytest.raises(ValueError, match="fake has 1 rows; at least 2"):
         frechet_distance(gauss(1, 3), gauss(5, 3))

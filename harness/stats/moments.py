@@ -1,0 +1,88 @@
+"""Mean and covariance in float64, computed block by block; the moments of batches and shards can be merged."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.inputs import CACHED, row_blocks
+from ..core.protocols import Statistics
+
+STRIP = 256
+"""Number of columns per strip in which symmetric products are computed."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean [D] and scatter [D, D] = sum of (x - mean)(x - mean)', all float64."""
+
+    n: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Moments":
+        """Of the rows of x [N, D]. Products are float64: float32 would give null directions a spurious variance."""
+        mean = mean_of(x)
+        scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+        for block in row_blocks(x):
+            centred = block - mean
+            add_symmetric(scatter, centred.T, centred)
+        return cls(len(x), mean, mirrored(scatter))
+
+    @property
+    def covariance(self) -> Tensor:
+        """Sample covariance [D, D], divided by n - 1. Raises ValueError for a single row, which has none."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least 2 rows, and there is {self.n}: give more samples")
+        return self.scatter / (self.n - 1)
+
+    def statistics(self, rows: Tensor | None = None) -> Statistics:
+        """Mean and covariance, with some of the rows [m, D] for an interval. Raises ValueError for a single row."""
+        return Statistics(self.mean, self.covariance, self.n, rows)
+
+    def to(self, device: torch.device) -> "Moments":
+        return Moments(self.n, self.mean.to(device), self.scatter.to(device))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Moments of the union of both sets (Chan, Golub, LeVeque 1979); shards can be merged in any order.
+
+        Raises ValueError for shards of different dimensions.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(
+                f"moments of {len(self.mean)} and of {len(other.mean)} dimensions: use one feature space for all shards"
+            )
+        n = self.n + other.n
+        shift = other.mean - self.mean
+        scatter = (self.scatter + other.scatter).addr_(shift, shift, alpha=self.n * other.n / n)
+        return Moments(n, self.mean + shift * (other.n / n), scatter)
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """Mean of the rows, float64 [D], because a float32 mean loses digits when the features share an offset."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for block in row_blocks(x, CACHED):
+        total += block.sum(0, dtype=torch.float64)
+    return total / len(x)
+
+
+def strips(dimension: int) -> list[slice]:
+    """Slices of columns; per slice, only entries on and below the diagonal block are computed."""
+    return [slice(start, min(start + STRIP, dimension)) for start in range(0, dimension, STRIP)]
+
+
+def add_symmetric(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add a symmetric product a b to `total`, only on and below the diagonal, which takes half the work."""
+    for strip in strips(len(total)):
+        total[strip.start :, strip].addmm_(a[strip.start :], b[:, strip])
+    return total
+
+
+def mirrored(lower: Tensor) -> Tensor:
+    """The symmetric matrix with this lower triangle, in place."""
+    for strip in strips(len(lower)):
+        corner = lower[strip, strip]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
+        lower[strip, strip.stop :] = lower[strip.stop :, strip].T
+    return lower
