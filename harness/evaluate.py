@@ -24,6 +24,9 @@ from .core.protocols import Better, Cell, Estimate, Floor, Record, Row
 from .core.registry import METRICS, Metric
 from .stats import intervals
 
+FLOOR_OF = "floor of "
+"""Before the name of a metric, in the key of what it says of real samples."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -265,7 +268,7 @@ def floor_of(cell: Cell, views: Views) -> Floor:
         return np.array(rows, [("name", f"U{max(map(len, found))}"), ("numbers", "f8", 5)])
 
     inputs = tuple(sorted((name, views.digest_of(*what)) for name, what in read.items()))
-    key = ScoreKey(f"floor of {cell.metric}", METRICS[cell.metric].version, canonical(cell.params), inputs)
+    key = ScoreKey(f"{FLOOR_OF}{cell.metric}", METRICS[cell.metric].version, canonical(cell.params), inputs)
     try:
         stored = views.store.array(key, make)
     except OSError:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .arrays.records import find_record, write_record
-from .arrays.store import open_store
+from .arrays.store import Store, open_store
 from .arrays.views import Views
 from .core.files import require_writable
 from .core.options import checked
@@ -32,6 +32,7 @@ PATHS = ("path", "root", "latents", "args")
 """Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -236,12 +237,40 @@ def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) ->
     return f"{name}({', '.join(differing)})" if differing else name
 
 
+class Opened(NamedTuple, Generic[T]):
+    """A data set or a generator, and what records call it. options: those that a data set was opened with."""
+
+    name: str
+    it: T
+    options: Mapping[str, Any]
+
+
 def open_run(
     dataset: Mapping[str, Mapping[str, Any] | None],
     generator: Mapping[str, Mapping[str, Any] | None],
     folder: Path,
-    features: str = "auto",
     store: str | Path | None = None,
+    seed: int = 0,
+    n: int | Literal["all"] | None = None,
+    **setting: Any,
+) -> Run:
+    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+
+    setting: of `run_on`. Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder`
+    cannot be written.
+    """
+    check_numbers(seed, n)
+    data = open_dataset(dataset)
+    model = open_generator(data.it.name, generator, data.options)
+    return run_on(data, model, folder, open_store(store), seed=seed, n=n, **setting)
+
+
+def run_on(
+    data: Opened[Dataset],
+    model: Opened[Generator],
+    folder: Path,
+    store: Store,
+    features: str = "auto",
     device: str = "auto",
     extractors: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
@@ -254,28 +283,22 @@ def open_run(
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
 ) -> Run:
-    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+    """A run of what is open already.
 
     n: None and "all" are all of stored samples; of a generator that makes its samples, None are MADE.
-    Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
+    Raises LookupError for an unknown feature space, ValueError for wrong numbers, OSError when `folder` cannot be
+    written.
     """
-    if n not in (None, "all") and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
-        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more; or all, of stored ones")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
-    data_name, data_options = only(dataset, "dataset")
-    data = DATASETS[data_name].function(**data_options)
-    named, model = open_generator(data.name, generator, data_options)
-    if features == "auto":
-        features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
+    check_numbers(seed, n)
+    features = default_features(data.it.name) if features == "auto" else features
     EXTRACTORS[features]
     require_writable(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
-    views = Views(data, model, features, open_store(store), pick_device(device), extractors)
+    views = Views(data.it, model.it, features, store, pick_device(device), extractors)
     return Run(
         experiment=folder.name,
-        generator=named,
-        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, DATASETS[data_name].options, data)),
+        generator=model.name,
+        dataset=data.name,
         views=views,
         folder=folder,
         seed=seed,
@@ -287,8 +310,21 @@ def open_run(
         covariates=covariates or {},
         set_metrics=set_metrics,
         floor=floor,
-        data_options=data_options,
+        data_options=data.options,
     )
+
+
+def default_features(data: str) -> str:
+    """The feature space of a data set's name that the word "auto" stands for."""
+    return "classifier" if (ZOO["extractor"] / f"classifier-{data}.safetensors").is_file() else FEATURES
+
+
+def check_numbers(seed: int, n: int | str | None) -> None:
+    """Raises ValueError for a seed or a number of samples that none can be."""
+    if n not in (None, "all") and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more; or all, of stored ones")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
 
 
 def _number(n: int | str | None, total: int | None) -> int:
@@ -304,10 +340,18 @@ def _number(n: int | str | None, total: int | None) -> int:
     return int(n)
 
 
+def open_dataset(node: Mapping[str, Mapping[str, Any] | None]) -> Opened[Dataset]:
+    """The data set {name: options}."""
+    name, options = only(node, "dataset")
+    data: Dataset = DATASETS[name].function(**options)
+    known = DATASETS[name].options
+    return Opened(label(name, known, _named(options, known, data)), data, options)
+
+
 def open_generator(
     data: str, node: Mapping[str, Mapping[str, Any] | None], data_options: Mapping[str, Any] | None = None
-) -> tuple[str, Generator]:
-    """The generator {name: options} of a data set's name, with how records name it.
+) -> Opened[Generator]:
+    """The generator {name: options} of a data set's name.
 
     data_options: of the data set, for a generator that opens it again (its option `data`).
     """
@@ -315,7 +359,7 @@ def open_generator(
     known = GENERATORS[name].options
     handed = {"data": dict(data_options)} if data_options and "data" in known and options.get("data") is None else {}
     model: Generator = GENERATORS[name].function(data, **{**options, **handed})
-    return label(name, known, _named(options, known, model)), model
+    return Opened(label(name, known, _named(options, known, model)), model, options)
 
 
 def _in_space(metric: Metric, space: str) -> Mapping[str, View]:

@@ -244,8 +244,8 @@ def image_array(what: str, images: NDArray[Any]) -> NDArray[Any]:
 
     Raises ValueError for any other array; the message names the array by `what`, and the first bad row.
     """
-    view = _channels_first(what, images)
-    _check_values(what, view)
+    view = channels_first(what, images)
+    check_values(what, view)
     return view
 
 
@@ -271,7 +271,8 @@ def named_images(file: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
     return name
 
 
-def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
+def channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
+    """The same without a look at the values."""
     if 0 in images.shape:
         raise ValueError(f"{what}: shape {images.shape} is empty")
     if images.ndim == 3:
@@ -298,7 +299,8 @@ def _blocks(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
         yield start, images[start : start + size]
 
 
-def _check_values(what: str, images: NDArray[Any]) -> None:
+def check_values(what: str, images: NDArray[Any]) -> None:
+    """Raises ValueError as `image_array` does, for images [N, ...] of any axes."""
     if images.dtype == np.uint8:
         highest = 0
         for _, rows in _blocks(images):
@@ -313,7 +315,7 @@ def _check_values(what: str, images: NDArray[Any]) -> None:
     for start, rows in _blocks(images):
         inside = (rows >= 0) & (rows <= 1)
         if not inside.all():
-            row = int(np.argmin(inside.all(axis=(1, 2, 3))))
+            row = int(np.argmin(inside.reshape(len(rows), -1).all(axis=1)))
             value = rows[row][~inside[row]][0]
             raise ValueError(
                 f"{what}: row {start + row} of {len(images)} holds {value}, outside [0, 1]; "

@@ -1,0 +1,443 @@
+"""What a notebook calls: evaluate, score, compare, select and load, on whatever objects it has."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
+
+from ..arrays.records import write_record
+from ..arrays.spaces import BATCH, extracted
+from ..arrays.subsets import Subset
+from ..core.files import require_writable
+from ..core.protocols import Generator, HasTotal, Record, pick_device
+from ..core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, discover, unknown
+from ..formats.checkpoint import read_checkpoint
+from ..formats.handed_on import opening
+from ..formats.recognise import opener
+from ..report.tables import tables
+from ..report.verdict import sign
+from ..run import Run, check_numbers, default_features, run_on
+from ..stats.families import decided
+from ..studies.same_seeds import SameSeeds
+from .calls import arrays, changeable, untouched
+from .names import Named, named
+from .opened import Found, generated_samples, real_samples
+from .paths import existing
+from .samples import Range, batches, check_range, images_of, is_array
+
+COMPARED = (
+    "metric", "space", "better", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "low", "high", "holm_p",
+    "verdict",
+)  # fmt: skip
+"""Columns of a comparison."""
+MetricLike = Any
+"""A metric: its name, "name(option=value)", a pair (name, options), {name: options}, or the declared function."""
+Samples = Any
+"""Samples: see `evaluate`."""
+
+
+@overload
+def evaluate(
+    metric: str | tuple[str, Mapping[str, Any]] | Mapping[str, Any] | Callable[..., Any],
+    generator: Samples,
+    dataset: Samples = ...,
+    out: str | Path | None = ...,
+    **more: Any,
+) -> Record: ...
+@overload
+def evaluate(
+    metric: list[Any], generator: Samples, dataset: Samples = ..., out: str | Path | None = ..., **more: Any
+) -> pd.DataFrame: ...
+def evaluate(
+    metric: MetricLike | list[MetricLike],
+    generator: Samples,
+    dataset: Samples = "none",
+    out: str | Path | None = None,
+    *,
+    space: str | None = None,
+    encode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    n_real: int | None = None,
+    features: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    floor: bool = True,
+    store: str | Path | None = None,
+    device: str = "auto",
+    latent: int | Sequence[int] | None = None,
+    value_range: Range | None = None,
+    **metric_options: Any,
+) -> Record | pd.DataFrame:
+    """Metrics of generated samples against real ones, as `assay run` computes them.
+
+    metric: one metric gives a Record; a list gives a DataFrame with a row for each number, the table `metrics` of a
+    run. A metric is a name, "precision(k=3)", ("precision", {"k": 3}) or the declared function; further keywords are
+    options, too, in a list of the metrics that have them.
+    generator, dataset: a name with options in the same forms; a path to a folder, an archive or a file of images, for
+    a generator also to a checkpoint; images as an array or a tensor [N, C, H, W], [N, H, W, C] or [N, H, W], uint8 or
+    float in [0, 1]; a list of pictures; a data set with items, a DataLoader or an iterator of batches, whose items and
+    batches are images, pairs with labels or mappings; an object that is a Generator or a Dataset of assay; or
+    {label: one of these}. A generator may be a module, with `latent` (the size of one normal latent), a function from a
+    list of seeds to images, or a pipeline of diffusers. A data set may be {"train": ..., "test": ...}.
+    space, encode, n, seed, n_real, features, extractors, floor, device: as on the command line.
+    value_range: black and white in floating images that a generator makes; they are clamped to it. Without it, images
+    outside [0, 1] are refused.
+    out: a folder for the records, as on the command line; None writes none. Arrays are kept in `store`; with `out`, or
+    for names and paths, in the cache folder; otherwise in a temporary folder that is removed.
+
+    A record of status "failed" says why a metric could not be computed. Raises ValueError, LookupError or OSError, one
+    line that names the argument, for everything else that is wrong with the call.
+    """
+    with _opened_runs(
+        metric if isinstance(metric, list) else [metric], {"generator": generator}, dataset, out=out, store=store,
+        spaces=[space or ""], seed=seed, n=n, features=features, device=device, extractors=extractors, n_real=n_real,
+        floor=floor, latent=latent, value_range=value_range,
+    ) as ((run,), entries):  # fmt: skip
+        given = {**(options or {}), **metric_options}
+        cells = [
+            run.cell(name, **{"space": space, "encode": encode, **chosen})
+            for name, chosen in _with_options(entries, given, one=not isinstance(metric, list))
+        ]
+        records = [run.evaluate(cell) for cell in cells]
+        if out is not None and run.folder != Path(out):  # what may change without a new version is computed again
+            require_writable(Path(out))
+            for record in records:
+                write_record(Path(out), record)
+    if not isinstance(metric, list):
+        return records[0]
+    place = {cell.label: i for i, cell in reversed(list(enumerate(cells)))}
+    return tables(records)["metrics"].sort_values(
+        "metric", key=lambda labels: labels.map(place), kind="stable", ignore_index=True
+    )
+
+
+def score(
+    metric: MetricLike | list[MetricLike],
+    *samples: Any,
+    features: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> Any:
+    """Metrics of your own arrays, generated samples first: score("precision", fake, real, k=3); a list gives a dict.
+
+    Features, codes and labels [N, D] are taken as they are. Where a metric reads features, images are brought there:
+    arrays [N, C, H, W] and the like, paths to samples, loaders and all else that holds images in `evaluate`. features:
+    the feature space of metrics that have none of their own; "pixels" are the images themselves.
+
+    Raises ValueError, and FileNotFoundError where a feature space needs weights that are not there.
+    """
+    discover()
+    default = default_features("images") if features == "auto" else features
+    with untouched(0):
+        entries = _with_options(_metrics(metric), options, one=not isinstance(metric, list))
+        made: dict[tuple[int, str], Any] = {}
+        found: dict[str, Any] = {}
+        for name, chosen in entries:
+            declared: Metric = METRICS[name]
+            if len(samples) != len(declared.views):
+                raise ValueError(
+                    f"metric {name} takes {', '.join(declared.views)}, {len(declared.views)} in number; "
+                    f"{len(samples)} were given"
+                )
+            given = list(samples)
+            for i, (role, view) in enumerate(declared.views.items()):
+                if extracted(view.space) and _are_images(given[i], declared):
+                    space = default if view.space == "features" else view.space
+                    if (i, space) not in made:
+                        made[i, space] = _features(role, given[i], space, (extractors or {}).get(space, {}), device)
+                    given[i] = made[i, space]
+            key = name if name not in found else f"{name}({', '.join(f'{k}={v}' for k, v in chosen.items())})"
+            found[key] = declared.function(*given, **chosen)
+    return found if isinstance(metric, list) else next(iter(found.values()))
+
+
+def compare(
+    a: Samples,
+    b: Samples,
+    dataset: Samples,
+    metrics: MetricLike | Sequence[MetricLike] = ("precision", "recall", "density", "coverage", "frechet_distance"),
+    *,
+    spaces: Sequence[str] = ("features",),
+    n: int | None = None,
+    seed: int = 0,
+    n_real: int | None = None,
+    halves: int = 20,
+    features: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    latent: int | Sequence[int] | None = None,
+    value_range: Range | None = None,
+) -> pd.DataFrame:
+    """Which of two generators is better, in set metrics against the same real samples: the study `compare`.
+
+    a, b, dataset: whatever `evaluate` takes as generator and as dataset. n: of each; by default all stored samples, of
+    two sets of different sizes as many as the smaller one has.
+    A row for each number: metric, space and better (the direction); the values a and b with the ends of their
+    intervals; difference (a less b), low and high, from random halves of samples and reals, which holds for other reals
+    too; holm_p, corrected for all rows; and verdict, "a is better", "b is better", "not decided", or "" for a metric
+    without direction. Nothing is written.
+
+    Raises ValueError, LookupError or OSError as `evaluate` does, and ValueError where a metric cannot be computed.
+    """
+    wanted = list(metrics) if isinstance(metrics, list) or not named(METRICS, metrics) else [metrics]
+    with _opened_runs(
+        wanted, {"a": a, "b": b}, dataset, spaces=spaces, store=store, seed=seed, n=n, features=features, device=device,
+        extractors=extractors, n_real=n_real, latent=latent, value_range=value_range,
+    ) as ((here, there), entries):  # fmt: skip
+        asked = [{"metric": name, **options} for name, options in entries]
+        same = SameSeeds(replace(here, set_metrics=asked), spaces, here.n, halves)
+        values, others = same.values(here.views), same.values(there.views)
+        difference = same.differences(here.views, there.views)
+    about = {"generator": here.generator, "dataset": here.dataset, "halves": halves}
+    rows = [
+        {**about, "metric": metric, "space": space, "subject": "difference", "value": found.value,
+         "low": found.interval[0], "high": found.interval[1]}
+        for (metric, space), found in difference.items()
+    ]  # fmt: skip
+    frame = decided("compare", pd.DataFrame(rows)).rename(columns={"value": "difference"})
+    for name, found in (("a", values), ("b", others)):
+        frame[name] = [one.value for one in found.values()]
+        frame[f"{name}_low"], frame[f"{name}_high"] = zip(*(one.interval for one in found.values()), strict=True)
+    frame["better"] = [_better(metric) for metric in frame.metric]
+    frame["verdict"] = [_verdict(row) for row in frame.itertuples()]
+    return frame[[*COMPARED]]
+
+
+class Selection(NamedTuple):
+    """The best of n samples, best first.
+
+    indices: int64 [k], their places: in an array, a data set or what an iterator gave the row; of samples that are made
+    the number of the seed. scores: float64 [k], as the metric gives them. images: uint8 [k, C, H, W]. names: of their
+    files, if each has one.
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    images: Tensor
+    names: Sequence[str]
+
+
+def select(
+    generator: Samples,
+    score: MetricLike,
+    k: int | None = None,
+    share: float | None = None,
+    real: Samples = "none",
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    n_real: int | None = None,
+    space: str | None = None,
+    encode: str | None = None,
+    features: str = "auto",
+    extractors: Mapping[str, Mapping[str, Any]] | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    latent: int | Sequence[int] | None = None,
+    value_range: Range | None = None,
+    **options: Any,
+) -> Selection:
+    """The k best samples, or the best share of them, by a per-sample score: select(images, "realism", k=50, real=real).
+
+    generator, real: whatever `evaluate` takes as generator and as dataset. score: a metric of kind "sample" that has a
+    direction; options: its own. Samples for which it is not defined are never selected. Nothing is written.
+
+    Raises ValueError, LookupError or OSError as `evaluate` does, and ValueError for a score that cannot be computed or
+    has no direction, and for more samples than have a score.
+    """
+    with _opened_runs(
+        [score], {"generator": generator}, real, spaces=[space or ""], store=store, seed=seed, n=n, features=features,
+        device=device, extractors=extractors, n_real=n_real, latent=latent, value_range=value_range,
+    ) as ((run,), entries):  # fmt: skip
+        ((name, chosen),) = _with_options(entries, options, one=True)
+        better = METRICS[name].better
+        if METRICS[name].kind == "sample" and better == "neither":
+            raise ValueError(
+                f"score {name} has no direction, so no sample is better by it; choose one with a direction"
+            )
+        cell = run.cell(name, **{"space": space, "encode": encode, **chosen})
+        scores = run.sample_scores(cell)
+        if run.failed(cell):
+            raise ValueError(f"score {cell.label} cannot be computed: {run.evaluate(cell).error}")
+        count = _count(k, share, run.n)
+        there = int(scores.isfinite().sum())
+        if there < count:
+            raise ValueError(f"k={count}: {there} of {run.n} samples have a score {cell.label}; ask for fewer")
+        ranked = (scores if better == "lower" else -scores).nan_to_num(nan=torch.inf)
+        best = ranked.argsort(stable=True)[:count]
+        images = run.views.stored("fake", run.seed, run.n, best.tolist())
+        total = run.views.total
+        numbers = best.numpy() if total is None else Subset("fake", total, run.n, run.seed).numbers[best.numpy()]
+        indices, names = _places(run.views.generator, numbers)
+        return Selection(indices, scores[best].numpy(), images, names)
+
+
+def load(path: str | Path, **options: Any) -> Generator:
+    """The generator in a checkpoint file or folder; its family is recognised from the content."""
+    discover()
+    with opening(path):
+        generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)
+    return generator
+
+
+@contextmanager
+def _opened_runs(
+    metrics: Sequence[MetricLike],
+    generators: Mapping[str, Samples],
+    dataset: Samples,
+    *,
+    spaces: Sequence[str],
+    seed: int,
+    n: int | None,
+    features: str,
+    store: str | Path | None,
+    latent: int | Sequence[int] | None,
+    value_range: Range | None,
+    out: str | Path | None = None,
+    **setting: Any,
+) -> Iterator[tuple[list[Run], list[Named]]]:
+    """A run of each generator, by the name of the argument, on one data set, and the metrics by name."""
+    discover()
+    entries = _metrics(metrics)
+    check_numbers(seed, n)
+    check_range(value_range)
+    with untouched(seed):
+        data = real_samples(dataset)
+        found: list[Found] = []
+        for who, given in generators.items():
+            found.append(generated_samples(given, data.opened, seed, n, latent, value_range, who))
+        features = default_features(data.opened.it.name) if features == "auto" else features
+        used = [features, *spaces]
+        for name, options in entries:
+            used += [str(options.get("space", "")), *(view.space for view in METRICS[name].views.values())]
+        rules = changeable(METRICS, [name for name, _ in entries]) or changeable(EXTRACTORS, used)
+        real = rules or changeable(DATASETS, [data.opened.name.partition("(")[0]])
+        made = real or any(changeable(GENERATORS, [one.opened.name.partition("(")[0]]) for one in found)
+        told = out is not None or store is not None
+        keep_generated = not made and (told or all(one.by_name for one in found))
+        keep_real = False if real else True if told or data.by_name else None
+        with arrays(store, keep_generated, keep_real) as (own, kept):
+            again = out is not None and not made
+            folder = Path(out) if again and out is not None else own / (Path(out).name if out else "python")
+            number = n if n is not None or len(found) == 1 else _common(found)
+            runs = [
+                run_on(data.opened, one.opened, folder, kept, features, seed=seed, n=number, **setting) for one in found
+            ]
+            try:
+                yield runs, entries
+            finally:
+                if not (keep_generated and keep_real):
+                    runs[0].views.forget()
+
+
+def _common(found: Sequence[Found]) -> int | None:
+    """As many samples as each of several generators has; None where all make as many as are asked for."""
+    totals = [one.opened.it.total for one in found if isinstance(one.opened.it, HasTotal)]
+    return min((total for total in totals if total is not None), default=None)
+
+
+def _metrics(given: Any) -> list[Named]:
+    """Metrics by name. Raises ValueError and LookupError for what is none."""
+    entries = []
+    for one in given if isinstance(given, (list, tuple)) and not named(METRICS, given) else [given]:
+        found = named(METRICS, one)
+        if found is None and isinstance(one, str):
+            raise LookupError(unknown("metric", one.partition("(")[0], sorted(METRICS)))
+        if found is None:
+            raise ValueError(f"metric={one!r} is no metric; give a name, or a pair (name, {{option: value}})")
+        entries.append(found)
+    if not entries:
+        raise ValueError("metric is an empty list; name one at least")
+    return entries
+
+
+def _with_options(entries: Sequence[Named], options: Mapping[str, Any], one: bool) -> list[Named]:
+    """Each metric with those of the options that it has. Raises ValueError for one that no metric has."""
+    for option in options:
+        if not any(option in METRICS[name].options for name, _ in entries):
+            names = sorted({known for name, _ in entries for known in METRICS[name].options})
+            of = f"option of metric {entries[0].name}:" if one else "option, which none of the metrics has:"
+            raise ValueError(unknown(of, option, names))
+    return [
+        Named(name, {**{key: value for key, value in options.items() if key in METRICS[name].options}, **own})
+        for name, own in entries
+    ]
+
+
+def _are_images(given: Any, metric: Metric) -> bool:
+    """Whether what is given for features are images that have to be brought there."""
+    if metric.modality == "shape":
+        return False
+    if isinstance(given, (list, tuple)) and given and is_array(given[0]):
+        given = given[0][None]
+    if not is_array(given):
+        return not isinstance(given, (list, tuple)) or _is_picture(given)
+    shape = tuple(given.shape)
+    return len(shape) == 3 or (len(shape) == 4 and bool({shape[1], shape[3]} & {1, 3}) and shape[2] > 1)
+
+
+def _is_picture(given: Sequence[Any]) -> bool:
+    return bool(given) and isinstance(given[0], Image)
+
+
+def _features(role: str, given: Any, space: str, options: Mapping[str, Any], device: str) -> Tensor:
+    """Features [N, D] of images in a feature space."""
+    parts = _stored(role, given) if isinstance(given, (str, Path)) else batches(images_of(role, given).pixels, BATCH)
+    try:
+        extractor = EXTRACTORS[space].function("images", **options)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; here extractors={{{space!r}: {{'path': FILE}}}} gives a file") from None
+    with torch.no_grad():
+        return torch.cat([extractor(part.to(pick_device(device))).cpu() for part in parts])
+
+
+def _stored(role: str, path: str | Path) -> Iterator[Tensor]:
+    """The samples at a path, in [0, 1]."""
+    samples = GENERATORS["replay"].function("images", path=str(existing(role, path)))
+    for start in range(0, samples.total, BATCH):
+        yield samples.decode(samples.latents(range(start, min(start + BATCH, samples.total))))
+
+
+def _better(row: str) -> str:
+    known = METRICS.get(row.partition("(")[0].partition(",")[0])
+    return known.better if known else "neither"
+
+
+def _verdict(row: Any) -> str:
+    if row.better == "neither":
+        return ""
+    decided_for = sign(row) * (1 if row.better == "higher" else -1)
+    return {1: "a is better", -1: "b is better", 0: "not decided"}[decided_for]
+
+
+def _count(k: int | None, share: float | None, n: int) -> int:
+    """How many samples are asked for. Raises ValueError where neither or both of k and share say it."""
+    if (k is None) == (share is None):
+        raise ValueError("give either k, a number of samples, or share, such as share=0.1")
+    if share is not None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share} must be above 0 and at most 1")
+        return max(1, round(share * n))
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= n:
+        raise ValueError(f"k={k!r} must be a whole number of samples, from 1 to n={n}")
+    return k
+
+
+def _places(generator: Generator, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], Sequence[str]]:
+    """Where samples of these numbers are in what was given, and the names of their files, which end in a suffix."""
+    known = getattr(generator, "names", ())
+    names = [known[number] for number in numbers] if known else []
+    if names and all(name.isdigit() for name in names):
+        return np.array(names, np.int64), []
+    return numbers, names
