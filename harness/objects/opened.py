@@ -4,7 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -59,7 +59,7 @@ def generated_samples(
     given: Any,
     data: Opened[Dataset],
     seed: int,
-    n: int | None,
+    n: int | Literal["all"] | None,
     latent: int | Sequence[int] | None = None,
     value_range: Range | None = None,
     who: str = "generator",
@@ -72,6 +72,8 @@ def generated_samples(
     Raises ValueError, LookupError and FileNotFoundError, naming the argument.
     """
     if found := named(GENERATORS, given):
+        if data.it.name not in DATASETS and "data" in GENERATORS[found.name].options:
+            raise ValueError(f"{who}: {found.name} opens the data set again, so give that by its name or its path")
         return Found(open_generator(data.it.name, found.node, data.options), by_name=True)
     if at := _path(who, given, GENERATORS.noun, list(GENERATORS)):
         path, options = at
@@ -81,19 +83,21 @@ def generated_samples(
         name, it = labelled
         opened, by_name = generated_samples(it, data, seed, n, latent, value_range, who)
         return Found(opened._replace(name=name), by_name)
-    if not isinstance(given, type) and isinstance(given, Generator):
+    if isinstance(given, Generator) and not isinstance(given, type):
         return Found(_opened(type(given).__name__, given), by_name=False)
     if any(base.__name__ == "DiffusionPipeline" for base in inspect.getmro(type(given))):
         return Found(_opened(type(given).__name__, _pipeline(given)), by_name=False)
+    if isinstance(given, type):
+        raise ValueError(f"{who} is the class {given.__name__}; make an object of it, {given.__name__}(...)")
     model: Generator
     if isinstance(given, nn.Module):
         name = type(given).__name__
-        model = Decoder(given, _latent_size(name, latent), MADE if n is None else n, seed, value_range)
+        model = Decoder(given, _latent_size(name, latent), _made(n), seed, value_range)
     elif _is_function(given):
         name = str(getattr(given, "__name__", type(given).__name__)).strip("<>")
-        model = stored(drawn(given, MADE if n is None else n, seed, value_range))
+        model = stored(drawn(given, _made(n), seed, value_range))
     else:
-        name, model = "images", stored(images_of(who, given, value_range, most=n))
+        name, model = "images", stored(images_of(who, given, value_range, most=n if isinstance(n, int) else None))
     return Found(_opened(name, model), by_name=False)
 
 
@@ -160,6 +164,13 @@ def _pipeline(given: Any) -> Generator:
         ) from None
     found: Generator = adapter.Pipeline(given)
     return found
+
+
+def _made(n: int | Literal["all"] | None) -> int:
+    """How many samples a network or a function makes."""
+    if n == "all":
+        raise ValueError(f"n=all: this generator makes its samples, so give a number of them; n={MADE} is usual")
+    return MADE if n is None else n
 
 
 def _latent_size(name: str, latent: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -45,13 +45,20 @@ class Collected:
 
     def __init__(self, who: str, value_range: Range | None = None, labelled: bool = False):
         self._who, self._range = who, value_range
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the array that is mapped from it
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed at the end of the context
         self._first: tuple[int, ...] = ()
         self._shape: tuple[int, ...] = ()
         self._axes = ""
         self._labels: list[Any] | None = [] if labelled else None
         self._pictures, self._grey, self._bytes = False, True, True
         self.count = 0
+
+    def __enter__(self) -> "Collected":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """What is mapped from the file stays."""
+        self._file.close()
 
     def add(self, batch: Any, labels: Any = None) -> None:
         """A batch of images, or one picture of Pillow or a list of such, and the class of each."""
@@ -127,7 +134,11 @@ class Collected:
         if images.dtype == np.uint8:
             return images
         if images.dtype.kind != "f" or self._range is None:
-            check_values(what, images)
+            try:
+                check_values(what, images)
+            except ValueError as error:
+                ranged = images.dtype.kind == "f" and np.isfinite(images).all() and not self._who.startswith("dataset")
+                raise ValueError(f"{error}{'; value_range=(-1, 1) says that -1 is black' * bool(ranged)}") from None
             return images
         low, high = self._range
         if not np.isfinite(images).all():
@@ -154,7 +165,6 @@ def images_of(
     """
     if given is None:
         raise ValueError(f"{who} is None; {GIVE}")
-    collected, classes = Collected(who, value_range, labelled), _classes(given)
     if isinstance(given, (str, Path)):
         raise ValueError(f"{who} is a path, {str(given)!r}; give the images, or the folder that holds all splits")
     if is_array(given) and given.ndim < 3:
@@ -164,31 +174,41 @@ def images_of(
         )
     if isinstance(given, Image.Image):
         raise ValueError(f"{who} is one picture; give a list of pictures")
+    with Collected(who, value_range, labelled) as collected:
+        for images, labels in _batches(who, given, most):
+            collected.add(images, labels)
+        return collected.images(_classes(given))
+
+
+def _batches(who: str, given: Any, most: int | None) -> Iterator[tuple[Any, Any]]:
+    """Images and their labels or None, some at a time."""
     if is_array(given):
-        collected.add(given)
+        yield given, None
     elif isinstance(given, Mapping) or (isinstance(given, tuple) and given and is_array(given[0])):
-        collected.add(*_parts(who, given))
+        yield _parts(who, given)
     elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, IterableDataset):
-        for item in _items(given):
-            images, labels = _parts(who, item)
-            whole = isinstance(given, list) and is_array(images) and images.ndim == 4
-            one = images if _pictures(images) or whole else _array(who, images)[None]
-            collected.add(one, labels if whole or labels is None else [labels])
+        for number in range(len(given)):  # iteration over a data set need not end
+            images, labels = _parts(who, given[number])
+            if _pictures(images) or (is_array(images) and images.ndim == 4):
+                yield images, labels if labels is None or is_array(images) else [labels]
+            else:
+                yield _array(who, images)[None], None if labels is None else [labels]
     elif isinstance(given, Iterable):
+        left = None if hasattr(given, "__len__") else most
         for batch in given:
             images, labels = _parts(who, batch)
-            left = None if most is None or hasattr(given, "__len__") else most - collected.count
-            if left is not None and not isinstance(images, Image.Image):
-                images, labels = images[:left], None if labels is None else labels[:left]
-            collected.add(images, labels)
-            if left is not None and collected.count >= most:  # type: ignore[operator]
-                say_once(f"{who}: the first {collected.count:,} samples of an iterator are read")
-                if isinstance(given, GeneratorType):
-                    given.close()  # one that stays suspended in torch.no_grad() would end that at any later time
-                break
+            count = 1 if isinstance(images, Image.Image) else len(images)
+            if left is None or count < left:
+                yield images, labels
+                left = None if left is None else left - count
+                continue
+            yield (images, labels) if count == left else (images[:left], None if labels is None else labels[:left])
+            say_once(f"{who}: the first {most:,} samples of an iterator are read")
+            if isinstance(given, GeneratorType):
+                given.close()  # one that stays suspended in torch.no_grad() would end that at any later time
+            break
     else:
         raise ValueError(f"{who} is of type {type(given).__name__}; {GIVE}")
-    return collected.images(classes)
 
 
 def content(pixels: NDArray[np.uint8], *more: NDArray[Any]) -> str:
@@ -214,14 +234,22 @@ def batches(pixels: NDArray[np.uint8], size: int) -> Iterator[Tensor]:
 
 def _array(what: str, given: Any) -> NDArray[Any]:
     if isinstance(given, Tensor):
+        for wrong, fix in (
+            (given.is_meta, "on the meta device, where tensors have no values"),
+            (given.layout != torch.strided, f"sparse ({given.layout}); give it with .to_dense()"),
+            (given.is_quantized, f"quantised ({given.dtype}); give it with .dequantize()"),
+        ):
+            if wrong:
+                raise ValueError(f"{what} is {fix}")
         tensor = given.detach().cpu()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_neg().numpy()
+        given = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_neg().resolve_conj().numpy()
     try:
         found = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} cannot be read as an array ({error})") from None
     if found.dtype.kind not in "uif":
-        raise ValueError(f"{what}: a {type(given).__name__} is no image; {GIVE}")
+        kind = f"type {found.dtype}" if is_array(given) else f"a {type(given).__name__}"
+        raise ValueError(f"{what}: {kind} is no image; give uint8 in 0..255, a float type in [0, 1], or pictures")
     if found.ndim < 3 and found.ndim != 2:
         raise ValueError(f"{what}: shape {list(found.shape)} is not that of images")
     return found
@@ -244,11 +272,6 @@ def _one_size(what: str, pictures: Sequence[Image.Image]) -> Sequence[Image.Imag
             f"{what}: one picture has {one[0]} x {one[1]} pixels, another {other[0]} x {other[1]}; resize them"
         )
     return pictures
-
-
-def _items(given: Any) -> Iterator[Any]:
-    """The items of a data set with a length. torchvision's own iteration never ends, so they are counted."""
-    return (given[number] for number in range(len(given)))
 
 
 def _parts(who: str, item: Any) -> tuple[Any, Any]:

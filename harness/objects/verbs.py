@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def evaluate(
     space: str | None = None,
     encode: str | None = None,
     options: Mapping[str, Any] | None = None,
-    n: int | None = None,
+    n: int | Literal["all"] | None = None,
     seed: int = 0,
     n_real: int | None = None,
     features: str = "auto",
@@ -145,10 +145,8 @@ def score(
         for name, chosen in entries:
             declared: Metric = METRICS[name]
             if len(samples) != len(declared.views):
-                raise ValueError(
-                    f"metric {name} takes {', '.join(declared.views)}, {len(declared.views)} in number; "
-                    f"{len(samples)} were given"
-                )
+                roles, count = ", ".join(declared.views), len(declared.views)
+                raise ValueError(f"metric {name} takes {count} arrays ({roles}), and {len(samples)} were given")
             given = list(samples)
             for i, (role, view) in enumerate(declared.views.items()):
                 if extracted(view.space) and _are_images(given[i], declared):
@@ -168,7 +166,7 @@ def compare(
     metrics: MetricLike | Sequence[MetricLike] = ("precision", "recall", "density", "coverage", "frechet_distance"),
     *,
     spaces: Sequence[str] = ("features",),
-    n: int | None = None,
+    n: int | Literal["all"] | None = None,
     seed: int = 0,
     n_real: int | None = None,
     halves: int = 20,
@@ -235,7 +233,7 @@ def select(
     share: float | None = None,
     real: Samples = "none",
     *,
-    n: int | None = None,
+    n: int | Literal["all"] | None = None,
     seed: int = 0,
     n_real: int | None = None,
     space: str | None = None,
@@ -299,7 +297,7 @@ def _opened_runs(
     *,
     spaces: Sequence[str],
     seed: int,
-    n: int | None,
+    n: int | Literal["all"] | None,
     features: str,
     store: str | Path | None,
     latent: int | Sequence[int] | None,
