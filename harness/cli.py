@@ -36,9 +36,6 @@ DEFAULT_DATA = "fashion_mnist"
 CONFIG_DIR = ("--config-dir", "-cd")
 VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
 """Flags of Hydra whose value is the next argument."""
-MESHES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-"""Endings by which a folder of real samples is known as one of meshes or of images."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
@@ -532,12 +529,10 @@ def _take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, s
 
 
 def _real_data(path: Path) -> tuple[str, str, str]:
-    """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
-    if path.suffix.lower() in (".npy", ".npz"):
-        return "dataset", "array", "path"
-    within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()
-    first = next((suffix for suffix in within if suffix in (*MESHES, *PICTURES)), "")
-    return ("dataset", "mesh_folder", "root") if first in MESHES else ("dataset", "folder", "root")
+    """The data set that opens a path, and its option."""
+    from .objects.paths import dataset_of
+
+    return ("dataset", *dataset_of(path))
 
 
 def _take_plugins(arguments: list[str]) -> list[str]:

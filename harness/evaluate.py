@@ -19,7 +19,7 @@ from .arrays.spaces import extracted
 from .arrays.store import ScoreKey
 from .arrays.views import Views
 from .core.files import canonical
-from .core.progress import say
+from .core.progress import say, say_done
 from .core.protocols import Better, Cell, Estimate, Floor, Record, Row
 from .core.registry import METRICS, Metric
 from .stats import intervals
@@ -140,7 +140,8 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
     if error is None or inputs or not (old and old.status == "ok"):
         write_record(folder, record)
     written.append(record)
-    say(f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]")
+    told = f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]"
+    say_done(told, cost.seconds) if error is None else say(told)
     return record
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..arrays.store import ScoreKey, ShardKey, Store, open_store
 from ..core.precision import full_precision
+from ..core.progress import briefly
 from ..core.registry import Registry
 from ..evaluate import FLOOR_OF
 
@@ -22,7 +23,7 @@ NOTEBOOK = "__main__"
 
 @contextmanager
 def untouched(seed: int) -> Iterator[None]:
-    """The random generators, the mode of gradients and the precision of the caller, restored at the end.
+    """The random generators, the mode of gradients and the precision of the caller, restored at the end; few words.
 
     Inside, the random generators start from `seed`, so that what a caller's own code draws is the same each time.
     """
@@ -33,7 +34,7 @@ def untouched(seed: int) -> Iterator[None]:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), full_precision():
+        with torch.inference_mode(False), torch.enable_grad(), full_precision(), briefly():
             yield
     finally:
         random.setstate(states[0])

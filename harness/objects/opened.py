@@ -157,7 +157,7 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
 def _pipeline(given: Any) -> Generator:
     """A pipeline of diffusers that is in memory, as a generator."""
     try:
-        adapter = importlib.import_module("assay.generators.diffusers_pipeline")
+        adapter = importlib.import_module("...generators.diffusers_pipeline", __package__)
     except ModuleNotFoundError:
         raise ValueError(
             "generator: a pipeline in memory cannot be opened; wrap it in a function seeds -> images"

@@ -1,6 +1,7 @@
 """Images in objects: arrays, pictures, loaders, data sets and iterators become one array of 8-bit images."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch.utils.data import IterableDataset
 
 from ..arrays.spaces import BATCH, PIXELS
 from ..core.progress import say_once
-from ..formats.images import as_shown, channels_first, check_values, eight_bits
+from ..formats.images import BLOCK, as_shown, channels_first, check_values, eight_bits
 
 IMAGES = ("image", "images", "img", "pixel_values", "x", "jpg", "png")
 LABELS = ("label", "labels", "fine_label", "class", "y", "cls")
 """Names of images and of their classes in the mappings that data sets give."""
+LEAST = 8
+"""Images of an array that are converted at a time, at least: fewer would not show which axes they have."""
 GIVE = "give an array [N, C, H, W], a path, a data set, a DataLoader, an iterator of batches, or a name"
 
 
@@ -81,7 +84,7 @@ class Collected:
     @property
     def at_once(self) -> int:
         """How many images of this size a network sees at a time."""
-        return max(1, min(BATCH, PIXELS // int(np.prod(self._shape[1:]))))
+        return max(1, min(BATCH, PIXELS // math.prod(self._shape[1:])))
 
     def images(self, classes: Sequence[str] = ()) -> Images:
         """All of them. Raises ValueError where there are none, or all are nearly black."""
@@ -183,7 +186,10 @@ def images_of(
 def _batches(who: str, given: Any, most: int | None) -> Iterator[tuple[Any, Any]]:
     """Images and their labels or None, some at a time."""
     if is_array(given):
-        yield given, None
+        array = _array(who, given)
+        rows = max(LEAST, BLOCK // max(1, math.prod(array.shape[1:])))
+        for start in range(0, max(1, len(array)), rows):
+            yield array[start : start + rows], None
     elif isinstance(given, Mapping) or (isinstance(given, tuple) and given and is_array(given[0])):
         yield _parts(who, given)
     elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, IterableDataset):

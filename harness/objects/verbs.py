@@ -1,7 +1,6 @@
 """What a notebook calls: evaluate, score, compare, select and load, on whatever objects it has."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
@@ -10,28 +9,25 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 from torch import Tensor
 
 from ..arrays.records import write_record
-from ..arrays.spaces import BATCH, extracted
 from ..arrays.subsets import Subset
 from ..core.files import require_writable
-from ..core.protocols import Generator, HasTotal, Record, pick_device
-from ..core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, Metric, discover, unknown
+from ..core.protocols import Generator, Record
+from ..core.registry import METRICS, Metric, discover
 from ..formats.checkpoint import read_checkpoint
 from ..formats.handed_on import opening
 from ..formats.recognise import opener
 from ..report.tables import tables
 from ..report.verdict import sign
-from ..run import Run, check_numbers, default_features, run_on
+from ..run import default_features
 from ..stats.families import decided
 from ..studies.same_seeds import SameSeeds
-from .calls import arrays, changeable, untouched
-from .names import Named, named
-from .opened import Found, generated_samples, real_samples
-from .paths import existing
-from .samples import Range, batches, check_range, images_of, is_array
+from .calls import untouched
+from .features import features_of, needs_features
+from .runs import metrics_of, opened_runs, with_options
+from .samples import Range
 
 COMPARED = (
     "metric", "space", "better", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "low", "high", "holm_p",
@@ -97,15 +93,15 @@ def evaluate(
     A record of status "failed" says why a metric could not be computed. Raises ValueError, LookupError or OSError, one
     line that names the argument, for everything else that is wrong with the call.
     """
-    with _opened_runs(
-        metric if isinstance(metric, list) else [metric], {"generator": generator}, dataset, out=out, store=store,
+    with opened_runs(
+        metric, {"generator": generator}, dataset, out=out, store=store,
         spaces=[space or ""], seed=seed, n=n, features=features, device=device, extractors=extractors, n_real=n_real,
         floor=floor, latent=latent, value_range=value_range,
     ) as ((run,), entries):  # fmt: skip
         given = {**(options or {}), **metric_options}
         cells = [
             run.cell(name, **{"space": space, "encode": encode, **chosen})
-            for name, chosen in _with_options(entries, given, one=not isinstance(metric, list))
+            for name, chosen in with_options(entries, given, one=not isinstance(metric, list))
         ]
         records = [run.evaluate(cell) for cell in cells]
         if out is not None and run.folder != Path(out):  # what may change without a new version is computed again
@@ -139,7 +135,7 @@ def score(
     discover()
     default = default_features("images") if features == "auto" else features
     with untouched(0):
-        entries = _with_options(_metrics(metric), options, one=not isinstance(metric, list))
+        entries = with_options(metrics_of(metric), options, one=not isinstance(metric, list))
         made: dict[tuple[int, str], Any] = {}
         found: dict[str, Any] = {}
         for name, chosen in entries:
@@ -149,10 +145,10 @@ def score(
                 raise ValueError(f"metric {name} takes {count} arrays ({roles}), and {len(samples)} were given")
             given = list(samples)
             for i, (role, view) in enumerate(declared.views.items()):
-                if extracted(view.space) and _are_images(given[i], declared):
+                if needs_features(given[i], view, declared):
                     space = default if view.space == "features" else view.space
                     if (i, space) not in made:
-                        made[i, space] = _features(role, given[i], space, (extractors or {}).get(space, {}), device)
+                        made[i, space] = features_of(role, given[i], space, (extractors or {}).get(space, {}), device)
                     given[i] = made[i, space]
             key = name if name not in found else f"{name}({', '.join(f'{k}={v}' for k, v in chosen.items())})"
             found[key] = declared.function(*given, **chosen)
@@ -188,10 +184,9 @@ def compare(
 
     Raises ValueError, LookupError or OSError as `evaluate` does, and ValueError where a metric cannot be computed.
     """
-    wanted = list(metrics) if isinstance(metrics, list) or not named(METRICS, metrics) else [metrics]
-    with _opened_runs(
-        wanted, {"a": a, "b": b}, dataset, spaces=spaces, store=store, seed=seed, n=n, features=features, device=device,
-        extractors=extractors, n_real=n_real, latent=latent, value_range=value_range,
+    with opened_runs(
+        metrics, {"a": a, "b": b}, dataset, spaces=spaces, store=store, seed=seed, n=n, features=features,
+        device=device, extractors=extractors, n_real=n_real, latent=latent, value_range=value_range,
     ) as ((here, there), entries):  # fmt: skip
         asked = [{"metric": name, **options} for name, options in entries]
         same = SameSeeds(replace(here, set_metrics=asked), spaces, here.n, halves)
@@ -254,11 +249,13 @@ def select(
     Raises ValueError, LookupError or OSError as `evaluate` does, and ValueError for a score that cannot be computed or
     has no direction, and for more samples than have a score.
     """
-    with _opened_runs(
-        [score], {"generator": generator}, real, spaces=[space or ""], store=store, seed=seed, n=n, features=features,
+    with opened_runs(
+        score, {"generator": generator}, real, spaces=[space or ""], store=store, seed=seed, n=n, features=features,
         device=device, extractors=extractors, n_real=n_real, latent=latent, value_range=value_range,
     ) as ((run,), entries):  # fmt: skip
-        ((name, chosen),) = _with_options(entries, options, one=True)
+        if len(entries) > 1:
+            raise ValueError(f"score={score!r} names {len(entries)} metrics; name one")
+        ((name, chosen),) = with_options(entries, options, one=True)
         better = METRICS[name].better
         if METRICS[name].kind == "sample" and better == "neither":
             raise ValueError(
@@ -287,124 +284,6 @@ def load(path: str | Path, **options: Any) -> Generator:
     with opening(path):
         generator: Generator = opener(path, read_checkpoint(path)).function("", path=str(path), **options)
     return generator
-
-
-@contextmanager
-def _opened_runs(
-    metrics: Sequence[MetricLike],
-    generators: Mapping[str, Samples],
-    dataset: Samples,
-    *,
-    spaces: Sequence[str],
-    seed: int,
-    n: int | Literal["all"] | None,
-    features: str,
-    store: str | Path | None,
-    latent: int | Sequence[int] | None,
-    value_range: Range | None,
-    out: str | Path | None = None,
-    **setting: Any,
-) -> Iterator[tuple[list[Run], list[Named]]]:
-    """A run of each generator, by the name of the argument, on one data set, and the metrics by name."""
-    discover()
-    entries = _metrics(metrics)
-    check_numbers(seed, n)
-    check_range(value_range)
-    with untouched(seed):
-        data = real_samples(dataset)
-        found: list[Found] = []
-        for who, given in generators.items():
-            found.append(generated_samples(given, data.opened, seed, n, latent, value_range, who))
-        features = default_features(data.opened.it.name) if features == "auto" else features
-        used = [features, *spaces]
-        for name, options in entries:
-            used += [str(options.get("space", "")), *(view.space for view in METRICS[name].views.values())]
-        rules = changeable(METRICS, [name for name, _ in entries]) or changeable(EXTRACTORS, used)
-        real = rules or changeable(DATASETS, [data.opened.name.partition("(")[0]])
-        made = real or any(changeable(GENERATORS, [one.opened.name.partition("(")[0]]) for one in found)
-        told = out is not None or store is not None
-        keep_generated = not made and (told or all(one.by_name for one in found))
-        keep_real = False if real else True if told or data.by_name else None
-        with arrays(store, keep_generated, keep_real) as (own, kept):
-            again = out is not None and not made
-            folder = Path(out) if again and out is not None else own / (Path(out).name if out else "python")
-            number = n if n is not None or len(found) == 1 else _common(found)
-            runs = [
-                run_on(data.opened, one.opened, folder, kept, features, seed=seed, n=number, **setting) for one in found
-            ]
-            try:
-                yield runs, entries
-            finally:
-                if not (keep_generated and keep_real):
-                    runs[0].views.forget()
-
-
-def _common(found: Sequence[Found]) -> int | None:
-    """As many samples as each of several generators has; None where all make as many as are asked for."""
-    totals = [one.opened.it.total for one in found if isinstance(one.opened.it, HasTotal)]
-    return min((total for total in totals if total is not None), default=None)
-
-
-def _metrics(given: Any) -> list[Named]:
-    """Metrics by name. Raises ValueError and LookupError for what is none."""
-    entries = []
-    for one in given if isinstance(given, (list, tuple)) and not named(METRICS, given) else [given]:
-        found = named(METRICS, one)
-        if found is None and isinstance(one, str):
-            raise LookupError(unknown("metric", one.partition("(")[0], sorted(METRICS)))
-        if found is None:
-            raise ValueError(f"metric={one!r} is no metric; give a name, or a pair (name, {{option: value}})")
-        entries.append(found)
-    if not entries:
-        raise ValueError("metric is an empty list; name one at least")
-    return entries
-
-
-def _with_options(entries: Sequence[Named], options: Mapping[str, Any], one: bool) -> list[Named]:
-    """Each metric with those of the options that it has. Raises ValueError for one that no metric has."""
-    for option in options:
-        if not any(option in METRICS[name].options for name, _ in entries):
-            names = sorted({known for name, _ in entries for known in METRICS[name].options})
-            of = f"option of metric {entries[0].name}:" if one else "option, which none of the metrics has:"
-            raise ValueError(unknown(of, option, names))
-    return [
-        Named(name, {**{key: value for key, value in options.items() if key in METRICS[name].options}, **own})
-        for name, own in entries
-    ]
-
-
-def _are_images(given: Any, metric: Metric) -> bool:
-    """Whether what is given for features are images that have to be brought there."""
-    if metric.modality == "shape":
-        return False
-    if isinstance(given, (list, tuple)) and given and is_array(given[0]):
-        given = given[0][None]
-    if not is_array(given):
-        return not isinstance(given, (list, tuple)) or _is_picture(given)
-    shape = tuple(given.shape)
-    return len(shape) == 3 or (len(shape) == 4 and bool({shape[1], shape[3]} & {1, 3}) and shape[2] > 1)
-
-
-def _is_picture(given: Sequence[Any]) -> bool:
-    return bool(given) and isinstance(given[0], Image)
-
-
-def _features(role: str, given: Any, space: str, options: Mapping[str, Any], device: str) -> Tensor:
-    """Features [N, D] of images in a feature space."""
-    parts = _stored(role, given) if isinstance(given, (str, Path)) else batches(images_of(role, given).pixels, BATCH)
-    try:
-        extractor = EXTRACTORS[space].function("images", **options)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; here extractors={{{space!r}: {{'path': FILE}}}} gives a file") from None
-    with torch.no_grad():
-        return torch.cat([extractor(part.to(pick_device(device))).cpu() for part in parts])
-
-
-def _stored(role: str, path: str | Path) -> Iterator[Tensor]:
-    """The samples at a path, in [0, 1]."""
-    samples = GENERATORS["replay"].function("images", path=str(existing(role, path)))
-    for start in range(0, samples.total, BATCH):
-        yield samples.decode(samples.latents(range(start, min(start + BATCH, samples.total))))
 
 
 def _better(row: str) -> str:

@@ -264,6 +264,16 @@ def test_arrays_are_left_alone(pair: Pair) -> None:
         torch.inference_mode(mode=False).__enter__()
 
 
+def test_nothing_is_said_of_work_that_takes_a_moment_but_failures_are(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(["precision", "mean_intensity"], pair.fake, pair.real)
+    compare(pair.fake, pair.fake, pair.real, "precision")
+    assert capsys.readouterr() == ("", "")
+    evaluate("latent_density", pair.fake, pair.real)
+    assert "latent_density(encode=prior): FAILED, replayed samples have no latent codes" in capsys.readouterr().err
+
+
 # score, compare, select
 
 
@@ -276,6 +286,8 @@ def test_score_brings_images_to_features_and_takes_features_as_they_are(pair: Pa
     both = assay.score(["precision", "recall(k=2)"], pair.fake, pair.real, features="pixels", k=3)
     assert list(both) == ["precision", "recall"]
     assert both["precision"] == expected
+    means = assay.score("mean_intensity", FORMS["iterator"](pair.fake))
+    assert means.numpy() == pytest.approx(pair.fake.mean((1, 2, 3)) / 255, rel=1e-5)
     points = torch.arange(8.0)[:, None]
     assert assay.score("precision", points, points + 0.1, k=2).value == 1
 
@@ -469,6 +481,7 @@ def test_errors_of_metrics_and_choices(pair: Pair) -> None:
         (None, "metric=None is no metric"),
         ([], "metric is an empty list"),
         (["precision", "recall"], "unknown option, which none of the metrics has: 'q'"),
+        ("precision(k=", r"metric 'precision\(k=' cannot be read"),
     ):
         with pytest.raises((ValueError, LookupError), match=message):
             evaluate(metric, pair.fake, pair.real, q=1)  # type: ignore[call-overload]
@@ -482,6 +495,7 @@ def test_errors_of_metrics_and_choices(pair: Pair) -> None:
             select(pair.fake, "realism", real=pair.real, **options)
     for score, message in (
         ("precision", "'precision' is no per-sample score"),
+        (["realism", "rarity"], "names 2 metrics; name one"),
         ("random_score", "random_score has no direction"),
         ("latent_density", "cannot be computed: replayed samples have no latent codes"),
     ):
