@@ -14,7 +14,7 @@ from ...generators.replay import Replay, Stored, by_content
 from ..arrays.views import SEEDS
 from ..core.files import digest
 from ..core.progress import track
-from ..formats.images import CHANNELS, contents_of
+from ..formats.images import CHANNELS, content_of
 from .samples import Collected, Images, Range, content
 
 FIRST = 8
@@ -80,7 +80,7 @@ def drawn(make: Callable[[list[int]], Any], count: int, seed: int, value_range: 
 def stored(images: Images) -> Replay:
     """Images as a Generator of stored samples, as those of a folder; `names` are their places in what was given."""
     mode = "L" if images.pixels.shape[1] == 1 else "RGB"
-    contents = [digest(one, mode) for one in contents_of(images.pixels)]
+    contents = [digest(one, mode) for one in map(content_of, images.pixels)]
     names = [str(place) for place in range(len(contents))]
     return by_content(Stored(_loader(images), len(contents), contents, None, names))
 

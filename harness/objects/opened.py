@@ -11,7 +11,7 @@ from torch import nn
 from ...datasets.parts.splits import Arrays, Part, divided, image_fingerprint
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
-from ..formats.images import contents_of
+from ..formats.images import content_of
 from ..run import MADE, Opened, open_dataset, open_generator
 from .modules import Decoder, drawn, stored
 from .names import named
@@ -85,8 +85,9 @@ def generated_samples(
         return Found(opened._replace(name=name), by_name)
     if isinstance(given, Generator) and not isinstance(given, type):
         return Found(_opened(type(given).__name__, given), by_name=False)
-    if any(base.__name__ == "DiffusionPipeline" for base in inspect.getmro(type(given))):
-        return Found(_opened(type(given).__name__, _pipeline(given)), by_name=False)
+    pipe, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    if any(base.__name__ == "DiffusionPipeline" for base in inspect.getmro(type(pipe))):
+        return Found(_opened(type(pipe).__name__, _pipeline(pipe, options)), by_name=False)
     if isinstance(given, type):
         raise ValueError(f"{who} is the class {given.__name__}; make an object of it, {given.__name__}(...)")
     model: Generator
@@ -138,7 +139,7 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
     if len({side.pixels.shape[1:] for side in sides}) > 1:
         shapes = " and ".join(str(list(side.pixels.shape[1:])) for side in sides)
         raise ValueError(f"dataset: images of the two splits are {shapes} [C, H, W]; give both the same shape")
-    contents = [one for side in sides for one in contents_of(side.pixels)]
+    contents = [one for side in sides for one in map(content_of, side.pixels)]
     labels: list[int] | None = []
     for side in sides:
         labels = None if labels is None or side.labels is None else labels + side.labels.tolist()
@@ -154,15 +155,13 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
     return _opened("images", Arrays("images", fingerprint, classes, counts, parts.__getitem__, order))
 
 
-def _pipeline(given: Any) -> Generator:
+def _pipeline(pipe: Any, options: Mapping[str, Any]) -> Generator:
     """A pipeline of diffusers that is in memory, as a generator."""
     try:
-        adapter = importlib.import_module("...generators.diffusers_pipeline", __package__)
+        family = importlib.import_module("...generators.diffusers_pipeline", __package__)
     except ModuleNotFoundError:
-        raise ValueError(
-            "generator: a pipeline in memory cannot be opened; wrap it in a function seeds -> images"
-        ) from None
-    found: Generator = adapter.Pipeline(given)
+        raise ValueError("generator: a pipeline in memory cannot be opened; give a function seeds -> images") from None
+    found: Generator = family.from_pipeline(pipe, **options)
     return found
 
 

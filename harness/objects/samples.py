@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset
 
 from ..arrays.spaces import BATCH, PIXELS
 from ..core.progress import say_once
-from ..formats.images import BLOCK, as_shown, channels_first, check_values, eight_bits
+from ..formats.images import BLOCK, as_shown, channels_first, eight_bits
 
 IMAGES = ("image", "images", "img", "pixel_values", "x", "jpg", "png")
 LABELS = ("label", "labels", "fine_label", "class", "y", "cls")
@@ -53,7 +53,7 @@ class Collected:
         self._shape: tuple[int, ...] = ()
         self._axes = ""
         self._labels: list[Any] | None = [] if labelled else None
-        self._pictures, self._grey, self._bytes = False, True, True
+        self._pictures, self._grey, self._bytes, self._brightest = False, True, True, 0
         self.count = 0
 
     def __enter__(self) -> "Collected":
@@ -94,8 +94,8 @@ class Collected:
             )
         self._file.flush()
         pixels: NDArray[np.uint8] = np.memmap(self._file, np.uint8, "r", shape=(self.count, *self._shape))
-        if self._bytes:
-            check_values(self._who, pixels)
+        if self._bytes and self._brightest == 1:
+            raise ValueError(f"{self._who}: all values are 0 or 1 of 255, which is nearly black; give 255 * images")
         if self._pictures and self._grey:
             pixels = pixels[:, :1]
         return Images(pixels, *_named_classes(self._who, self._labels, classes))
@@ -112,15 +112,15 @@ class Collected:
     def _laid_out(self, what: str, images: NDArray[Any]) -> NDArray[Any]:
         """With the axes [N, C, H, W]; what the first batch shows holds for all, since a small one can be ambiguous."""
         if not self._first:
-            found = channels_first(what, images)
-            self._axes = "grey" if images.ndim == 3 else "first" if found.shape == images.shape else "last"
+            first = channels_first(what, images.shape)
+            self._axes = "grey" if images.ndim == 3 else "first" if first else "last"
             self._first = images.shape[1:]
-        elif images.shape[1:] != self._first:
+        if images.shape[1:] != self._first:
             raise ValueError(
                 f"{what}: they have the shape {list(images.shape[1:])}, those before {list(self._first)}; give all one "
                 "shape"
             )
-        elif self._axes == "grey":
+        if self._axes == "grey":
             found = images[:, None]
         else:
             found = images if self._axes == "first" else images.transpose(0, 3, 1, 2)
@@ -133,19 +133,25 @@ class Collected:
         self._shape = shape
 
     def _in_range(self, what: str, images: NDArray[Any]) -> NDArray[Any]:
-        """Floating images in [0, 1]; those of 8 bits as they are, since one batch does not show that all are black."""
+        """Floating images in [0, 1]; those of 8 bits as they are."""
         if images.dtype == np.uint8:
+            self._brightest = max(self._brightest, int(images.max()))
             return images
-        if images.dtype.kind != "f" or self._range is None:
-            try:
-                check_values(what, images)
-            except ValueError as error:
-                ranged = images.dtype.kind == "f" and np.isfinite(images).all() and not self._who.startswith("dataset")
-                raise ValueError(f"{error}{'; value_range=(-1, 1) says that -1 is black' * bool(ranged)}") from None
+        if images.dtype.kind != "f":
+            raise ValueError(f"{what}: type {images.dtype}; give uint8 in 0..255 or a float type in [0, 1]")
+        finite = np.isfinite(images)
+        inside = finite if self._range else (images >= 0) & (images <= 1)
+        if not inside.all():
+            row = int(np.argmin(inside.reshape(len(images), -1).all(1)))
+            value, fix = images[row][~inside[row]][0], "scale the images to [0, 1], or give uint8"
+            if not finite.all() or self._range:
+                fix = "all values must be finite"
+            elif not self._who.startswith("dataset"):
+                fix += "; value_range=(-1, 1) says that -1 is black"
+            raise ValueError(f"{what}: row {row} of {len(images)} holds {value}, outside [0, 1]; {fix}")
+        if self._range is None:
             return images
         low, high = self._range
-        if not np.isfinite(images).all():
-            raise ValueError(f"{what}: some values are not finite")
         return ((images.astype(np.float64) - low) / (high - low)).clip(0, 1)
 
 

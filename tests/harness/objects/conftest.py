@@ -24,11 +24,13 @@ class Pair(NamedTuple):
     real: NDArray[np.uint8]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair() -> Pair:
     rng = np.random.default_rng(0)
     one, other = (rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8) for n in (FAKES, REALS))
-    return Pair(one // 2, other)
+    for images in (dark := one // 2, other):
+        images.setflags(write=False)  # whoever writes into them is found
+    return Pair(dark, other)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +82,7 @@ class Stream(IterableDataset[Any]):
 
 
 def channels_first(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
 
 
 def as_folder(images: NDArray[np.uint8], folder: Path) -> Path:

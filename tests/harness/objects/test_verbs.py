@@ -1,9 +1,11 @@
 """Calls from Python: one number whatever form samples have, nothing left behind, and errors that name the argument."""
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,10 +48,13 @@ def pixels(images: NDArray[np.uint8]) -> Tensor:
 # One number whatever form the samples have
 
 
-@pytest.fixture
-def of_folders(pair: Pair, tmp_path: Path) -> Estimate:
-    fake, real = (as_folder(images, tmp_path / name) for name, images in zip(Pair._fields, pair, strict=True))
-    return number(evaluate(NUMBER, fake, str(real)))
+@pytest.fixture(scope="module")
+def of_folders(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Estimate:
+    top = tmp_path_factory.mktemp("folders")
+    fake, real = (as_folder(images, top / name) for name, images in zip(Pair._fields, pair, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_CACHE", str(top / "cache"))
+        return number(evaluate(NUMBER, fake, str(real)))
 
 
 def test_folders_give_the_value_of_the_formula(pair: Pair, of_folders: Estimate) -> None:
@@ -130,6 +135,23 @@ def test_an_object_that_is_a_generator_or_a_data_set_is_taken_as_it_is() -> None
     names = assay.evaluate("latent_density", "vae", "digits", n=30)
     assert objects.status == names.status == "ok"
     assert (objects.values, objects.inputs) == (names.values, names.inputs)
+
+
+def test_a_pipeline_of_diffusers_goes_to_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the options beside it, if there are any."""
+    pipe, seen = type("FluxPipeline", (type("DiffusionPipeline", (), {}),), {})(), []
+
+    def from_pipeline(given: object, **options: Any) -> Any:
+        seen.append((given, options))
+        return vae("digits")
+
+    monkeypatch.setitem(
+        sys.modules, "assay.generators.diffusers_pipeline", SimpleNamespace(from_pipeline=from_pipeline)
+    )
+    found = [evaluate("precision", given, "digits", n=20) for given in (pipe, (pipe, {"steps": 3}))]
+    assert seen == [(pipe, {}), (pipe, {"steps": 3})]
+    assert {record.cell.generator.partition("#")[0] for record in found} == {"FluxPipeline"}
+    assert found[0].values == found[1].values == evaluate("precision", "vae", "digits", n=20).values
 
 
 def test_splits_labels_and_classes_are_known(pair: Pair) -> None:
@@ -259,7 +281,7 @@ def test_arrays_are_left_alone(pair: Pair) -> None:
     assert np.array_equal(real.numpy(), pair.real)
     assert torch.inference_mode(mode=True).__enter__() is None
     try:
-        assert evaluate(NUMBER, torch.from_numpy(pair.fake) + 0, real).status == "ok"
+        assert evaluate(NUMBER, channels_first(pair.fake) + 0, real).status == "ok"
     finally:
         torch.inference_mode(mode=False).__enter__()
 
@@ -435,7 +457,7 @@ BAD: Mapping[str, tuple[Callable[[NDArray[np.uint8]], Any], Mapping[str, Any], s
     "integers": (lambda x: x.astype(int), {}, "^generator: type int64; give uint8"),
     "Booleans": (lambda x: x > 9, {}, "^generator: type bool is no image"),
     "[-1, 1]": (lambda x: x / 127.5 - 1, {}, r"^generator: row 0 of 40 holds.*value_range=\(-1, 1\)"),
-    "not finite": (lambda x: np.full(x.shape, np.nan), {"value_range": (-1, 1)}, "^generator: some values are not fin"),
+    "not finite": (lambda x: np.full(x.shape, np.nan), {"value_range": (-1, 1)}, "holds nan.*must be finite"),
     "bits": (lambda x: (x > 99).astype(np.uint8), {}, "nearly black"),
     "range": (lambda x: x, {"value_range": (1, 1)}, r"^value_range=\(1, 1\) must be"),
     "sparse": (lambda x: channels_first(x).to_sparse(), {}, "^generator is sparse.*to_dense"),
