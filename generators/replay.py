@@ -106,7 +106,9 @@ def replay(
     if not in_files:
         given = [sha256_of(Path(what))] if latents else []
         return Replay(stored, tensor, digest("replay", 1, [*stored.sha256, *given]))
-    return by_content(stored, tensor)
+    stored, tensor = _by_content(stored, tensor)
+    given = [] if tensor is None else [hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), *tensor.shape]
+    return Replay(stored, tensor, digest("replay", 2, stored.sha256, given))
 
 
 def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
@@ -122,8 +124,8 @@ def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
     return Stored(_numbered(pictures.load, pictures.names), len(contents), contents, None, pictures.names)
 
 
-def by_content(stored: Stored, codes: Tensor | None = None) -> Replay:
-    """Samples and their codes in the order of their contents; of equal samples, of their codes."""
+def _by_content(stored: Stored, codes: Tensor | None) -> tuple[Stored, Tensor | None]:
+    """The same samples and their codes in the order of their contents; of equal samples, of their codes."""
     beside = [b""] * stored.total if codes is None else [row.numpy().tobytes() for row in codes]
     order = sorted(range(stored.total), key=lambda i: (stored.sha256[i], beside[i], stored.names[i]))
     names = [stored.names[i] for i in order]
@@ -132,9 +134,7 @@ def by_content(stored: Stored, codes: Tensor | None = None) -> Replay:
         return stored.load([order[number] for number in numbers])
 
     moved = Stored(load, stored.total, [stored.sha256[i] for i in order], None, names)
-    ordered = None if codes is None else codes[order]
-    given = [] if ordered is None else [hashlib.sha256(ordered.numpy().tobytes()).hexdigest(), *ordered.shape]
-    return Replay(moved, ordered, digest("replay", 2, moved.sha256, given))
+    return moved, None if codes is None else codes[order]
 
 
 def _numbered(load: Callable[[Sequence[str]], Tensor], names: Sequence[str]) -> Callable[[list[int]], Tensor]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...generators.networks.seeds import normal
-from ...generators.replay import Replay, Stored, by_content
+from ...generators.replay import Replay, Stored
 from ..arrays.views import SEEDS
 from ..core.files import digest
 from ..core.progress import track
@@ -38,7 +39,8 @@ class Decoder:
         def make(numbers: Sequence[int]) -> Any:
             return self._decoded(self.latents(numbers, "z"))
 
-        self.samples = _in_order(_drawn(type(module).__name__, make, range(count), value_range))
+        pixels = _drawn(type(module).__name__, make, range(count), value_range).pixels
+        self.samples = _replayed(pixels, range(count), content(pixels))
         weights = [tensor.detach().cpu() for tensor in module.state_dict().values() if isinstance(tensor, Tensor)]
         known = [content(tensor.reshape(-1).view(torch.uint8).numpy()) for tensor in weights if tensor.numel()]
         self.fingerprint = digest("module", 1, self.samples.fingerprint, known, self._latent, seed)
@@ -78,22 +80,20 @@ def drawn(make: Callable[[list[int]], Any], count: int, seed: int, value_range: 
 
 
 def stored(images: Images) -> Replay:
-    """Images as a Generator of stored samples, as those of a folder; `names` are their places in what was given."""
-    mode = "L" if images.pixels.shape[1] == 1 else "RGB"
-    contents = [digest(one, mode) for one in map(content_of, images.pixels)]
-    names = [str(place) for place in range(len(contents))]
-    return by_content(Stored(_loader(images), len(contents), contents, None, names))
+    """Images as a Generator, in the order of their contents, as in a folder; `names` are their places as given."""
+    contents = list(map(content_of, images.pixels))
+    order = sorted(range(len(contents)), key=contents.__getitem__)
+    known = [images.pixels.shape[1], [contents[place] for place in order]]
+    return _replayed(images.pixels, order, digest("images", 1, known), [str(place) for place in order])
 
 
-def _in_order(images: Images) -> Replay:
-    """Seed i is sample i, in the order in which they were made."""
-    return Replay(
-        Stored(_loader(images), len(images.pixels), [], None), None, digest("images", 1, content(images.pixels))
-    )
+def _replayed(pixels: NDArray[np.uint8], order: Sequence[int], known: str, names: Sequence[str] = ()) -> Replay:
+    """Seed i is the image at place order[i]."""
 
+    def load(numbers: list[int]) -> Tensor:
+        return torch.from_numpy(np.array(pixels[[order[number] for number in numbers]]))
 
-def _loader(images: Images) -> Callable[[list[int]], Tensor]:
-    return lambda numbers: torch.from_numpy(np.array(images.pixels[numbers]))
+    return Replay(Stored(load, len(order), [], None, names), None, known)
 
 
 @contextmanager

@@ -223,13 +223,11 @@ def _batches(who: str, given: Any, most: int | None) -> Iterator[tuple[Any, Any]
         raise ValueError(f"{who} is of type {type(given).__name__}; {GIVE}")
 
 
-def content(pixels: NDArray[np.uint8], *more: NDArray[Any]) -> str:
-    """sha256 of an array of images and of what belongs to it."""
-    found = hashlib.sha256()
-    for array in (pixels, *more):
-        found.update(f"{array.shape} {array.dtype} ".encode())
-        for start in range(0, len(array), 1000):
-            found.update(np.ascontiguousarray(array[start : start + 1000]).tobytes())
+def content(array: NDArray[Any]) -> str:
+    """sha256 of an array."""
+    found = hashlib.sha256(f"{array.shape} {array.dtype} ".encode())
+    for start in range(0, len(array), 1000):
+        found.update(np.ascontiguousarray(array[start : start + 1000]).tobytes())
     return found.hexdigest()
 
 
