@@ -28,8 +28,12 @@ def _are_images(given: Any, metric: Metric) -> bool:
         return False
     if isinstance(given, (list, tuple)) and given and is_array(given[0]):
         given = given[0][None]
+    if isinstance(given, (list, tuple)):
+        return _is_picture(given)
     if not is_array(given):
-        return not isinstance(given, (list, tuple)) or _is_picture(given)
+        return (
+            given is None or isinstance(given, (str, Path)) or hasattr(given, "__iter__") or hasattr(given, "__len__")
+        )
     shape = tuple(given.shape)
     return len(shape) == 3 or (len(shape) == 4 and bool({shape[1], shape[3]} & {1, 3}) and shape[2] > 1)
 
