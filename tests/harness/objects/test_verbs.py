@@ -336,6 +336,8 @@ def test_score_of_fid_extracts_or_tells_how(pair: Pair, monkeypatch: pytest.Monk
 def test_score_refuses_other_numbers_of_arrays(pair: Pair) -> None:
     with pytest.raises(ValueError, match=r"precision takes 2 arrays \(fake, real\), and 1 were given"):
         assay.score("precision", pair.fake)
+    with pytest.raises(ValueError, match=r"^fake is None"):
+        assay.score("precision", None, pair.real)
     with pytest.raises(ValueError, match="unknown option of metric precision: 'q'"):
         assay.score("precision", pair.fake, pair.real, q=1)
 
