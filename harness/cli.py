@@ -381,7 +381,7 @@ def _statistics(arguments: list[str]) -> int:
 
 
 def _compare_features(arguments: list[str]) -> int:
-    from .direct.compare_features import main
+    from .command.compare_features import main
 
     return main(arguments)
 

@@ -19,10 +19,13 @@ from .arrays.spaces import extracted
 from .arrays.store import ScoreKey
 from .arrays.views import Views
 from .core.files import canonical
-from .core.progress import say
+from .core.progress import say, say_done
 from .core.protocols import Better, Cell, Estimate, Floor, Record, Row
 from .core.registry import METRICS, Metric
 from .stats import intervals
+
+FLOOR_OF = "floor of "
+"""Before the name of a metric, in the key of what it says of real samples."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
     if error is None or inputs or not (old and old.status == "ok"):
         write_record(folder, record)
     written.append(record)
-    say(f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]")
+    told = f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]"
+    say_done(told, cost.seconds) if error is None else say(told)
     return record
 
 
@@ -266,7 +270,7 @@ def floor_of(cell: Cell, views: Views) -> Floor:
         return np.array(rows, [("name", f"U{max(map(len, found))}"), ("numbers", "f8", 5)])
 
     inputs = tuple(sorted((name, views.digest_of(*what)) for name, what in read.items()))
-    key = ScoreKey(f"floor of {cell.metric}", METRICS[cell.metric].version, canonical(cell.params), inputs)
+    key = ScoreKey(f"{FLOOR_OF}{cell.metric}", METRICS[cell.metric].version, canonical(cell.params), inputs)
     try:
         stored = views.store.array(key, make)
     except OSError:

@@ -4,14 +4,15 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .arrays.records import find_record, write_record
-from .arrays.store import open_store
+from .arrays.store import Store, open_store
 from .arrays.views import Views
 from .core.files import canonical, require_writable
 from .core.options import checked
@@ -42,6 +43,7 @@ PATHS = ("path", "root", "latents", "args")
 """Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -298,12 +300,43 @@ def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) ->
     return f"{name}({', '.join(differing)})" if differing else name
 
 
+class Opened(NamedTuple, Generic[T]):
+    """A data set or a generator, and what records call it. options: those that a data set was opened with."""
+
+    name: str
+    it: T
+    options: Mapping[str, Any]
+
+
 def open_run(
     dataset: Mapping[str, Mapping[str, Any] | None],
     generator: Mapping[str, Mapping[str, Any] | None],
     folder: Path,
-    features: str = "auto",
     store: str | Path | None = None,
+    seed: int = 0,
+    n: int | Literal["all"] | None = None,
+    opened: dict[str, tuple[str, Any]] | None = None,
+    **setting: Any,
+) -> Run:
+    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+
+    opened: what the run before opened, which is taken where it is asked for again. setting: of `run_on`.
+    Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
+    """
+    check_numbers(seed, n)
+    opened = {} if opened is None else opened
+    data = _again(opened, "dataset", dataset, partial(open_dataset, dataset))
+    both = partial(open_generator, data.it.name, generator, data.options)
+    model = _again(opened, "generator", (dataset, generator), both)
+    return run_on(data, model, folder, open_store(store), seed=seed, n=n, **setting)
+
+
+def run_on(
+    data: Opened[Dataset],
+    model: Opened[Generator],
+    folder: Path,
+    store: Store,
+    features: str = "auto",
     device: str = "auto",
     extractors: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
@@ -315,34 +348,23 @@ def open_run(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
-    opened: dict[str, tuple[str, Any]] | None = None,
 ) -> Run:
-    """Open {name: options} of a data set and a generator; results go to `folder`, arrays to `store` (the cache folder).
+    """A run of what is open already.
 
-    opened: the data set and the generator that the run before opened, which are taken where they are asked for again.
     n: None and "all" are all of stored samples; of a generator that makes its samples, None are MADE.
-    Raises LookupError for unknown names, ValueError for wrong options, OSError when `folder` cannot be written.
+    Raises LookupError for an unknown feature space, ValueError for wrong numbers, OSError when `folder` cannot be
+    written.
     """
-    if n not in (None, "all") and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
-        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more; or all, of stored ones")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
-    data_name, data_options = only(dataset, "dataset")
-    opened = {} if opened is None else opened
-    data: Dataset = _again(opened, "dataset", dataset, lambda: DATASETS[data_name].function(**data_options))
-    named, model = _again(
-        opened, "generator", (dataset, generator), lambda: open_generator(data.name, generator, data_options)
-    )
-    if features == "auto":
-        features = "classifier" if (ZOO["extractor"] / f"classifier-{data.name}.safetensors").is_file() else FEATURES
+    check_numbers(seed, n)
+    features = default_features(data.it.name) if features == "auto" else features
     EXTRACTORS[features]
     require_writable(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
-    views = Views(data, model, features, open_store(store), pick_device(device), extractors)
+    views = Views(data.it, model.it, features, store, pick_device(device), extractors)
     return Run(
         experiment=folder.name,
-        generator=named,
-        dataset=label(data_name, DATASETS[data_name].options, _named(data_options, DATASETS[data_name].options, data)),
+        generator=model.name,
+        dataset=data.name,
         views=views,
         folder=folder,
         seed=seed,
@@ -354,17 +376,31 @@ def open_run(
         covariates=covariates or {},
         set_metrics=set_metrics,
         floor=floor,
-        data_options=data_options,
+        data_options=data.options,
     )
 
 
-def _again(opened: dict[str, tuple[str, Any]], what: str, asked: object, make: Callable[[], Any]) -> Any:
+def _again(opened: dict[str, tuple[str, Any]], what: str, asked: object, make: Callable[[], T]) -> T:
     """What was opened last where the same is asked for; else it is made, and kept in its place."""
     key = canonical(asked)
     if opened.get(what, ("",))[0] != key:
         opened.pop(what, None)
         opened[what] = (key, make())
-    return opened[what][1]
+    found: T = opened[what][1]
+    return found
+
+
+def default_features(data: str) -> str:
+    """The feature space of a data set's name that the word "auto" stands for."""
+    return "classifier" if (ZOO["extractor"] / f"classifier-{data}.safetensors").is_file() else FEATURES
+
+
+def check_numbers(seed: int, n: int | str | None) -> None:
+    """Raises ValueError for a seed or a number of samples that none can be."""
+    if n not in (None, "all") and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+        raise ValueError(f"n={n!r} must be a whole number of generated samples, 1 or more; or all, of stored ones")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
 
 
 def _number(n: int | str | None, total: int | None) -> int:
@@ -380,10 +416,18 @@ def _number(n: int | str | None, total: int | None) -> int:
     return int(n)
 
 
+def open_dataset(node: Mapping[str, Mapping[str, Any] | None]) -> Opened[Dataset]:
+    """The data set {name: options}."""
+    name, options = only(node, "dataset")
+    data: Dataset = DATASETS[name].function(**options)
+    known = DATASETS[name].options
+    return Opened(label(name, known, _named(options, known, data)), data, options)
+
+
 def open_generator(
     data: str, node: Mapping[str, Mapping[str, Any] | None], data_options: Mapping[str, Any] | None = None
-) -> tuple[str, Generator]:
-    """The generator {name: options} of a data set's name, with how records name it.
+) -> Opened[Generator]:
+    """The generator {name: options} of a data set's name.
 
     data_options: of the data set, for a generator that opens it again (its option `data`).
     """
@@ -391,7 +435,7 @@ def open_generator(
     known = GENERATORS[name].options
     handed = {"data": dict(data_options)} if data_options and "data" in known and options.get("data") is None else {}
     model: Generator = GENERATORS[name].function(data, **{**options, **handed})
-    return label(name, known, _named(options, known, model)), model
+    return Opened(label(name, known, _named(options, known, model)), model, options)
 
 
 def _in_space(metric: Metric, space: str) -> Mapping[str, View]:

@@ -359,7 +359,8 @@ class Views:
         split = "held-out" if view.source == "holdout" else "real"
         return (
             f"data set {name!r} has no {split} samples, and this metric compares with them; "
-            "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR"
+            "choose one with dataset=NAME, e.g. dataset=folder dataset.folder.root=DIR; or in Python give "
+            "{'train': ..., 'test': ...}"
         )
 
     def _make(

@@ -6,10 +6,6 @@ from pathlib import Path
 
 from ..core.registry import PLUGINS
 
-MESHES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-"""Endings by which a folder of real samples is known as one of meshes or of images."""
-
 
 def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str], dict[str, str]]:
     """The arguments without `--fake [NAME=]PATH ... --real PATH`, and these as options that Hydra never sees.
@@ -63,16 +59,10 @@ def _told_apart(paths: Sequence[Path]) -> list[str]:
 
 
 def real_data(path: Path) -> tuple[str, str, str]:
-    """The data set that opens a path, and its option: statistics, meshes, arrays, else images in a folder."""
-    from ..formats.statistics import has_statistics
+    """The data set that opens a path, and its option."""
+    from ..objects.paths import dataset_of
 
-    if has_statistics(path):
-        return "dataset", "statistics", "path"
-    if path.suffix.lower() in (".npy", ".npz"):
-        return "dataset", "array", "path"
-    within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()
-    first = next((suffix for suffix in within if suffix in (*MESHES, *PICTURES)), "")
-    return ("dataset", "mesh_folder", "root") if first in MESHES else ("dataset", "folder", "root")
+    return ("dataset", *dataset_of(path))
 
 
 def take_plugins(arguments: list[str]) -> list[str]:

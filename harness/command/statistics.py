@@ -10,8 +10,8 @@ from ..arrays.spaces import BATCH
 from ..core.progress import say, track
 from ..core.protocols import pick_device
 from ..core.registry import DATASETS, check_options, discover
-from ..direct.streaming import Metric
 from ..formats.statistics import require_npz, write_statistics
+from ..objects.streaming import Metric
 from .overrides import check_names
 from .paths import real_data
 

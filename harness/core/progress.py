@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+LONG = 5.0
+"""Seconds of work that is told of even where little is said."""
+_briefly: ContextVar[bool] = ContextVar("briefly", default=False)
 
 
 class Advance(Protocol):
@@ -28,6 +32,22 @@ def say_once(line: str) -> None:
     say(line)
 
 
+def say_done(line: str, seconds: float) -> None:
+    """One line about work that is done; within `briefly` of long work alone."""
+    if seconds >= LONG or not _briefly.get():
+        say(line)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Inside, nothing is said of work that took a moment: its results are at hand."""
+    token = _briefly.set(True)
+    try:
+        yield
+    finally:
+        _briefly.reset(token)
+
+
 @contextmanager
 def track(what: str, total: int, unit: str) -> Iterator[Advance]:
     """Announce work on `total` units; the body calls the yielded function as units are finished."""
@@ -43,5 +63,6 @@ def track(what: str, total: int, unit: str) -> Iterator[Advance]:
             progress.update(bar, advance=amount, note=note or unit)
 
         yield advance
-    say(f"{what}: {done:,} {unit} in {time.monotonic() - begin:.1f} s")
+    seconds = time.monotonic() - begin
+    say_done(f"{what}: {done:,} {unit} in {seconds:.1f} s", seconds)
     sys.stderr.flush()

@@ -46,7 +46,8 @@ class Metric:
     """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
 
     types: the declared type of each option. fixed_features: its views are part of what it is.
-    moments: those of its views for whose samples their `Statistics` can stand.
+    moments: those of its views for whose samples their `Statistics` can stand. replace: whether it stands for another
+    one of its name.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Metric:
     modality: Modality = "any"
     fixed_features: bool = False
     moments: Sequence[str] = ()
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Entry:
 
     types: the declared type of each option.
     recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
+    replace: whether it stands for another one of its name.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Entry:
     options: Mapping[str, Any]
     types: Mapping[str, Any] = field(default_factory=dict)
     recognise: Callable[[Any], bool] | None = None
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Study:
     in_parts: whether it yields parts, not rows. tables: names of the key columns of each table that it fills.
     uses:   metrics that it depends on without a cell, beside those that its files import.
     page:   from what was found to blocks of the page; None shows the tables as they are.
+    replace: whether it stands for another one of its name.
     """
 
     name: str
@@ -99,6 +104,7 @@ class Study:
     version: int
     uses: tuple[str, ...]
     page: Callable[..., Any] | None
+    replace: bool = False
 
 
 class Registry(dict[str, Any]):
@@ -129,13 +135,18 @@ class Registry(dict[str, Any]):
             self._watched.pop()
 
     def add(self, name: str, entry: Any) -> None:
+        """An entry declared again at its own place, as in a notebook, takes the place of the old one.
+
+        One that says `replace` stands for that of another place, whichever of the two was declared first. Raises
+        ValueError for two entries of one name from two places, of which none or both say so.
+        """
         old = self.get(name)
-        if old is not None and _file(old.function) != _file(entry.function):
-            raise ValueError(
-                f"{self.noun} {name!r} is declared twice: in {_file(old.function)} "
-                f"and in {_file(entry.function)}; rename one"
-            )
-        self[name] = entry
+        if old is None or _is_same(old.function, entry.function) or (entry.replace and not old.replace):
+            self[name] = entry
+        elif entry.replace == old.replace:
+            fix = "rename one" if entry.replace else f"rename one, or declare yours with @{self.noun}(replace=True)"
+            places = f"in {_file(old.function)} and in {_file(entry.function)}"
+            raise ValueError(f"{self.noun} {name!r} is declared twice: {places}; {fix}")
 
 
 METRICS = Registry("metric")
@@ -178,7 +189,15 @@ def check_options(chosen: Mapping[str, Any]) -> None:
 
 
 def _file(function: Callable[..., Any]) -> str:
-    return str(inspect.unwrap(function).__code__.co_filename)
+    """Where a function is defined; of a class the module."""
+    found = inspect.unwrap(function)
+    return str(found.__code__.co_filename if hasattr(found, "__code__") else found.__module__)
+
+
+def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two functions are one that was defined twice; each cell of a notebook is a file of its own."""
+    one, other = inspect.unwrap(one), inspect.unwrap(other)
+    return _file(one) == _file(other) or (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
@@ -197,6 +216,7 @@ def metric(
     modality: Modality = "any",
     fixed_features: bool = False,
     moments: Sequence[str] = (),
+    replace: bool = False,
     **views: View,
 ) -> Callable[[F], F]:
     """Declare a metric: a pure function of the tensors named in `views`.
@@ -206,7 +226,8 @@ def metric(
     the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
     makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. fixed_features: in another space
     it would be another metric, which may not bear its name: `space` and `encode` are refused. moments: names of views
-    that may also be given as `Statistics`, where the samples themselves are not at hand.
+    that may also be given as `Statistics`, where the samples themselves are not at hand. replace: this metric stands
+    for another one of its name, such as one of ours.
 
     Raises TypeError when the views are not exactly the parameters without default.
     """
@@ -222,7 +243,19 @@ def metric(
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
         name, types = function.__name__, option_types(function)
         called = _in_full_precision(checking(f"metric {name}", function, types))
-        about = (better, kind, source, version, views, options, types, modality, fixed_features, tuple(moments))
+        about = (
+            better,
+            kind,
+            source,
+            version,
+            views,
+            options,
+            types,
+            modality,
+            fixed_features,
+            tuple(moments),
+            replace,
+        )
         METRICS.add(name, Metric(name, called, *about))
         return called
 
@@ -240,7 +273,9 @@ def _in_full_precision(function: F) -> F:
     return cast(F, call)
 
 
-def _entry(registry: Registry, needed: list[str], recognise: Callable[[Any], bool] | None = None) -> Callable[[F], F]:
+def _entry(
+    registry: Registry, needed: list[str], replace: bool, recognise: Callable[[Any], bool] | None = None
+) -> Callable[[F], F]:
     def register(function: F) -> F:
         required, options = _parameters(function)
         if required != needed:
@@ -249,34 +284,48 @@ def _entry(registry: Registry, needed: list[str], recognise: Callable[[Any], boo
             )
         name, types = function.__name__, option_types(function)
         called = checking(f"{registry.noun} {name}", function, types)
-        registry.add(name, Entry(name, called, options, types, recognise))
+        registry.add(name, Entry(name, called, options, types, recognise, replace))
         return called
 
     return register
 
 
-def dataset(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Declare a data set: `function(**options)` returns a Dataset."""
-    return _entry(DATASETS, [])(function)
+@overload
+def dataset(function: Callable[..., Dataset]) -> Callable[..., Dataset]: ...
+@overload
+def dataset(*, replace: bool) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]: ...
+def dataset(function: Any = None, *, replace: bool = False) -> Any:
+    """Declare a data set: `function(**options)` returns a Dataset. replace: it stands for another one of its name."""
+    declare = _entry(DATASETS, [], replace)
+    return declare if function is None else declare(function)
 
 
 @overload
 def generator(function: F) -> F: ...
 @overload
-def generator(*, recognise: Callable[[Any], bool]) -> Callable[[F], F]: ...
-def generator(function: Any = None, *, recognise: Callable[[Any], bool] | None = None) -> Any:
+def generator(*, recognise: Callable[[Any], bool] | None = ..., replace: bool = ...) -> Callable[[F], F]: ...
+def generator(function: Any = None, *, recognise: Callable[[Any], bool] | None = None, replace: bool = False) -> Any:
     """Declare a generator: `function(dataset, **options)` returns a Generator; `dataset` is a data set's name.
 
     A family that opens files takes their path as option `path`, and `recognise` says of the content of a file, as
-    `harness.formats.checkpoint.read_checkpoint` returns it, whether the family can open it.
+    `harness.formats.checkpoint.read_checkpoint` returns it, whether the family can open it. replace: the family stands
+    for another one of its name, such as one of ours, and opens its files.
     """
-    declare = _entry(GENERATORS, ["dataset"], recognise=recognise)
+    declare = _entry(GENERATORS, ["dataset"], replace, recognise)
     return declare if function is None else declare(function)
 
 
-def extractor(function: Callable[..., Extractor]) -> Callable[..., Extractor]:
-    """Declare a feature space: `function(dataset, **options)` returns an Extractor; `dataset` is a data set's name."""
-    return _entry(EXTRACTORS, ["dataset"])(function)
+@overload
+def extractor(function: Callable[..., Extractor]) -> Callable[..., Extractor]: ...
+@overload
+def extractor(*, replace: bool) -> Callable[[Callable[..., Extractor]], Callable[..., Extractor]]: ...
+def extractor(function: Any = None, *, replace: bool = False) -> Any:
+    """Declare a feature space: `function(dataset, **options)` returns an Extractor; `dataset` is a data set's name.
+
+    replace: it stands for another one of its name.
+    """
+    declare = _entry(EXTRACTORS, ["dataset"], replace)
+    return declare if function is None else declare(function)
 
 
 def study(
@@ -284,6 +333,7 @@ def study(
     version: int = 1,
     uses: Sequence[str] = (),
     page: Callable[..., Any] | None = None,
+    replace: bool = False,
     **tables: Sequence[str],
 ) -> Callable[[F], F]:
     """Declare a study: `function(run, options)` yields rows, or parts of rows (`Part`), of the tables named here.
@@ -335,6 +385,7 @@ def study(
             version=version,
             uses=tuple(uses),
             page=page,
+            replace=replace,
         )
         STUDIES.add(name, entry)
         return function
@@ -342,8 +393,11 @@ def study(
     return register
 
 
-def trainer(name: str) -> Callable[[F], F]:
-    """Declare how generator or extractor `name` is trained: `function(data, seed, **options)` returns a Training."""
+def trainer(name: str, *, replace: bool = False) -> Callable[[F], F]:
+    """Declare how generator or extractor `name` is trained: `function(data, seed, **options)` returns a Training.
+
+    replace: it stands for another one of its name.
+    """
 
     def register(function: F) -> F:
         required, options = _parameters(function)
@@ -351,7 +405,7 @@ def trainer(name: str) -> Callable[[F], F]:
             raise TypeError(f"trainer {name!r}: parameters without default are {required}, must be ['data', 'seed']")
         types = option_types(function)
         called = checking(f"trainer {name}", function, types)
-        TRAINERS.add(name, Entry(name, called, options, types))
+        TRAINERS.add(name, Entry(name, called, options, types, replace=replace))
         return called
 
     return register

@@ -244,7 +244,8 @@ def image_array(what: str, images: NDArray[Any]) -> NDArray[Any]:
 
     Raises ValueError for any other array; the message names the array by `what`, and the first bad row.
     """
-    view = _channels_first(what, images)
+    first = channels_first(what, images.shape)
+    view = images[:, None] if images.ndim == 3 else images if first else images.transpose(0, 3, 1, 2)
     _check_values(what, view)
     return view
 
@@ -271,22 +272,23 @@ def named_images(file: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
     return name
 
 
-def _channels_first(what: str, images: NDArray[Any]) -> NDArray[Any]:
-    if 0 in images.shape:
-        raise ValueError(f"{what}: shape {images.shape} is empty")
-    if images.ndim == 3:
-        if images.shape[0] == 3 or (images.shape[2] in (1, 3, 4) and images.shape[1] != images.shape[2]):
+def channels_first(what: str, shape: Sequence[int]) -> bool:
+    """Whether the channels are the second axis of images of this shape; where there are none, no."""
+    if 0 in shape:
+        raise ValueError(f"{what}: shape {shape} is empty")
+    if len(shape) == 3:
+        if shape[0] == 3 or (shape[2] in (1, 3, 4) and shape[1] != shape[2]):
             raise ValueError(
-                f"{what}: shape {images.shape} may be one image without the axis of the images; save images[None], or "
+                f"{what}: shape {shape} may be one image without the axis of the images; save images[None], or "
                 "images[..., None] if they are grey"
             )
-        return images[:, None]
-    if images.ndim == 4:
-        first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+        return False
+    if len(shape) == 4:
+        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
         if first != last:
-            return images if first else images.transpose(0, 3, 1, 2)
+            return first
     raise ValueError(
-        f"{what}: shape {images.shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W], where exactly one of the second "
+        f"{what}: shape {shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W], where exactly one of the second "
         "and the last axis is C = 1 or 3; blend or drop a fourth channel"
     )
 

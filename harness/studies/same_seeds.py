@@ -39,8 +39,11 @@ class SameSeeds:
 
     @property
     def cells(self) -> list[Cell]:
+        """Those of a metric that is defined in one space alone are in that space, whatever `spaces` are."""
         entries = [{"metric": entry} if isinstance(entry, str) else dict(entry) for entry in self.run.set_metrics]
-        return self.run.cells([{**entry, "space": space} for space in self.spaces for entry in entries])
+        fixed = [entry for entry in entries if METRICS[entry["metric"]].fixed_features]
+        free = [entry for entry in entries if entry not in fixed]
+        return self.run.cells([{**entry, "space": space} for space in self.spaces for entry in free] + fixed)
 
     def values(self, views: Views) -> dict[tuple[str, str], Estimate]:
         """Of one generator, by metric and space, each with its own interval."""

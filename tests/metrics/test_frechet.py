@@ -9,6 +9,7 @@ from torch import Tensor
 import assay
 from assay.metrics import frechet
 from assay.metrics.frechet import fid, frechet_distance, frechet_floor, frechet_infinity, frechet_of_moments
+from assay.metrics.kernel import kid
 from assay.metrics.kernels.moments import streamed
 
 
@@ -166,12 +167,14 @@ def test_streamed_moments_give_the_same_distance() -> None:
 
 def test_fid_and_kid_take_the_features_that_their_names_stand_for() -> None:
     images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    for name in ("fid", "kid"):
+    refusal = r"fake has shape .*pool3 features \[N, 2048\].* choose frechet_distance"
+    for function in (fid, kid):
         for bad in (images, images.flatten(1), torch.rand(20, 2, 32, 32)):
-            with pytest.raises(
-                ValueError, match=r"fake has shape .*pool3 features \[N, 2048\].* choose frechet_distance"
-            ):
-                assay.score(name, bad, bad)
+            with pytest.raises(ValueError, match=refusal):
+                function(bad, bad)
+            if bad is not images:  # these go through Inception
+                with pytest.raises(ValueError, match=refusal):
+                    assay.score(function.__name__, bad, bad)
     features = torch.rand(8, 2048, generator=torch.Generator().manual_seed(0))
     assert fid(features, features.view(8, 2048, 1, 1) + 1).value == pytest.approx(2048, rel=1e-6)
     assert fid(features, 2 * features) == frechet_distance(features, 2 * features)

@@ -44,7 +44,7 @@ def compare(run: Run, options: Options) -> Iterator[Part]:
     same, here = SameSeeds(run, options.spaces, run.n, options.halves), run.views
     for entry in options.to:
         node = {entry: {}} if isinstance(entry, str) else entry
-        name, generator = open_generator(here.data.name, node, run.data_options)
+        name, generator, _ = open_generator(here.data.name, node, run.data_options)
         there = Views(here.data, generator, here.features, here.store, here.device, here.options)
         setting = {"against": name, "halves": options.halves, "spaces": ", ".join(same.spaces)}
         fingerprints = {"against": generator.fingerprint}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.harness.core.protocols import Part, Row, View
 from assay.harness.core.registry import (
+    DATASETS,
     EXTRACTORS,
     GENERATORS,
     METRICS,
@@ -239,6 +240,78 @@ def test_entry_points_of_installed_packages_are_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     discover()
     assert METRICS["from_elsewhere"].source == "not published"
+
+
+def declare(text: str, file: str, module: str) -> None:
+    """As if this text were a file of a module; each cell of a notebook is a file of `__main__`."""
+    exec(compile(text, file, "exec"), {"__name__": module})
+
+
+DECLARATIONS = {
+    "metric": (
+        METRICS,
+        "from assay import View, metric\n"
+        "@metric(better='higher', kind='set', source='none', fake=View('fake', 'pixels'){more})\n"
+        "def precision(fake): return {number}",
+    ),
+    "generator": (
+        GENERATORS,
+        "from assay import generator\n@generator{more}\ndef vae(dataset: str, beta: float = 1.0): return {number}",
+    ),
+    "dataset": (
+        DATASETS,
+        "from assay import dataset\n@dataset{more}\ndef digits(share: float = 1.0): return {number}",
+    ),
+    "extractor": (
+        EXTRACTORS,
+        "from assay import extractor\n@extractor{more}\ndef pixels(dataset: str, scale: float = 1.0): return {number}",
+    ),
+    "trainer": (
+        TRAINERS,
+        "from assay import trainer\n@trainer('vae'{more})\ndef mine(data, seed, beta: float = 1.0): return {number}",
+    ),
+    "study": (
+        STUDIES,
+        "from collections.abc import Iterator\nfrom dataclasses import dataclass\nfrom assay import Row, study\n"
+        "@dataclass\nclass Options: number: int = {number}\n"
+        "@study(compare=('metric',){more})\n"
+        "def compare(run: object, options: Options) -> Iterator[Row]: return {number}",
+    ),
+}
+
+
+@pytest.mark.parametrize("group", DECLARATIONS)
+def test_a_plugin_takes_precedence_over_ours_when_it_says_so(group: str) -> None:
+    """Whether it was declared before ours or after, and again in another cell; two that say so are refused."""
+    discover()
+    registry, text = DECLARATIONS[group]
+    say = "(replace=True)" if group in ("generator", "dataset", "extractor") else ", replace=True"
+    name = next(iter(name for name in ("precision", "vae", "digits", "pixels", "compare") if name in registry))
+    ours = registry[name]
+    with pytest.raises(ValueError, match=rf"'{name}' is declared twice.*replace=True"):
+        declare(text.format(more="", number=1), "/tmp/plugin.py", "plugin")
+    for number in (1, 2):
+        declare(text.format(more=say, number=number), f"/tmp/ipykernel/{number}.py", "__main__")
+        assert registry[name].function(*[None] * (2 if group in ("study", "trainer") else group != "dataset")) == number
+    registry.add(name, ours)  # ours are found later
+    assert registry[name] is not ours
+    with pytest.raises(ValueError, match=rf"'{name}' is declared twice: .*rename one"):
+        declare(text.format(more=say, number=3), "/tmp/other.py", "other")
+    del registry[name]
+    declare(text.format(more=say, number=3), "/tmp/other.py", "other")
+    registry.add(name, ours)
+    assert registry[name] is not ours
+
+
+def test_a_class_can_be_declared_again_too() -> None:
+    text = "from assay import generator\n@generator\nclass mine:\n  def __init__(self, dataset, at: int = {0}):"
+    text += " self.at = at"
+    for number in (1, 2):
+        declare(text.format(number), f"/tmp/ipykernel/{number}.py", "__main__")
+    assert GENERATORS["mine"].function("").at == 2
+    assert GENERATORS["mine"].options == {"at": 2}
+    with pytest.raises(ValueError, match=r"'mine' is declared twice: in __main__ and in plugin"):
+        declare(text.format(3), "/tmp/plugin.py", "plugin")
 
 
 def test_a_plugin_imports_all_it_needs_from_assay_itself() -> None:

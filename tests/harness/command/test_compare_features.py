@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.harness.direct.compare_features import features, main
+from assay.harness.command.compare_features import features, main
 from assay.metrics.frechet import frechet_distance
 from assay.metrics.neighbours import density, precision, recall
 

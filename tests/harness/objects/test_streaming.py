@@ -25,7 +25,7 @@ from assay.metrics.frechet import fid, frechet_distance
 from assay.metrics.neighbours import precision, recall
 
 discover()
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def gauss(n: int, d: int = 6, seed: int = 0, offset: float = 0.0) -> Tensor:
