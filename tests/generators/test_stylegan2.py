@@ -327,7 +327,7 @@ def tensorflow(network: StyleGAN2Network) -> tuple[Any, Any, Any]:
             synthesis += [(f"{path}/noise_strength", own[f"{prefix}.noise_strength"].numpy())]
     network_named = "dnnlib.tflib.network.Network"
     parts = {
-        "mapping": instance(network_named, static_kwargs={"mapping_layers": 3}, variables=mapping),
+        "mapping": instance(network_named, static_kwargs={"mapping_layers": 3, "mapping_fmaps": 6}, variables=mapping),
         "synthesis": instance(network_named, static_kwargs={"fmap_base": 32, "fmap_max": 12}, variables=synthesis),
     }
     top = {"latent_size": 8, "dlatent_size": 6, "resolution": 16, "num_channels": 3}
