@@ -1,4 +1,4 @@
-"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423) from published files."""
+"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423), and stems of StyleGAN-XL, from published files."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from .networks.stated import number, options_of, require_understood, section, ye
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
+from .networks.stylegan_xl import ClassMapping, table_of, used
 
 MAP = 2**27
 """Maximum number of elements in a feature map of a batch; it bounds the memory."""
@@ -226,17 +227,23 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN3Network(nn.Module):
-    """Maps z to w and w to images; parameters have the names of the published files."""
+    """Maps z to w and w to images; parameters have the names of the published files.
+
+    table: in a StyleGAN-XL with classes, the shape of its table of class features.
+    """
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, mapping_layers: int = 2,
         mapping_lr: float = 0.01, base: int = 32768, max_channels: int = 512, layers: int = 14, critical: int = 2,
         first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
         scale: float = 0.25, kernel: int = 3, taps: int = 6, raised: int = 2, radial: bool = False,
-        clamp: float | None = 256.0,
+        clamp: float | None = 256.0, table: Sequence[int] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
+        if table is None:
+            self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
+        else:
+            self.mapping = ClassMapping(z_dim, c_dim, w_dim, mapping_layers, mapping_lr, table)
         sampling = levels(
             resolution, image_channels, base, max_channels, layers, critical,
             first_cutoff, first_stopband, last_stopband, margin,
@@ -261,7 +268,7 @@ def recognise(content: Any) -> bool:
 
 @generator(recognise=recognise)
 def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int | None = None) -> Generator:
-    """StyleGAN3, configurations T and R.
+    """StyleGAN3, configurations T and R, and the stem of a StyleGAN-XL, the network that it grows from.
 
     path: the published .pkl. truncation: psi, 1 for none. label: the class of all samples of a conditional file; null
     draws one for each seed.
@@ -271,8 +278,13 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
     found = open_published("stylegan3", path, recognise)
     record = found.content["G_ema"]
     with reading(path):
-        shape = _shape(options_of(record))
-    network = load_network(lambda: StyleGAN3Network(**shape), tensors_of(record), path)
+        if "SuperresGenerator" in str(record.name):
+            raise ValueError(
+                "its class SuperresGenerator, layers of StyleGAN-XL after a stem, is not supported; give a stem"
+            )
+        shape, stored = _shape(options_of(record)), tensors_of(record)
+        shape["table"] = table_of(stored)
+    network = load_network(lambda: StyleGAN3Network(**shape), used(stored, shape["c_dim"]), path)
     discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     fingerprint = digest("stylegan3", 1, found.sha256, truncation, label)
@@ -285,7 +297,7 @@ def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError with the option that is not understood.
     """
     mapping = section(init, "mapping_kwargs")
-    require_understood(mapping, ("num_layers", "lr_multiplier", "w_avg_beta"))
+    require_understood(mapping, ("num_layers", "lr_multiplier", "w_avg_beta", "rand_embedding"))
     clamp = init.get("conv_clamp", 256)
     shape: dict[str, Any] = {
         "z_dim": whole(init["z_dim"], "z_dim"),

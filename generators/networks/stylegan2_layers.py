@@ -101,13 +101,21 @@ class Mapping(nn.Module):
         if self.c_dim:
             if labels is None:
                 raise ValueError("this mapping network is conditional: give labels")
-            x = torch.cat([x, normalised(self.embed(labels))], 1)
+            x = torch.cat([x, normalised(self.embedded(labels))], 1)
         for i in range(self.layers):
             x = activated(self.get_submodule(f"fc{i}")(x))
         return x
 
-    def truncated(self, w: Tensor, psi: float) -> Tensor:
-        """w moved towards the mean w, the truncation trick; psi 1 changes nothing, psi 0 gives the mean."""
+    def embedded(self, labels: Tensor) -> Tensor:
+        """Features [N, embedding] of one-hot labels [N, c_dim], before their normalisation."""
+        features: Tensor = self.embed(labels)
+        return features
+
+    def truncated(self, w: Tensor, psi: float, labels: Tensor | None = None) -> Tensor:
+        """w moved towards the mean w, the truncation trick; psi 1 changes nothing, psi 0 gives the mean.
+
+        labels: one-hot [N, c_dim], for networks with a mean for each class.
+        """
         return w if psi == 1 else self.w_avg.lerp(w, psi)
 
 
