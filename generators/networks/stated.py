@@ -69,4 +69,4 @@ def shown(value: Any) -> str:
 def _same(value: Any, default: Any) -> bool:
     if isinstance(default, Sequence) and not isinstance(default, str):
         return isinstance(value, list | tuple) and list(value) == list(default)
-    return bool(type(value) in (type(default), int, float, bool) and value == default)
+    return isinstance(value, str | int | float | None) and bool(value == default)

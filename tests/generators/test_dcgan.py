@@ -99,7 +99,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         dcgan("faces", written(tmp_path, leave_out="7.running_var"))
     with pytest.raises(ValueError, match=r"main.15.weight is unexpected"):
         dcgan("faces", written(tmp_path, **{"main.15.weight": torch.zeros(3)}))
-    with pytest.raises(ValueError, match=r"holds no DCGAN of five convolutions"):
+    with pytest.raises(ValueError, match=r"weights.tar cannot be opened: .*must match the size"):
         dcgan("faces", written(tmp_path, **{"main.1.weight": torch.zeros(3)}))
     torch.save({"state": 1}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="holds no dcgan generator"):
