@@ -14,7 +14,7 @@ from ..harness.formats.checkpoint import Checkpoint
 from ..harness.formats.weights import find_weights, read_weights
 from .networks.published import averaged, load_network, open_published, reading
 from .networks.seeds import normal
-from .networks.stated import options_of
+from .networks.stored_options import arguments
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
 from .networks.stylegan2_nvidia import nvidia_discriminator, nvidia_network
@@ -137,7 +137,7 @@ def _published(
             note = note if "d" in content else "none in the file"
         else:
             shape, tensors = nvidia_network(content["G_ema"])
-            ada = "synthesis_kwargs" in options_of(content["G_ema"])
+            ada = "synthesis_kwargs" in arguments(content["G_ema"])
             discriminator, note = nvidia_discriminator(content.get("D"), ada, path)
     network = load_network(lambda: StyleGAN2Network(**shape), tensors, path)
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": note}

@@ -14,7 +14,8 @@ from ..harness.core.registry import generator
 from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
 from .networks.published import averaged, load_network, open_published, reading
-from .networks.stated import number, options_of, require_understood, section, yes
+from .networks.stated import number, require_understood, section, yes
+from .networks.stored_options import arguments
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
@@ -282,7 +283,7 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
             raise ValueError(
                 "its class SuperresGenerator, layers of StyleGAN-XL after a stem, is not supported; give a stem"
             )
-        shape, stored = _shape(options_of(record)), tensors_of(record)
+        shape, stored = _shape(arguments(record)), tensors_of(record)
         shape["table"] = table_of(stored)
     network = load_network(lambda: StyleGAN3Network(**shape), used(stored, shape["c_dim"]), path)
     discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"

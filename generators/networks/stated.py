@@ -26,15 +26,6 @@ def require_understood(
             raise ValueError(f"option {name}={shown(value)} is not supported, only {name}={allowed[name]}")
 
 
-def options_of(record: Any) -> Mapping[str, Any]:
-    """The options with which a recorded module of NVIDIA's code was made. Raises ValueError unless all have names."""
-    state = getattr(record, "state", None)
-    found = state.get("_init_kwargs") if isinstance(state, Mapping) else None
-    if not isinstance(found, Mapping) or state.get("_init_args"):
-        raise ValueError("the network has no stored options (_init_kwargs), or some without a name (_init_args)")
-    return found
-
-
 def section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The options inside an option, none if it is missing or None. Raises ValueError when it is no mapping."""
     found = options.get(name)

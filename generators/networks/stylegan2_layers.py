@@ -79,6 +79,7 @@ class Mapping(nn.Module):
     """
 
     w_avg: Tensor
+    embed: nn.Module
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, layers: int = 8, width: int | None = None, lr: float = 0.01,

@@ -9,7 +9,8 @@ from torch import Tensor
 from ...harness.formats.built import whole
 from ...harness.formats.checkpoint import tensors_of
 from .published import load_network
-from .stated import number, options_of, require_understood, section, yes
+from .stated import number, require_understood, section, yes
+from .stored_options import arguments
 from .stylegan2_layers import widened
 from .stylegan2_networks import Discriminator
 
@@ -32,7 +33,7 @@ def nvidia_network(record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises ValueError with the option that is not understood.
     """
-    init = options_of(record)
+    init = arguments(record)
     ada = "synthesis_kwargs" in init
     mapping, rest = section(init, "mapping_kwargs"), {name: value for name, value in init.items() if name not in TOP}
     synthesis = section(init, "synthesis_kwargs") if ada else rest
@@ -78,7 +79,7 @@ def nvidia_discriminator(record: Any, ada: bool, path: str) -> tuple[Discriminat
     if record is None:
         return None, "none in the file"
     try:
-        init = options_of(record)
+        init = arguments(record)
         block, epilogue = section(init, "block_kwargs"), section(init, "epilogue_kwargs")
         require_understood(init, (*DISCRIMINATOR, *PRECISION), {"c_dim": 0, "architecture": "resnet"})
         require_understood(block, (*PRECISION, "freeze_layers"), LRELU | {"resample_filter": FIR})

@@ -20,7 +20,7 @@ class ClassMapping(MappingNetwork):
         rows, width = table
         if rows < c_dim:
             raise ValueError(f"its table of classes has {rows} rows for {c_dim} classes")
-        self.embed: nn.Module = nn.Embedding(rows, width)
+        self.embed = nn.Embedding(rows, width)
         self.embed_proj = Dense(width, z_dim)
         self.register_buffer("w_avg", torch.zeros(c_dim, w_dim))
 
