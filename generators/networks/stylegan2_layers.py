@@ -10,9 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...harness.formats.built import whole
+
 GAIN = math.sqrt(2)
 """Gain of the leaky ReLU, with which it preserves the variance of its input."""
 EPSILON = 1e-8
+LAYERS = 200
+"""Maximum number of layers of a mapping network."""
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ class Mapping(nn.Module):
         if c_dim:
             self.embed = Dense(c_dim, embedded)
         inputs = z_dim + embedded
-        for i in range(layers):
+        for i in range(whole(layers, "mapping_layers", most=LAYERS)):
             outputs = w_dim if i == layers - 1 else width or w_dim
             self.add_module(f"fc{i}", Dense(inputs, outputs, lr))
             inputs = outputs

@@ -139,6 +139,38 @@ def test_a_file_of_rosinality_gives_the_authors_images(kernel: str, tmp_path: Pa
     assert card["discriminator"] == "in the file, not opened (another layout)"
 
 
+def test_without_a_mean_in_the_file_truncation_takes_one_of_seeded_codes(tmp_path: Path) -> None:
+    """4,096 codes: the mean of 200 others lies within five standard errors, a false alarm in 10^5 draws of the seed."""
+    file = str(save(tmp_path / "a.pt", {"g_ema": rosinality([1, 3, 3, 1])}))
+    w = stylegan2("", file).latents(range(200), "w")
+    collapsed = stylegan2("", file, truncation=0.0).latents([3], "w")[0]
+    assert ((collapsed - w.mean(0)).abs() < 5 * w.std(0) / 200**0.5).all()
+    assert torch.equal(collapsed, stylegan2("", file, truncation=0.0).latents([4], "w")[0])
+    assert "4,096 codes" in stylegan2("", file, truncation=0.5).card["mean_w"]  # type: ignore[attr-defined]
+
+
+def test_what_a_file_of_rosinality_lacks_or_has_too_much_is_named(tmp_path: Path) -> None:
+    whole = content()
+
+    def opened(noise: str = "const", **changes: Any) -> Any:
+        tensors = {name: x for name, x in {**whole["g_ema"], **changes}.items() if x is not None}
+        return stylegan2("", str(save(tmp_path / "a.pt", whole | {"g_ema": tensors})), noise=noise)
+
+    quiet = {f"noises.noise_{i}": None for i in range(5)}
+    with pytest.raises(ValueError, match=r"it has no noise maps .*choose generator\.stylegan2\.noise=none"):
+        opened(**quiet)
+    z = noise("z", 1, 7)
+    assert torch.equal(opened("none", **quiet).decode(z), opened("none").decode(z))
+    with pytest.raises(ValueError, match=r"unexpected tensors such as iwt\.kernel"):
+        opened(**{"iwt.kernel": torch.zeros(2, 2)})
+    with pytest.raises(ValueError, match=r"it has no 'convs\.2\.activate\.bias'"):
+        opened(**{"convs.2.activate.bias": None})
+    with pytest.raises(ValueError, match=r"holds another network"):
+        opened(**{"convs.2.activate.bias": torch.zeros(10**6)})
+    with pytest.raises(ValueError, match=r"a smoothing kernel of size 999"):
+        opened(**{"to_rgbs.0.upsample.kernel": torch.zeros(999, 999)})
+
+
 # Stems of StyleGAN-XL
 
 STEM: dict[str, Any] = {"z_dim": 8, "c_dim": 0, "w_dim": 10, "img_resolution": 32, "img_channels": 3,
@@ -177,3 +209,12 @@ def test_a_stem_of_stylegan_xl_with_classes_has_a_mean_for_each(psi: float, tmp_
     assert (images - expected).abs().max() < 5e-6 * expected.abs().max()
     drawn, chosen = stylegan3("", file, truncation=psi), stylegan3("", file, truncation=psi, label=3)
     assert torch.allclose(drawn.latents([7], "w"), chosen.latents([7], "w"), atol=1e-6)
+
+
+def test_layers_after_a_stem_are_refused_by_their_class(tmp_path: Path) -> None:
+    init = {"img_resolution": 64, "path_stem": "stem.pkl", "head_layers": 7, "up_factor": 2}
+    whole = record("SuperresGenerator", stem(0), init, BUFFERS)
+    with pytest.raises(ValueError, match="its class SuperresGenerator, layers of StyleGAN-XL after a stem"):
+        stylegan3("", str(dump(tmp_path / "a.pkl", {"G_ema": whole})))
+    with pytest.raises(ValueError, match="its table of classes has 1000 rows for 2000 classes"):
+        stylegan3("", stem_file(tmp_path / "b.pkl", 4, c_dim=2000))
