@@ -32,8 +32,8 @@ def activated(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tenso
 
 def fir(taps: int = 4) -> Tensor:
     """The smoothing kernel [1, 3, 3, 1] x [1, 3, 3, 1] / 64, with zeros around it up to [taps, taps]."""
-    profile = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    return widened(torch.outer(profile, profile) / 64, taps)
+    profile = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu")
+    return widened(profile[:, None] * profile / 64, taps)
 
 
 def widened(kernel: Tensor, taps: int) -> Tensor:
@@ -41,7 +41,7 @@ def widened(kernel: Tensor, taps: int) -> Tensor:
 
     The public code shifts kernels of odd size by half a pixel, as one more zero before them does.
     """
-    plane = torch.outer(kernel, kernel) if kernel.ndim == 1 else kernel
+    plane = kernel[:, None] * kernel if kernel.ndim == 1 else kernel
     after = (taps - plane.shape[-1]) // 2
     before = taps - plane.shape[-1] - after
     return F.pad(plane, (before, after, before, after))

@@ -217,3 +217,32 @@ def test_errors_name_the_fix(file: str, tmp_path: Path) -> None:
     torch.save({"state_dict": tensors(), "hyper_parameters": {**SHAPE, "latent_dim": 9}}, tmp_path / "wide.ckpt")
     with pytest.raises(ValueError, match=r"holds another network: it has \d+ tensors of other shapes"):
         sdf_stylegan("any", str(tmp_path / "wide.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent_dim": 20000}, "holds another network"),
+        ({"latent_dim": -8}, "latent_dim=-8 must be a whole number"),
+        ({"latent_dim": None}, "latent_dim=None must be a whole number"),
+        ({"G_vol_size": 2**20}, "holds another network"),
+        ({"G_vol_size": float("nan")}, "G_vol_size=nan must be a whole number"),
+        ({"lr_mlp": float("inf")}, "lr_mlp=inf must be a finite number"),
+        ({"surface_level": True}, "surface_level=True must be a finite number"),
+        ({"no_const": True}, "option no_const=True is not supported"),
+    ],
+)
+def test_settings_that_are_not_understood_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": tensors(), "hyper_parameters": SHAPE | change}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=rf"a\.ckpt.*{message}"):
+        opened(str(tmp_path / "a.ckpt"))
+
+
+def test_another_blur_or_tensors_that_are_not_used_are_refused(tmp_path: Path) -> None:
+    for name, tensor, message in (
+        ("GE.blocks.0.to_feature.upsample.1.f", torch.tensor([1.0, 3, 1]), r"upsample\.1\.f is another kernel"),
+        ("GE.blocks.0.attention.weight", torch.zeros(2), "1 unexpected tensors such as GE.blocks.0.attention.weight"),
+    ):
+        torch.save({"state_dict": tensors() | {name: tensor}, "hyper_parameters": SHAPE}, tmp_path / "a.ckpt")
+        with pytest.raises(ValueError, match=message):
+            opened(str(tmp_path / "a.ckpt"))
