@@ -16,10 +16,12 @@ Architecture = Literal["skip", "resnet"]
 def channels(resolution: int, base: int, max_channels: int) -> dict[int, int]:
     """Number of channels at each resolution r from 4 to `resolution`: base / r, at most `max_channels`.
 
-    Raises ValueError unless `resolution` is a power of 2.
+    Raises ValueError unless `resolution` is a power of 2, and where `base` leaves no channel.
     """
     if whole(resolution, "resolution", least=4).bit_count() > 1:
         raise ValueError(f"resolution={resolution} must be a power of 2")
+    if base < resolution:
+        raise ValueError(f"base={base} leaves no channel at resolution {resolution}")
     return {2**level: min(base // 2**level, max_channels) for level in range(2, int(math.log2(resolution)) + 1)}
 
 

@@ -328,7 +328,7 @@ def changed(init: dict[str, Any], where: str, option: dict[str, Any]) -> dict[st
         (FLAT, "", {"z_dim": 8.5}, r"z_dim=8.5 must be a whole number"),
         (FLAT, "", {"img_resolution": 24}, r"resolution=24 must be a power of 2"),
         (FLAT, "", {"img_resolution": 64}, r"holds another network: it lacks \d+ tensors"),
-        (FLAT, "", {"img_resolution": 2**20}, "describes no network that assay can build"),
+        (FLAT, "", {"img_resolution": 2**20}, "base=64 leaves no channel at resolution 1048576"),
         (FLAT, "", {"img_resolution": 2**20, "channel_base": 2**20}, "holds another network: it lacks"),
         (FLAT, "", {"img_resolution": 2**1000000}, r"img_resolution=\(a large number\) must be a whole number"),
         (FLAT, "", {"z_dim": 20000, "w_dim": 20000}, r"holds another network: it .*tensors of other shapes"),
