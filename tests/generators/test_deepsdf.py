@@ -193,7 +193,7 @@ def test_errors_name_the_fix(tmp_path: Path) -> None:
             opened(tmp_path)
     for length in (-1, None, 2.5, 10**30):
         (tmp_path / "specs.json").write_text(json.dumps({"NetworkSpecs": PLAIN, "CodeLength": length}))
-        with pytest.raises(ValueError, match="CodeLength=.* must be a whole number"):
+        with pytest.raises(ValueError, match=r"CodeLength=.* must be a whole number"):
             opened(tmp_path)
     other = {"NetworkSpecs": PLAIN, "CodeLength": CODE, "NetworkArch": "siren_decoder"}
     (tmp_path / "specs.json").write_text(json.dumps(other))
