@@ -15,7 +15,7 @@ from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
 from .networks.published import averaged, load_network, open_published, reading
 from .networks.stated import number, require_understood, section, yes
-from .networks.stored_options import arguments
+from .networks.stored_options import arguments, class_name
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
@@ -279,7 +279,7 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
     found = open_published("stylegan3", path, recognise)
     record = found.content["G_ema"]
     with reading(path):
-        if "SuperresGenerator" in str(record.name):
+        if "SuperresGenerator" in class_name(record):
             raise ValueError(
                 "its class SuperresGenerator, layers of StyleGAN-XL after a stem, is not supported; give a stem"
             )

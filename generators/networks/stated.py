@@ -4,8 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-SHOWN = 60
-"""Most characters of a value in a message."""
+from .stored_options import shown
 
 
 def require_understood(
@@ -48,13 +47,6 @@ def yes(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name}={shown(value)} must be true or false")
     return value
-
-
-def shown(value: Any) -> str:
-    """The beginning of a value from a file as one line that a terminal can show."""
-    large = isinstance(value, int) and value.bit_length() > 99
-    text = "(a large number)" if large else str(value)[:SHOWN]
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _same(value: Any, default: Any) -> bool:

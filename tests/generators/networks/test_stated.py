@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from assay.generators.networks.stated import number, require_understood, section, shown, yes
+from assay.generators.networks.stated import number, require_understood, section, yes
+from assay.generators.networks.stored_options import shown
 
 
 def test_what_is_understood_or_at_its_default_passes() -> None:
