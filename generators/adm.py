@@ -1,6 +1,5 @@
 """Pixel diffusion models from OpenAI's files: IDDPM (arXiv:2102.09672), ADM (arXiv:2105.05233); sampled with DDIM."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -164,7 +163,7 @@ def adm(
         _require_images(network, flags)
         if size % 2 ** (network.levels - 1):
             raise ValueError(f"image_size={size} must be divisible by {2 ** (network.levels - 1)}")
-        times = ddim_times(trained, steps) if spacing == "ddim" else even_times(trained, steps)
+        times = ddim_times(trained, steps) if spacing == "ddim" else ddim.even_times(trained, steps)
     except REFUSED as error:
         raise ValueError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from None
     if label is not None and not 0 <= label < network.classes:
@@ -226,12 +225,3 @@ def ddim_times(trained: int, steps: int) -> list[int]:
     raise ValueError(
         f"steps={steps}: no stride gives so many of {trained} timesteps; choose a divisor of {trained}, or spacing=even"
     )
-
-
-def even_times(trained: int, steps: int) -> list[int]:
-    """Timesteps of OpenAI's respacing "N", noisiest first: N from 0 to T - 1, at equal distances before rounding."""
-    if not 1 <= steps <= trained:
-        raise ValueError(f"steps={steps} must be between 1 and {trained}, the steps this model was trained with")
-    stride = (trained - 1) / (steps - 1) if steps > 1 else 1
-    # The sum is rounded as in the public code, where halves go to the even number.
-    return [round(time) for time in itertools.accumulate(itertools.repeat(stride, steps - 1), initial=0.0)][::-1]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.generators.adm import ADM, adm, ddim_times, even_times, recognise
+from assay.generators.adm import ADM, adm, ddim_times, recognise
+from assay.generators.networks.ddim import even_times
 from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
