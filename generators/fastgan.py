@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
+from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
-from .networks.published import DirectGAN, averaged, load_weights, open_published
+from ..harness.formats.pickles import Inert
+from .networks.published import DirectGAN, averaged, load_network, open_published, reading
 from .networks.seeds import normal
+from .networks.stated import require_understood
 from .networks.stylegan2_layers import normalised
 from .progan import doubling_kernel
 
@@ -20,6 +23,16 @@ WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0
 """Number of channels at each resolution, in multiples of ngf."""
 SOURCES = {64: 4, 128: 8, 256: 16, 512: 32}
 """The resolution of a feature map, and that of the small feature map which gates its channels."""
+
+USUAL = {
+    "eps": 1e-5,
+    "mode": "nearest",
+    "align_corners": None,
+    "scale_factor": 2.0,
+    "padding_mode": "zeros",
+    "groups": 1,
+}
+"""Settings of the layers inside, in the attributes that torch's modules keep."""
 
 
 class Noise(nn.Module):
@@ -116,9 +129,24 @@ def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+def _require_usual(record: Inert) -> None:
+    """Raises ValueError with the setting of a module inside that differs from the published networks."""
+    waiting: list[Any] = [record]
+    while waiting:
+        state = waiting.pop().state
+        require_understood({name: state[name] for name in USUAL if name in state}, (), USUAL)
+        waiting += [module for module in state["_modules"].values() if module is not None]
+
+
 def recognise(content: Any) -> bool:
     """Whether a checkpoint holds a FastGAN generator of Projected GAN."""
-    return any(name.startswith("synthesis.feat_8.1.weight") for name in averaged(content))
+    names = averaged(content)
+    return "synthesis.to_big.weight" in _plain(names) and any(name.startswith("synthesis.feat_8.") for name in names)
+
+
+def _plain(names: Iterable[str]) -> set[str]:
+    """Names of tensors without the addition that a spectral norm makes."""
+    return {name.removesuffix("_orig") for name in names}
 
 
 @generator(recognise=recognise)
@@ -130,19 +158,18 @@ def fastgan(dataset: str, path: str = "", noise_seed: int = 0) -> Generator:
     found = open_published("fastgan", path, recognise)
     record = found.content["G_ema"]
     stored = tensors_of(record)
-    if any(name.endswith("embed.weight") for name in stored):
+    if any(name.endswith("embed.weight") for name in _plain(stored)):
         raise ValueError(
             f"{path}: class-conditional FastGAN is not supported, because there is no public reference to check its "
             "layers; give an unconditional file"
         )
-    try:
+    with reading(path):
+        _require_usual(record)
         tensors = folded(stored)
         first, last = tensors["init.init.0.weight"], tensors["to_big.weight"]
-        resolution = int(record.state["img_resolution"])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is no FastGAN that assay can open: {type(error).__name__} {error}") from None
-    if resolution not in WIDTHS or resolution < 128:
-        raise ValueError(f"{path}: resolution {resolution} is not 128, 256, 512 or 1024, the sizes that FastGAN makes")
+        resolution = whole(record.state["img_resolution"], "img_resolution")
+        if resolution not in WIDTHS or resolution < 128:
+            raise ValueError(f"img_resolution={resolution} is not 128, 256, 512 or 1024, the sizes that FastGAN makes")
     shape: dict[str, Any] = {
         "z_dim": first.shape[0],
         "ngf": first.shape[1] // 32,
@@ -150,8 +177,7 @@ def fastgan(dataset: str, path: str = "", noise_seed: int = 0) -> Generator:
         "channels": last.shape[0],
         "lite": "feat_8.5.weight" not in tensors,
     }
-    network = FastGANNetwork(**shape, noise_seed=noise_seed)
-    load_weights(network, tensors, path)
+    network = load_network(lambda: FastGANNetwork(**shape, noise_seed=noise_seed), tensors, path)
     discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     return DirectGAN(network, shape["z_dim"], digest("fastgan", 1, found.sha256, noise_seed), card)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
-from .networks.published import DirectGAN, load_weights, open_published
+from .networks.published import DirectGAN, load_network, open_published, reading
+from .networks.stated import number, require_understood, section
 from .networks.stylegan2_layers import normalised
 
 
@@ -54,6 +55,21 @@ class ProGANNetwork(nn.Module):
         return normalised(F.leaky_relu(x, self.leak))
 
 
+ARITHMETIC = {"equalizedlR": True, "perChannelNormalization": True, "lossCriterion": "WGANGP"}
+"""Settings of a network in PyTorch layout of which one value is supported; the loss determines the last activation."""
+KNOWN = (
+    "num_channels", "resolution", "label_size", "fmap_base", "fmap_decay", "fmap_max", "latent_size", "fused_scale",
+    "structure", "is_template_graph",
+)  # fmt: skip
+"""Options of a network in TensorFlow layout that its variables show, or that only affect its training."""
+DEFAULTS = {
+    "use_wscale": True,
+    "use_leakyrelu": True,
+    "use_pixelnorm": True,
+    "pixelnorm_epsilon": 1e-8,
+    "normalize_latents": True,
+    "dtype": "float32",
+}
 Layers = dict[str, tuple[Tensor, Tensor]]
 """Weight and bias of each layer of ProGANNetwork, with gains folded in."""
 
@@ -65,62 +81,69 @@ def _pytorch(content: Mapping[str, Any]) -> tuple[Layers, float]:
         raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
     if config.get("alpha", 0) != 0:
         raise ValueError(f"it was saved while a level was fading in (alpha={config['alpha']}): give a later file")
-    odd = {key: config[key] for key in ("equalizedlR", "perChannelNormalization") if not config.get(key, True)}
-    if config.get("lossCriterion", "WGANGP") != "WGANGP":
-        odd["lossCriterion"] = config["lossCriterion"]
-    if odd:
-        raise ValueError(f"its network was built with {odd}, which is not supported")
-    variables = {name.replace("module.", ""): value.float() for name, value in content["avgG"].items()}
+    require_understood({name: config[name] for name in ARITHMETIC if name in config}, (), ARITHMETIC)
+    left = {name.replace("module.", ""): value.float() for name, value in content["avgG"].items()}
 
     def layer(name: str) -> tuple[Tensor, Tensor]:
-        weight, bias = variables[f"{name}.weight"], variables[f"{name}.bias"]
+        weight, bias = left.pop(f"{name}.weight"), left.pop(f"{name}.bias")
         gain = math.sqrt(2 / weight[0].numel())
         return weight * gain, bias * gain
 
-    levels = len({name.split(".")[1] for name in variables if name.startswith("toRGBLayers.")})
+    levels = len({name.split(".")[1] for name in left if name.startswith("toRGBLayers.")})
     layers = {"dense": layer("formatLayer"), "first": layer("groupScale0.0"), "rgb": layer(f"toRGBLayers.{levels - 1}")}
     for i in range(levels - 1):
         weight, bias = layer(f"scaleLayers.{i}.0")
         layers[f"up.{i}"], layers[f"conv.{i}"] = (doubling_kernel(weight), bias), layer(f"scaleLayers.{i}.1")
-    return layers, float(config.get("leakyReluLeak", 0.2))
+    _require_used(left, "toRGBLayers.")
+    return layers, number(config.get("leakyReluLeak", 0.2), "leakyReluLeak")
+
+
+def _require_used(left: Mapping[str, Tensor], smaller: str) -> None:
+    """Raises ValueError for a tensor that is not used. Names of tensors for smaller images begin with `smaller`."""
+    if unknown := [name for name in left if not name.startswith(smaller)]:
+        raise ValueError(f"it has {len(unknown)} unexpected tensors such as {min(unknown)[:200]}")
 
 
 def _tensorflow(content: Sequence[Any]) -> tuple[Layers, float]:
     """Layers and negative slope from a file in TensorFlow layout; gains multiply only weights, kernels are HWIO."""
     state = content[2].state
-    if (state.get("static_kwargs") or {}).get("label_size"):
+    options = section(state, "static_kwargs")
+    if options.get("label_size"):
         raise ValueError("it is class-conditional, which is not supported: give an unconditional file")
+    require_understood(options, KNOWN, DEFAULTS)
     variables = {name: torch.as_tensor(value).float() for name, value in state["variables"]}
-    if float(variables.get("lod", torch.zeros(()))) != 0:
-        raise ValueError(
-            f"it was saved while a level was fading in (lod={float(variables['lod']):g}): give a later file"
-        )
+    if (lod := float(variables.pop("lod", torch.zeros(())))) != 0:
+        raise ValueError(f"it was saved while a level was fading in (lod={lod:g}): give a later file")
+
+    count = sum(name.startswith("ToRGB_lod") for name in variables) // 2
 
     def conv(name: str, gain: float = math.sqrt(2)) -> tuple[Tensor, Tensor]:
-        weight = variables[f"{name}/weight"].permute(3, 2, 0, 1)
-        return weight * (gain / math.sqrt(weight[0].numel())), variables[f"{name}/bias"]
+        weight = variables.pop(f"{name}/weight").permute(3, 2, 0, 1)
+        return weight * (gain / math.sqrt(weight[0].numel())), variables.pop(f"{name}/bias")
 
     def doubling(name: str) -> tuple[Tensor, Tensor]:
         if f"{name}/Conv0_up/weight" not in variables:
             weight, bias = conv(f"{name}/Conv0")
             return doubling_kernel(weight), bias
         # The fused kernel is stored as [k, k, out, in], not flipped.
-        weight = variables[f"{name}/Conv0_up/weight"].permute(2, 3, 0, 1).flip(2, 3)
-        return doubling_kernel(weight * math.sqrt(2 / weight[0].numel())), variables[f"{name}/Conv0_up/bias"]
+        weight = variables.pop(f"{name}/Conv0_up/weight").permute(2, 3, 0, 1).flip(2, 3)
+        return doubling_kernel(weight * math.sqrt(2 / weight[0].numel())), variables.pop(f"{name}/Conv0_up/bias")
 
-    dense = variables["4x4/Dense/weight"].T
+    dense = variables.pop("4x4/Dense/weight").T
     dense = dense * (math.sqrt(2) / 4 / math.sqrt(dense.shape[1]))
-    bias = variables["4x4/Dense/bias"].repeat_interleave(16)
+    bias = variables.pop("4x4/Dense/bias").repeat_interleave(16)
     layers = {"dense": (dense, bias), "first": conv("4x4/Conv"), "rgb": conv("ToRGB_lod0", gain=1)}
-    for i in range(sum(name.startswith("ToRGB_lod") for name in variables) // 2 - 1):
+    for i in range(count - 1):
         name = f"{8 << i}x{8 << i}"
         layers[f"up.{i}"], layers[f"conv.{i}"] = doubling(name), conv(f"{name}/Conv1")
+    _require_used(variables, "ToRGB_lod")
     return layers, 0.2
 
 
 def _is_pytorch(content: Any) -> bool:
     averaged = content.get("avgG") if isinstance(content, dict) else None
-    return isinstance(averaged, dict) and any("formatLayer" in name for name in averaged if isinstance(name, str))
+    names = [name for name in averaged if isinstance(name, str)] if isinstance(averaged, dict) else ()
+    return any("formatLayer" in name for name in names) and any("toRGBLayers" in name for name in names)
 
 
 def _is_tensorflow(content: Any) -> bool:
@@ -137,18 +160,16 @@ def recognise(content: Any) -> bool:
 
 @generator(recognise=recognise)
 def progan(dataset: str, path: str = "") -> Generator:
-    """Progressive GAN: a published .pth (PyTorch GAN Zoo) or .pkl (TensorFlow; not compared with TensorFlow itself).
+    """Progressive GAN: a published .pth (PyTorch GAN Zoo) or .pkl (TensorFlow, fused or not).
 
     path: the file, of which the averaged generator is used.
+
+    Raises ValueError with the option of the file that is not understood, or the tensor that does not fit.
     """
     found = open_published("progan", path, recognise)
     read: Callable[[Any], tuple[Layers, float]] = _pytorch if _is_pytorch(found.content) else _tensorflow
-    try:
+    with reading(path):
         layers, leak = read(found.content)
-    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is no Progressive GAN that assay can open: {type(error).__name__} {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     widths = [len(layers["first"][1]), *(len(bias) for name, (_, bias) in layers.items() if name.startswith("conv."))]
     shape: dict[str, Any] = {
         "latent_dim": layers["dense"][0].shape[1],
@@ -156,9 +177,9 @@ def progan(dataset: str, path: str = "") -> Generator:
         "channels": len(layers["rgb"][1]),
         "leak": leak,
     }
-    network = ProGANNetwork(**shape)
     named = {name: dict(zip(("weight", "bias"), pair, strict=True)) for name, pair in layers.items()}
-    load_weights(network, {f"{name}.{part}": t for name, pair in named.items() for part, t in pair.items()}, path)
+    tensors = {f"{name}.{part}": x for name, pair in named.items() for part, x in pair.items()}
+    network = load_network(lambda: ProGANNetwork(**shape), tensors, path)
     has_discriminator = found.content.get("netD") if _is_pytorch(found.content) else found.content[1]
     discriminator = "in the file, not opened" if has_discriminator else "none in the file"
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
+from ..harness.formats.built import built, whole
 from ..harness.formats.checkpoint import read_checkpoint
 from ..harness.shapes.surfaces import grid, to_volume
+from .networks.published import reading
 from .networks.seeds import normal
+from .networks.stated import number, require_understood
 
 SLOPE = 0.2
 EXTENT = 1.01
@@ -140,7 +143,7 @@ class Network(nn.Module):
         super().__init__()
         self.size, self.z_dim = int(shape["G_vol_size"]), int(shape["latent_dim"])
         depth, lr, features = int(shape["style_depth"]), float(shape["lr_mlp"]), int(shape["G_feature_dim"])
-        self.S, self.SE = Mapping3D(self.z_dim, depth, lr), Mapping3D(self.z_dim, depth, lr)
+        self.SE = Mapping3D(self.z_dim, depth, lr)
         self.GE = FeatureVolume(
             self.size, self.z_dim, features, int(shape["network_capacity"]), int(shape["G_fmap_max"])
         )
@@ -219,12 +222,12 @@ def sdf_stylegan(
     """SDF-StyleGAN: a published .ckpt; its averaged networks and their settings are read from the file.
 
     truncation: psi, 1 for none. The files do not contain the mean of w. It is computed from 10,000 codes drawn with
-    `truncation_seed`; as in the authors' code, the live mapping network maps them, not the averaged one.
+    `truncation_seed`; as in the authors' script that generates shapes, the averaged mapping network maps them.
     noise: whether blocks add noise, which is drawn once with `noise_seed` and shared by all shapes.
     level: the network's distance at the surface; null takes the one in the file.
     resolution: number of points per axis of a volume.
 
-    Raises ValueError when the file is missing or does not fit.
+    Raises ValueError when the file is missing or does not fit, with the setting that is not understood.
     """
     if not path:
         raise ValueError("generator sdf_stylegan opens a file: give generator.sdf_stylegan.path=FILE.ckpt")
@@ -233,37 +236,57 @@ def sdf_stylegan(
     found = read_checkpoint(path)
     if not recognise(found.content):
         raise ValueError(f"{path} holds no SDF-StyleGAN; give generator.sdf_stylegan.path=FILE.ckpt")
-    shape = _shape(path, found.content.get("hyper_parameters"))
-    network = Network(shape)
-    expected = network.state_dict()
-    tensors = {name: tensor for name, tensor in found.content["state_dict"].items() if name in expected}
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} is no SDF-StyleGAN that assay can open: {reason}") from None
+    with reading(path):
+        shape = _shape(found.content.get("hyper_parameters"))
+        tensors = _averaged(found.content["state_dict"])
+    network = built(lambda: Network(shape), tensors, path)
     level = float(shape["surface_level"] if level is None else level)
-    with torch.no_grad():
-        mean = network.S(normal([truncation_seed], MEAN_CODES, network.z_dim)[0]).mean(0, keepdim=True)
+    mean = torch.zeros(1, network.z_dim)
+    if truncation != 1:
+        mean = network.SE(normal([truncation_seed], MEAN_CODES, network.z_dim)[0]).mean(0, keepdim=True)
     sizes = [4 * 2**i for i in range(len(network.GE.blocks))]
     noises = [normal([noise_seed + i], size, size, size)[0] for i, size in enumerate(sizes)] if noise else None
     drawn = {"truncation": truncation, "truncation_seed": truncation_seed, "codes": MEAN_CODES}
     options = (truncation, truncation_seed, noise, noise_seed, level, resolution)
-    fingerprint = digest("sdf_stylegan", 1, found.sha256, *options)
+    fingerprint = digest("sdf_stylegan", 2, found.sha256, *options)
     card = {**found.card, "sha256": found.sha256, "network": shape, "level": level, "mean": drawn}
     return SDFStyleGAN(network, resolution, level, truncation, mean, noises, fingerprint, card)
 
 
-NEEDED = (
-    "G_vol_size", "latent_dim", "style_depth", "G_feature_dim", "mlp_network_depth", "mlp_latent_dim",
-    "network_capacity", "G_fmap_max", "lr_mlp", "surface_level",
-)  # fmt: skip
-
-
-def _shape(path: str, hyper_parameters: Any) -> dict[str, float]:
+def _shape(hyper_parameters: Any) -> dict[str, float]:
     """The settings in a file. None has a default, because the authors' scripts and their model have different ones."""
     settings = hyper_parameters if isinstance(hyper_parameters, Mapping) else {}
-    missing = [name for name in NEEDED if not isinstance(settings.get(name), int | float)]
-    if missing:
-        raise ValueError(f"{path} does not describe its networks: hyper_parameters without {', '.join(missing)}")
-    return {name: settings[name] for name in NEEDED}
+    if missing := [name for name in (*WHOLE, *REAL) if name not in settings]:
+        raise ValueError(f"it does not describe its networks: hyper_parameters without {', '.join(missing)}")
+    require_understood(settings, (*WHOLE, *REAL, *IMMATERIAL))
+    shape: dict[str, float] = {name: whole(settings[name], name, least=WHOLE[name]) for name in WHOLE}
+    return shape | {name: number(settings[name], name) for name in REAL}
+
+
+def _averaged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the averaged networks, without the kernels of `blurred`, which must be as usual."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if not name.startswith(("SE.", "GE.", "ME.")):
+            continue
+        if not name.endswith(".to_feature.upsample.1.f"):
+            kept[name] = tensor
+        elif tensor.tolist() != [1, 2, 1]:
+            raise ValueError(f"{name} is another kernel than [1, 2, 1], which is not supported")
+    return kept
+
+
+WHOLE = {
+    "G_vol_size": 8, "latent_dim": 1, "style_depth": 1, "G_feature_dim": 1, "mlp_network_depth": 0, "mlp_latent_dim": 1,
+    "network_capacity": 1, "G_fmap_max": 1,
+}  # fmt: skip
+"""Settings of the networks that are whole numbers, with the least that each may be."""
+REAL = ("lr_mlp", "surface_level")
+IMMATERIAL = (
+    "results_dir", "data", "D_vol_size", "fine_D_vol_size", "D_fmap_max", "batch_size", "learning_rate",
+    "apply_gradient_normalization", "global_D_lr_mul", "local_D_lr_mul", "pl_loss_weight", "local_patch_loss_weight",
+    "local_patch_center_candidate_number", "use_patch", "use_global_normal", "local_use_sdf", "local_use_normal",
+    "local_patch_res", "local_patch_number", "r1_gamma", "mixed_prob", "view_index", "verbose", "save_image",
+    "adaptive_local", "offset_center", "training_epoch",
+)  # fmt: skip
+"""Settings of the training."""

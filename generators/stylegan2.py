@@ -1,6 +1,5 @@
 """StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): published files, and small networks trained by assay."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,20 @@ from torch import Tensor
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
-from ..harness.formats.checkpoint import Checkpoint, tensors_of
+from ..harness.formats.built import whole
+from ..harness.formats.checkpoint import Checkpoint
 from ..harness.formats.weights import find_weights, read_weights
-from .networks.published import averaged, load_weights, open_published
+from .networks.published import averaged, load_network, open_published, reading
+from .networks.seeds import normal
+from .networks.stored_options import arguments
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_networks import Discriminator, StyleGAN2Network
+from .networks.stylegan2_nvidia import nvidia_discriminator, nvidia_network
+from .networks.stylegan2_rosinality import is_rosinality, rosinality_network
 from .networks.stylegan2_tf import is_tensorflow, tensorflow_network
 
+MEAN_CODES = 4096
+"""Number of random codes of which the mean w is computed where a file has none."""
 COMPANIONS = 3
 """Number of generated images that form a group of four with each image that the discriminator assesses."""
 
@@ -66,99 +72,77 @@ class StyleGAN2(StyleGAN):
 
 
 def recognise(content: Any) -> bool:
-    """Whether a checkpoint holds a StyleGAN2 generator in the layout of NVIDIA's PyTorch or TensorFlow code."""
-    return is_tensorflow(content) or "synthesis.b4.const" in averaged(content)
+    """Whether a checkpoint holds a StyleGAN2 generator in the layout of NVIDIA's PyTorch or TensorFlow code, or of
+    rosinality/stylegan2-pytorch."""
+    return is_tensorflow(content) or is_rosinality(content) or "synthesis.b4.const" in averaged(content)
 
 
 @generator(recognise=recognise)
 def stylegan2(
     dataset: str, path: str = "zoo", truncation: float = 1.0, noise: str = "const", label: int | None = None
 ) -> Generator:
-    """StyleGAN2: a published .pkl (ADA, StyleGAN3's or TensorFlow code), or a network trained by assay.
+    """StyleGAN2: a published .pkl (ADA, StyleGAN3's or TensorFlow code) or .pt (rosinality), or one trained by assay.
 
     path: "zoo" for the weights that come with assay, a file made by `assay train generator=stylegan2`, or a published
-    file. truncation: psi, 1 for none.
+    file, of which the averaged generator is used.
+    truncation: psi, 1 for none. A .pt of rosinality without `latent_avg` takes the mean of 4,096 codes drawn with
+    seed 0, as many as its authors' script draws.
     noise: "const" (the maps in the file) or "none".
     label: the class of all samples of a conditional file; null draws one for each seed.
+
+    Raises ValueError with the option of the file that is not understood, or the tensor that does not fit.
     """
     if noise not in ("const", "none"):
         raise ValueError(f"noise={noise!r} must be 'const' or 'none'")
     if path == "zoo" or path.endswith(".safetensors"):
         return _trained_by_assay(dataset, path, truncation, noise, label)
     found = open_published("stylegan2", path, recognise)
-    network, discriminator, card = _published(found, path)
+    network, discriminator, card = _published(found, path, truncation, noise)
     fingerprint = digest("stylegan2", 1, found.sha256, truncation, noise, label)
     size = network.synthesis.resolution
     return StyleGAN2(network, discriminator, size, truncation, noise, label, fingerprint, card)
 
 
 def _trained_by_assay(dataset: str, path: str, truncation: float, noise: str, label: int | None) -> Generator:
-    tensors, architecture, sha256 = read_weights(find_weights("generator", "stylegan2", dataset, path), "stylegan2")
+    file = find_weights("generator", "stylegan2", dataset, path)
+    tensors, architecture, sha256 = read_weights(file, "stylegan2")
     shape = {key: value for key, value in architecture.items() if key not in ("family", "size")}
-    network = StyleGAN2Network(**shape)
-    discriminator = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["max_channels"])
-    torch.nn.ModuleDict({"G": network, "D": discriminator}).load_state_dict(tensors)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in `load_weights`: 1.7 times as fast
+
+    def make() -> torch.nn.ModuleDict:
+        opponent = Discriminator(shape["resolution"], shape["image_channels"], shape["base"], shape["max_channels"])
+        return torch.nn.ModuleDict({"G": StyleGAN2Network(**shape), "D": opponent})
+
+    both = load_network(make, tensors, str(file))
+    with reading(file):
+        size = whole(architecture["size"], "size", most=shape["resolution"])
+    network, discriminator = both["G"], both["D"]
+    assert isinstance(network, StyleGAN2Network)
+    assert isinstance(discriminator, Discriminator)
     fingerprint = digest("stylegan2", 1, sha256, truncation, noise, label)
     card = {"format": "assay", "sha256": sha256, "discriminator": "in the file"}
-    return StyleGAN2(network, discriminator, architecture["size"], truncation, noise, label, fingerprint, card)
+    return StyleGAN2(network, discriminator, size, truncation, noise, label, fingerprint, card)
 
 
-def _published(found: Checkpoint, path: str) -> tuple[StyleGAN2Network, Discriminator | None, dict[str, Any]]:
+def _published(
+    found: Checkpoint, path: str, truncation: float, noise: str
+) -> tuple[StyleGAN2Network, Discriminator | None, dict[str, Any]]:
     """The averaged generator of a published file, its discriminator if it can be opened, and the card."""
-    if is_tensorflow(found.content):
-        shape, tensors = tensorflow_network(found.content[2])
-        discriminator, note = None, "in the file, not opened (TensorFlow)"
-    else:
-        record = found.content["G_ema"]
-        shape, tensors = _shape(record.state["_init_kwargs"]), tensors_of(record)
-        discriminator, note = _discriminator(found.content.get("D"))
-    network = StyleGAN2Network(**shape)
-    load_weights(network, tensors, path)
-    return network, discriminator, {**found.card, "sha256": found.sha256, "network": shape, "discriminator": note}
-
-
-def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of StyleGAN2Network from the constructor arguments in a file of either PyTorch code base."""
-    ada = "synthesis_kwargs" in init
-    synthesis, mapping = init["synthesis_kwargs"] if ada else init, init.get("mapping_kwargs") or {}
-    clamp = synthesis.get("conv_clamp", None if ada else 256)
-    width = mapping.get("layer_features")
-    return {
-        "z_dim": int(init["z_dim"]),
-        "c_dim": int(init["c_dim"]),
-        "w_dim": int(init["w_dim"]),
-        "resolution": int(init["img_resolution"]),
-        "image_channels": int(init["img_channels"]),
-        "base": int(synthesis.get("channel_base", 32768)),
-        "max_channels": int(synthesis.get("channel_max", 512)),
-        "mapping_layers": int(mapping.get("num_layers", 8)),
-        "mapping_width": None if width is None else int(width),
-        "mapping_lr": float(mapping.get("lr_multiplier", 0.01)),
-        "architecture": str(synthesis.get("architecture", "skip")),
-        "clamp": None if clamp is None else float(clamp),
-    }
-
-
-def _discriminator(record: Any) -> tuple[Discriminator | None, str]:
-    """The discriminator of a file, and a note for the card. Only the unconditional residual one can be opened."""
-    if record is None or not getattr(record, "state", None) or "_init_kwargs" not in record.state:
-        return None, "none in the file"
-    # Blocks of the published discriminator store a filter that only the other architectures use.
-    unused = re.compile(r"b\d+\.resample_filter")
-    init = record.state["_init_kwargs"]
-    tensors = {name: tensor for name, tensor in tensors_of(record).items() if not unused.fullmatch(name)}
-    options = {**init, **(init.get("block_kwargs") or {}), **(init.get("epilogue_kwargs") or {})}
-    resolution = int(init.get("img_resolution", 0))
-    if init.get("architecture", "resnet") != "resnet" or init.get("c_dim") or not resolution:
-        return None, "in the file, not opened (conditional, or not the residual architecture)"
-    clamp, group = options.get("conv_clamp", 256), options.get("mbstd_group_size", 4)
-    network = Discriminator(
-        resolution, int(init["img_channels"]), int(init.get("channel_base", 32768)), int(init.get("channel_max", 512)),
-        int(group), None if clamp is None else float(clamp),
-    )  # fmt: skip
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        return None, f"in the file, not opened ({' '.join(str(error).split())[:120]})"
-    return network, "in the file (not proven equal to the published code)"
+    content = found.content
+    discriminator, note = None, "in the file, not opened (another layout)"
+    with reading(path):
+        if is_tensorflow(content):
+            shape, tensors = tensorflow_network(content[2])
+        elif is_rosinality(content):
+            shape, tensors = rosinality_network(content, noise == "const")
+            note = note if "d" in content else "none in the file"
+        else:
+            shape, tensors = nvidia_network(content["G_ema"])
+            ada = "synthesis_kwargs" in arguments(content["G_ema"])
+            discriminator, note = nvidia_discriminator(content.get("D"), ada, path)
+    network = load_network(lambda: StyleGAN2Network(**shape), tensors, path)
+    card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": note}
+    if is_rosinality(content) and "latent_avg" not in content and truncation != 1:
+        mapping = network.mapping
+        mapping.w_avg.copy_(mapping(normal([0], MEAN_CODES, mapping.z_dim)[0]).mean(0))
+        card["mean_w"] = f"of {MEAN_CODES:,} codes drawn with seed 0; the file has none"
+    return network, discriminator, card

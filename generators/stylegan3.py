@@ -1,7 +1,7 @@
-"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423) from published files."""
+"""StyleGAN3-T and -R (Karras et al. 2021, arXiv:2106.12423), and stems of StyleGAN-XL, from published files."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,37 +11,44 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
+from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
-from .networks.published import averaged, load_weights, open_published
+from .networks.published import averaged, load_network, open_published, reading
+from .networks.stated import number, require_understood, section, yes
+from .networks.stored_options import arguments, class_name
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
+from .networks.stylegan_xl import ClassMapping, table_of, used
 
 MAP = 2**27
 """Maximum number of elements in a feature map of a batch; it bounds the memory."""
-REQUIRED = {name: name for name in ("z_dim", "c_dim", "w_dim")} | {
-    "resolution": "img_resolution",
-    "image_channels": "img_channels",
+LAYERS, TAPS = 200, 512
+"""Maximum number of layers, and of filter taps per sample."""
+IMMATERIAL = ("num_fp16_res", "magnitude_ema_beta")
+"""Options that matter only in training, or change only rounding: assay computes in float32."""
+
+
+def _at_most(most: int, least: int = 1) -> Callable[[Any, str], int]:
+    return lambda value, name: whole(value, name, least, most)
+
+
+KINDS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+    "channel_base": ("base", _at_most(2**24)),
+    "channel_max": ("max_channels", whole),
+    "num_layers": ("layers", _at_most(LAYERS)),
+    "num_critical": ("critical", _at_most(LAYERS, least=0)),
+    "first_cutoff": ("first_cutoff", number),
+    "first_stopband": ("first_stopband", number),
+    "last_stopband_rel": ("last_stopband", number),
+    "margin_size": ("margin", _at_most(2**16, least=0)),
+    "output_scale": ("scale", number),
+    "conv_kernel": ("kernel", _at_most(TAPS)),
+    "filter_size": ("taps", _at_most(TAPS)),
+    "lrelu_upsampling": ("raised", _at_most(TAPS)),
+    "use_radial_filters": ("radial", yes),
 }
-OPTIONAL = {
-    "mapping_layers": "mapping_num_layers",
-    "mapping_lr": "mapping_lr_multiplier",
-    "base": "channel_base",
-    "max_channels": "channel_max",
-    "layers": "num_layers",
-    "critical": "num_critical",
-    "first_cutoff": "first_cutoff",
-    "first_stopband": "first_stopband",
-    "last_stopband": "last_stopband_rel",
-    "margin": "margin_size",
-    "scale": "output_scale",
-    "kernel": "conv_kernel",
-    "taps": "filter_size",
-    "raised": "lrelu_upsampling",
-    "radial": "use_radial_filters",
-    "clamp": "conv_clamp",
-}
-"""Arguments of StyleGAN3Network and their names in a file. Other arguments in a file matter only in training."""
+"""Options in a file, their names as arguments of StyleGAN3Network, and how they are read."""
 
 
 class Level(NamedTuple):
@@ -221,17 +228,23 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN3Network(nn.Module):
-    """Maps z to w and w to images; parameters have the names of the published files."""
+    """Maps z to w and w to images; parameters have the names of the published files.
+
+    table: in a StyleGAN-XL with classes, the shape of its table of class features.
+    """
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, mapping_layers: int = 2,
         mapping_lr: float = 0.01, base: int = 32768, max_channels: int = 512, layers: int = 14, critical: int = 2,
         first_cutoff: float = 2.0, first_stopband: float = 2**2.1, last_stopband: float = 2**0.3, margin: int = 10,
         scale: float = 0.25, kernel: int = 3, taps: int = 6, raised: int = 2, radial: bool = False,
-        clamp: float | None = 256.0,
+        clamp: float | None = 256.0, table: Sequence[int] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
+        if table is None:
+            self.mapping = MappingNetwork(z_dim, c_dim, w_dim, mapping_layers, lr=mapping_lr)
+        else:
+            self.mapping = ClassMapping(z_dim, c_dim, w_dim, mapping_layers, mapping_lr, table)
         sampling = levels(
             resolution, image_channels, base, max_channels, layers, critical,
             first_cutoff, first_stopband, last_stopband, margin,
@@ -256,19 +269,23 @@ def recognise(content: Any) -> bool:
 
 @generator(recognise=recognise)
 def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int | None = None) -> Generator:
-    """StyleGAN3, configurations T and R.
+    """StyleGAN3, configurations T and R, and the stem of a StyleGAN-XL, the network that it grows from.
 
     path: the published .pkl. truncation: psi, 1 for none. label: the class of all samples of a conditional file; null
     draws one for each seed.
+
+    Raises ValueError with the option of the file that is not understood, or the tensor that does not fit.
     """
     found = open_published("stylegan3", path, recognise)
     record = found.content["G_ema"]
-    try:
-        shape = _shape(record.state["_init_kwargs"])
-        network = StyleGAN3Network(**shape)
-    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no StyleGAN3 that assay can open: {type(error).__name__} {error}") from None
-    load_weights(network, tensors_of(record), path)
+    with reading(path):
+        if "SuperresGenerator" in class_name(record):
+            raise ValueError(
+                "its class SuperresGenerator, layers of StyleGAN-XL after a stem, is not supported; give a stem"
+            )
+        shape, stored = _shape(arguments(record)), tensors_of(record)
+        shape["table"] = table_of(stored)
+    network = load_network(lambda: StyleGAN3Network(**shape), used(stored, shape["c_dim"]), path)
     discriminator = "none in the file" if found.content.get("D") is None else "in the file, not opened"
     card = {**found.card, "sha256": found.sha256, "network": shape, "discriminator": discriminator}
     fingerprint = digest("stylegan3", 1, found.sha256, truncation, label)
@@ -276,8 +293,26 @@ def stylegan3(dataset: str, path: str = "", truncation: float = 1.0, label: int 
 
 
 def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of StyleGAN3Network from the constructor arguments in a file; others keep their published defaults."""
-    mapping = {f"mapping_{name}": value for name, value in (init.get("mapping_kwargs") or {}).items()}
-    given = {**init, **mapping}
-    required = {ours: given[theirs] for ours, theirs in REQUIRED.items()}
-    return required | {ours: given[theirs] for ours, theirs in OPTIONAL.items() if theirs in given}
+    """Arguments of StyleGAN3Network from the constructor arguments in a file; others keep their published defaults.
+
+    Raises ValueError with the option that is not understood.
+    """
+    mapping = section(init, "mapping_kwargs")
+    require_understood(mapping, ("num_layers", "lr_multiplier", "w_avg_beta", "rand_embedding"))
+    clamp = init.get("conv_clamp", 256)
+    shape: dict[str, Any] = {
+        "z_dim": whole(init["z_dim"], "z_dim"),
+        "c_dim": whole(init["c_dim"], "c_dim", least=0),
+        "w_dim": whole(init["w_dim"], "w_dim"),
+        "resolution": whole(init["img_resolution"], "img_resolution"),
+        "image_channels": whole(init["img_channels"], "img_channels"),
+        "mapping_layers": whole(mapping.get("num_layers", 2), "mapping_kwargs.num_layers"),
+        "mapping_lr": number(mapping.get("lr_multiplier", 0.01), "lr_multiplier"),
+        "clamp": None if clamp is None else number(clamp, "conv_clamp", least=0),
+    }
+    for theirs, (ours, kind) in KINDS.items():
+        if theirs in init:
+            shape[ours] = kind(init[theirs], theirs)
+    known = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "conv_clamp")
+    require_understood(init, (*known, *KINDS, *IMMATERIAL))
+    return shape

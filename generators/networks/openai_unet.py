@@ -36,7 +36,7 @@ class Heads:
     def number(self, channels: int, up: bool) -> int:
         """Number of heads for `channels`. Raises ValueError when the channels cannot be divided into heads."""
         count = channels // self.width if self.width else (self.count_up if up else None) or self.count or 0
-        if not count or channels % count or (self.width and channels % self.width):
+        if count < 1 or channels % count or (self.width and channels % self.width):
             raise ValueError(f"attention over {channels} channels cannot be divided into {self}")
         return count
 

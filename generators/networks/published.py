@@ -1,14 +1,15 @@
 """Opening published files of GANs with checks of family and weights; and the GANs without a mapping network."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...harness.formats.built import REFUSED, Network, built
 from ...harness.formats.checkpoint import Checkpoint, read_checkpoint, tensors_of
-from ...harness.formats.weights import require_same
 from .seeds import upstream_normal
 
 
@@ -23,6 +24,17 @@ def open_published(family: str, path: str, recognise: Callable[[Any], bool]) -> 
     return found
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Inside, what a file that does not fit leads to becomes one ValueError in one line that begins with its path."""
+    try:
+        yield
+    except REFUSED as error:
+        why = " ".join(str(error).split())[:400] or type(error).__name__
+        why = f"it has no {why}" if isinstance(error, KeyError) else why
+        raise ValueError(why if why.startswith(str(path)) else f"{path} cannot be opened: {why}") from None
+
+
 def averaged(content: Any) -> dict[str, Tensor]:
     """The tensors of `G_ema`, the averaged generator in NVIDIA's layout; empty if there is no such module."""
     try:
@@ -31,16 +43,12 @@ def averaged(content: Any) -> dict[str, Tensor]:
         return {}
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """Load the weights of a network and freeze it. Raises ValueError when a name or a shape differs.
+def load_network(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: str) -> Network:
+    """`built`, in the memory layout channels last.
 
-    The memory layout is channels last, in which depthwise and transposed convolutions are several times faster on a
-    CPU.
+    In that layout, depthwise and transposed convolutions are several times faster on a CPU.
     """
-    require_same(network, tensors, path)
-    network.load_state_dict(tensors)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval().requires_grad_(False)
+    return built(make, tensors, path).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class DirectGAN:

@@ -77,4 +77,5 @@ class StyleGAN:
                 "the code determines the class"
             )
         chosen = torch.tensor([self.label] * len(z) if labels is None else labels, device=z.device)
-        return mapping.truncated(mapping(z, F.one_hot(chosen, self.classes).to(z)), self.truncation)
+        one_hot = F.one_hot(chosen, self.classes).to(z)
+        return mapping.truncated(mapping(z, one_hot), self.truncation, one_hot)

@@ -7,13 +7,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ...harness.formats.built import whole
 from .stylegan2_layers import EPSILON, Conv, Dense, Mapping, ModulatedConv, ToRGB, activated, fir, upsampled
 
 Architecture = Literal["skip", "resnet"]
 
 
 def channels(resolution: int, base: int, max_channels: int) -> dict[int, int]:
-    """Number of channels at each resolution r from 4 to `resolution`: base / r, at most `max_channels`."""
+    """Number of channels at each resolution r from 4 to `resolution`: base / r, at most `max_channels`.
+
+    Raises ValueError unless `resolution` is a power of 2, and where `base` leaves no channel.
+    """
+    if whole(resolution, "resolution", least=4).bit_count() > 1:
+        raise ValueError(f"resolution={resolution} must be a power of 2")
+    if base < resolution:
+        raise ValueError(f"base={base} leaves no channel at resolution {resolution}")
     return {2**level: min(base // 2**level, max_channels) for level in range(2, int(math.log2(resolution)) + 1)}
 
 
@@ -24,19 +32,19 @@ class SynthesisBlock(nn.Module):
 
     def __init__(
         self, inputs: int, outputs: int, w_dim: int, size: int, image_channels: int, architecture: Architecture,
-        last: bool, clamp: float | None,
+        last: bool, clamp: float | None, noisy: bool, taps: int,
     ):  # fmt: skip
         super().__init__()
-        self.register_buffer("resample_filter", fir())
+        self.register_buffer("resample_filter", fir(taps))
         if inputs:
-            self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=True, clamp=clamp)
+            self.conv0 = ModulatedConv(inputs, outputs, w_dim, size, up=True, clamp=clamp, noisy=noisy, taps=taps)
         else:
             self.const = nn.Parameter(torch.randn(outputs, size, size))
-        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, clamp=clamp)
+        self.conv1 = ModulatedConv(outputs, outputs, w_dim, size, clamp=clamp, noisy=noisy, taps=taps)
         if last or architecture == "skip":
             self.torgb = ToRGB(outputs, image_channels, w_dim, clamp)
         if inputs and architecture == "resnet":
-            self.skip = Conv(inputs, outputs, 1, bias=False, active=False, resample="up")
+            self.skip = Conv(inputs, outputs, 1, bias=False, active=False, resample="up", taps=taps)
         self.first, self.residual = not inputs, bool(inputs) and architecture == "resnet"
         self.convolutions = 1 if self.first else 2
 
@@ -44,7 +52,7 @@ class SynthesisBlock(nn.Module):
         """w [N, convolutions + 1, w_dim]; the last w is for the image layer."""
 
         def noise(layer: ModulatedConv) -> Tensor | None:
-            return layer.noise_const if noisy else None
+            return layer.noise_const if noisy and layer.noisy else None
 
         if self.first:
             x = self.conv1(self.const.expand(len(w), -1, -1, -1), w[:, 0], noise(self.conv1))
@@ -68,14 +76,17 @@ class Synthesis(nn.Module):
 
     def __init__(
         self, w_dim: int, resolution: int, image_channels: int, base: int = 32768, max_channels: int = 512,
-        architecture: Architecture = "skip", clamp: float | None = None,
+        architecture: Architecture = "skip", clamp: float | None = None, noisy: bool = True, taps: int = 4,
+        widths: Sequence[int] | None = None,
     ):  # fmt: skip
         super().__init__()
         inputs = 0
         sizes = channels(resolution, base, max_channels)
+        if widths is not None:
+            sizes = dict(zip(sizes, widths, strict=True))
         for size, outputs in sizes.items():
             block = SynthesisBlock(
-                inputs, outputs, w_dim, size, image_channels, architecture, size == resolution, clamp
+                inputs, outputs, w_dim, size, image_channels, architecture, size == resolution, clamp, noisy, taps
             )
             self.add_module(f"b{size}", block)
             inputs = outputs
@@ -95,16 +106,23 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN2Network(nn.Module):
-    """Maps z to w and w to images; parameters have the names of the published files."""
+    """Maps z to w and w to images; parameters have the names of the published files.
+
+    widths: number of channels at 4, 8, 16, ..., instead of those of `base` and `max_channels`. noisy: whether layers
+    have noise maps. taps: size of the smoothing kernels. embedding: width of an embedded label.
+    """
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, resolution: int, image_channels: int, base: int = 32768,
         max_channels: int = 512, mapping_layers: int = 8, mapping_width: int | None = None, mapping_lr: float = 0.01,
-        architecture: Architecture = "skip", clamp: float | None = None,
+        architecture: Architecture = "skip", clamp: float | None = None, noisy: bool = True, taps: int = 4,
+        embedding: int | None = None, widths: Sequence[int] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, mapping_width, mapping_lr)
-        self.synthesis = Synthesis(w_dim, resolution, image_channels, base, max_channels, architecture, clamp)
+        self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, mapping_width, mapping_lr, embedding)
+        self.synthesis = Synthesis(
+            w_dim, resolution, image_channels, base, max_channels, architecture, clamp, noisy, taps, widths
+        )
 
     @property
     def num_ws(self) -> int:

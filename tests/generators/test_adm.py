@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.generators.adm import ADM, adm, recognise
+from assay.generators.adm import ADM, adm, ddim_times, recognise
+from assay.generators.networks.ddim import even_times
 from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
@@ -197,7 +198,7 @@ def test_classes_are_drawn_by_seed_or_chosen(write: Write) -> None:
 
 def test_fingerprints_follow_all_that_changes_images(write: Write) -> None:
     path = write(tensors())
-    seen = {adm("", path).fingerprint, adm("", path, steps=51).fingerprint, adm("", path, clip=False).fingerprint}
+    seen = {adm("", path).fingerprint, adm("", path, steps=100).fingerprint, adm("", path, clip=False).fingerprint}
     assert adm("", path).fingerprint in seen
     for change in ({"noise_schedule": "cosine"}, {"num_head_channels": 8}, {"rescale_timesteps": True}):
         seen.add(adm("", write(tensors(), **change)).fingerprint)
@@ -236,11 +237,64 @@ def test_a_missing_flag_is_named(write: Write, name: str) -> None:
         ({"num_head_channels": 24}, "attention over 32 channels cannot be divided"),
         ({"predict_xstart": True}, "predict_xstart=true: networks that predict x_0"),
         ({"image_size": "8"}, "image_size='8' must be of type int"),
+        ({"image_size": 2**40}, "image_size=1099511627776 must be a whole number from 1 to 8,192"),
+        ({"image_size": -8}, "image_size=-8 must be a whole number"),
+        ({"diffusion_steps": 4 * 10**9}, "diffusion_steps=4000000000 must be a whole number"),
+        ({"diffusion_steps": 0}, "diffusion_steps=0 must be a whole number"),
+        ({"num_head_channels": -16}, "attention over 32 channels cannot be divided"),
+        ({"num_head_channels": None, "num_heads": -4}, "attention over 32 channels cannot be divided"),
+        ({"learn_sigma": False}, "learn_sigma=false, but it takes 3 channels and predicts 6"),
+        ({"class_cond": True}, "class_cond=true, but it has 0 classes"),
+        ({"large_size": 256, "small_size": 64}, "upsamplers, which need a small image, are not supported"),
+        ({"activation": "relu"}, "training flag: option activation=relu is not supported; leave it out if it does not"),
     ],
 )
 def test_flags_that_do_not_fit(write: Write, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adm("", write(tensors(), **flags))
+
+
+def test_upsamplers_are_not_taken_for_models_of_images(write: Write) -> None:
+    """They take the noisy and the small image, 6 channels, and predict noise and variance, 6 channels."""
+    wide = tensors()
+    wide["input_blocks.0.0.weight"] = torch.zeros(WIDTH, 6, 3, 3)
+    with pytest.raises(
+        ValueError, match="learn_sigma=true, but it takes 6 channels and predicts 6: OpenAI's upsamplers"
+    ):
+        adm("", write(wide))
+    with pytest.raises(ValueError, match="takes and predicts 6 channels, as an upsampler of OpenAI does"):
+        adm("", write(wide, learn_sigma=None))
+    assert adm("", write(wide, learn_sigma=False)).latents([0], "x_T").shape == (1, 6, SIZE, SIZE)
+
+
+def test_both_spacings_of_openai() -> None:
+    """Worked out by hand: 30 of 1000 timesteps at stride 34; 5 of 10 at (10 - 1) / 4, halves to the even number."""
+    assert ddim_times(1000, 30) == list(range(0, 1000, 34))[::-1]
+    assert ddim_times(1000, 50) == list(range(0, 1000, 20))[::-1]
+    assert even_times(1000, 50)[:3] == [999, 979, 958]
+    assert even_times(10, 5) == [9, 7, 4, 2, 0]
+    assert even_times(3, 3) == [2, 1, 0]
+    with pytest.raises(
+        ValueError, match="steps=600: no stride gives so many of 1000 timesteps; choose a divisor of 1000"
+    ):
+        ddim_times(1000, 600)
+    for times in (ddim_times, even_times):
+        with pytest.raises(ValueError, match="steps=0 must be between 1 and 1000"):
+            times(1000, 0)
+
+
+def test_the_spacing_is_in_the_card_and_the_fingerprint(write: Write) -> None:
+    path = write(tensors())
+    strided, even = (adm("", path, steps=4, spacing=spacing) for spacing in ("ddim", "even"))
+    assert isinstance(strided, ADM)
+    assert isinstance(even, ADM)
+    assert (strided.levels.times, strided.card["respacing"]) == ([750, 500, 250, 0], "ddim4")
+    assert (even.levels.times, even.card["respacing"]) == ([999, 666, 333, 0], "4")
+    assert strided.fingerprint != even.fingerprint
+    x = strided.latents([0], "x_T")
+    assert not torch.allclose(strided.decode(x), even.decode(x))
+    with pytest.raises(ValueError, match=r"spacing='odd' must be 'ddim' or 'even'"):
+        adm("", path, spacing="odd")
 
 
 def test_other_wrong_calls(write: Write, tmp_path: Path) -> None:

@@ -173,10 +173,33 @@ def test_errors_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="resolution=2 must be at least 8"):
         opened(tmp_path, resolution=2)
     (tmp_path / "specs.json").write_text(json.dumps({"NetworkSpecs": {**PLAIN, "dims": [12] * 5}, "CodeLength": CODE}))
-    with pytest.raises(ValueError, match=r"no DeepSDF that assay can open: .*size mismatch"):
+    with pytest.raises(
+        ValueError, match=r"holds another network: it has 11 tensors of other shapes such as layers.0.bias"
+    ):
         opened(tmp_path)
     (tmp_path / "specs.json").write_text(json.dumps({"NetworkSpecs": {}, "CodeLength": CODE}))
-    with pytest.raises(ValueError, match="describe no network"):
+    with pytest.raises(ValueError, match="it has no 'dims'"):
+        opened(tmp_path)
+    for change, message in (
+        ({"dims": [30000] * 8}, "holds another network"),
+        ({"dims": [-3]}, r"dims=-3 must be a whole number"),
+        ({"dims": 7}, "dims=7 must be a list of numbers"),
+        ({"latent_in": ["4"]}, "latent_in=4 must be a whole number"),
+        ({"weight_norm": "yes"}, "weight_norm=yes must be true or false"),
+        ({"activation": "elu"}, "option activation=elu is not supported"),
+    ):
+        (tmp_path / "specs.json").write_text(json.dumps({"NetworkSpecs": PLAIN | change, "CodeLength": CODE}))
+        with pytest.raises(ValueError, match=message):
+            opened(tmp_path)
+    for length in (-1, None, 2.5, 10**30):
+        (tmp_path / "specs.json").write_text(json.dumps({"NetworkSpecs": PLAIN, "CodeLength": length}))
+        with pytest.raises(ValueError, match=r"CodeLength=.* must be a whole number"):
+            opened(tmp_path)
+    other = {"NetworkSpecs": PLAIN, "CodeLength": CODE, "NetworkArch": "siren_decoder"}
+    (tmp_path / "specs.json").write_text(json.dumps(other))
+    with pytest.raises(
+        ValueError, match="option NetworkArch=siren_decoder is not supported, only NetworkArch=deep_sdf_dec"
+    ):
         opened(tmp_path)
     (tmp_path / "specs.json").write_text("{}")
     with pytest.raises(ValueError, match="no DeepSDF experiment"):

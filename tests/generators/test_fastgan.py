@@ -194,15 +194,46 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     label = {"mapping.embed.weight": torch.zeros(2, 2)}
     with pytest.raises(ValueError, match=r"class-conditional FastGAN is not supported"):
         fastgan("", written(tmp_path / "classes.pkl", network, tensors=label))
-    with pytest.raises(ValueError, match=r"resolution 64 is not 128, 256, 512 or 1024"):
+    with pytest.raises(ValueError, match=r"img_resolution=64 is not 128, 256, 512 or 1024"):
         fastgan("", written(tmp_path / "small.pkl", network, img_resolution=64))
     with pytest.raises(ValueError, match=r"holds another network") as error:
         fastgan("", written(tmp_path / "large.pkl", network, img_resolution=512))
     assert "\n" not in str(error.value)
     silent = plain("pg_modules.networks_fastgan.Generator", network.state_dict(), BUFFERS)
     path = dump(tmp_path / "silent.pkl", {"G_ema": silent})
-    with pytest.raises(ValueError, match=r"KeyError 'img_resolution'"):
+    with pytest.raises(ValueError, match=r"it has no 'img_resolution'"):
         fastgan("", str(path))
+
+
+def test_a_conditional_file_is_recognised_and_refused_in_its_own_words(tmp_path: Path) -> None:
+    """Its levels are modules with names of their own, not sequences."""
+    shapes = {"embed.weight": (10, Z), "feat_8.bn.embed.weight": (2, Z), "feat_8.conv.weight_orig": (2, 2, 3, 3)}
+    shapes["to_big.weight_orig"] = (3, 2, 3, 3)
+    tensors = {f"synthesis.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    whole = plain("pg_modules.networks_fastgan.Generator", tensors, BUFFERS, img_resolution=256)
+    path = str(dump(tmp_path / "classes.pkl", {"G_ema": whole}))
+    discover()
+    assert GENERATORS["fastgan"].recognise(read_checkpoint(path).content)
+    with pytest.raises(ValueError, match="class-conditional FastGAN is not supported"):
+        fastgan("", path)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"eps": 1e-3}, "option eps=0.001 is not supported, only eps=1e-05"),
+        ({"mode": "bilinear"}, "option mode=bilinear is not supported"),
+        ({"padding_mode": "reflect"}, "option padding_mode=reflect is not supported"),
+        ({"img_resolution": 10**9}, "img_resolution=1000000000 must be a whole number"),
+        ({"img_resolution": -128}, "img_resolution=-128 must be a whole number"),
+        ({"img_resolution": "128"}, "img_resolution=128 must be a whole number"),
+    ],
+)
+def test_settings_of_layers_that_are_not_understood_are_refused(
+    tmp_path: Path, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fastgan("", written(tmp_path / "a.pkl", slow(lite=True), **option))
 
 
 def test_it_is_recognised_by_no_other_family(file: str) -> None:

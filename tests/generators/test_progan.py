@@ -202,8 +202,8 @@ def test_gradients_are_those_of_the_images(file: str) -> None:
     [
         ({"latentVectorDim": Z + 2}, "class-conditional"),
         ({"alpha": 0.25}, r"fading in \(alpha=0.25\)"),
-        ({"lossCriterion": "DCGAN"}, r"built with \{'lossCriterion': 'DCGAN'\}"),
-        ({"equalizedlR": False}, r"built with \{'equalizedlR': False\}"),
+        ({"lossCriterion": "DCGAN"}, "option lossCriterion=DCGAN is not supported, only lossCriterion=WGANGP"),
+        ({"equalizedlR": False}, "option equalizedlR=False is not supported"),
     ],
 )
 def test_pytorch_files_of_another_arithmetic_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -219,13 +219,59 @@ def test_tensorflow_files_of_another_arithmetic_are_refused(tmp_path: Path) -> N
         progan("", tensorflow_file(tmp_path / "b.pkl", arrays | {"lod": np.float32(0.5)}))
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"use_wscale": False}, "option use_wscale=False is not supported, only use_wscale=True"),
+        ({"use_leakyrelu": False}, "option use_leakyrelu=False is not supported"),
+        ({"use_pixelnorm": False}, "option use_pixelnorm=False is not supported"),
+        ({"normalize_latents": False}, "option normalize_latents=False is not supported"),
+        ({"pixelnorm_epsilon": 1e-4}, "option pixelnorm_epsilon=0.0001 is not supported"),
+        ({"dtype": "float16"}, "option dtype=float16 is not supported"),
+        ({"spectral": True}, "option spectral=True is not supported"),
+    ],
+)
+def test_tensorflow_options_that_are_not_understood_are_refused(
+    tmp_path: Path, option: dict[str, Any], message: str
+) -> None:
+    usual = {"use_wscale": True, "fused_scale": False, "fmap_base": 128, "structure": None}
+    file = tensorflow_file(tmp_path / "a.pkl", tensorflow_weights(fused=False), **usual | option)
+    with pytest.raises(ValueError, match=rf"a\.pkl cannot be opened: {message}"):
+        progan("", file)
+    progan("", tensorflow_file(tmp_path / "a.pkl", tensorflow_weights(fused=False), **usual))
+
+
+def test_variables_that_are_not_used_are_named(tmp_path: Path) -> None:
+    extra = tensorflow_weights(fused=False) | {"8x8/Noise/weight": np.zeros(3, np.float32)}
+    with pytest.raises(ValueError, match="1 unexpected tensors such as 8x8/Noise/weight"):
+        progan("", tensorflow_file(tmp_path / "a.pkl", extra))
+    more = pytorch_weights() | {"groupScale0.1.module.weight": torch.zeros(8, 8, 3, 3)}
+    with pytest.raises(ValueError, match=r"1 unexpected tensors such as groupScale0\.1\.weight"):
+        progan("", pytorch_file(tmp_path / "b.pth", more))
+
+
+def test_declared_widths_take_no_memory(tmp_path: Path) -> None:
+    """A bias of a million numbers stands for a convolution of 36 TB."""
+    weights = pytorch_weights() | {"groupScale0.0.module.bias": torch.zeros(10**6)}
+    with pytest.raises(ValueError, match="holds another network"):
+        progan("", pytorch_file(tmp_path / "a.pth", weights))
+
+
+def test_a_dcgan_of_the_gan_zoo_is_not_taken_for_it(tmp_path: Path) -> None:
+    tensors = {"formatLayer.weight": torch.zeros(4, 8, 4, 4), "main.outlayer.weight": torch.zeros(4, 3, 4, 4)}
+    file = save(tmp_path / "a.pth", {"config": instance("models.utils.config.BaseConfig"), "avgG": tensors})
+    assert not GENERATORS["progan"].recognise(read_checkpoint(file).content)
+    with pytest.raises(ValueError, match="holds no progan generator"):
+        progan("", str(file))
+
+
 def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     for path in ("", str(tmp_path / "none.pth")):
         with pytest.raises(ValueError, match=r"give generator.progan.path=FILE"):
             progan("", path)
     weights = pytorch_weights()
     missing = {name: tensor for name, tensor in weights.items() if name != "formatLayer.module.bias"}
-    with pytest.raises(ValueError, match=r"no Progressive GAN that assay can open: KeyError 'formatLayer.bias'"):
+    with pytest.raises(ValueError, match=r"cannot be opened: it has no 'formatLayer.bias'"):
         progan("", pytorch_file(tmp_path / "missing.pth", missing))
     bent = weights | {"scaleLayers.1.1.module.weight": torch.zeros(10, 4, 3, 3)}
     with pytest.raises(ValueError, match=r"holds another network") as error:

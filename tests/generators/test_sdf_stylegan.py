@@ -66,10 +66,10 @@ def opened(path: str, **options: Any) -> SDFStyleGAN:
     return found
 
 
-def slow_mapping(named: dict[str, Tensor], z: Tensor, mapping: str = "SE") -> Tensor:
+def slow_mapping(named: dict[str, Tensor], z: Tensor) -> Tensor:
     w = z / (z.square().mean() + 1e-6).sqrt()
     for i in range(3):
-        weight, bias = named[f"{mapping}.net.{i}.weight"], named[f"{mapping}.net.{i}.bias"]
+        weight, bias = named[f"SE.net.{i}.weight"], named[f"SE.net.{i}.bias"]
         w = (weight * 0.1 / math.sqrt(8)) @ w + bias * 0.1
         w = torch.where(w > 0, w, 0.2 * w) * math.sqrt(2)
     return w
@@ -145,13 +145,13 @@ def test_volumes_hold_the_distance_to_the_surface_at_a_level(file: str) -> None:
     torch.testing.assert_close(to_sdf(other.decode(z, "z")) + 0.105, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_truncation_draws_towards_the_mean_of_the_mapping_in_training(file: str) -> None:
+def test_truncation_draws_towards_the_mean_of_the_averaged_mapping(file: str) -> None:
     named = {name: x.double() for name, x in tensors().items()}
     z = normal([4], MEAN_CODES, 8)[0].double()
-    mean = torch.stack([slow_mapping(named, one, "S") for one in z[:400]]).mean(0)
+    mean = torch.stack([slow_mapping(named, one) for one in z[:400]]).mean(0)
     collapsed = opened(file, truncation=0.0, truncation_seed=4).latents(range(2), "w")
     assert torch.equal(collapsed[0], collapsed[1])
-    spread = torch.stack([slow_mapping(named, one, "S") for one in z[:400]]).std(0) / math.sqrt(400)
+    spread = torch.stack([slow_mapping(named, one) for one in z[:400]]).std(0) / math.sqrt(400)
     assert ((collapsed[0] - mean).abs() < 5 * spread + 1e-6).all()
     half, whole = (opened(file, truncation=psi, truncation_seed=4).latents(range(2), "w") for psi in (0.5, 1.0))
     torch.testing.assert_close(half, (whole + collapsed) / 2)
@@ -215,5 +215,34 @@ def test_errors_name_the_fix(file: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hyper_parameters without lr_mlp"):
         sdf_stylegan("any", str(tmp_path / "few.ckpt"))
     torch.save({"state_dict": tensors(), "hyper_parameters": {**SHAPE, "latent_dim": 9}}, tmp_path / "wide.ckpt")
-    with pytest.raises(ValueError, match=r"no SDF-StyleGAN that assay can open: .*size mismatch"):
+    with pytest.raises(ValueError, match=r"holds another network: it has \d+ tensors of other shapes"):
         sdf_stylegan("any", str(tmp_path / "wide.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent_dim": 20000}, "holds another network"),
+        ({"latent_dim": -8}, "latent_dim=-8 must be a whole number"),
+        ({"latent_dim": None}, "latent_dim=None must be a whole number"),
+        ({"G_vol_size": 2**20}, "holds another network"),
+        ({"G_vol_size": float("nan")}, "G_vol_size=nan must be a whole number"),
+        ({"lr_mlp": float("inf")}, "lr_mlp=inf must be a finite number"),
+        ({"surface_level": True}, "surface_level=True must be a finite number"),
+        ({"no_const": True}, "option no_const=True is not supported"),
+    ],
+)
+def test_settings_that_are_not_understood_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": tensors(), "hyper_parameters": SHAPE | change}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=rf"a\.ckpt.*{message}"):
+        opened(str(tmp_path / "a.ckpt"))
+
+
+def test_another_blur_or_tensors_that_are_not_used_are_refused(tmp_path: Path) -> None:
+    for name, tensor, message in (
+        ("GE.blocks.0.to_feature.upsample.1.f", torch.tensor([1.0, 3, 1]), r"upsample\.1\.f is another kernel"),
+        ("GE.blocks.0.attention.weight", torch.zeros(2), "1 unexpected tensors such as GE.blocks.0.attention.weight"),
+    ):
+        torch.save({"state_dict": tensors() | {name: tensor}, "hyper_parameters": SHAPE}, tmp_path / "a.ckpt")
+        with pytest.raises(ValueError, match=message):
+            opened(str(tmp_path / "a.ckpt"))

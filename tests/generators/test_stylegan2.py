@@ -1,6 +1,9 @@
 """StyleGAN2: every layer against the formula in float64, published layouts against the network they were made from."""
 
 import math
+import re
+import resource
+from collections import abc
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.generators.networks.stylegan2_layers import Conv, Mapping, ModulatedConv, ToRGB, fir, upsampled
+from assay.generators.networks.stylegan2_layers import Conv, Mapping, ModulatedConv, ToRGB, fir, upsampled, widened
 from assay.generators.networks.stylegan2_networks import Discriminator, StyleGAN2Network, channels
 from assay.generators.stylegan2 import StyleGAN2, stylegan2
 from assay.harness.core.files import digest, sha256_of
 from assay.harness.core.protocols import Discriminating
+from assay.harness.formats.weights import write_weights
 
 from ..nvlabs import dump, instance, record
 
@@ -254,13 +258,15 @@ FLAT = INIT | {"channel_base": 64, "channel_max": 12, "fused_modconv_default": "
 BUFFERS = ("w_avg", "noise_const", "resample_filter")
 
 
-def written(path: Path, init: dict[str, Any], network: torch.nn.Module, discriminator: torch.nn.Module | None) -> str:
-    """A file in the published layout."""
+def written(
+    path: Path, init: dict[str, Any], network: torch.nn.Module, discriminator: torch.nn.Module | None, **options: Any
+) -> str:
+    """A file in the published layout; options: more arguments of the discriminator."""
     told = {"c_dim": 0, "img_resolution": 16, "img_channels": 3, "channel_base": 64, "channel_max": 12}
     opponent = {}
     if discriminator is not None:
         filters = {f"b{size}.resample_filter": fir() for size in (16, 8)}
-        opponent = {"D": record("Discriminator", discriminator.state_dict() | filters, told, BUFFERS)}
+        opponent = {"D": record("Discriminator", discriminator.state_dict() | filters, told | options, BUFFERS)}
     return str(dump(path, {"G": None, **opponent, "G_ema": record("Generator", network.state_dict(), init, BUFFERS)}))
 
 
@@ -300,7 +306,92 @@ def test_what_cannot_be_opened_is_told_in_one_line(tmp_path: Path) -> None:
         stylegan2("", str(tmp_path / "absent.pkl"))
 
 
-def tensorflow(network: StyleGAN2Network) -> tuple[Any, Any, Any]:
+def changed(init: dict[str, Any], where: str, option: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments with one more option, at the top ("") or in a section."""
+    return init | option if not where else init | {where: init.get(where, {}) | option}
+
+
+@pytest.mark.parametrize(
+    ("init", "where", "option", "message"),
+    [
+        (ADA, "synthesis_kwargs", {"activation": "relu"}, "activation=relu is not supported, only activation=lrelu"),
+        (ADA, "mapping_kwargs", {"activation": "relu"}, "activation=relu"),
+        (FLAT, "", {"activation": "swish"}, "activation=swish"),
+        (FLAT, "", {"kernel_size": 5}, "kernel_size=5 is not supported, only kernel_size=3"),
+        (FLAT, "", {"architecture": "orig"}, "architecture='orig' must be 'skip' or 'resnet'"),
+        (FLAT, "", {"magic": 1}, "option magic=1 is not supported"),
+        (ADA, "", {"conv_clamp": 3}, "option conv_clamp=3 is not supported"),
+        (FLAT, "mapping_kwargs", {"normalize": False}, "option normalize=False is not supported"),
+        (FLAT, "", {"mapping_kwargs": 3}, "mapping_kwargs=3 must hold options by name"),
+        (FLAT, "", {"z_dim": -8}, r"z_dim=-8 must be a whole number"),
+        (FLAT, "", {"z_dim": None}, r"z_dim=None must be a whole number"),
+        (FLAT, "", {"z_dim": 8.5}, r"z_dim=8.5 must be a whole number"),
+        (FLAT, "", {"img_resolution": 24}, r"resolution=24 must be a power of 2"),
+        (FLAT, "", {"img_resolution": 64}, r"holds another network: it lacks \d+ tensors"),
+        (FLAT, "", {"img_resolution": 2**20}, "base=64 leaves no channel at resolution 1048576"),
+        (FLAT, "", {"img_resolution": 2**20, "channel_base": 2**20}, "holds another network: it lacks"),
+        (FLAT, "", {"img_resolution": 2**1000000}, r"img_resolution=\(a large number\) must be a whole number"),
+        (FLAT, "", {"z_dim": 20000, "w_dim": 20000}, r"holds another network: it .*tensors of other shapes"),
+        (FLAT, "mapping_kwargs", {"num_layers": 10**6}, "mapping_layers=1000000 must be a whole number from 1 to 200"),
+        (FLAT, "", {"conv_clamp": float("nan")}, r"conv_clamp=nan must be a finite number of at least 0"),
+        (FLAT, "", {"resample_filter": [1] * 999}, "resample_filter must be a list of 1 to 64 numbers"),
+        (FLAT, "", {"use_noise": "no"}, "use_noise=no must be true or false"),
+    ],
+)
+def test_options_that_are_not_understood_are_refused(
+    init: dict[str, Any], where: str, option: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    network = scrambled(StyleGAN2Network(**SHAPE))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=message) as error:
+        stylegan2("", written(tmp_path / "a.pkl", changed(init, where, option), network, None))
+    assert str(error.value).startswith(str(tmp_path / "a.pkl"))
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 200_000, "more than 200 MB were taken"
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (
+            {"epilogue_kwargs": {"mbstd_group_size": None}},
+            "mbstd_group_size=None: its logits depend on the whole batch",
+        ),
+        ({"epilogue_kwargs": {"activation": "relu"}}, "option activation=relu is not supported"),
+        ({"epilogue_kwargs": {"mbstd_num_channels": 2}}, "option mbstd_num_channels=2"),
+        ({"block_kwargs": {"activation": "relu"}}, "option activation=relu"),
+        ({"block_kwargs": {"resample_filter": [1, 2, 1]}}, r"option resample_filter=\[1, 2, 1\]"),
+        ({"architecture": "skip"}, "option architecture=skip"),
+        ({"c_dim": 3}, "option c_dim=3"),
+        ({"channel_max": 10**5}, "holds another network"),
+        ({"img_resolution": None}, "img_resolution=None must be a whole number"),
+        ({"block_kwargs": 7}, "block_kwargs=7 must hold options by name"),
+    ],
+)
+def test_a_discriminator_that_cannot_be_opened_does_not_block_the_generator(
+    options: dict[str, Any], note: str, tmp_path: Path
+) -> None:
+    network, discriminator = scrambled(StyleGAN2Network(**SHAPE, clamp=256.0)), scrambled(Discriminator(16, 3, 64, 12))
+    opened = stylegan2("", written(tmp_path / "a.pkl", FLAT, network, discriminator, **options))
+    assert isinstance(opened, StyleGAN2)
+    assert re.search(rf"in the file, not opened \(.*{note}", opened.card["discriminator"])
+    assert torch.allclose(opened.decode(opened.latents([0])) * 2 - 1, network(opened.latents([0])), atol=1e-4)
+    with pytest.raises(ValueError, match="no discriminator"):
+        opened.discriminate(torch.rand(1, 3, 16, 16))
+
+
+def test_files_of_assay_that_declare_other_sizes_are_refused(tmp_path: Path) -> None:
+    shape = SHAPE | {"family": "stylegan2", "size": 16, "mapping_layers": 2}
+    for change in ({"w_dim": 20000, "z_dim": 20000}, {"mapping_layers": 10**6}, {"resolution": 2**20}, {"depth": 3},
+                   {"size": 10**9}, {"z_dim": -1}):  # fmt: skip
+        write_weights(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, shape | change, {})
+        with pytest.raises(ValueError, match=r"a\.safetensors (holds another network|describes no network)"):
+            stylegan2("", str(tmp_path / "a.safetensors"))
+
+
+def tensorflow(
+    network: StyleGAN2Network, mapping_options: abc.Mapping[str, Any] = {"mapping_fmaps": 6}, **options: Any
+) -> tuple[Any, Any, Any]:
     """The variables of a network under TensorFlow's names and axes, as the reference describes them."""
     own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     mapping, synthesis = [], [("4x4/Const/const", own["synthesis.b4.const"][None].numpy())]
@@ -327,8 +418,10 @@ def tensorflow(network: StyleGAN2Network) -> tuple[Any, Any, Any]:
             synthesis += [(f"{path}/noise_strength", own[f"{prefix}.noise_strength"].numpy())]
     network_named = "dnnlib.tflib.network.Network"
     parts = {
-        "mapping": instance(network_named, static_kwargs={"mapping_layers": 3}, variables=mapping),
-        "synthesis": instance(network_named, static_kwargs={"fmap_base": 32, "fmap_max": 12}, variables=synthesis),
+        "mapping": instance(network_named, static_kwargs={"mapping_layers": 3, **mapping_options}, variables=mapping),
+        "synthesis": instance(
+            network_named, static_kwargs={"fmap_base": 32, "fmap_max": 12, **options}, variables=synthesis
+        ),
     }
     top = {"latent_size": 8, "dlatent_size": 6, "resolution": 16, "num_channels": 3}
     mean = [("dlatent_avg", own["mapping.w_avg"].numpy())]
@@ -347,6 +440,57 @@ def test_a_tensorflow_layout_gives_the_same_images(tmp_path: Path) -> None:
     assert torch.allclose(opened.decode(z) * 2 - 1, network(z), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="no discriminator"):
         opened.discriminate(torch.rand(1, 3, 16, 16))
+
+
+def test_tensorflow_files_have_hidden_layers_of_512_unless_they_say_otherwise(tmp_path: Path) -> None:
+    network = scrambled(StyleGAN2Network(**SHAPE, mapping_width=512))
+    opened = stylegan2("", str(dump(tmp_path / "tf.pkl", tensorflow(network, {}))))
+    z = torch.randn(2, 8)
+    assert torch.allclose(opened.decode(z) * 2 - 1, network(z), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [[1, 2, 1], [1, 4, 6, 4, 1], [1, 1]])
+def test_tensorflow_files_with_another_kernel_smooth_with_it(taps: list[int], tmp_path: Path) -> None:
+    size = max(4, len(taps) + len(taps) % 2)
+    network = scrambled(StyleGAN2Network(**SHAPE, taps=size))
+    plane = torch.outer(torch.tensor(taps).float(), torch.tensor(taps).float())
+    for name, kernel in network.state_dict().items():
+        if name.endswith("resample_filter"):
+            kernel.copy_(widened(plane / plane.sum(), size))
+    opened = stylegan2("", str(dump(tmp_path / "tf.pkl", tensorflow(network, resample_kernel=taps))))
+    z = torch.randn(2, 8)
+    assert torch.allclose(opened.decode(z) * 2 - 1, network(z), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "message"),
+    [
+        ("mapping", {"mapping_nonlinearity": "relu"}, "mapping_nonlinearity=relu is not supported"),
+        ("mapping", {"normalize_latents": False}, "normalize_latents=False is not supported"),
+        ("mapping", {"mapping_layers": 2}, "unexpected variables such as Dense2/bias"),
+        ("synthesis", {"nonlinearity": "relu"}, "nonlinearity=relu is not supported"),
+        ("synthesis", {"fmap_decay": 2.0}, "fmap_decay=2.0 is not supported"),
+        ("synthesis", {"fmap_min": 8}, "fmap_min=8 is not supported"),
+        ("synthesis", {"dtype": "float16"}, "dtype=float16 is not supported"),
+        (
+            "synthesis",
+            {"synthesis_func": "G_synthesis_stylegan_revised"},
+            "synthesis_func=G_synthesis_stylegan_revised",
+        ),
+        ("synthesis", {"blur": [1]}, r"option blur=\[1\] is not supported"),
+        ("synthesis", {"resolution": 32}, "different options resolution: 16 and 32"),
+        ("synthesis", {"resample_kernel": [1, -1]}, "resample_kernel must have a positive sum"),
+        ("synthesis", {"fmap_max": 10**5}, "holds another network"),
+    ],
+)
+def test_tensorflow_options_that_are_not_understood_are_refused(
+    part: str, option: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    network = scrambled(StyleGAN2Network(**SHAPE))
+    mapping = {"mapping_fmaps": 6} | (option if part == "mapping" else {})
+    content = tensorflow(network, mapping, **(option if part == "synthesis" else {}))
+    with pytest.raises(ValueError, match=rf"tf\.pkl.*{message}"):
+        stylegan2("", str(dump(tmp_path / "tf.pkl", content)))
 
 
 def test_options_are_checked(tmp_path: Path) -> None:

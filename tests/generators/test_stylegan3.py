@@ -285,6 +285,29 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path, file: str) -> None:
         stylegan3("", file, label=1)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"activation": "relu"}, "option activation=relu is not supported"),
+        ({"mapping_kwargs": {"num_layers": 2, "activation": "relu"}}, "option activation=relu is not supported"),
+        ({"mapping_kwargs": {"num_layers": 10**6}}, "mapping_layers=1000000 must be a whole number from 1 to 200"),
+        ({"num_layers": 10**9}, r"num_layers=1000000000 must be a whole number from 1 to 200"),
+        ({"num_layers": CRITICAL, "num_critical": CRITICAL}, "describes no network that assay can build"),
+        ({"w_dim": 20000}, "holds another network"),
+        ({"w_dim": None}, "w_dim=None must be a whole number"),
+        ({"img_resolution": 2**20}, "holds another network"),
+        ({"filter_size": 10**9}, "filter_size=1000000000 must be a whole number"),
+        ({"first_cutoff": float("nan")}, "first_cutoff=nan must be a finite number"),
+        ({"first_cutoff": 0}, "describes no network that assay can build"),
+        ({"use_radial_filters": 1}, "use_radial_filters=1 must be true or false"),
+    ],
+)
+def test_options_that_are_not_understood_are_refused(option: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        stylegan3("", written(tmp_path / "a.pkl", weights(), init=option))
+    assert str(error.value).startswith(str(tmp_path / "a.pkl"))
+
+
 def test_it_is_recognised_by_no_other_family(file: str) -> None:
     discover()
     content = read_checkpoint(file).content
