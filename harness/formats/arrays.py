@@ -3,7 +3,6 @@
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -12,13 +11,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-UNREADABLE = (
-    OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, struct.error,
-    zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError,
-)  # fmt: skip
 ENCRYPTED = 1
 """The flag of an entry of a zip archive that needs a password."""
 CHUNK = 2**24
+UNPACKED_BYTES, TIMES = 2**30, 20
+"""Most bytes of an array that was stored with compression, or this many times what it takes in the file."""
 AS_ARRAY = "save what is in it with numpy.save('FILE.npy', array) and give that file"
 AS_FOLDER = "give the folder of the images instead"
 UNPACKED = "unpack it and give the folder"
@@ -77,7 +74,7 @@ class Arrays(Mapping[str, NDArray[Any]]):
             entry = self._entries[name]
             try:
                 self._read[name] = self._array(entry)
-            except UNREADABLE as error:
+            except Exception as error:  # zipfile, zlib and numpy's parser of headers raise many
                 raise ValueError(
                     f"{self._file}: array {name} cannot be read ({_short(error)}); save it again"
                 ) from None
@@ -87,6 +84,8 @@ class Arrays(Mapping[str, NDArray[Any]]):
         with zipfile.ZipFile(self._file) as archive, archive.open(entry) as member:
             header = _header(member, entry.file_size)
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
+                if header.nbytes > max(UNPACKED_BYTES, TIMES * entry.compress_size):
+                    raise ValueError(f"it unpacks to {header.nbytes:,} bytes, more than {TIMES} times what it takes")
                 return _inflated(member, header)
         with self._file.open("rb") as file:
             file.seek(entry.header_offset + 26)
@@ -108,7 +107,7 @@ def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
                 return {name: _mapped(file, _header(opened, file.stat().st_size), 0)}
         if zipfile.is_zipfile(file) and (arrays := Arrays(file)):
             return arrays
-    except UNREADABLE as error:
+    except Exception as error:
         raise ValueError(f"{file} is not a readable .npy or .npz file without pickles ({_short(error)})") from None
     kind = kind_of(file) or f"not a readable .npy or .npz file without pickles; {AS_ARRAY}"
     raise ValueError(f"{file} is {kind}")

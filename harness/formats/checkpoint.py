@@ -110,6 +110,20 @@ def tensors_of(module: Any) -> dict[str, Tensor]:
     return _dotted(module, parts)
 
 
+def arguments_of(module: Any) -> dict[str, Any]:
+    """The keyword arguments with which an inert record was made: those that NVIDIA's files keep, or those of the call.
+
+    Raises ValueError when it is no record, or was made with arguments without names.
+    """
+    if not isinstance(module, Inert):
+        raise ValueError(f"{_kind(module)} is no record of an object")
+    state = module.state if isinstance(module.state, dict) else {}
+    unnamed, named = state.get("_init_args", module.args), state.get("_init_kwargs", module.kwargs)
+    if unnamed or not isinstance(named, dict):
+        raise ValueError(f"{_kind(module)} was made with arguments that have no names")
+    return dict(named)
+
+
 def _attributes(module: Any) -> Iterator[tuple[Any, Any]]:
     """Parts of a TorchScript module: there they are attributes like all others."""
     if isinstance(module.state, dict):
