@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...harness.core.files import sha256_of
 from ...harness.formats import settings
-from ...harness.formats.built import require_sized, whole
+from ...harness.formats.built import REFUSED, require_sized, whole
 from ...harness.formats.checkpoint import regular_files
 from .ddim import batches
 
@@ -66,8 +66,8 @@ def open_network(folder: Path, name: str, library: Literal["diffusers", "transfo
             options: dict[str, Any] = {"low_cpu_mem_usage": False}
             require_sized(lambda: network_class.from_config(config), weights, folder)
         else:  # its configuration may name a repository whose code computes attention
-            options = {"attn_implementation": "sdpa"}
-            described = network_class.config_class.from_dict(config, **options)
+            described = network_class.config_class.from_dict(_without_code(config), attn_implementation="sdpa")
+            options = {"config": described, "attn_implementation": "sdpa"}
             require_sized(lambda: network_class(described), weights, folder)
         network, info = network_class.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, **options
@@ -75,6 +75,13 @@ def open_network(folder: Path, name: str, library: Literal["diffusers", "transfo
         if missing := sorted(info["missing_keys"]):
             raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
     return network.float().eval().requires_grad_(False)
+
+
+def _without_code(config: Any) -> Any:
+    """A configuration without the settings that say which code computes a part, at any depth."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _without_code(value) for key, value in config.items() if "_implementation" not in key}
 
 
 def find_folder(family: str, path: str) -> Path:
@@ -127,7 +134,10 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
             f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
         )
     whole(config.get("num_train_timesteps", 1000), "num_train_timesteps", most=TIMESTEPS)
-    scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
+    try:
+        scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
+    except REFUSED as error:
+        raise ValueError(f"the scheduler's configuration cannot be used: {' '.join(str(error).split())}") from None
     trained = scheduler.config.num_train_timesteps
     if not 1 <= steps <= trained:
         raise ValueError(f"steps={steps} must be from 1 to {trained}, the timesteps that the network was trained on")
