@@ -2,6 +2,7 @@
 
 import math
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -86,11 +87,11 @@ class Arrays(Mapping[str, NDArray[Any]]):
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
                 if header.nbytes > max(UNPACKED_BYTES, TIMES * entry.compress_size):
                     raise ValueError(f"it unpacks to {header.nbytes:,} bytes, more than {TIMES} times what it takes")
-                return _inflated(member, header)
+                return _text(_inflated(member, header))
         with self._file.open("rb") as file:
             file.seek(entry.header_offset + 26)
             name, extra = struct.unpack("<HH", file.read(4))
-        return _mapped(self._file, header, entry.header_offset + 30 + name + extra)
+        return _text(_mapped(self._file, header, entry.header_offset + 30 + name + extra))
 
 
 def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
@@ -104,7 +105,7 @@ def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
         with file.open("rb") as opened:
             if opened.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
                 opened.seek(0)
-                return {name: _mapped(file, _header(opened, file.stat().st_size), 0)}
+                return {name: _text(_mapped(file, _header(opened, file.stat().st_size), 0))}
         if zipfile.is_zipfile(file) and (arrays := Arrays(file)):
             return arrays
     except Exception as error:
@@ -170,6 +171,15 @@ def _inflated(member: IO[bytes], header: Header) -> NDArray[Any]:
             raise EOFError("it is shorter than it says")
         into[start : start + len(part)] = np.frombuffer(part, np.uint8)
     return flat.reshape(header.shape, order=header.order)
+
+
+def _text(array: NDArray[Any]) -> NDArray[Any]:
+    """The array. Raises ValueError where it is of text and holds a number that is no character."""
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        characters = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if characters.max() > sys.maxunicode:
+            raise ValueError("damaged: it holds text with a character that does not exist")
+    return array
 
 
 def _short(error: BaseException) -> str:
