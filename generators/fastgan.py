@@ -12,7 +12,7 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
-from ..harness.formats.pickles import Inert
+from ..harness.formats.inert import Inert
 from .networks.published import DirectGAN, averaged, load_network, open_published, reading
 from .networks.seeds import normal
 from .networks.stated import require_understood

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Encoding, Generator
 from ..harness.core.registry import generator, trainer
+from ..harness.formats.built import built
 from ..harness.formats.weights import find_weights, read_weights
 from .networks import ddim
 from .networks.openai_unet import time_embedding
@@ -107,12 +108,10 @@ def latent_diffusion(dataset: str, path: str = "zoo", steps: int = 50) -> Genera
     """
     file = find_weights("generator", "latent_diffusion", dataset, path)
     tensors, architecture, sha256 = read_weights(file, "latent_diffusion")
-    shape = {key: architecture[key] for key in ("channels", "size", "latent_dim", "width", "depth")}
-    network = LatentDiffusionNetwork(**shape)
-    network.load_state_dict(tensors)
-    network.eval().requires_grad_(False)
+    keys = ("channels", "size", "latent_dim", "width", "depth")
+    network = built(lambda: LatentDiffusionNetwork(**{key: architecture[key] for key in keys}), tensors, file)
     fingerprint = digest("latent_diffusion", 1, sha256, steps)
-    return LatentDiffusion(network, shape["latent_dim"], steps, fingerprint)
+    return LatentDiffusion(network, architecture["latent_dim"], steps, fingerprint)
 
 
 def frechet(a: Tensor, b: Tensor) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Encoding, Generator
 from ..harness.core.registry import generator, trainer
+from ..harness.formats.built import built
 from ..harness.formats.weights import find_weights, read_weights
 from ..harness.shapes.surfaces import TRUNCATION, grid, to_volume, voxel
 from .networks.seeds import gaussian_codes, normal
@@ -176,18 +177,18 @@ def sdf_vae(
         raise ValueError(f"generator.sdf_vae.temperature={temperature} must not be negative")
     if prior not in ("normal", "classes"):
         raise ValueError(f"generator.sdf_vae.prior={prior!r} must be normal or classes")
-    tensors, architecture, sha256 = read_weights(find_weights("generator", "sdf_vae", dataset, path), "sdf_vae")
-    shape = {key: architecture[key] for key in ("size", "latent_dim", "classes")}
-    size = shape["size"] if resolution is None else resolution
-    if size < shape["size"]:
+    file = find_weights("generator", "sdf_vae", dataset, path)
+    tensors, architecture, sha256 = read_weights(file, "sdf_vae")
+    network = built(
+        lambda: SDFVAENetwork(**{key: architecture[key] for key in ("size", "latent_dim", "classes")}), tensors, file
+    )
+    size = network.size if resolution is None else resolution
+    if size < network.size:
         raise ValueError(
-            f"generator.sdf_vae.resolution={resolution} must be at least {shape['size']}, that of the training"
+            f"generator.sdf_vae.resolution={resolution} must be at least {network.size}, that of the training"
         )
-    network = SDFVAENetwork(**shape)
-    network.load_state_dict(tensors)
-    network.eval().requires_grad_(False)
     fingerprint = digest("sdf_vae", 1, sha256, temperature, prior, size)
-    return SDFVAE(network, shape["latent_dim"], temperature, size, fingerprint, prior)
+    return SDFVAE(network, architecture["latent_dim"], temperature, size, fingerprint, prior)
 
 
 class SDFVAETraining:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Encoding, Generator
 from ..harness.core.registry import generator, trainer
+from ..harness.formats.built import built
 from ..harness.formats.weights import find_weights, read_weights
 from .networks.seeds import gaussian_codes, normal
 
@@ -83,12 +84,12 @@ def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
     """
     if temperature < 0:
         raise ValueError(f"temperature={temperature} must not be negative")
-    tensors, architecture, sha256 = read_weights(find_weights("generator", "vae", dataset, path), "vae")
-    shape = {key: architecture[key] for key in ("channels", "size", "latent_dim")}
-    network = VAENetwork(**shape)
-    network.load_state_dict(tensors)
-    network.eval().requires_grad_(False)
-    return VAE(network, shape["latent_dim"], temperature, digest("vae", 1, sha256, temperature))
+    file = find_weights("generator", "vae", dataset, path)
+    tensors, architecture, sha256 = read_weights(file, "vae")
+    network = built(
+        lambda: VAENetwork(**{key: architecture[key] for key in ("channels", "size", "latent_dim")}), tensors, file
+    )
+    return VAE(network, architecture["latent_dim"], temperature, digest("vae", 1, sha256, temperature))
 
 
 class VAETraining:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...harness.core.files import digest
 from ...harness.core.progress import say
 from ...harness.core.protocols import Encoding, Generator
+from ...harness.formats.built import whole
 from .diffusers_kl import KLAutoencoder
 from .diffusers_parts import (
     check_images,
@@ -24,6 +25,8 @@ from .diffusers_parts import (
 from .seeds import normal
 
 PIPELINES = ("LDMPipeline", "LatentDiffusionUncondPipeline")
+SIDE = 2**13
+"""Largest side of a latent code that a configuration may state."""
 DEFAULT_SCALE = 0.18215
 """The scaling_factor that diffusers writes into the configuration of a first stage by default."""
 
@@ -117,8 +120,8 @@ def latent_shape(config: Any) -> tuple[int, int, int]:
     size = config.sample_size
     if size is None:
         raise ValueError("the configuration of the UNet has no sample_size; add the size of its inputs to config.json")
-    height, width = (size, size) if isinstance(size, int) else size
-    return config.in_channels, height, width
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    return config.in_channels, *(whole(side, "sample_size", most=SIDE) for side in (height, width))
 
 
 def unconditional(path: Path, steps: int, scale_factor: float | None) -> Generator:

@@ -1,7 +1,6 @@
 """Opening the parts of a diffusers folder, from local files only, and sampling from their networks with DDIM."""
 
 import importlib
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +11,19 @@ import torch
 from torch import Tensor
 
 from ...harness.core.files import sha256_of
+from ...harness.formats import settings
+from ...harness.formats.built import REFUSED, require_sized, whole
+from ...harness.formats.checkpoint import regular_files
 from .ddim import batches
 
 AT_ONCE = 8
 """Number of items that an encoder or decoder processes together; it bounds the memory."""
+
+WEIGHTS = (".safetensors", ".bin")
+FOREIGN = {"quantization_config", "auto_map", "kernel_config"}
+"""Settings with which a library runs code that is not its own, or numbers that are not in the weights."""
+TIMESTEPS = 100_000
+"""Most timesteps of a training that are believed; published networks have 1,000 or 4,000."""
 
 
 def class_of(library: Literal["diffusers", "transformers"], name: str) -> Any:
@@ -45,15 +53,35 @@ def opening(folder: Path, what: str) -> Iterator[None]:
 def open_network(folder: Path, name: str, library: Literal["diffusers", "transformers"] = "diffusers") -> Any:
     """The network of class `name` in a folder, float32 and frozen. Raises ValueError when weights are missing.
 
-    Weights are read from safetensors files if there are any, otherwise from .bin files without unpickling objects.
+    Weights are read from safetensors files if there are any, otherwise from .bin files without unpickling objects. The
+    network that config.json describes is compared with the size of the weights before it takes memory.
     """
     network_class = class_of(library, name)
-    memory = {"low_cpu_mem_usage": False} if library == "diffusers" else {}
     with opening(folder, name):
-        network, info = network_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **memory)
+        config = read_json(folder / "config.json")
+        if foreign := sorted(FOREIGN & config.keys()):
+            raise ValueError(f"config.json has {foreign[0]}, which is not supported")
+        weights = sum((folder / file).stat().st_size for file in regular_files(folder) if file.endswith(WEIGHTS))
+        if library == "diffusers":
+            options: dict[str, Any] = {"low_cpu_mem_usage": False}
+            require_sized(lambda: network_class.from_config(config), weights, folder)
+        else:  # its configuration may name a repository whose code computes attention
+            described = network_class.config_class.from_dict(_without_code(config), attn_implementation="sdpa")
+            options = {"config": described, "attn_implementation": "sdpa"}
+            require_sized(lambda: network_class(described), weights, folder)
+        network, info = network_class.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
+        )
         if missing := sorted(info["missing_keys"]):
             raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
     return network.float().eval().requires_grad_(False)
+
+
+def _without_code(config: Any) -> Any:
+    """A configuration without the settings that say which code computes a part, at any depth."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _without_code(value) for key, value in config.items() if "_implementation" not in key}
 
 
 def find_folder(family: str, path: str) -> Path:
@@ -63,6 +91,7 @@ def find_folder(family: str, path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; give generator.{family}.path=FOLDER")
+    regular_files(folder)
     return folder
 
 
@@ -81,12 +110,9 @@ def is_pipeline(content: Any, *names: str) -> bool:
 
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError with the name of the file."""
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{file} does not exist; give a complete diffusers folder") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable JSON file ({error})") from None
+    if not file.exists():
+        raise ValueError(f"{file} does not exist; give a complete diffusers folder")
+    content = settings.read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object")
     return content
@@ -107,7 +133,11 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
         raise ValueError(
             f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
         )
-    scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
+    whole(config.get("num_train_timesteps", 1000), "num_train_timesteps", most=TIMESTEPS)
+    try:
+        scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
+    except REFUSED as error:
+        raise ValueError(f"the scheduler's configuration cannot be used: {' '.join(str(error).split())}") from None
     trained = scheduler.config.num_train_timesteps
     if not 1 <= steps <= trained:
         raise ValueError(f"steps={steps} must be from 1 to {trained}, the timesteps that the network was trained on")

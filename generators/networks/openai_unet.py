@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from torch import Tensor, nn
+
+from ...harness.formats.settings import read_settings
 
 T = TypeVar("T", int, bool, str)
 
@@ -61,13 +62,14 @@ def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
             f"{checkpoint.stem}.args.json beside it, or give generator.{family}.args=FILE (JSON or YAML)"
         )
     try:
-        flags: Any = OmegaConf.to_container(OmegaConf.load(file))
+        flags = read_settings(file)
         outer = flags["model"]["params"] if "model" in flags else {}
         inner = outer["unet_config"]["params"] if "unet_config" in outer else {}
         return {**flags, **outer, **inner}
-    except Exception as error:  # yaml and omegaconf raise many
-        why = " ".join(str(error).split())
-        raise ValueError(f"{file} holds no flags in JSON or YAML, nor a config of latent-diffusion ({why})") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} holds no settings in JSON or YAML that are flags or a config of latent-diffusion ({error})"
+        ) from None
 
 
 def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:

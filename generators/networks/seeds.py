@@ -15,6 +15,17 @@ def normal(seeds: Sequence[int], *shape: int) -> Tensor:
     return torch.from_numpy(np.stack(draws)).float()
 
 
+def labels(seeds: Sequence[int], classes: int, label: int | None = None) -> Tensor:
+    """A class for each seed, int64 [N]: `label` for all of them, or seed mod classes where it is None.
+
+    Raises ValueError when there is no such class.
+    """
+    if label is not None and not 0 <= label < classes:
+        known = f"a class 0..{classes - 1}" if classes else "null: this model has no classes"
+        raise ValueError(f"label={label} must be {known}")
+    return torch.tensor([seed % classes if label is None else label for seed in seeds], dtype=torch.int64)
+
+
 def gaussian_codes(mean: Tensor, logvar: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
     """The mean, the log variance or a sample of posteriors N(mean, exp(logvar)) [N, ...], as `how` says.
 

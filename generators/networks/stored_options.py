@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from ...harness.formats.built import whole
-from ...harness.formats.pickles import Inert
+from ...harness.formats.inert import Inert
 
 LENGTH = 64
 """Most entries of a list."""

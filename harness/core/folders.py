@@ -59,7 +59,7 @@ class Archive:
         try:
             with zipfile.ZipFile(top) as archive:
                 found = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise ValueError(f"{top} cannot be read as a zip archive ({error}); pack it again") from None
         if len(set(found)) < len(found):
             raise ValueError(f"{top} holds two files of one name; unpack it and give the folder")

@@ -2,8 +2,8 @@
 
 import math
 import struct
+import sys
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -12,13 +12,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-UNREADABLE = (
-    OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, struct.error,
-    zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError,
-)  # fmt: skip
 ENCRYPTED = 1
 """The flag of an entry of a zip archive that needs a password."""
 CHUNK = 2**24
+UNPACKED_BYTES, TIMES = 2**30, 20
+"""Most bytes of an array that was stored with compression, or this many times what it takes in the file."""
 AS_ARRAY = "save what is in it with numpy.save('FILE.npy', array) and give that file"
 AS_FOLDER = "give the folder of the images instead"
 UNPACKED = "unpack it and give the folder"
@@ -77,7 +75,7 @@ class Arrays(Mapping[str, NDArray[Any]]):
             entry = self._entries[name]
             try:
                 self._read[name] = self._array(entry)
-            except UNREADABLE as error:
+            except Exception as error:  # zipfile, zlib and numpy's parser of headers raise many
                 raise ValueError(
                     f"{self._file}: array {name} cannot be read ({_short(error)}); save it again"
                 ) from None
@@ -87,11 +85,13 @@ class Arrays(Mapping[str, NDArray[Any]]):
         with zipfile.ZipFile(self._file) as archive, archive.open(entry) as member:
             header = _header(member, entry.file_size)
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED:
-                return _inflated(member, header)
+                if header.nbytes > max(UNPACKED_BYTES, TIMES * entry.compress_size):
+                    raise ValueError(f"it unpacks to {header.nbytes:,} bytes, more than {TIMES} times what it takes")
+                return _text(_inflated(member, header))
         with self._file.open("rb") as file:
             file.seek(entry.header_offset + 26)
             name, extra = struct.unpack("<HH", file.read(4))
-        return _mapped(self._file, header, entry.header_offset + 30 + name + extra)
+        return _text(_mapped(self._file, header, entry.header_offset + 30 + name + extra))
 
 
 def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
@@ -105,10 +105,10 @@ def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
         with file.open("rb") as opened:
             if opened.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
                 opened.seek(0)
-                return {name: _mapped(file, _header(opened, file.stat().st_size), 0)}
+                return {name: _text(_mapped(file, _header(opened, file.stat().st_size), 0))}
         if zipfile.is_zipfile(file) and (arrays := Arrays(file)):
             return arrays
-    except UNREADABLE as error:
+    except Exception as error:
         raise ValueError(f"{file} is not a readable .npy or .npz file without pickles ({_short(error)})") from None
     kind = kind_of(file) or f"not a readable .npy or .npz file without pickles; {AS_ARRAY}"
     raise ValueError(f"{file} is {kind}")
@@ -171,6 +171,15 @@ def _inflated(member: IO[bytes], header: Header) -> NDArray[Any]:
             raise EOFError("it is shorter than it says")
         into[start : start + len(part)] = np.frombuffer(part, np.uint8)
     return flat.reshape(header.shape, order=header.order)
+
+
+def _text(array: NDArray[Any]) -> NDArray[Any]:
+    """The array. Raises ValueError where it is of text and holds a number that is no character."""
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        characters = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if characters.max() > sys.maxunicode:
+            raise ValueError("damaged: it holds text with a character that does not exist")
+    return array
 
 
 def _short(error: BaseException) -> str:

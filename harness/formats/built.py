@@ -16,6 +16,8 @@ SPARE, MODULES = 10_000, 8
 """How many tensors a network may have beyond those of its file while it is built, and how many modules per tensor."""
 EXTRA = 2**26
 """Most bytes of what a network computes for itself, in addition to as many as its file has."""
+NAMES = 8
+"""How many names the tensors of a file may have on average, by their bytes; EXTRA bytes may have any number."""
 REFUSED = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What the construction of a network raises when a file describes none; NotImplementedError is a RuntimeError."""
 
@@ -35,6 +37,10 @@ def built(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: str 
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path} holds a {type(tensor).__name__} where a tensor must be: {str(name)[:200]}")
+    try:
+        require_few_names(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     with torch.device("meta"):
         network = _made(make, len(tensors), path)
     require_same(network, tensors, path)
@@ -44,8 +50,21 @@ def built(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: str 
             raise ValueError(f"{path} describes a network that takes far more memory than the file has bytes")
         network = _made(make, len(tensors), path)
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-    network.load_state_dict({name: tensor.to(types[name]) for name, tensor in tensors.items()}, assign=True)
+    # Copies: a file may change while it is mapped, and the speed of a network depends on where its numbers begin.
+    own = {name: tensor.to(types[name], copy=True) for name, tensor in tensors.items()}
+    network.load_state_dict(own, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def require_sized(make: Callable[[], nn.Module], size: int, path: str | Path) -> None:
+    """Raises ValueError when `make` describes a network of more numbers than its files have bytes, or of 10,000 layers.
+
+    It is for libraries that build and load by themselves; afterwards they may do so. `make` is as for `built`.
+    """
+    with torch.device("meta"):
+        network = _made(make, 0, path)
+    if (numbers := sum(tensor.numel() for tensor in network.state_dict().values())) > size:
+        raise ValueError(f"{path} describes a network of {numbers:,} numbers, but its files have {size:,} bytes")
 
 
 def whole(value: Any, name: str, least: int = 1, most: int = 2**20) -> int:
@@ -75,6 +94,13 @@ def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | 
         raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
 
 
+def require_few_names(tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError when the tensors would take far more memory with one for each name than they take now."""
+    different = {id(tensor): tensor.nbytes for tensor in tensors.values()}
+    if sum(tensor.nbytes for tensor in tensors.values()) > NAMES * sum(different.values()) + EXTRA:
+        raise ValueError(f"it has {len(tensors):,} names for {len(different):,} tensors, which is far too many")
+
+
 def _made(make: Callable[[], Network], count: int, path: str | Path) -> Network:
     try:
         with _bounded(count):
@@ -99,7 +125,9 @@ def _bounded(count: int) -> Iterator[None]:
             if threading.get_ident() == here:
                 left[what] -= 1
                 if left[what] < 0:
-                    raise ValueError(f"it has far more {what} than the {count:,} tensors of the file can fill")
+                    raise ValueError(
+                        f"it has far more {what} than files can fill" + (f" with {count:,} tensors" if count else "")
+                    )
 
         return registered
 

@@ -6,10 +6,9 @@ weights_only=True, because it fills a storage that the file leaves out with what
 """
 
 import io
-import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -18,9 +17,14 @@ import torch
 from torch import Tensor
 
 from ..core.files import digest, sha256_of
+from ..core.folders import Folder
+from .built import require_few_names
 from .handed_on import hands_on
-from .pickles import LEGACY, Inert, Reader, Storage, fill, legacy
-from .weights import read_safetensors
+from .inert import Inert, require_shallow
+from .pickles import LEGACY, Reader, legacy
+from .settings import read_json
+from .storages import Storage, allocate, fill
+from .weights import own_metadata, read_safetensors
 
 LIMIT, JSON = 16 * 2**30, 2**27
 """Most bytes that a file or folder may have, and the JSON in a folder."""
@@ -76,8 +80,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             )
         try:
             content, card = read(file, size)
+            require_shallow(content)
         except Exception as error:  # whatever a damaged or hostile file leads to
-            why = "it asks for too much memory" if isinstance(error, MemoryError) else _printable(str(error))
+            why = "it asks for too much memory" if isinstance(error, MemoryError) else printable(str(error))
             raise ValueError(f"{path} cannot be read as a {kind} file: {why}") from None
     return Checkpoint(content, sha256_of(path), {"bytes": size, "keys": _keys(content), **card})
 
@@ -85,7 +90,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def tensors_of(module: Any) -> dict[str, Tensor]:
     """The state dict of an inert module: parameters and buffers by dotted name, contiguous, of the type in the file.
 
-    Raises ValueError when it is no module, or contains itself.
+    A tensor with several names is one tensor. Raises ValueError when it is no module, contains itself, or has so many
+    names for the same tensors that a network of them would take far more memory than they do.
     """
 
     def parts(module: Any) -> Iterator[tuple[Any, Any]]:
@@ -104,6 +110,20 @@ def tensors_of(module: Any) -> dict[str, Tensor]:
     return _dotted(module, parts)
 
 
+def arguments_of(module: Any) -> dict[str, Any]:
+    """The keyword arguments with which an inert record was made: those that NVIDIA's files keep, or those of the call.
+
+    Raises ValueError when it is no record, or was made with arguments without names.
+    """
+    if not isinstance(module, Inert):
+        raise ValueError(f"{_kind(module)} is no record of an object")
+    state = module.state if isinstance(module.state, dict) else {}
+    unnamed, named = state.get("_init_args", module.args), state.get("_init_kwargs", module.kwargs)
+    if unnamed or not isinstance(named, dict):
+        raise ValueError(f"{_kind(module)} was made with arguments that have no names")
+    return dict(named)
+
+
 def _attributes(module: Any) -> Iterator[tuple[Any, Any]]:
     """Parts of a TorchScript module: there they are attributes like all others."""
     if isinstance(module.state, dict):
@@ -112,6 +132,7 @@ def _attributes(module: Any) -> Iterator[tuple[Any, Any]]:
 
 def _dotted(module: Any, parts: Callable[[Any], Iterator[tuple[Any, Any]]]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
+    once: dict[int, Tensor] = {}
     left = PARTS
 
     def walk(module: Any, prefix: str, depth: int) -> None:
@@ -125,9 +146,12 @@ def _dotted(module: Any, parts: Callable[[Any], Iterator[tuple[Any, Any]]]) -> d
             if isinstance(value, Inert):
                 walk(value, f"{prefix}{name}.", depth + 1)
             elif value is not None:
-                tensors[f"{prefix}{name}"] = _tensor(value)
+                if id(value) not in once:
+                    once[id(value)] = _tensor(value)
+                tensors[f"{prefix}{name}"] = once[id(value)]
 
     walk(module, "", 1)
+    require_few_names(tensors)
     return tensors
 
 
@@ -140,36 +164,36 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _kind(value: Any) -> str:
-    return f"a record of {_printable(value.name)}" if isinstance(value, Inert) else f"a {type(value).__name__}"
+    return f"a record of {printable(value.name)}" if isinstance(value, Inert) else f"a {type(value).__name__}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The beginning of a text from a file as one line that a terminal can show."""
     return "".join(c if c.isprintable() else " " for c in text[:200])
 
 
 def _keys(content: Any) -> list[str]:
     keys = content if isinstance(content, dict) else ()
-    return sorted(_printable(str(key)) for key in keys if isinstance(key, str | int))
+    return sorted(printable(str(key)) for key in keys if isinstance(key, str | int))
 
 
 def _card(kind: str, reader: Reader) -> dict[str, Any]:
     return {
         "format": kind,
-        "names": {_printable(name): count for name, count in sorted(reader.names.items())},
-        "sources": {sha256: sorted(map(_printable, names)) for sha256, names in sorted(reader.sources.items())},
+        "names": {printable(name): count for name, count in sorted(reader.names.items())},
+        "sources": {sha256: sorted(map(printable, names)) for sha256, names in sorted(reader.sources.items())},
     }
 
 
 def _room(size: int) -> int:
-    """Storages, tensors and arrays take a file's size each; the rest is for tensors that share memory."""
-    return 4 * size + 2**24
+    """Nested files, storages and tensors take a file's size each; the rest is for tensors that share memory."""
+    return 6 * size + 2**24
 
 
 def _safetensors(file: IO[bytes], size: int) -> tuple[Any, dict[str, Any]]:
     tensors, metadata = read_safetensors(Path(file.name))
-    own = json.loads(metadata.get("assay", "{}"))
-    return tensors, {"format": "safetensors", **({"family": str(own["family"])} if "family" in own else {})}
+    family = own_metadata(metadata).get("family")
+    return tensors, {"format": "safetensors", **({} if family is None else {"family": str(family)})}
 
 
 def _pickle(file: IO[bytes], size: int) -> tuple[Any, dict[str, Any]]:
@@ -202,7 +226,7 @@ def _zip(file: IO[bytes], size: int) -> tuple[Any, dict[str, Any]]:
                 raise ValueError("a storage that its tensors use is not in the file")
             if key not in storages:
                 entry = entries[f"{root}/data/{key}"]
-                storages[key] = reader.allocate(count, dtype, entry.file_size)
+                storages[key] = allocate(reader.spend, count, dtype, entry.file_size)
                 with archive.open(entry) as content:
                     fill(storages[key].memory, content)
             return storages[key]
@@ -214,24 +238,31 @@ def _zip(file: IO[bytes], size: int) -> tuple[Any, dict[str, Any]]:
     return content, _card("torch", reader)
 
 
+def regular_files(folder: Path) -> Sequence[str]:
+    """The names of the files in a folder and below it, hidden ones left out.
+
+    Raises ValueError where one is a device, a pipe or a socket, which may have no end, or a link to nothing.
+    """
+    names = Folder(folder).names
+    if odd := next((name for name in names if not (folder / name).is_file()), None):
+        raise ValueError(f"{folder / odd} is no regular file, so nothing in {folder} is opened; remove it")
+    return names
+
+
 def _folder(path: Path) -> Checkpoint:
+    """Files below links are among those of a folder, because whoever opens its parts follows links too."""
     if not any((path / name).is_file() for name in FOLDERS):
         raise ValueError(
             f"{path} is no checkpoint that assay reads: expected {', '.join(FOLDERS[:-1])} or {FOLDERS[-1]} in a folder"
         )
-    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    files = sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    files = regular_files(path)
     size = sum((path / name).stat().st_size for name in files)
     if size > LIMIT:
         raise ValueError(f"{path} has {size:,} bytes; checkpoints of at most {LIMIT:,} bytes are read")
     texts = [name for name in files if name.endswith(".json")]
     if sum((path / name).stat().st_size for name in texts) > JSON:
         raise ValueError(f"{path} has more than {JSON:,} bytes of JSON")
-    content = {}
-    for name in texts:
-        try:
-            content[name] = json.loads((path / name).read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path / name} is no JSON ({error})") from None
+    # A log of a training beside the weights may hold NaN, a configuration may not.
+    content = {name: read_json(path / name, finite=name.endswith((*FOLDERS, "config.json"))) for name in texts}
     sha256 = digest(*((name, sha256_of(path / name)) for name in files))
     return Checkpoint(content, sha256, {"format": "folder", "bytes": size, "keys": _keys(content)})

@@ -1,6 +1,5 @@
 """Files with features of labelled images: one file with all classes, or one with base and one with novel classes."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..core.files import digest, sha256_of
 from ..core.protocols import FeatureSet
 from .arrays import read_arrays
+from .settings import parse_json
 from .weights import read_safetensors
 
 ROLES = {"base": "base", "train": "base", "val": "val", "novel": "novel", "test": "novel"}
@@ -91,7 +91,9 @@ def _arrays(file: Path) -> Mapping[str, NDArray[Any]]:
             raise ValueError(f"{error}; {FIX}") from None
     try:
         tensors, metadata = read_safetensors(file)
-        lists = {name: json.loads(metadata[name]) for name in ("names", "split") if name in metadata}
+        lists = {
+            name: parse_json(metadata[name], f"metadata `{name}`") for name in ("names", "split") if name in metadata
+        }
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{file} is not a readable .safetensors file ({error}); {FIX}") from None
     for name, words in lists.items():

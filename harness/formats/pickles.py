@@ -3,74 +3,32 @@
 A pickle is a program that names functions and calls them. `Reader` executes its instructions itself. It replaces a few
 names in its table by functions of this file, and every other name by an inert record that only stores its arguments.
 Small files can crash a process with deep tuples, shared lists and false lengths. So the reader never hashes, prints,
-compares or copies anything to a depth or size that the file chooses.
+compares or copies anything to a depth or size that the file chooses, and counts what a file costs: instructions, bytes,
+and every time that a tensor is used.
 """
 
 import hashlib
 import io
-import math
 import pickletools
-import re
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple, cast
+from functools import partial
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import storages
+from .inert import Inert, Keys, text
+from .storages import STORAGES, NumpyType, Storage
+
 INSTRUCTIONS = 5_000_000
 """Maximum number of instructions in all pickles of a file together; a state dict has about 30 per tensor."""
 LEGACY = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 """The magic number of torch files older than the zip format; it follows the header of a pickle."""
-STORAGES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "UntypedStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
-}
-CHUNK = 2**24
-"""Number of bytes of a storage that are read at a time."""
-
-
-class Inert:
-    """The object that stands for a name without a replacement. It does nothing except store what the pickle gives it.
-
-    name:   qualified name in the file; for a record of `torch_utils.persistence`, the name of its class.
-    args:   positional arguments of the constructor; kwargs: keyword arguments.
-    state:  what the pickle would have set as its attributes, usually a dictionary; None if nothing.
-    items:  what the pickle appended to it, and the (key, value) pairs that it set in it.
-    """
-
-    __slots__ = ("args", "items", "kwargs", "state")
-    name = ""
-
-    def __init__(self, args: Any = (), kwargs: Any = None):
-        self.args, self.kwargs = args, kwargs or {}
-        self.state: Any = None
-        self.items: list[Any] = []
-
-    def __repr__(self) -> str:
-        return f"<inert {self.name}>"
-
-
-class Storage(NamedTuple):
-    """The memory of tensors: its bytes (uint8 [n]) and the type of its elements."""
-
-    memory: Tensor
-    dtype: torch.dtype
-
-
-_KEYS = (str, bytes, int, float, complex, type(None), type, Inert, torch.dtype, tuple)
+NESTED = 4
+"""Most torch files inside one another. NVIDIA's pickles hold each tensor as one."""
 
 
 class _Replacement:
@@ -78,18 +36,6 @@ class _Replacement:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-
-
-class _NumpyType:
-    """A numpy type. A later instruction sets its byte order."""
-
-    def __init__(self, code: Any, *_: Any):
-        self.code, self.order = _text(code), "|"
-
-    def get(self) -> np.dtype[Any]:
-        if not re.fullmatch(r"[biufc]\d\d?", self.code):
-            raise ValueError(f"it has an array of numpy type {self.code[:20]!r}; only booleans and numbers are read")
-        return np.dtype(self.order + self.code)
 
 
 class Reader:
@@ -105,18 +51,19 @@ class Reader:
         self.room, self.stored = room, stored
         self.names: Counter[str] = Counter()
         self.sources: defaultdict[str, set[str]] = defaultdict(set)
-        self._left = INSTRUCTIONS
+        self.key = Keys(self.work)
+        self._left, self._depth = INSTRUCTIONS, 0
         self._digests: dict[str, str] = {}
         self._classes: dict[str, type[Inert]] = {}
+        array = partial(storages.array, self.spend)
         numpy = {
-            "multiarray.scalar": _Replacement(self._numpy_scalar),
+            "multiarray.scalar": _Replacement(lambda dtype, content: array(content, dtype, (), "C").item()),
             "multiarray._reconstruct": _Replacement(lambda *_: np.empty(0, np.uint8)),
-            "numeric._frombuffer": _Replacement(self._numpy_array),
+            "numeric._frombuffer": _Replacement(array),
         }
         python = {
             "set": _Replacement(self._set),
             "frozenset": _Replacement(lambda items=(): frozenset(self._set(items))),
-            "slice": _Replacement(slice),
             "bytes": _Replacement(lambda: b""),
         }
         self._replacements: dict[str, Any] = {
@@ -132,12 +79,12 @@ class Reader:
             ),
             "torch.storage._load_from_bytes": _Replacement(self._nested),
             "torch.Size": _Replacement(lambda items=(): tuple(self._listed(items))),
-            "_codecs.encode": _Replacement(self._encode),
+            "_codecs.encode": _Replacement(lambda content, *_: storages.encoded(self.spend, content)),
             "dnnlib.util.EasyDict": _Replacement(self._dictionary),
             "dnnlib.EasyDict": _Replacement(self._dictionary),
-            "dill._dill._load_type": _Replacement(lambda name: self._find("builtins", _text(name))),
+            "dill._dill._load_type": _Replacement(lambda name: self._find("builtins", text(name))),
             "dill._dill._create_array": _Replacement(self._dill_array),
-            "numpy.dtype": _Replacement(_NumpyType),
+            "numpy.dtype": _Replacement(NumpyType),
             "numpy.ndarray": np.ndarray,
             **{f"{module}.{name}": value for module in ("builtins", "__builtin__") for name, value in python.items()},
             **{f"{module}.{name}": value for module in ("numpy.core", "numpy._core") for name, value in numpy.items()},
@@ -149,16 +96,22 @@ class Reader:
         if self.room < 0:
             raise ValueError("its objects would take far more memory than the file has bytes")
 
-    def source(self, text: Any, name: Any) -> str:
+    def work(self, steps: int = 1) -> None:
+        """Count steps that take about the time of an instruction. Raises ValueError when there were too many."""
+        self._left -= steps
+        if self._left < 0:
+            raise ValueError(f"it has more than {INSTRUCTIONS:,} instructions")
+
+    def source(self, content: Any, name: Any) -> str:
         """The sha256 of an embedded source text, which defines `name`; both are recorded in `sources`."""
-        if isinstance(text, bytes):
-            text = self._decode(text)
-        if not isinstance(text, str):
+        if isinstance(content, bytes):
+            content = self._decode(content)
+        if not isinstance(content, str):
             raise ValueError("an embedded source that is not text")
-        if text not in self._digests:
-            self._digests[text] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        self.sources[self._digests[text]].add(_text(name))
-        return self._digests[text]
+        if content not in self._digests:
+            self._digests[content] = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+        self.sources[self._digests[content]].add(text(name))
+        return self._digests[content]
 
     # Names and calls.
 
@@ -198,11 +151,11 @@ class Reader:
         elif isinstance(target, OrderedDict):
             if isinstance(state, dict) and "_metadata" in state:
                 vars(target)["_metadata"] = state["_metadata"]
-        elif isinstance(target, _NumpyType):
-            target.order = order if (order := _text(state[1])) in "<>" else "|"
+        elif isinstance(target, NumpyType):
+            target.order = order if (order := text(state[1])) in "<>" else "|"
         elif isinstance(target, np.ndarray):
             _, shape, dtype, fortran, content = state
-            array = self._numpy_array(content, dtype, shape, "F" if fortran else "C")
+            array = storages.array(self.spend, content, dtype, shape, "F" if fortran else "C")
             target.__setstate__(cast(Any, (1, array.shape, array.dtype, bool(fortran), array.tobytes("A"))))
         elif not isinstance(target, dict | Tensor):
             raise ValueError(f"it sets attributes of a {type(target).__name__}")
@@ -224,7 +177,7 @@ class Reader:
         """
         if not isinstance(record, dict) or record.get("type") != "class":
             raise ValueError("a persistent record that is not a class")
-        name = _text(record["class_name"])
+        name = text(record["class_name"])
         module = self._inert(name)(
             (), {"version": record.get("version"), "source": self.source(record["module_src"], name)}
         )
@@ -239,18 +192,13 @@ class Reader:
         return items
 
     def _ordered(self, items: Any = ()) -> OrderedDict[Any, Any]:
-        return OrderedDict((_key(key), value) for key, value in self._listed(items, 100))
+        return OrderedDict((self.key(key), value) for key, value in self._listed(items, 100))
 
     def _dictionary(self) -> dict[Any, Any]:
         return {}
 
     def _set(self, items: Any = ()) -> set[Any]:
-        return set(map(_key, self._listed(items, 100)))
-
-    def _encode(self, text: Any, *_: Any) -> bytes:
-        """Bytes, which a pickle of protocol 2 stores as text."""
-        self.spend(len(text))
-        return cast(bytes, text.encode("latin1"))
+        return set(map(self.key, self._listed(items, 100)))
 
     def _decode(self, content: bytes) -> str:
         self.spend(len(content))
@@ -261,50 +209,21 @@ class Reader:
     def _nested(self, content: Any) -> Any:
         if not isinstance(content, bytes):
             raise ValueError("a storage that is not bytes")
-        return legacy(io.BytesIO(content), len(content), self)
-
-    def allocate(self, count: Any, dtype: Any, size: int) -> Storage:
-        """Memory for `count` elements. Raises ValueError when they need more than the `size` bytes in the file."""
-        if not isinstance(dtype, torch.dtype) or type(count) is not int or not 0 <= count * dtype.itemsize <= size:
-            raise ValueError(f"a storage that should be larger than the {size:,} bytes that the file has for it")
-        self.spend(count * dtype.itemsize)
-        return Storage(torch.empty(count * dtype.itemsize, dtype=torch.uint8), dtype)
+        self._depth += 1
+        if self._depth > NESTED:
+            raise ValueError(f"more than {NESTED} torch files are inside one another")
+        self.spend(len(content))
+        found = legacy(io.BytesIO(content), len(content), self)
+        self._depth -= 1
+        return found
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-        if not isinstance(storage, Storage):
-            raise ValueError("a tensor without storage")
-        if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 64):
-            raise ValueError("a tensor whose size and stride are not tuples of equal length")
-        if not all(type(n) is int and 0 <= n < 2**60 for n in (offset, *size, *stride)):
-            raise ValueError("a tensor whose offset, size or stride is out of range")
-        elements = storage.memory.view(storage.dtype)
-        count = math.prod(size)
-        reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if count else offset
-        if reach > len(elements):
-            raise ValueError(
-                f"a tensor of size {list(size)} reaches beyond the {len(elements):,} elements of its storage"
-            )
-        self.spend(count * elements.element_size())
-        return elements.as_strided(size, stride, offset)
+        return storages.view(self.spend, storage, offset, size, stride)
 
     def _tensor_v3(
         self, storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
     ) -> Tensor:
         return self._tensor(storage._replace(dtype=dtype), offset, size, stride)
-
-    def _numpy_array(self, content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
-        if not isinstance(dtype, _NumpyType):
-            raise ValueError("an array without type")
-        found, raw = dtype.get(), self._encode(content) if isinstance(content, str) else content
-        if not isinstance(raw, bytes | bytearray):
-            raise ValueError("an array whose content is not bytes")
-        self.spend(len(raw))
-        array = np.frombuffer(raw, found) if raw else np.empty(0, found)
-        native = array.astype(found.newbyteorder("="), copy=False)
-        return native.reshape(shape, order="F" if order == "F" else "C")
-
-    def _numpy_scalar(self, dtype: Any, content: Any) -> Any:
-        return self._numpy_array(content, dtype, (), "C").item()
 
     def _dill_array(self, function: Any, args: Any, state: Any, _: Any = None) -> Any:
         array = self._call(function, args)
@@ -312,6 +231,31 @@ class Reader:
         return array
 
     # Instructions.
+
+    def _again(self, value: Any) -> Any:
+        """A value that is used once more. Whoever reads the file may copy a tensor for each of its names."""
+        if isinstance(value, Tensor | np.ndarray):
+            self.spend(value.nbytes)
+        return value
+
+    def _append(self, target: Any, items: list[Any]) -> None:
+        if isinstance(target, list):
+            target += items
+        elif isinstance(target, set):
+            target.update(map(self.key, items))
+        elif isinstance(target, Inert):
+            target.items += items
+        else:
+            raise ValueError(f"it appends to a {type(target).__name__}")
+
+    def _set_items(self, target: Any, items: list[Any]) -> None:
+        pairs = zip(items[::2], items[1::2], strict=True)
+        if isinstance(target, dict):
+            target.update((self.key(key), value) for key, value in pairs)
+        elif isinstance(target, Inert):
+            target.items += pairs
+        else:
+            raise ValueError(f"it sets items of a {type(target).__name__}")
 
     def read(self, file: IO[bytes]) -> Any:
         """The object of one pickle; afterwards the file is at the byte after it. Damage raises an exception."""
@@ -326,14 +270,12 @@ class Reader:
 
         arg: Any
         for opcode, arg, _ in pickletools.genops(file):
-            self._left -= 1
-            if self._left < 0:
-                raise ValueError(f"it has more than {INSTRUCTIONS:,} instructions")
+            self.work()
             match name := opcode.name:
                 case "BINPUT" | "LONG_BINPUT" | "PUT":
                     memo[arg] = stack[-1]
                 case "BINGET" | "LONG_BINGET" | "GET":
-                    stack.append(memo[arg])
+                    stack.append(self._again(memo[arg]))
                 case "MEMOIZE":
                     memo[len(memo)] = stack[-1]
                 case "MARK":
@@ -368,20 +310,20 @@ class Reader:
                 case "GLOBAL":
                     stack.append(self._find(*arg.split(" ", 1)))
                 case "STACK_GLOBAL":
-                    short, module = _text(stack.pop()), _text(stack.pop())
+                    short, module = text(stack.pop()), text(stack.pop())
                     stack.append(self._find(module, short))
                 case "SETITEM":
                     value, key = stack.pop(), stack.pop()
-                    _set_items(stack[-1], [key, value])
+                    self._set_items(stack[-1], [key, value])
                 case "SETITEMS":
                     items = since_mark()
-                    _set_items(stack[-1], items)
+                    self._set_items(stack[-1], items)
                 case "APPEND":
                     item = stack.pop()
-                    _append(stack[-1], [item])
+                    self._append(stack[-1], [item])
                 case "APPENDS" | "ADDITEMS":
                     items = since_mark()
-                    _append(stack[-1], items)
+                    self._append(stack[-1], items)
                 case "BUILD":
                     state = stack.pop()
                     self._build(stack[-1], state)
@@ -400,16 +342,16 @@ class Reader:
                 case "DICT":
                     items = since_mark()
                     stack.append({})
-                    _set_items(stack[-1], items)
+                    self._set_items(stack[-1], items)
                 case "FROZENSET":
                     items = since_mark()
-                    stack.append(frozenset(map(_key, items)))
+                    stack.append(frozenset(map(self.key, items)))
                 case "POP" if stack:
                     stack.pop()
                 case "POP" | "POP_MARK":
                     since_mark()
                 case "DUP":
-                    stack.append(stack[-1])
+                    stack.append(self._again(stack[-1]))
                 case "STOP":
                     return stack.pop()
                 case "PROTO" | "FRAME":
@@ -419,48 +361,6 @@ class Reader:
         raise ValueError("it has no end")
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str | bytes) or len(value) > 1000:
-        raise ValueError(f"a {type(value).__name__} in place of a name, or a name of more than 1000 characters")
-    return value.decode("latin1") if isinstance(value, bytes) else value
-
-
-def _key(value: Any) -> Any:
-    """A value that is safe as a key. Hashing and comparing tuples is recursive, so a deep one would end the process."""
-    waiting, count = [value], 0
-    while waiting:
-        part = waiting.pop()
-        count += 1
-        if count > 1000:
-            raise ValueError("a key of more than 1000 parts")
-        if not isinstance(part, _KEYS):
-            raise ValueError(f"a key that is a {type(part).__name__}")
-        if isinstance(part, tuple):
-            waiting += part[:1001]
-    return value
-
-
-def _append(target: Any, items: list[Any]) -> None:
-    if isinstance(target, list):
-        target += items
-    elif isinstance(target, set):
-        target.update(map(_key, items))
-    elif isinstance(target, Inert):
-        target.items += items
-    else:
-        raise ValueError(f"it appends to a {type(target).__name__}")
-
-
-def _set_items(target: Any, items: list[Any]) -> None:
-    pairs = zip(items[::2], items[1::2], strict=True)
-    if isinstance(target, dict):
-        target.update((_key(key), value) for key, value in pairs)
-    elif isinstance(target, Inert):
-        target.items += pairs
-    else:
-        raise ValueError(f"it sets items of a {type(target).__name__}")
-
-
 def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
     """The object in a torch file of `size` bytes in the format older than zip.
 
@@ -468,7 +368,7 @@ def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
     elements and its bytes. A damaged file raises an exception; so does a storage that is not in the file, because its
     tensors would show uninitialised memory.
     """
-    storages: dict[str, Storage] = {}
+    found: dict[str, Storage] = {}
 
     def stored(saved: Any) -> Any:
         if not isinstance(saved, tuple) or len(saved) not in (4, 6):
@@ -479,9 +379,9 @@ def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
                 reader.source(source, getattr(module, "name", ""))
             return module
         _, dtype, key, _, count, view = saved
-        if _text(key) not in storages:
-            storages[_text(key)] = reader.allocate(count, dtype, size)
-        whole = storages[_text(key)]
+        if text(key) not in found:
+            found[text(key)] = storages.allocate(reader.spend, count, dtype, size)
+        whole = found[text(key)]
         if view is None:
             return whole
         _, start, length = view
@@ -494,21 +394,13 @@ def legacy(file: IO[bytes], size: int, reader: Reader) -> Any:
     reader.stored = stored
     content = reader.read(file)
     reader.stored = None
-    keys = [_text(key) for key in reader.read(file)]
+    keys = [text(key) for key in reader.read(file)]
     reader.stored = outer
-    if sorted(keys) != sorted(storages):
+    if sorted(keys) != sorted(found):
         raise ValueError("the storages that its tensors use are not those in the file")
     for key in keys:
-        memory, dtype = storages[key]
+        memory, dtype = found[key]
         if int.from_bytes(file.read(8), "little") * dtype.itemsize != len(memory):
             raise ValueError(f"the size of storage {key[:20]} is not the one that its tensors state")
-        fill(memory, file)
+        storages.fill(memory, file)
     return content
-
-
-def fill(memory: Tensor, file: IO[bytes]) -> None:
-    """Read the bytes of a storage into `memory`. Raises ValueError when the file ends too early."""
-    for start in range(0, len(memory), CHUNK):
-        part = memory[start : start + CHUNK].numpy().data
-        if cast(io.BufferedIOBase, file).readinto(part) != len(part):
-            raise ValueError("it ends in the middle of a storage")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..core.registry import GENERATORS, Entry
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, printable
 
 
 def opener(path: str | Path, checkpoint: Checkpoint) -> Entry:
@@ -13,6 +13,8 @@ def opener(path: str | Path, checkpoint: Checkpoint) -> Entry:
     """
     if "family" in checkpoint.card:
         named: Entry = GENERATORS[checkpoint.card["family"]]
+        if "path" not in named.options:
+            raise ValueError(f"{path} says that it is of the family {named.name}, which opens no files")
         return named
     openers = {name: entry for name, entry in sorted(GENERATORS.items()) if entry.recognise}
     fitting: list[str] = [name for name, entry in openers.items() if entry.recognise(checkpoint.content)]
@@ -21,7 +23,9 @@ def opener(path: str | Path, checkpoint: Checkpoint) -> Entry:
         return found
     keys = checkpoint.card["keys"] or sorted(checkpoint.card.get("names", ()))
     top = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-    what = f"{path} ({checkpoint.card['format']} with {top or 'no names at its top'})"
+    index = checkpoint.content.get("model_index.json") if checkpoint.card["format"] == "folder" else None
+    kind = f"{printable(str(index.get('_class_name')))} " if isinstance(index, dict) else ""
+    what = f"{path} ({kind}{checkpoint.card['format']} with {top or 'no names at its top'})"
     if fitting:
         choice = " or ".join(f"generator={name} generator.{name}.path={path}" for name in fitting)
         raise ValueError(f"{what} can be opened by {' and '.join(fitting)}; choose with {choice}")

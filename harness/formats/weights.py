@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ..core.files import replace, sha256_of
 from .handed_on import hands_on
+from .settings import parse_json
 
 ROOT = Path(__file__).parents[2]
 ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
 """Folders of the weights that come with assay."""
 
+TENSORS = 100_000
+"""Most tensors of a file; the largest published networks have some thousands."""
 RENAMED = {"most": "max_channels"}
 """Architecture keys in files of the first release, and their present names."""
 
@@ -49,7 +52,10 @@ def read_weights(path: Path, family: str) -> Weights:
         tensors, metadata = read_safetensors(path)
     except Exception as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error})") from None
-    architecture = json.loads(metadata.get("assay", "{}"))
+    try:
+        architecture = own_metadata(metadata)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if architecture.get("family") != family:
         raise ValueError(f"{path} holds weights of {architecture.get('family')!r}, not of {family!r}")
     renamed = {RENAMED.get(key, key): value for key, value in architecture.items()}
@@ -58,10 +64,23 @@ def read_weights(path: Path, family: str) -> Weights:
 
 @hands_on
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the metadata of the file. Raises SafetensorError for a damaged or another kind of file."""
+    """Tensors by name, and the metadata of the file.
+
+    Raises SafetensorError for a damaged or another kind of file, ValueError for more than TENSORS tensors.
+    """
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        return tensors, file.metadata() or {}
+        names = file.keys()
+        if len(names) > TENSORS:
+            raise ValueError(f"{path} has {len(names):,} tensors; files of at most {TENSORS:,} are read")
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+
+
+def own_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `write_weights` says in the metadata of a file; empty for other files. Raises ValueError for no mapping."""
+    found = parse_json(metadata.get("assay", "{}"), "its metadata `assay`")
+    if not isinstance(found, dict):
+        raise ValueError("its metadata `assay` are no mapping in JSON")
+    return found
 
 
 def write_weights(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...harness.core.files import digest
 from ...harness.core.protocols import Dataset, Extractor
 from ...harness.core.registry import extractor, trainer
+from ...harness.formats.built import built
 from ...harness.formats.weights import find_weights, read_weights
 from .resnet12 import Block, ResNet12
 
@@ -97,11 +98,11 @@ class Classifier:
     """One layer of a trained classifier as a feature space; images must have the size of its training images."""
 
     def __init__(self, family: str, dataset: str, path: str):
-        tensors, architecture, sha256 = read_weights(find_weights("extractor", family, dataset, path), family)
+        file = find_weights("extractor", family, dataset, path)
+        tensors, architecture, sha256 = read_weights(file, family)
+        described = {key: value for key, value in architecture.items() if key != "family"}
+        self.network = built(lambda: NETWORKS[family](**described), tensors, file)
         self.input_shape = (architecture["channels"], *(architecture["size"],) * architecture.get("dimensions", 2))
-        self.network = NETWORKS[family](**{key: value for key, value in architecture.items() if key != "family"})
-        self.network.load_state_dict(tensors)
-        self.network.eval().requires_grad_(False)
         if isinstance(self.network, ResidualNetwork):
             self.layer, output = self.network.layers, "logits"
         else:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import assay
 from assay.generators import autoencoder_kl as kl_module
 from assay.generators import ddpm as ddpm_module
 from assay.generators import stable_diffusion as sd_module
@@ -596,3 +597,54 @@ def test_guidance_is_the_formula() -> None:
     context = torch.stack([torch.full((4, 5), 2.0), torch.full((4, 5), 3.0)])
     torch.testing.assert_close(Guided(Echo(), context, 7.5)(x, t), 2 * x + 2 + 7.5 * x)
     torch.testing.assert_close(Guided(Echo(), context[1:], 7.5)(x, t), 3 * x + 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "changes", "match"),
+    [
+        ("ddpm", "scheduler/scheduler_config.json", {"num_train_timesteps": 1_500_000_000}, "num_train_timesteps=1500"),
+        ("ddpm", "scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "num_train_timesteps=-1 must be"),
+        ("ddpm", "scheduler/scheduler_config.json", {"beta_start": float("nan")}, "has beta_start=nan"),
+        ("ddpm", "scheduler/scheduler_config.json", {"beta_start": "small"}, "configuration cannot be used"),
+        ("ddpm", "unet/config.json", {"layers_per_block": 10_000_000}, "far more (tensors|modules) than files"),
+        ("ddpm", "unet/config.json", {"block_out_channels": [1 << 14, 1 << 16]}, "but its files have"),
+        ("ddpm", "unet/config.json", {"sample_size": 1 << 20}, "sample_size=1048576 must be"),
+        ("ddpm", "unet/config.json", {"norm_eps": float("inf")}, "has norm_eps=inf"),
+        ("ddpm", "unet/config.json", {"quantization_config": {"quant_method": "x"}}, "has quantization_config"),
+        ("ldm_kl", "vae/config.json", {"scaling_factor": float("nan")}, "has scaling_factor=nan"),
+        ("sd", "text_encoder/config.json", {"hidden_size": 1 << 20}, "but its files have"),
+        ("sd", "text_encoder/config.json", {"num_hidden_layers": 10_000_000}, "far more (tensors|modules)"),
+    ],
+)  # fmt: skip
+def test_sizes_and_numbers_of_a_configuration_are_not_believed(
+    copied: Writer, kind: str, file: str, changes: dict[str, Any], match: str
+) -> None:
+    folder = copied(kind)
+    edit(folder / file, **changes)
+    with pytest.raises(ValueError, match=match) as error:
+        assay.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_attention_is_computed_by_the_library_itself(copied: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may name a repository of kernels, whose code would be downloaded and run."""
+    import transformers.integrations.hub_kernels as hub
+    import transformers.modeling_utils as modeling
+
+    def ask(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"asked for {arguments}")
+
+    for module in (hub, modeling):
+        for name in ("load_and_register_attn_kernel", "lazy_import_flash_attention", "get_kernel"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, ask)
+    folder = copied("sd")
+    expected = sd_module.embeddings(folder, ["cat"])
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        edit(folder / "text_encoder" / "config.json", **{key: "org/repo"})
+        assert torch.equal(sd_module.embeddings(folder, ["cat"]), expected)
+
+
+def test_a_folder_that_no_family_opens_names_its_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no generator opens .* \(AudioLDMPipeline folder with model_index\.json\)"):
+        assay.load(write_index(tmp_path, "AudioLDMPipeline"))

@@ -307,7 +307,7 @@ def test_a_config_of_latent_diffusion_is_unfolded(tmp_path: Path) -> None:
 def test_flags_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     file = tmp_path / "flags.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"flags\.yaml holds no flags in JSON or YAML") as error:
+    with pytest.raises(ValueError, match=r"flags\.yaml holds no settings in JSON or YAML") as error:
         read_flags(file, str(file), "adm")
     assert "\n" not in str(error.value)
 

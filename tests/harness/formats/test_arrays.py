@@ -77,6 +77,18 @@ def test_shapes_that_cannot_be_true(tmp_path: Path, shape: tuple[int, ...]) -> N
         read_arrays(tmp_path / "a.npy", "x")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_characters_that_do_not_exist(tmp_path: Path, order: str) -> None:
+    words = np.array(["cat", "dog"], f"{order}U3")
+    words.view(f"{order}u4")[4] = 0x110000
+    np.savez(tmp_path / "a.npz", words=words)
+    np.savez_compressed(tmp_path / "b.npz", words=words)
+    np.save(tmp_path / "c.npy", words)
+    for name in ("a.npz", "b.npz", "c.npy"):
+        with pytest.raises(ValueError, match=rf"{name}.*a character that does not exist"):
+            read_arrays(tmp_path / name, "words")["words"]
+
+
 def test_archives_of_other_things(tmp_path: Path) -> None:
     for name, message in (("0.png", "a zip archive with 0.png in it; unpack it"), ("x/data.pkl", "a PyTorch file")):
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:

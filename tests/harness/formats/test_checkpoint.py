@@ -495,7 +495,6 @@ GREEDY = {
     "a deep tuple in a frozenset": (b"\x80\x04(" + b")" + b"\x85" * DEEP + b"\x91.", "1000 parts"),
     "a key of 2^60 parts": (b"\x80\x02}K\x01" + b"2\x86" * 60 + b"Ns.", "1000 parts"),
     "a frozenset as key": (b"\x80\x04}(K\x01\x91Ns.", "key that is a frozenset"),  # two may take for ever to compare
-    "a slice as key": (b"\x80\x04}c__builtin__\nslice\nN\x85RNs.", "key that is a slice"),  # hashed to any depth
     "2000 tuples of one list": (SHARED + b"ctorch\nSize\nh\x00\x85R" * 2000 + b"t.", "far more memory"),
     "2000 sets of one list": (SHARED + b"c__builtin__\nset\nh\x00\x85R" * 2000 + b"t.", "far more memory"),
     "2000 calls with one list": (
@@ -521,13 +520,9 @@ def test_a_small_file_that_asks_for_much_is_refused(tmp_path: Path, name: str) -
     assert time.process_time() - start < 10
 
 
-def test_memo_numbers_and_depth_cost_nothing(tmp_path: Path) -> None:
-    """The first makes pickle.load take 64 GiB; the second is a list very deep."""
+def test_memo_numbers_cost_nothing(tmp_path: Path) -> None:
+    """It makes pickle.load take 64 GiB."""
     assert content(tmp_path, b"\x80\x02]r\xff\xff\xff\xff.") == []
-    found = content(tmp_path, b"\x80\x02" + b"]" * DEEP + b"a" * (DEEP - 1) + b".")
-    assert len(found) == 1
-    with pytest.raises(ValueError, match="no module"):
-        tensors_of(found)
 
 
 def test_the_number_of_instructions_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
