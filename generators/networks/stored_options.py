@@ -1,0 +1,53 @@
+"""The constructor arguments that persistent records of NVIDIA's code keep of a network."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...harness.formats.built import whole
+from ...harness.formats.pickles import Inert
+
+LENGTH = 64
+"""Most entries of a list."""
+
+
+def arguments(record: Any) -> dict[str, Any]:
+    """The arguments with which a recorded module was made. Raises ValueError unless all of them have names."""
+    state = record.state if isinstance(record, Inert) and isinstance(record.state, dict) else {}
+    given, keywords = state.get("_init_args"), state.get("_init_kwargs")
+    if not isinstance(given, list | tuple) or not isinstance(keywords, dict) or given:
+        raise ValueError("the network has no stored options (_init_kwargs), or some without a name (_init_args)")
+    return keywords
+
+
+def understood(options: Mapping[str, Any], network: Callable[..., Any], ignored: Sequence[str]) -> dict[str, Any]:
+    """The options as arguments of `network`, with the type of its annotations; those in `ignored` are left out.
+
+    Raises ValueError with the name of an option that `network` does not have, or whose value is of another kind.
+    """
+    known = inspect.signature(network).parameters
+    kept = {}
+    for name, value in options.items():
+        if name in ignored:
+            continue
+        if name not in known:
+            raise ValueError(f"option {str(name)[:40]}={str(value)[:40]} is not supported")
+        kept[name] = _as(known[name].annotation, str(name), value)
+    return kept
+
+
+def _as(kind: Any, name: str, value: Any) -> Any:
+    if kind in (Sequence[int], Sequence[float]):
+        if not isinstance(value, list | tuple) or len(value) > LENGTH:
+            raise ValueError(f"option {name}={str(value)[:40]} must be a list of at most {LENGTH} numbers")
+        return [_as(int if kind == Sequence[int] else float, name, one) for one in value]
+    if kind is int:
+        return whole(value, name, least=0)
+    if kind is float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ValueError(f"option {name}={str(value)[:40]} must be a number")
+        return float(value)
+    if not isinstance(value, kind):
+        raise ValueError(f"option {name}={str(value)[:40]} must be of type {kind.__name__}")
+    return value
