@@ -12,7 +12,7 @@ from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from .networks import ddim
-from .networks.openai_unet import UNet, flag, heads_of, read_flags
+from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
 from .networks.published import open_published
 from .networks.seeds import normal
 
@@ -105,8 +105,7 @@ class ADM:
 
 def recognise(content: Any) -> bool:
     """Whether a checkpoint is the state dict of a UNet in OpenAI's layout."""
-    names = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight")
-    return isinstance(content, Mapping) and all(isinstance(content.get(name), Tensor) for name in names)
+    return is_unet(content, 3)
 
 
 @generator(recognise=recognise)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KEPT = ("resample_filter", "u", "pos_embed")
+KEPT = ("resample_filter", "u")
 """Last parts of names of tensors whose numbers are not drawn: they are given by formulas."""
 
 
 def noise(name: str, *shape: int) -> Tensor:
     """Standard normals, float32, the same in every version of numpy."""
-    return torch.from_numpy(np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)).float()
+    return torch.from_numpy(np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32))
 
 
 def drawn(shapes: Mapping[str, Sequence[int]], kept: Sequence[str] = KEPT) -> dict[str, Tensor]:

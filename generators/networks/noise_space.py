@@ -2,17 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from .ddim import batches
-from .diffusers_kl import KLAutoencoder
 from .seeds import normal
 
-AT_ONCE = 64
+AT_ONCE = 16
 """Number of seeds whose noise is in memory together."""
+
+
+class Decoder(Protocol):
+    """The first stage of a latent diffusion."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images [N, C, H, W], nominally in [0, 1], of codes [N, c, h, w]."""
+        ...
 
 
 class NoiseSpace(ABC):
@@ -35,7 +42,7 @@ class NoiseSpace(ABC):
         label: int | None,
         fingerprint: str,
         card: Mapping[str, Any],
-        first_stage: KLAutoencoder | None = None,
+        first_stage: Decoder | None = None,
     ):
         if label is not None and not 0 <= label < classes:
             known = f"a class 0..{classes - 1}" if classes else "null: this file has no classes"
