@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ...harness.formats.built import whole
 from ...harness.formats.pickles import Inert
@@ -38,6 +38,8 @@ def understood(options: Mapping[str, Any], network: Callable[..., Any], ignored:
 
 
 def _as(kind: Any, name: str, value: Any) -> Any:
+    if type(None) in get_args(kind):
+        return None if value is None else _as(get_args(kind)[0], name, value)
     if kind in (Sequence[int], Sequence[float]):
         if not isinstance(value, list | tuple) or len(value) > LENGTH:
             raise ValueError(f"option {name}={str(value)[:40]} must be a list of at most {LENGTH} numbers")
