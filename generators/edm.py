@@ -13,12 +13,11 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.built import built
 from ..harness.formats.checkpoint import tensors_of
-from ..harness.formats.pickles import Inert
 from .networks.edm_precond import KINDS, Preconditioned
 from .networks.karras import Solver, noise_levels, sample
 from .networks.noise_space import NoiseSpace
 from .networks.published import open_published
-from .networks.stored_options import arguments, understood
+from .networks.stored_options import arguments, class_name, understood
 
 NUMERICS = ("use_fp16",)
 """Stored options that only say how the public code computes; here everything is float32, the sampler float64."""
@@ -49,8 +48,7 @@ class EDM(NoiseSpace):
 
 def recognise(content: Any) -> bool:
     """Whether a checkpoint holds the averaged network of an EDM snapshot."""
-    record = content.get("ema") if isinstance(content, Mapping) else None
-    return isinstance(record, Inert) and record.name in KINDS
+    return isinstance(content, Mapping) and class_name(content.get("ema")) in KINDS
 
 
 @generator(recognise=recognise)
@@ -74,7 +72,7 @@ def edm(
     """
     found = open_published("edm", path, recognise)
     record = found.content["ema"]
-    kind = KINDS[record.name]
+    kind = KINDS[class_name(record)]
 
     def make() -> Preconditioned:
         options = arguments(record)
@@ -92,6 +90,6 @@ def edm(
         raise ValueError(f"{path}: {error}; the network knows noise from {lowest:g} to {highest:g}") from None
     levels[:-1] = network.nearest(levels[:-1])
     fingerprint = digest("edm", 1, found.sha256, steps, *used, rho, solver, label)
-    card = {**found.card, "sha256": found.sha256, "network": record.name, "classes": network.label_dim}
+    card = {**found.card, "sha256": found.sha256, "network": class_name(record), "classes": network.label_dim}
     card |= {"sigma_min": used[0], "sigma_max": used[1]}
     return EDM(network, levels, solver, label, fingerprint, card)

@@ -15,13 +15,12 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.built import built
 from ..harness.formats.checkpoint import Checkpoint, tensors_of
-from ..harness.formats.pickles import Inert
 from .networks.diffusers_kl import KLAutoencoder
 from .networks.edm2_unet import Precond, UNet
 from .networks.karras import Solver, noise_levels, sample
 from .networks.noise_space import Decoder, NoiseSpace
 from .networks.published import open_published
-from .networks.stored_options import arguments, understood
+from .networks.stored_options import arguments, attributes, class_name, understood
 
 UNUSED = ("use_fp16", "dropout")
 """Stored options of the computation and the training; here everything is float32, the sampler float64."""
@@ -95,10 +94,8 @@ class EDM2(NoiseSpace):
 def recognise(content: Any) -> bool:
     """Whether a checkpoint holds the averaged network of an EDM2 snapshot."""
     record = content.get("ema") if isinstance(content, Mapping) else None
-    if not isinstance(record, Inert) or record.name != "Precond" or not isinstance(record.state, dict):
-        return False
-    modules = record.state.get("_modules")
-    return isinstance(modules, dict) and "unet" in modules
+    modules = attributes(record).get("_modules")
+    return class_name(record) == "Precond" and isinstance(modules, dict) and "unet" in modules
 
 
 @generator(recognise=recognise)
@@ -169,7 +166,7 @@ def _network(found: Checkpoint, path: str) -> Precond:
 def _decoder(found: Checkpoint, path: str, vae: str, channels: int) -> tuple[StabilityDecoder | None, dict[str, Any]]:
     """The first stage of a model of codes, with the options of the encoder that is stored beside the network."""
     encoder = found.content.get("encoder")
-    name = "StandardRGBEncoder" if encoder is None else getattr(encoder, "name", "")
+    name = "StandardRGBEncoder" if encoder is None else class_name(encoder)
     if name not in ("StandardRGBEncoder", "StabilityVAEEncoder"):
         raise ValueError(f"{path}: encoder={str(name or type(encoder).__name__)[:40]} is not supported")
     options = {} if encoder is None else arguments(encoder)

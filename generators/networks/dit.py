@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ...harness.formats.built import built
 from ...harness.formats.checkpoint import Checkpoint
-from ...harness.formats.pickles import Inert
 from .diffusers_kl import KLAutoencoder
 from .openai_unet import attend, children, shape_of, time_embedding
+from .stored_options import attributes
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published sizes S, B, L and XL, by their width."""
@@ -118,8 +118,7 @@ def state_of(content: Any) -> Mapping[str, Any]:
 
 def flags_of(content: Any) -> Mapping[str, Any]:
     """The arguments of the training script in a snapshot; none where the file is a state dict."""
-    kept = content.get("args") if isinstance(content, Mapping) else None
-    return kept.state if isinstance(kept, Inert) and isinstance(kept.state, dict) else {}
+    return attributes(content.get("args")) if isinstance(content, Mapping) else {}
 
 
 def is_transformer(content: Any, family: str) -> bool:

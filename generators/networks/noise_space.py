@@ -1,7 +1,7 @@
 """The latent spaces that diffusion models share: the noise at which sampling starts, and what it ends with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -49,8 +49,8 @@ class NoiseSpace(ABC):
             raise ValueError(f"generator.{family}.label={label} must be {known}")
         self.family, self.network, self.shape, self.classes, self.label = family, network, tuple(shape), classes, label
         self.fingerprint, self.card, self.first_stage = fingerprint, card, first_stage
-        drawn = bool(classes) and label is None
-        self.spaces: Sequence[str] = ("z_0", "x_T") if first_stage else ("x_0", "x_T") if drawn else ("x_T",)
+        sampled = ("z_0",) if first_stage else ("x_0",) if self._draws() else ()
+        self.spaces: Sequence[str] = (*sampled, "x_T")
 
     @abstractmethod
     def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
@@ -62,35 +62,40 @@ class NoiseSpace(ABC):
         self.network.to(device)
         return self
 
-    def latents(self, seeds: Sequence[int], space: str) -> Tensor:
+    def latents(self, seeds: Sequence[int], space: str = "x_T") -> Tensor:
         if space == "x_T":
             return normal(seeds, *self.shape)
         device = next(self.network.parameters()).device
-        parts = [seeds[start : start + AT_ONCE] for start in range(0, len(seeds), AT_ONCE)]
-        return torch.cat([self._sampled(normal(part, *self.shape).to(device), self._drawn(part)) for part in parts])
+        made = []
+        for start in range(0, len(seeds), AT_ONCE):
+            some = seeds[start : start + AT_ONCE]
+            drawn = torch.tensor([seed % self.classes for seed in some]) if self._draws() else None
+            made.append(self.by_batch(self.sample, normal(some, *self.shape).to(device), drawn))
+        return torch.cat(made)
 
-    def decode(self, latents: Tensor, space: str) -> Tensor:
-        codes = latents if space != "x_T" else self._sampled(latents, self._chosen(len(latents)))
+    def decode(self, latents: Tensor, space: str = "x_T") -> Tensor:
+        codes = self.by_batch(self.sample, latents) if space == "x_T" else latents
         return codes / 2 + 0.5 if self.first_stage is None else self.first_stage.decode(codes)
 
-    def _drawn(self, seeds: Sequence[int]) -> Tensor | None:
-        if not self.classes or self.label is not None:
-            return self._chosen(len(seeds))
-        return torch.tensor([seed % self.classes for seed in seeds])
+    def by_batch(
+        self, function: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """function(x, labels) with x [N, ...] and its labels [N] in batches of equal size, on the device of x.
 
-    def _chosen(self, count: int) -> Tensor | None:
-        if not self.classes:
-            return None
-        if self.label is None:
+        labels: None for the class of all items, if there are classes. Raises ValueError where seeds draw it.
+        """
+        if labels is None and self._draws():
             raise ValueError(
                 f"this model is conditional: choose generator.{self.family}.label=CLASS, or work in space "
                 f"{self.spaces[0]}, where a code determines its image"
             )
-        return torch.full((count,), self.label)
+        if labels is None and self.label is not None:
+            labels = torch.full((len(x),), self.label)
+        self.network.to(x.device)
+        pieces = batches(x)
+        classes = [None] * len(pieces) if labels is None else batches(labels.to(x.device))
+        return torch.cat([function(piece, some) for piece, some in zip(pieces, classes, strict=True)])[: len(x)]
 
-    def _sampled(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        self.network.to(noise.device)
-        pieces = batches(noise)
-        classes = [None] * len(pieces) if labels is None else batches(labels.to(noise.device))
-        made = [self.sample(piece, some) for piece, some in zip(pieces, classes, strict=True)]
-        return torch.cat(made)[: len(noise)]
+    def _draws(self) -> bool:
+        """Whether seeds draw the classes."""
+        return bool(self.classes) and self.label is None

@@ -1,4 +1,4 @@
-"""The constructor arguments that persistent records of NVIDIA's code keep of a network."""
+"""What files keep of objects whose classes are not here, such as the constructor arguments of NVIDIA's networks."""
 
 import inspect
 import math
@@ -12,9 +12,20 @@ LENGTH = 64
 """Most entries of a list."""
 
 
+def attributes(record: Any) -> Mapping[str, Any]:
+    """What a file keeps of an object of a class that is not here; nothing if it is no such object."""
+    state = record.state if isinstance(record, Inert) else None
+    return state if isinstance(state, dict) else {}
+
+
+def class_name(record: Any) -> str:
+    """The name of the class of such an object; "" if it is none."""
+    return record.name if isinstance(record, Inert) else ""
+
+
 def arguments(record: Any) -> dict[str, Any]:
     """The arguments with which a recorded module was made. Raises ValueError unless all of them have names."""
-    state = record.state if isinstance(record, Inert) and isinstance(record.state, dict) else {}
+    state = attributes(record)
     given, keywords = state.get("_init_args"), state.get("_init_kwargs")
     if not isinstance(given, list | tuple) or not isinstance(keywords, dict) or given:
         raise ValueError("the network has no stored options (_init_kwargs), or some without a name (_init_args)")
