@@ -83,7 +83,7 @@ def consistency(
     dataset: str,
     path: str = "",
     sampler: Literal["consistency", "heun", "euler"] = "consistency",
-    steps: Annotated[int, Range(least=2)] = 40,
+    steps: Annotated[int, Range(least=2, most=10_000)] = 40,
     ts: Sequence[int] = (),
     clip: bool = True,
     label: int | None = None,

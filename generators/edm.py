@@ -55,7 +55,7 @@ def recognise(content: Any) -> bool:
 def edm(
     dataset: str,
     path: str = "",
-    steps: Annotated[int, Range(least=2)] = 18,
+    steps: Annotated[int, Range(least=2, most=10_000)] = 18,
     sigma_min: Positive = 0.002,
     sigma_max: Positive = 80.0,
     rho: Positive = 7.0,

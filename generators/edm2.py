@@ -103,7 +103,7 @@ def edm2(
     dataset: str,
     path: str = "",
     vae: str = "",
-    steps: Annotated[int, Range(least=2)] = 32,
+    steps: Annotated[int, Range(least=2, most=10_000)] = 32,
     sigma_min: Positive = 0.002,
     sigma_max: Positive = 80.0,
     rho: Positive = 7.0,
@@ -169,7 +169,10 @@ def _decoder(found: Checkpoint, path: str, vae: str, channels: int) -> tuple[Sta
     name = "StandardRGBEncoder" if encoder is None else class_name(encoder)
     if name not in ("StandardRGBEncoder", "StabilityVAEEncoder"):
         raise ValueError(f"{path}: encoder={str(name or type(encoder).__name__)[:40]} is not supported")
-    options = {} if encoder is None else arguments(encoder)
+    try:
+        options = {} if encoder is None else arguments(encoder)
+    except ValueError as error:
+        raise ValueError(f"{path}: encoder: {error}") from None
     if name == "StandardRGBEncoder":
         if options:
             raise ValueError(f"{path}: option {str(min(options))[:40]} of StandardRGBEncoder is not supported")

@@ -74,6 +74,8 @@ class Transformer(nn.Module):
             raise ValueError(f"{width} channels are none of the published sizes; give the option heads=NUMBER")
         heads = HEADS[width] if heads is None else heads
         outputs = shape_of(tensors, "final_layer.linear.weight", 2)[0]
+        if not self.patch or outputs % self.patch**2:
+            raise ValueError(f"{outputs} outputs cannot be divided into patches of {self.patch} × {self.patch}")
         self.outputs = outputs // self.patch**2
         self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(self.channels, width, self.patch, stride=self.patch)})
         time = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .edm_unet import require_even
 from .openai_unet import attend
 
 
@@ -145,6 +146,7 @@ class UNet(nn.Module):
         clip_act: float = 256,
     ):
         super().__init__()
+        require_even(img_resolution, len(channel_mult), resample_filter)
         self.label_dim, self.label_balance, self.concat_balance = label_dim, label_balance, concat_balance
         widths = [model_channels * mult for mult in channel_mult]
         narrow = widths[0] if channel_mult_noise is None else model_channels * channel_mult_noise
@@ -219,6 +221,8 @@ class Precond(nn.Module):
         network: UNet,
     ):
         super().__init__()
+        if sigma_data <= 0:
+            raise ValueError(f"sigma_data={sigma_data} must be positive")
         self.img_resolution, self.img_channels, self.label_dim = img_resolution, img_channels, label_dim
         self.sigma_data, self.unet = sigma_data, network
         self.logvar_fourier, self.logvar_linear = Fourier(logvar_channels), Weighted(logvar_channels, 1)

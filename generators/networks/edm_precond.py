@@ -70,6 +70,8 @@ class EDMPrecond(Preconditioned):
         options: Mapping[str, Any],
     ):
         super().__init__(img_resolution, img_channels, label_dim, model_type, options)
+        if sigma_data <= 0:
+            raise ValueError(f"sigma_data={sigma_data} must be positive")
         self.known, self.sigma_data = (sigma_min, sigma_max), sigma_data
 
     def limits(self) -> tuple[float, float]:
@@ -97,6 +99,8 @@ class VPPrecond(Preconditioned):
         options: Mapping[str, Any],
     ):
         super().__init__(img_resolution, img_channels, label_dim, model_type, options)
+        if not (0 < beta_d < 1000 and 0 <= beta_min < 1000 and 0 < epsilon_t < 1 and M):
+            raise ValueError(f"beta_d={beta_d}, beta_min={beta_min}, M={M}, epsilon_t={epsilon_t} are no schedule")
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
 
     def limits(self) -> tuple[float, float]:
@@ -157,6 +161,8 @@ class IDDPMPrecond(Preconditioned):
         options: Mapping[str, Any],
     ):
         super().__init__(img_resolution, img_channels, label_dim, model_type, options)
+        if not M:
+            raise ValueError("M=0 must be positive")
         self.register_buffer("u", torch.zeros(M + 1))
 
     def limits(self) -> tuple[float, float]:

@@ -118,6 +118,13 @@ def frequencies(noise: Tensor, width: int, last: bool) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def require_waves(width: int) -> int:
+    """`width` if it is that of sines and cosines at two frequencies or more. Raises ValueError otherwise."""
+    if width < 4 or width % 2:
+        raise ValueError(f"{width} channels for the noise level are too few, or an odd number")
+    return width
+
+
 class Fourier(nn.Module):
     """Cosines and sines at frequencies that were drawn before the training."""
 
@@ -130,6 +137,14 @@ class Fourier(nn.Module):
     def forward(self, noise: Tensor) -> Tensor:
         angles = noise[:, None] * (2 * math.pi * self.freqs)
         return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def require_even(resolution: int, levels: int, taps: Sequence[float]) -> None:
+    """Raises ValueError unless images can be halved and doubled again so often with these taps."""
+    if not levels or resolution < 1 or resolution % 2 ** (levels - 1):
+        raise ValueError(f"img_resolution={resolution} cannot be halved on the way through {levels} sizes")
+    if len(taps) % 2 or not sum(taps):
+        raise ValueError(f"resample_filter={list(taps)[:9]} must have an even number of taps and a sum")
 
 
 class Trunk(nn.Module):
@@ -153,6 +168,7 @@ class Trunk(nn.Module):
         taps: Sequence[float] = (1, 1),
     ):
         super().__init__()
+        require_even(resolution, len(widths), taps)
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         side, out, images = channels
         sizes = [resolution >> level for level in range(len(widths))]
@@ -259,7 +275,7 @@ class SongUNet(Trunk):
             decoder_type,
             resample_filter,
         )
-        self.width, self.label_dim = width, label_dim
+        self.width, self.label_dim = require_waves(width), label_dim
         if embedding_type == "fourier":
             self.map_noise = Fourier(width)
         if label_dim:
@@ -302,7 +318,7 @@ class DhariwalUNet(Trunk):
             attn_resolutions,
             lambda cin, cout, attention, resize: Block(cin, cout, wide, cout // 64 if attention else 0, resize),
         )
-        self.width = model_channels
+        self.width = require_waves(model_channels)
         if augment_dim:
             self.map_augment = nn.Linear(augment_dim, model_channels, bias=False)
         self.map_layer0, self.map_layer1 = nn.Linear(model_channels, wide), nn.Linear(wide, wide)

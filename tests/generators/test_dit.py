@@ -30,26 +30,28 @@ WIDTH, HEADS, CLASSES, SIDE = 24, 3, 5, 8
 OFFICIAL = {name: np.load(Path(__file__).with_name(f"official_{name}.npz")) for name in ("dit", "sit")}
 
 
-def shapes(outputs: int = 8) -> dict[str, tuple[int, ...]]:
-    """Tensors of two blocks."""
+def shapes(
+    outputs: int = 8, width: int = WIDTH, depth: int = 2, patch: int = 2, side: int = SIDE, classes: int = CLASSES
+) -> dict[str, tuple[int, ...]]:
+    """Tensors of a network on codes [4, side, side]."""
     made: dict[str, tuple[int, ...]] = {}
 
     def layer(name: str, *shape: int) -> None:
         made[f"{name}.weight"], made[f"{name}.bias"] = shape, shape[:1]
 
-    layer("x_embedder.proj", WIDTH, 4, 2, 2)
-    layer("t_embedder.mlp.0", WIDTH, 256)
-    layer("t_embedder.mlp.2", WIDTH, WIDTH)
-    made["y_embedder.embedding_table.weight"] = (CLASSES + 1, WIDTH)
-    made["pos_embed"] = (1, (SIDE // 2) ** 2, WIDTH)
-    for i in range(2):
-        layer(f"blocks.{i}.attn.qkv", 3 * WIDTH, WIDTH)
-        layer(f"blocks.{i}.attn.proj", WIDTH, WIDTH)
-        layer(f"blocks.{i}.mlp.fc1", 4 * WIDTH, WIDTH)
-        layer(f"blocks.{i}.mlp.fc2", WIDTH, 4 * WIDTH)
-        layer(f"blocks.{i}.adaLN_modulation.1", 6 * WIDTH, WIDTH)
-    layer("final_layer.linear", 4 * outputs, WIDTH)
-    layer("final_layer.adaLN_modulation.1", 2 * WIDTH, WIDTH)
+    layer("x_embedder.proj", width, 4, patch, patch)
+    layer("t_embedder.mlp.0", width, 256)
+    layer("t_embedder.mlp.2", width, width)
+    made["y_embedder.embedding_table.weight"] = (classes + 1, width)
+    made["pos_embed"] = (1, (side // patch) ** 2, width)
+    for i in range(depth):
+        layer(f"blocks.{i}.attn.qkv", 3 * width, width)
+        layer(f"blocks.{i}.attn.proj", width, width)
+        layer(f"blocks.{i}.mlp.fc1", 4 * width, width)
+        layer(f"blocks.{i}.mlp.fc2", width, 4 * width)
+        layer(f"blocks.{i}.adaLN_modulation.1", 6 * width, width)
+    layer("final_layer.linear", outputs * patch**2, width)
+    layer("final_layer.adaLN_modulation.1", 2 * width, width)
     return made
 
 
@@ -111,6 +113,21 @@ def test_the_network_equals_the_authors_code() -> None:
         assert names(shapes()) == str(official["names"])
         found = network(noise(name, 2, 4, SIDE, SIDE), torch.tensor(times), LABELS)
         same(found if name == "DiT" else found[:, :4], official["forward"])
+
+
+@pytest.mark.parametrize(
+    ("width", "patch", "heads", "digest"), [(384, 8, 6, "2f8f533c5587dfc3"), (768, 4, 12, "4336dfd8c3b3fcd1")]
+)
+def test_published_networks_have_the_tensors_of_the_authors_code(
+    width: int, patch: int, heads: int, digest: str
+) -> None:
+    """DiT-S/8 and DiT-B/4 for 256 pixels."""
+    expected = shapes(8, width, 12, patch, 32, 1000)
+    assert names(expected).startswith(digest)
+    with torch.device("meta"):
+        network = Transformer({name: torch.zeros(shape) for name, shape in expected.items()}, None)
+    assert {name: tuple(t.shape) for name, t in network.state_dict().items()} == expected
+    assert network.blocks[0].heads == heads
 
 
 def test_timesteps_are_those_of_the_authors_code() -> None:
@@ -250,6 +267,9 @@ def test_files_and_options_that_do_not_fit(tmp_path: Path, path: str, vae: str) 
         dit_of(fixed, vae, sampler="ddpm")
     with pytest.raises(ValueError, match="predicts 5 channels of codes of 4"):
         dit_of(written(tmp_path, drawn(shapes(outputs=5))), vae)
+    odd = drawn({**shapes(), "final_layer.linear.weight": (33, WIDTH), "final_layer.linear.bias": (33,)})
+    with pytest.raises(ValueError, match="33 outputs cannot be divided into patches of 2 × 2"):
+        sit_of(written(tmp_path, odd), vae)
     with pytest.raises(ValueError, match="does not fit 5 classes and a null class"):
         dit_of(written(tmp_path, {"ema": tensors, "args": argparse.Namespace(model="DiT-S/2", num_classes=6)}), vae)
     other, path = tmp_path / "other", written(tmp_path, tensors)

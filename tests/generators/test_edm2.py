@@ -96,6 +96,19 @@ def test_denoising_and_sampling_equal_the_authors_code(tmp_path: Path, vae: str,
     same(g.sample(x, LABELS if g.classes else None), OFFICIAL[f"{case}/heun"])
 
 
+@pytest.mark.parametrize(
+    ("channels", "millions", "digest"),
+    [(128, 124.7, "739af557072bff54"), (192, 280.2, "361ece9fbdee4431"), (448, 1523.2, "9ba7761ef2489c01")],
+    ids=["XS", "S", "XXL"],
+)
+def test_published_networks_have_the_tensors_of_the_authors_code(channels: int, millions: float, digest: str) -> None:
+    """The sizes are those of table 6."""
+    with torch.device("meta"):
+        network = Precond(64, 4, 1000, network=UNet(64, 4, 1000, channels))
+    assert names({name: t.shape for name, t in network.state_dict().items()}).startswith(digest)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
 def test_guidance_equals_the_authors_code(tmp_path: Path, vae: str) -> None:
     guide = written(tmp_path, "plain", img_channels=4)
     path = written(tmp_path, "cond")
@@ -132,6 +145,14 @@ def test_weights_count_by_their_direction_alone(tmp_path: Path) -> None:
         g = opened(written(tmp_path, "plain", tensors=scaled), steps=3)
         images.append(g.sample(noise("plain", 2, 3, SIZE, SIZE), None))
     torch.testing.assert_close(images[0], images[1], rtol=0, atol=1e-3)
+
+
+def test_half_precision_is_only_how_weights_are_stored(tmp_path: Path) -> None:
+    half = {name: x.half() for name, x in weights(PLAIN).items()}
+    x = noise("plain", 2, 3, SIZE, SIZE)
+    short = opened(written(tmp_path, "plain", tensors=half), steps=3).sample(x, None)
+    whole = opened(written(tmp_path, "plain", tensors={n: x.float() for n, x in half.items()}), steps=3)
+    assert torch.equal(short, whole.sample(x, None))
 
 
 def test_what_a_generator_promises(tmp_path: Path, vae: str) -> None:
@@ -187,6 +208,9 @@ def test_fingerprints_follow_all_that_changes_images(tmp_path: Path, vae: str) -
         ({"channels_per_head": 5}, "cannot be divided into 3 heads"),
         ({"clip_act": None, "res_balance": "much"}, "option res_balance=much must be a number"),
         ({"label_dim": None}, "it has no 'label_dim'"),
+        ({"sigma_data": -1}, r"sigma_data=-1\.0 must be positive"),
+        ({"img_resolution": 7}, "img_resolution=7 cannot be halved on the way through 2 sizes"),
+        ({"resample_filter": [1, -1]}, "must have an even number of taps and a sum"),
         ({"attn_resolutions": []}, r"unexpected tensors such as unet\.dec\.4x4_block0\.attn_proj\.weight"),
         ({"label_dim": 3}, r"lacks 1 tensors such as unet\.emb_label\.weight"),
     ],
@@ -206,6 +230,9 @@ def test_encoders_that_do_not_fit(tmp_path: Path, vae: str) -> None:
         edm2("", written(tmp_path, "cond"))
     with pytest.raises(ValueError, match="encoder=OtherEncoder is not supported"):
         edm2("", file("OtherEncoder"), vae)
+    bare = persistent("StabilityVAEEncoder", {})
+    with pytest.raises(ValueError, match="encoder: it has no stored options"):
+        edm2("", written(tmp_path, "cond", bare), vae)
     with pytest.raises(ValueError, match="option whitening=7 is not supported"):
         edm2("", file("StabilityVAEEncoder", whitening=7), vae)
     with pytest.raises(ValueError, match="statistics of 3 channels do not fit"):
