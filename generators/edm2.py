@@ -1,6 +1,7 @@
 """EDM2: diffusion models of pixels or codes in NVIDIA's `.pkl` (arXiv:2312.02696), sampled without added noise."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from .networks.edm2_unet import Precond, UNet
 from .networks.karras import Solver, noise_levels, sample
 from .networks.noise_space import Decoder, NoiseSpace
 from .networks.published import open_published
-from .networks.stored_options import arguments, attributes, class_name, understood
+from .networks.stored_options import arguments, attributes, class_name, shown, understood
 
 UNUSED = ("use_fp16", "dropout")
 """Stored options of the computation and the training; here everything is float32, the sampler float64."""
@@ -44,7 +45,9 @@ class StabilityDecoder:
         self.autoencoder = KLAutoencoder(vae, 1.0)
         self.fingerprint, self.card = self.autoencoder.fingerprint, self.autoencoder.card
         channels = self.autoencoder.shape[0]
-        if not len(raw_mean) == len(raw_std) == channels or not all((*raw_std, final_std)):
+        numbers = (*raw_mean, *raw_std, final_mean, final_std)
+        usual = all(map(math.isfinite, numbers)) and all((*raw_std, final_std))
+        if not len(raw_mean) == len(raw_std) == channels or not usual:
             raise ValueError(f"statistics of {len(raw_mean)} channels do not fit vae={vae} with {channels} channels")
         mean, std = torch.tensor([raw_mean, raw_std])[:, :, None, None]
         self.mean, self.std, self.final_mean, self.final_std = mean, std, final_mean, final_std
@@ -168,21 +171,21 @@ def _decoder(found: Checkpoint, path: str, vae: str, channels: int) -> tuple[Sta
     encoder = found.content.get("encoder")
     name = "StandardRGBEncoder" if encoder is None else class_name(encoder)
     if name not in ("StandardRGBEncoder", "StabilityVAEEncoder"):
-        raise ValueError(f"{path}: encoder={str(name or type(encoder).__name__)[:40]} is not supported")
+        raise ValueError(f"{path}: encoder={shown(name or type(encoder).__name__)} is not supported")
     try:
         options = {} if encoder is None else arguments(encoder)
     except ValueError as error:
         raise ValueError(f"{path}: encoder: {error}") from None
     if name == "StandardRGBEncoder":
         if options:
-            raise ValueError(f"{path}: option {str(min(options))[:40]} of StandardRGBEncoder is not supported")
+            raise ValueError(f"{path}: option {shown(next(iter(options)))} of StandardRGBEncoder is not supported")
         if vae:
             raise ValueError(f"{path} makes images, not codes; leave out generator.edm2.vae")
         if channels not in (1, 3):
             raise ValueError(f"{path} makes {channels} channels, but its encoder is that of images")
         return None, {}
     if not vae or not Path(vae).expanduser().is_dir():
-        wanted = str(options.get("vae_name", "stabilityai/sd-vae-ft-mse"))[:80]
+        wanted = shown(options.get("vae_name", "stabilityai/sd-vae-ft-mse"))
         raise ValueError(
             f"{path} makes codes; give generator.edm2.vae=FOLDER of an AutoencoderKL of diffusers, that of {wanted}"
         )

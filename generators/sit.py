@@ -13,6 +13,7 @@ from ..harness.core.registry import generator
 from .networks.dit import Transformer, flags_of, is_transformer, open_decoder, open_transformer
 from .networks.noise_space import Decoder, NoiseSpace
 from .networks.published import open_published
+from .networks.stored_options import shown
 
 Solver = Literal["heun", "euler"]
 TRAINED = {"path_type": "Linear", "prediction": "velocity"}
@@ -88,7 +89,7 @@ def sit(
     flags = flags_of(found.content)
     for name, known in TRAINED.items():
         if (value := flags.get(name, known)) != known:
-            raise ValueError(f"{path}: {name}={str(value)[:40]} is not supported, only {known}")
+            raise ValueError(f"{path}: {name}={shown(value)} is not supported, only {known}")
     network = open_transformer(found, path, heads)
     decoder = open_decoder("sit", vae, network.channels)
     fingerprint = digest("sit", 1, found.sha256, decoder.fingerprint, steps, solver, guidance, label, heads)

@@ -13,7 +13,7 @@ from ...harness.formats.built import built
 from ...harness.formats.checkpoint import Checkpoint
 from .diffusers_kl import KLAutoencoder
 from .openai_unet import attend, children, shape_of, time_embedding
-from .stored_options import attributes
+from .stored_options import attributes, shown
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published sizes S, B, L and XL, by their width."""
@@ -139,9 +139,7 @@ def open_transformer(found: Checkpoint, path: str, heads: int | None) -> Transfo
         raise ValueError(f"{path} predicts {network.outputs} channels of codes of {network.channels}")
     stored = flags_of(found.content).get("num_classes", network.classes)
     if stored != network.classes:
-        raise ValueError(
-            f"{path}: num_classes={str(stored)[:40]} does not fit {network.classes} classes and a null class"
-        )
+        raise ValueError(f"{path}: num_classes={shown(stored)} does not fit {network.classes} classes and a null class")
     return network
 
 

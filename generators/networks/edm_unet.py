@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .openai_unet import attend
+from .stored_options import shown
 
 
 class Conv(nn.Module):
@@ -340,4 +341,4 @@ NETWORKS: Mapping[str, type[SongUNet | DhariwalUNet]] = {"SongUNet": SongUNet, "
 def one_of(name: str, value: Any, *known: str) -> None:
     """Raises ValueError with the name of an option whose value is not one of the known ones."""
     if value not in known:
-        raise ValueError(f"{name}={str(value)[:40]!r} is not supported, only {' and '.join(map(repr, known))}")
+        raise ValueError(f"{name}={shown(value)!r} is not supported, only {' and '.join(map(repr, known))}")

@@ -32,6 +32,13 @@ def arguments(record: Any) -> dict[str, Any]:
     return keywords
 
 
+def shown(value: Any) -> str:
+    """The beginning of a stored value as one line that a terminal can show."""
+    if isinstance(value, int) and value.bit_length() > 99:
+        return "(a large number)"
+    return "".join(c if c.isprintable() else " " for c in str(value)[:40])
+
+
 def understood(options: Mapping[str, Any], network: Callable[..., Any], ignored: Sequence[str]) -> dict[str, Any]:
     """The options as arguments of `network`, with the type of its annotations; those in `ignored` are left out.
 
@@ -43,7 +50,7 @@ def understood(options: Mapping[str, Any], network: Callable[..., Any], ignored:
         if name in ignored:
             continue
         if name not in known:
-            raise ValueError(f"option {str(name)[:40]}={str(value)[:40]} is not supported")
+            raise ValueError(f"option {shown(name)}={shown(value)} is not supported")
         kept[name] = _as(known[name].annotation, str(name), value)
     return kept
 
@@ -53,14 +60,15 @@ def _as(kind: Any, name: str, value: Any) -> Any:
         return None if value is None else _as(get_args(kind)[0], name, value)
     if kind in (Sequence[int], Sequence[float]):
         if not isinstance(value, list | tuple) or len(value) > LENGTH:
-            raise ValueError(f"option {name}={str(value)[:40]} must be a list of at most {LENGTH} numbers")
+            raise ValueError(f"option {name}={shown(value)} must be a list of at most {LENGTH} numbers")
         return [_as(int if kind == Sequence[int] else float, name, one) for one in value]
     if kind is int:
         return whole(value, name, least=0)
     if kind is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            raise ValueError(f"option {name}={str(value)[:40]} must be a number")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (value == math.inf or abs(value) < 2**63):
+            raise ValueError(f"option {name}={shown(value)} must be a number")
         return float(value)
     if not isinstance(value, kind):
-        raise ValueError(f"option {name}={str(value)[:40]} must be of type {kind.__name__}")
+        raise ValueError(f"option {name}={shown(value)} must be of type {kind.__name__}")
     return value

@@ -237,6 +237,14 @@ def test_encoders_that_do_not_fit(tmp_path: Path, vae: str) -> None:
         edm2("", file("StabilityVAEEncoder", whitening=7), vae)
     with pytest.raises(ValueError, match="statistics of 3 channels do not fit"):
         edm2("", file("StabilityVAEEncoder", raw_mean=[0, 0, 0]), vae)
+    for wrong in (10**400, math.nan, "one", torch.ones(2), True):
+        with pytest.raises(ValueError, match=r"option final_std=.* must be a number"):
+            edm2("", file("StabilityVAEEncoder", final_std=wrong), vae)
+    for wrong in (0, math.inf):
+        with pytest.raises(ValueError, match="do not fit"):
+            edm2("", file("StabilityVAEEncoder", final_std=wrong), vae)
+    with pytest.raises(ValueError, match="option white space=a b is not supported"):
+        edm2("", file("StabilityVAEEncoder", **{"white\nspace": "a\nb"}), vae)
     with pytest.raises(ValueError, match="makes 4 channels, but its encoder is that of images"):
         edm2("", file("StandardRGBEncoder"))
     with pytest.raises(ValueError, match="option gamma of StandardRGBEncoder is not supported"):
