@@ -16,9 +16,25 @@ from .networks import karras
 from .networks.noise_space import NoiseSpace
 from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
 from .networks.published import open_published
+from .networks.stored_options import shown
 
 DATA, RHO = 0.5, 7.0
 """Standard deviation of images, and the exponent of the noise levels; both are fixed in the public code."""
+UNDERSTOOD = (
+    "image_size", "num_heads", "num_heads_upsample", "num_head_channels", "sigma_min", "sigma_max", "class_cond",
+    "training_mode",
+)  # fmt: skip
+IMMATERIAL = (
+    "attention_resolutions", "channel_mult", "dropout", "learn_sigma", "num_channels", "num_res_blocks",
+    "resblock_updown", "use_checkpoint", "use_fp16", "use_new_attention_order", "use_scale_shift_norm",
+    "weight_schedule", "teacher_model_path", "teacher_dropout", "target_ema_mode", "scale_mode",
+    "total_training_steps", "start_ema", "start_scales", "end_scales", "distill_steps_per_iter", "loss_norm",
+    "data_dir", "schedule_sampler", "lr", "weight_decay", "lr_anneal_steps", "global_batch_size", "batch_size", "microbatch",
+    "ema_rate", "log_interval", "save_interval", "resume_checkpoint", "fp16_scale_growth", "generator",
+    "clip_denoised", "num_samples", "sampler", "s_churn", "s_tmin", "s_tmax", "s_noise", "steps", "ts", "model_path",
+    "seed",
+)  # fmt: skip
+"""Flags that the tensors show, that the public code ignores, or that matter only in training or in its sampling."""
 
 
 class Consistency(NoiseSpace):
@@ -122,6 +138,13 @@ def consistency(
         levels = karras.noise_levels(steps, known[0], known[1], RHO)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+    if unknown := sorted(flags.keys() - {*UNDERSTOOD, *IMMATERIAL}):
+        raise ValueError(f"{path}: training flag {unknown[0]} is not understood; leave it out if it changes no image")
+    mode = str(flags.get("training_mode", sampler))
+    if ("consistency" in mode) != (sampler == "consistency") or mode == "progdist":
+        raise ValueError(f"{path}: sampler={sampler} does not fit training_mode={shown(mode)}")
+    if flags.get("class_cond", bool(network.classes)) != bool(network.classes):
+        raise ValueError(f"{path}: class_cond={shown(flags['class_cond'])}, but it has {network.classes} classes")
     if network.out_channels != network.in_channels:
         raise ValueError(f"{path} predicts {network.out_channels} channels of images of {network.in_channels}")
     if size % 2 ** (network.levels - 1):

@@ -1,7 +1,6 @@
 """DiT: diffusion transformers of images by class (arXiv:2212.09748), sampled with DDIM or as published with DDPM."""
 
 from collections.abc import Mapping
-from itertools import accumulate, repeat
 from typing import Any, Literal
 
 import torch
@@ -58,13 +57,6 @@ class DiT(NoiseSpace):
         return ddim.sample(lambda x, t, signal: ddim.from_noise(x, predict(x, t)[0], signal), noise, self.levels)
 
 
-def spaced(steps: int) -> ddim.Levels:
-    """`steps` timesteps from 0 to 999, as evenly spread as whole numbers can be."""
-    stride = (TRAINED - 1) / max(1, steps - 1)
-    times = [round(t) for t in accumulate(repeat(stride, steps - 1), initial=0.0)][::-1]
-    return ddim.Levels(times, [*ddim.linear(TRAINED)[times].tolist(), 1.0])
-
-
 def recognise(content: Any) -> bool:
     """Whether a checkpoint is a state dict of a DiT, or a snapshot of its training. Those of SiT look the same."""
     return is_transformer(content, "DiT")
@@ -94,11 +86,11 @@ def dit(
     """
     found = open_published("dit", path, recognise)
     network = open_transformer(found, path, heads)
-    if steps > TRAINED:
-        raise ValueError(f"steps={steps} must be at most {TRAINED}, the steps this model was trained with")
+    times = ddim.even_times(TRAINED, steps)
+    levels = ddim.Levels(times, [*ddim.linear(TRAINED)[times].tolist(), 1.0])
     if sampler == "ddpm" and network.outputs == network.channels:
         raise ValueError(f"{path} does not predict the variance that sampler=ddpm needs; choose sampler=ddim")
     decoder = open_decoder("dit", vae, network.channels)
     fingerprint = digest("dit", 1, found.sha256, decoder.fingerprint, steps, sampler, guidance, label, heads)
     card = {**found.card, "sha256": found.sha256, "classes": network.classes, "vae": decoder.card}
-    return DiT(network, decoder, spaced(steps), sampler == "ddpm", guidance, label, fingerprint, card)
+    return DiT(network, decoder, levels, sampler == "ddpm", guidance, label, fingerprint, card)

@@ -175,7 +175,7 @@ def _decoder(found: Checkpoint, path: str, vae: str, channels: int) -> tuple[Sta
     try:
         options = {} if encoder is None else arguments(encoder)
     except ValueError as error:
-        raise ValueError(f"{path}: encoder: {error}") from None
+        raise ValueError(f"{path}, encoder beside the network: {error}") from None
     if name == "StandardRGBEncoder":
         if options:
             raise ValueError(f"{path}: option {shown(next(iter(options)))} of StandardRGBEncoder is not supported")

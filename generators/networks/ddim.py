@@ -6,6 +6,7 @@ grows.
 
 import math
 from collections.abc import Callable
+from itertools import accumulate, repeat
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,18 @@ def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> 
         raise ValueError(f"steps={steps} must be between 1 and {len(signal)}, the steps this model was trained with")
     times = [min(i * len(signal) // steps + offset, len(signal) - 1) for i in reversed(range(steps))]
     return Levels(times, [*signal[times].tolist(), last])
+
+
+def even_times(trained: int, steps: int) -> list[int]:
+    """Timesteps of OpenAI's respacing "N", noisiest first: N from 0 to T - 1, at equal distances before rounding.
+
+    Raises ValueError unless 1 <= steps <= T.
+    """
+    if not 1 <= steps <= trained:
+        raise ValueError(f"steps={steps} must be between 1 and {trained}, the steps this model was trained with")
+    stride = (trained - 1) / max(1, steps - 1)
+    # The sum is rounded as in the public code, where halves go to the even number.
+    return [round(time) for time in accumulate(repeat(stride, steps - 1), initial=0.0)][::-1]
 
 
 def from_noise(x: Tensor, noise: Tensor, signal: float, clip: bool = False) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def arguments(record: Any) -> dict[str, Any]:
     state = attributes(record)
     given, keywords = state.get("_init_args"), state.get("_init_kwargs")
     if not isinstance(given, list | tuple) or not isinstance(keywords, dict) or given:
-        raise ValueError("it has no stored options (_init_kwargs), or some without a name (_init_args)")
+        raise ValueError("the network has no stored options (_init_kwargs), or some without a name (_init_args)")
     return keywords
 
 

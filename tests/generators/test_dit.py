@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.generators.dit import DiT, dit, spaced
+from assay.generators.dit import DiT, dit
 from assay.generators.dit import recognise as is_dit
+from assay.generators.networks.ddim import even_times
 from assay.generators.networks.dit import Transformer
 from assay.generators.sit import SiT, sit
 from assay.generators.sit import recognise as is_sit
@@ -132,9 +133,9 @@ def test_published_networks_have_the_tensors_of_the_authors_code(
 
 def test_timesteps_are_those_of_the_authors_code() -> None:
     for steps in (4, 7, 250):
-        assert spaced(steps).times[::-1] == OFFICIAL["dit"][f"times{steps}"].tolist()
-    assert spaced(1).times == [0]
-    assert spaced(1000).times == list(range(999, -1, -1))
+        assert even_times(1000, steps)[::-1] == OFFICIAL["dit"][f"times{steps}"].tolist()
+    assert even_times(1000, 1) == [0]
+    assert even_times(1000, 1000) == list(range(999, -1, -1))
 
 
 @pytest.mark.parametrize("steps", [4, 7])
@@ -253,7 +254,7 @@ def test_files_and_options_that_do_not_fit(tmp_path: Path, path: str, vae: str) 
         dit("", path, vae)
     with pytest.raises(ValueError, match="cannot be divided into 7 heads"):
         dit("", path, vae, heads=7)
-    with pytest.raises(ValueError, match=r"steps=1001 must be at most 1000"):
+    with pytest.raises(ValueError, match="steps=1001 must be between 1 and 1000"):
         dit_of(path, vae, steps=1001)
     extra = written(tmp_path, {**tensors, "blocks.0.attn.q_norm.weight": torch.ones(8)})
     with pytest.raises(ValueError, match=r"unexpected tensors such as blocks\.0\.attn\.q_norm\.weight"):
