@@ -29,8 +29,8 @@ IMMATERIAL = (
     "resblock_updown", "use_checkpoint", "use_fp16", "use_new_attention_order", "use_scale_shift_norm",
     "weight_schedule", "teacher_model_path", "teacher_dropout", "target_ema_mode", "scale_mode",
     "total_training_steps", "start_ema", "start_scales", "end_scales", "distill_steps_per_iter", "loss_norm",
-    "data_dir", "schedule_sampler", "lr", "weight_decay", "lr_anneal_steps", "global_batch_size", "batch_size", "microbatch",
-    "ema_rate", "log_interval", "save_interval", "resume_checkpoint", "fp16_scale_growth", "generator",
+    "data_dir", "schedule_sampler", "lr", "weight_decay", "lr_anneal_steps", "global_batch_size", "batch_size",
+    "microbatch", "ema_rate", "log_interval", "save_interval", "resume_checkpoint", "fp16_scale_growth", "generator",
     "clip_denoised", "num_samples", "sampler", "s_churn", "s_tmin", "s_tmax", "s_noise", "steps", "ts", "model_path",
     "seed",
 )  # fmt: skip
