@@ -58,7 +58,7 @@ class StabilityDecoder:
 
 
 class Guided(torch.nn.Module):
-    """D = D_guide + w (D - D_guide): classifier-free guidance or autoguidance (arXiv:2406.02507, eq. 3)."""
+    """D = D_guide + w (D - D_guide): classifier-free guidance or autoguidance (arXiv:2406.02507)."""
 
     def __init__(self, network: Precond, guide: Precond | None, guidance: float):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The UNets of EDM files (arXiv:2206.00364, appendix F): DDPM++ and NCSN++ ("SongUNet"), and ADM ("DhariwalUNet").
+"""The UNets of EDM files (arXiv:2206.00364): DDPM++ and NCSN++ ("SongUNet"), and ADM ("DhariwalUNet").
 
 Modules and arguments have the names of the public files, of which the names of tensors and stored options are made.
 """

@@ -102,7 +102,7 @@ def test_denoising_and_sampling_equal_the_authors_code(tmp_path: Path, vae: str,
     ids=["XS", "S", "XXL"],
 )
 def test_published_networks_have_the_tensors_of_the_authors_code(channels: int, millions: float, digest: str) -> None:
-    """The sizes are those of table 6."""
+    """The published sizes."""
     with torch.device("meta"):
         network = Precond(64, 4, 1000, network=UNet(64, 4, 1000, channels))
     assert names({name: t.shape for name, t in network.state_dict().items()}).startswith(digest)
