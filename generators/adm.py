@@ -1,9 +1,9 @@
 """Pixel diffusion models from OpenAI's files: IDDPM (arXiv:2102.09672), ADM (arXiv:2105.05233); sampled with DDIM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.built import REFUSED, whole
 from .networks import ddim
-from .networks.openai_unet import UNet, flag, heads_of, read_flags
+from .networks.noise_space import NoiseSpace
+from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
 from .networks.published import open_published
-from .networks.seeds import normal
 from .networks.stated import require_understood, yes
 
 SIZE, STEPS = 2**13, 2**17
@@ -35,13 +35,13 @@ IMMATERIAL = (
 SCHEDULES = {"linear": ddim.linear, "cosine": ddim.cosine}
 
 
-class ADM:
-    """A diffusion model of images as a Generator. Space "x_T": the normal noise [N, C, R, R] at which DDIM starts.
+class ADM(NoiseSpace):
+    """A diffusion model of images as a Generator. Spaces: "x_T" [N, C, R, R], and "x_0" where seeds draw the class.
 
-    A conditional file without `label` draws the class of each seed. Then x_T alone does not determine an image, so the
-    first space is "x_0", the samples themselves in [-1, 1], and "x_T" cannot be decoded.
     time_scale: the network takes timesteps times this factor.
     """
+
+    network: UNet
 
     def __init__(
         self,
@@ -54,45 +54,20 @@ class ADM:
         fingerprint: str,
         card: Mapping[str, Any],
     ):
-        self.network, self.shape, self.levels = network, (network.in_channels, size, size), levels
-        self.time_scale, self.clip, self.label = time_scale, clip, label
-        self.spaces: Sequence[str] = ("x_0", "x_T") if network.classes and label is None else ("x_T",)
-        self.fingerprint, self.card = fingerprint, card
+        super().__init__("adm", network, (network.in_channels, size, size), network.classes, label, fingerprint, card)
+        self.levels, self.time_scale, self.clip = levels, time_scale, clip
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the network to the device on which `latents` samples x_0."""
-        self.network.to(device)
-        return self
-
-    def latents(self, seeds: Sequence[int], space: str = "x_T") -> Tensor:
-        x_T = normal(seeds, *self.shape)
-        if space == "x_T":
-            return x_T
-        x_T = x_T.to(next(self.network.parameters()).device)
-        return self._sample(x_T, torch.tensor([seed % self.network.classes for seed in seeds]).to(x_T.device))
-
-    def decode(self, latents: Tensor, space: str = "x_T") -> Tensor:
-        return (latents if space == "x_0" else self._sample(latents, self._labels(latents))) / 2 + 0.5
+    def sample(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        return ddim.sample(self._denoiser(labels, self.clip), noise, self.levels)
 
     def invert(self, images: Tensor, repeats: int = 1) -> Tensor:
         """x_T [N, C, R, R] of images in [0, 1], approximately, by DDIM inversion without clipping.
 
         Costs repeats × steps evaluations of the network.
         """
-        labels = self._labels(images)
-        self.network.to(images.device)
-        pieces = [
-            ddim.invert(self._denoiser(label, False), x, self.levels, repeats)
-            for x, label in self._pieces(2 * images - 1, labels)
-        ]
-        return torch.cat(pieces)[: len(images)]
-
-    def _sample(self, x_T: Tensor, labels: Tensor | None) -> Tensor:
-        self.network.to(x_T.device)
-        pieces = [
-            ddim.sample(self._denoiser(label, self.clip), x, self.levels) for x, label in self._pieces(x_T, labels)
-        ]
-        return torch.cat(pieces)[: len(x_T)]
+        return self.by_batch(
+            lambda x, labels: ddim.invert(self._denoiser(labels, False), x, self.levels, repeats), 2 * images - 1
+        )
 
     def _denoiser(self, label: Tensor | None, clip: bool) -> ddim.Denoiser:
         def denoise(x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
@@ -102,27 +77,10 @@ class ADM:
 
         return denoise
 
-    def _labels(self, x: Tensor) -> Tensor | None:
-        if not self.network.classes:
-            return None
-        if self.label is None:
-            raise ValueError(
-                "this model is conditional: choose generator.adm.label=CLASS, or work in space x_0, where each code is "
-                "an image of its class"
-            )
-        return torch.full((len(x),), self.label, device=x.device)
-
-    def _pieces(self, x: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        """Images with their labels, in batches of equal size."""
-        if labels is None:
-            return [(piece, None) for piece in ddim.batches(x)]
-        return list(zip(ddim.batches(x), ddim.batches(labels), strict=True))
-
 
 def recognise(content: Any) -> bool:
     """Whether a checkpoint is the state dict of a UNet in OpenAI's layout."""
-    names = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight")
-    return isinstance(content, Mapping) and all(isinstance(content.get(name), Tensor) for name in names)
+    return is_unet(content, 3)
 
 
 @generator(recognise=recognise)
@@ -166,10 +124,6 @@ def adm(
         times = ddim_times(trained, steps) if spacing == "ddim" else ddim.even_times(trained, steps)
     except REFUSED as error:
         raise ValueError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from None
-    if label is not None and not 0 <= label < network.classes:
-        raise ValueError(
-            f"label={label} must be a class 0..{network.classes - 1}" if network.classes else "this file has no classes"
-        )
     signal = SCHEDULES[schedule](trained)[times]
     levels = ddim.Levels(times, [*signal.tolist(), 1.0])
     known = {"image_size": size, "diffusion_steps": trained, "noise_schedule": schedule, "rescale_timesteps": rescaled}

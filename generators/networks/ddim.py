@@ -1,4 +1,4 @@
-"""Noise schedules and the deterministic sampler of diffusion models: DDIM with eta = 0 (arXiv:2010.02502, eq. 12).
+"""Noise schedules and samplers of diffusion models: DDIM with eta = 0 (arXiv:2010.02502, eq. 12), and DDPM.
 
 The input of a diffusion model is x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε with ε ~ N(0, I); ᾱ falls from about 1 to about 0 as t
 grows.
@@ -89,6 +89,26 @@ def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
     for t, here, there in zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True):
         clean, noise = denoise(x, t, here)
         x = math.sqrt(there) * clean + math.sqrt(1 - there) * noise
+    return x
+
+
+def ancestral(predict: Callable[[Tensor, int], tuple[Tensor, Tensor]], noise: Tensor, levels: Levels) -> Tensor:
+    """x_0 [N, ...] by DDPM with learned variances (arXiv:2102.09672, eq. 15), from noise [N, steps, ...] for all steps.
+
+    predict maps (x_t, t) to ε and to v: -1 for the smallest variance, 1 for the largest, β, and in between for their
+    weighted geometric means. The last step adds no noise.
+    """
+    x = noise[:, 0]
+    steps = list(zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True))
+    for i, (t, here, there) in enumerate(steps):
+        beta = 1 - here / there
+        found, share = predict(x, t)
+        clean, _ = from_noise(x, found, here)
+        x = (math.sqrt(there) * beta * clean + math.sqrt(1 - beta) * (1 - there) * x) / (1 - here)
+        if i < len(steps) - 1:
+            least = beta * (1 - there) / (1 - here)
+            log_variance = (share + 1) / 2 * math.log(beta) + (1 - share) / 2 * math.log(least)
+            x = x + torch.exp(log_variance / 2) * noise[:, i + 1]
     return x
 
 

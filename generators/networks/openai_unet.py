@@ -245,6 +245,13 @@ class UNet(nn.Module):
         return prediction
 
 
+def is_unet(content: Any, axes: int) -> bool:
+    """Whether a checkpoint is the state dict of a UNet whose attention, if it has any, has weights of so many axes."""
+    names = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight")
+    fits = isinstance(content, Mapping) and all(isinstance(content.get(name), Tensor) for name in names)
+    return fits and getattr(content.get("middle_block.1.qkv.weight"), "ndim", 3) == axes
+
+
 def time_embedding(t: Tensor, width: int) -> Tensor:
     """[N, width]: cosines, then sines, of t at frequencies from 1 down to 1/10000; an odd width ends with a zero."""
     half = width // 2
