@@ -47,6 +47,21 @@ def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> 
     return Levels(times, [*signal[times].tolist(), last])
 
 
+def strided(signal: Tensor, steps: int, most: int | None = None) -> Levels:
+    """The timesteps 1, 1 + c, 1 + 2c, … with c = T // steps, at most `most`, as samplers of latents take them.
+
+    signal: ᾱ [T]; its first is that of the result. Where `steps` does not divide T, that are more than `steps`: 31 for
+    30 of 1000. Raises ValueError when a timestep would be T or larger, as from 501 steps of 1000.
+    """
+    if not 1 <= steps <= len(signal):
+        raise ValueError(f"steps={steps} must be between 1 and {len(signal)}, the steps this model was trained with")
+    times = [1 + i for i in range(0, len(signal), len(signal) // steps)][:most]
+    if times[-1] >= len(signal):
+        raise ValueError(f"steps={steps} begins at timestep {times[-1]} of {len(signal)}; give fewer steps")
+    times = times[::-1]
+    return Levels(times, [*signal[times].tolist(), float(signal[0])])
+
+
 def from_noise(x: Tensor, noise: Tensor, signal: float, clip: bool = False) -> tuple[Tensor, Tensor]:
     """x_0 and ε from a network that predicts ε; `clip` clamps x_0 to [-1, 1] and recomputes ε from it."""
     clean = (x - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
