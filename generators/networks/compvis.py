@@ -287,7 +287,7 @@ def require_known(flags: Mapping[str, Any]) -> None:
         for name, value in given.items():
             if name in MEANT and value not in MEANT[name]:
                 usual = " or ".join(map(repr, MEANT[name]))
-                raise ValueError(f"{name}={str(value)[:40]!r} is not supported, only {usual}")
+                raise ValueError(f"{name}={repr(value)[:40]} is not supported, only {usual}")
             if options and name not in MEANT and name not in options:
                 raise ValueError(f"option {str(name)[:40]} of {part} is not known, so what it changes is not either")
             if name in TARGETS and isinstance(value, Mapping):

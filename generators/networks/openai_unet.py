@@ -19,8 +19,8 @@ from torch import Tensor, nn
 T = TypeVar("T", int, bool, str)
 
 GROUPS = 32
-FLAGS = 2**20
-"""Most bytes of a file of flags."""
+FLAGS, DEPTH = 2**18, 30
+"""How many bytes a file of flags may have, and how deep its values may be nested."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,25 @@ def _flags_in(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > FLAGS:
             raise ValueError(f"it has more than {FLAGS:,} bytes")
-        text = file.read_text()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("a few aliases can stand for 10^9 values; write the values out")
-        flags: Any = OmegaConf.to_container(OmegaConf.create(text))
+        flags: Any = OmegaConf.to_container(OmegaConf.create(_plain(file.read_text())))
         outer = flags["model"]["params"] if "model" in flags else {}
         inner = outer["unet_config"]["params"] if "unet_config" in outer else {}
         return {**flags, **outer, **inner}
     except Exception as error:  # yaml raises many
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{file} holds no flags in JSON or YAML, nor a config of latent-diffusion ({why})") from None
+
+
+def _plain(text: str) -> str:
+    """A text in YAML whose values are not many more than its letters, and not nested so deep that reading takes long."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise ValueError(f"it is nested more than {DEPTH} deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("a few aliases can stand for 10^9 values; write the values out")
+    return text
 
 
 def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:
