@@ -1,6 +1,5 @@
 """Latent diffusion (arXiv:2112.10752) from CompVis checkpoints and from diffusers folders."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -68,8 +67,6 @@ def ldm(
     """
     if scale_factor is not None and not scale_factor > 0:
         raise ValueError(f"scale_factor={scale_factor} must be positive")
-    if not math.isfinite(guidance):
-        raise ValueError(f"guidance={guidance} must be a finite number; 1 means no guidance")
     file = Path(path).expanduser()
     condition = {"label": label, "null_label": null_label, "guidance": float(guidance), "prompt": prompt}
     condition |= {"negative_prompt": negative_prompt, "tokenizer": tokenizer}

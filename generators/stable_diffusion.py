@@ -94,7 +94,7 @@ def stable_diffusion(
 
     Raises ValueError with what is missing, does not fit or is not understood.
     """
-    if not guidance >= 1:
+    if guidance < 1:
         raise ValueError(f"guidance={guidance} must be at least 1, which means no guidance")
     if path and Path(path).expanduser().is_file():
         found = open_published("stable_diffusion", path, recognise)

@@ -88,7 +88,7 @@ def _flags_in(file: Path) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """A text in YAML whose values are not many more than its letters, and not nested so deep that reading takes long."""
+    """A text in YAML without what makes a short one expensive: aliases that repeat values, and deep nesting."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
