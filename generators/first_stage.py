@@ -13,7 +13,7 @@ from ..harness.core.protocols import Encoding, Generator
 from ..harness.core.registry import generator
 from .networks import compvis
 from .networks import first_stage as networks
-from .networks.compvis import require_known, state_dict
+from .networks.compvis import require_known, require_tensors, state_dict
 from .networks.openai_unet import find_flags
 from .networks.published import open_published
 from .networks.seeds import normal
@@ -78,9 +78,7 @@ def first_stage(dataset: str, path: str = "", size: int | None = None, args: str
     flags = find_flags(Path(path).expanduser(), args, "first_stage") or {}
     try:
         require_known(flags)
-        for name, value in tensors.items():
-            if not isinstance(value, Tensor):
-                raise ValueError(f"{str(name)[:100]} is a {type(value).__name__}, not a tensor")
+        require_tensors(tensors)
         network = networks.FirstStage(tensors)
         ddconfig = flags.get("ddconfig")
         stored = ddconfig.get("resolution") if isinstance(ddconfig, Mapping) else None
@@ -91,6 +89,7 @@ def first_stage(dataset: str, path: str = "", size: int | None = None, args: str
             )
         if type(side) is not int or not 1 <= side <= 2**14 or side % network.factor:
             raise ValueError(f"size={side} must be a multiple of {network.factor} of at most {2**14:,}")
+        network.require_runs(side)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     card = {**found.card, "sha256": found.sha256, "first_stage": "VQ" if network.quantised else "KL", "size": side}

@@ -11,11 +11,13 @@ from ...harness.core.protocols import Encoding
 from . import ddim
 from .diffusers_parts import check_images
 from .first_stage import FirstStage
-from .openai_unet import Heads, UNet, flag
+from .openai_unet import Heads, UNet, flag, rehearse
 from .seeds import normal
 
 PIXELS = 2**16
 """Maximum number of image pixels that a network processes together."""
+SIDE = 2**12
+"""Largest height and width of codes."""
 UNET, FIRST_STAGE, AVERAGED = "model.diffusion_model.", "first_stage_model.", "model_ema."
 
 
@@ -184,9 +186,16 @@ def state_dict(content: Any) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else {}
 
 
+def require_tensors(tensors: Mapping[Any, Any]) -> None:
+    """Raises ValueError unless these are tensors by name."""
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{str(name)[:100]} is a {type(value).__name__}, not a tensor with a name")
+
+
 def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): x for name, x in tensors.items() if str(name).startswith(prefix)}
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
 def read_parts(
@@ -198,9 +207,9 @@ def read_parts(
     Raises ValueError with the tensor or the flag that is missing, does not fit or is not understood.
     """
     require_known(flags)
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{str(name)[:100]} is a {type(value).__name__}, not a tensor")
+    require_tensors(tensors)
+    if flags.get("legacy", True) is not True and heads.count_up not in (None, heads.count):
+        raise ValueError("num_heads_upsample with legacy=false is not supported; the public code then ignores it")
     size, signal = flag(flags, "image_size", int), _signal(tensors, flags)
     averaged = ema and any(name.startswith(AVERAGED) for name in tensors)
     unet = UNet(_averaged(tensors) if averaged else below(tensors, UNET), heads)
@@ -217,8 +226,13 @@ def read_parts(
             raise ValueError(
                 f"{name}={flags[name]} of the config is {found} in the weights; give the config of this file"
             )
-    if size < 1 or size % 2 ** (unet.levels - 1):
-        raise ValueError(f"image_size={size} must be divisible by {2 ** (unet.levels - 1)}")
+    if not 1 <= size <= SIDE or size % 2 ** (unet.levels - 1):
+        raise ValueError(f"image_size={size} must be divisible by {2 ** (unet.levels - 1)} and at most {SIDE:,}")
+    first_stage.require_runs(size * first_stage.factor)
+    codes = torch.empty(1, unet.in_channels, size, size, device="meta")
+    context = torch.empty(1, 1, unet.context, device="meta") if unet.context else None
+    if (made := rehearse(unet, codes, torch.empty(1, device="meta"), None, context)) != codes.shape:
+        raise ValueError(f"the UNet makes {list(made)} of codes of shape {list(codes.shape)}")
     scale = float(tensors.get("scale_factor", flags.get("scale_factor", 1.0))) if scale is None else scale
     if not 0 < scale < math.inf:
         raise ValueError(f"scale_factor={scale} must be positive")

@@ -5,12 +5,13 @@ encoder of KL outputs mean and log variance of a normal distribution. The networ
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .openai_unet import adopt, attend, children, convolution, shape_of
+from .openai_unet import adopt, attend, children, convolution, rehearse, shape_of
 
 Tensors = Mapping[str, Tensor]
 
@@ -186,10 +187,22 @@ class FirstStage(nn.Module):
         images: Tensor = self.decoder(self.post_quant_conv(codes))
         return images
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstructions of images."""
+        return self.decode(self.posterior(images)[0])
+
+    def require_runs(self, side: int) -> None:
+        """Raises ValueError unless images of this size are reconstructed in their size."""
+        images = torch.empty(1, self.image_channels, side, side, device="meta")
+        if (made := rehearse(self, images)) != images.shape:
+            raise ValueError(f"images of shape {list(images.shape)} are reconstructed as {list(made)}")
+
     @property
     def codebook(self) -> Tensor:
         """The entries [K, c] of a VQ first stage."""
-        return self.quantize.get_parameter("embedding.weight")
+        embedding: Any = self.quantize["embedding"]
+        entries: Tensor = embedding.weight
+        return entries
 
     def nearest(self, codes: Tensor) -> Tensor:
         """The codebook vector nearest to each position of codes [N, c, h, w], of the same shape."""

@@ -118,6 +118,9 @@ def heads_of(flags: Mapping[str, Any]) -> Heads:
         flag(flags, name, int) if flags.get(name, -1) != -1 else None
         for name in ("num_heads", "num_head_channels", "num_heads_upsample")
     )
+    for name, number in (("num_heads", count), ("num_head_channels", width), ("num_heads_upsample", count_up)):
+        if number is not None and number < 1:
+            raise ValueError(f"training flag {name}={number} must be positive, or -1 where it is not set")
     if count is None and width is None:
         raise ValueError("the training flags lack num_heads and num_head_channels, which the weights do not contain")
     new_order = flag({"use_new_attention_order": False, **flags}, "use_new_attention_order", bool)
@@ -363,15 +366,37 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
 
 
 def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly."""
+    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly.
+
+    Integers are refused, because they are weights that somebody quantised.
+    """
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     reshaped = [name for name, shape in shapes.items() if name in tensors and tensors[name].shape != shape]
-    for what, names in (("missing", missing), ("not of this network", unexpected), ("of another shape", reshaped)):
+    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    for what, names in (
+        ("missing", missing),
+        ("not of this network", unexpected),
+        ("of another shape", reshaped),
+        ("of integers, and not of floating-point numbers", integers),
+    ):
         if names:
             raise ValueError(f"{len(names)} tensors are {what}; the first is {names[0]}")
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     module.eval().requires_grad_(False)
+
+
+def rehearse(network: nn.Module, *inputs: Tensor | None) -> torch.Size:
+    """The shape of what a network returns for inputs on the meta device, where nothing is computed.
+
+    Each layer fits the tensors of its file; this tells whether one fits the other. Raises ValueError otherwise.
+    """
+    state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+    try:
+        returned: Tensor = torch.func.functional_call(network, state, inputs)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the layers of the {type(network).__name__} do not fit each other ({error})") from None
+    return returned.shape
 
 
 def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Literal["", "down", "up"]) -> Stack:

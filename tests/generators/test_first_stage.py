@@ -148,8 +148,10 @@ def test_models_that_are_not_supported(cases: dict[str, Case], tmp_path: Path) -
         opened(write(tmp_path, {**tensors, "colorize": torch.zeros(3, 4, 1, 1)}, config))
     with pytest.raises(ValueError, match="model 'GumbelVQ' is not supported"):
         opened(write(tmp_path, tensors, {"model": {**config["model"], "target": "taming.models.vqgan.GumbelVQ"}}))
-    with pytest.raises(ValueError, match=r"step is a int, not a tensor"):
+    with pytest.raises(ValueError, match=r"step is a int, not a tensor with a name"):
         opened(write(tmp_path, {**tensors, "step": 3}, config))
+    with pytest.raises(ValueError, match=r"1 tensors are of integers, .*; the first is decoder\.conv_in\.bias"):
+        opened(write(tmp_path, {**tensors, "decoder.conv_in.bias": torch.zeros(64, dtype=torch.int8)}, config))
     with pytest.raises(ValueError, match=r"encoder\.mid\.attn_1\.k\.weight is missing"):
         opened(write(tmp_path, without(tensors, "encoder.mid.attn_1.k.weight"), config))
 

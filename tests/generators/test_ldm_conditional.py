@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import assay
 from assay.generators.ldm import ldm, recognise
 from assay.generators.networks.compvis import LDM, Guided
 from assay.generators.networks.seeds import normal
@@ -227,7 +228,10 @@ def test_conditions_that_are_not_supported(cases: dict[str, Case], tmp_path: Pat
         ("unet_config", {"num_classes": 4}, "num_classes=4 is not supported"),
         ("unet_config", {"model_channels": 64}, "model_channels=64 of the config is 32 in the weights"),
         ("unet_config", {"num_heads": 3}, "cannot be divided into"),
+        ("unet_config", {"num_heads": -3}, "num_heads=-3 must be positive"),
+        ("unet_config", {"num_heads_upsample": 2}, "num_heads_upsample with legacy=false is not supported"),
         ("unet_config", {"image_size": 5}, "image_size=5 must be divisible by 2"),
+        ("unet_config", {"image_size": 10**9}, "image_size=1000000000 must be .* at most 4,096"),
         ("cond_stage_config", {"target": "ldm.modules.encoders.modules.SpatialRescaler"}, "'SpatialRescaler'"),
         ("cond_stage_config", {"mixing": 2}, "option mixing of cond_stage_config is not known"),
         ("first_stage_config", {"target": "ldm.models.autoencoder.IdentityFirstStage"}, "'IdentityFirstStage'"),
@@ -240,6 +244,18 @@ def test_configs_that_are_not_understood(
     with pytest.raises(ValueError, match=message) as error:
         opened(write(tmp_path, tensors, changed(config, part, **options)))
     assert "\n" not in str(error.value)
+
+
+def test_layers_that_do_not_fit_each_other(cases: dict[str, Case], tmp_path: Path) -> None:
+    """Each fits its tensors; the file is refused before anything is computed."""
+    tensors, config, _ = cases["cin_kl"]
+    block = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2"
+    with pytest.raises(ValueError, match=r"model\.ckpt: the layers of the UNet do not fit each other"):
+        opened(write(tmp_path, {**tensors, f"{block}.to_k.weight": torch.zeros(33, 24)}, config))
+    wide = {"post_quant_conv.weight": torch.zeros(3, 3, 1, 1), "quant_conv.weight": torch.zeros(8, 6, 1, 1)}
+    wide["quant_conv.bias"] = torch.zeros(8)
+    with pytest.raises(ValueError, match=r"the layers of the FirstStage do not fit each other"):
+        opened(write(tmp_path, {**tensors, **{f"first_stage_model.{name}": x for name, x in wide.items()}}, config))
 
 
 def test_where_configs_are_found(cases: dict[str, Case], tmp_path: Path) -> None:
@@ -255,6 +271,11 @@ def test_where_configs_are_found(cases: dict[str, Case], tmp_path: Path) -> None
     (tmp_path / "model.args.yaml").write_text(json.dumps(changed(config, "unet_config", image_size=6)))
     assert opened(path).shape == (3, 6, 6)
     assert opened(path, args=str(tmp_path / "model.yaml")).shape == (3, 4, 4)
+
+
+def test_files_open_without_naming_the_family(cases: dict[str, Case], tmp_path: Path) -> None:
+    path = write(tmp_path, cases["cin_kl"].tensors, cases["cin_kl"].config)
+    assert isinstance(assay.load(path), LDM)
 
 
 def test_configs_are_bounded(cases: dict[str, Case], tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_options_that_do_not_fit(write: Write, tensors: dict[str, Tensor], words
         ),
         ({"tokenizer": str(tmp_path / "absent")}, "absent does not exist"),
         ({"guidance": 0.5}, "guidance=0.5 must be at least 1"),
-        ({"steps": 600}, "steps=600 begins at timestep 1000 of 1000"),
+        ({"steps": 1000}, "steps=1000 begins at timestep 1000 of 1000"),
         ({"prompt": " ".join("abcdefghijklmno")}, r"a prompt has 17 tokens, the limit is 16; shorten 'a b c"),
         ({"args": str(tmp_path / "absent.yaml")}, r"absent\.yaml does not exist"),
     ):
@@ -322,8 +322,8 @@ def test_options_that_do_not_fit(write: Write, tensors: dict[str, Tensor], words
     larger = {**tensors, f"{TEXT}embeddings.token_embedding.weight": torch.zeros(57, 64)}
     with pytest.raises(ValueError, match="has 56 tokens, the text encoder 57"):
         opened(write(larger), words)
-    for name in ("tokenizer", "args", "ema"):
+    for name, value in (("tokenizer", words), ("args", "a.yaml"), ("ema", True)):
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
         with pytest.raises(ValueError, match=f"is a folder: generator.stable_diffusion.{name} is for single files"):
-            stable_diffusion("any", str(tmp_path / "folder"), **{name: words})
+            stable_diffusion("any", str(tmp_path / "folder"), **{name: value})
