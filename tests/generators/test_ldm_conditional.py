@@ -143,22 +143,27 @@ def test_the_moving_average_is_used_unless_the_config_says_no(cases: dict[str, C
 
 
 def test_the_noise_schedule(cases: dict[str, Case], tmp_path: Path) -> None:
-    """The file's, of whichever name; in half precision it is too coarse, and the config's is taken."""
+    """The config's, if the file agrees up to rounding; the file's where the config tells none, unless it is rounded."""
     tensors, config, _ = cases["cin_kl"]
     names = ("alphas_cumprod", "betas")
     bare = {name: x for name, x in tensors.items() if name not in names}
     rounded = {**bare, **{name: tensors[name].half() for name in names}}
     signal = (1 - BETAS).cumprod(0)[[751, 501, 251, 1, 0]]
-    for each in (tensors, {**bare, "betas": tensors["betas"]}, rounded, bare):
-        levels = opened(write(tmp_path, each, config), steps=4, label=0).levels
-        assert levels.times == [751, 501, 251, 1]
-        torch.testing.assert_close(torch.tensor(levels.signal, dtype=torch.float64), signal, rtol=1e-5, atol=0)
     unknown = copy.deepcopy(config)
     del unknown["model"]["params"]["linear_end"]
+    again = {name: x.float() for name, x in rounded.items()}
+    betas = {**bare, "betas": tensors["betas"].bfloat16()}
+    for each, told in ((tensors, config), (tensors, unknown), (again, config), (betas, config), (bare, config)):
+        levels = opened(write(tmp_path, each, told), steps=4, label=0).levels
+        assert levels.times == [751, 501, 251, 1]
+        torch.testing.assert_close(torch.tensor(levels.signal, dtype=torch.float64), signal, rtol=1e-5, atol=0)
     with pytest.raises(ValueError, match="its noise schedule in half precision, so its noise schedule is not known"):
         opened(write(tmp_path, rounded, unknown))
     with pytest.raises(ValueError, match=r"alphas_cumprod must fall from 1 and stay above 0"):
         opened(write(tmp_path, {**tensors, "alphas_cumprod": tensors["alphas_cumprod"] - 0.01}, config))
+    for options in ({"linear_end": 0.0155}, {"linear_start": 0.00085}, {"timesteps": 999}):
+        with pytest.raises(ValueError, match="is not that of linear_start, linear_end and timesteps"):
+            opened(write(tmp_path, tensors, changed(config, **options)))
     assert len(opened(write(tmp_path, tensors, config), steps=30).levels.times) == 31, "as in the public sampler"
     with pytest.raises(ValueError, match=r"steps=501 begins at timestep 1000 of 1000; give fewer steps"):
         opened(write(tmp_path, tensors, config), steps=501)

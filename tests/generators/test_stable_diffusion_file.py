@@ -199,6 +199,7 @@ def test_a_config_beside_the_file(write: Write, tensors: dict[str, Tensor], word
     path = write(tensors, flags=None)
     config = case("text").config
     config["model"]["params"]["cond_stage_config"] = {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"}
+    config["model"]["params"] |= {"linear_start": 0.00085, "linear_end": 0.0120}
     (tmp_path / "model.yaml").write_text(json.dumps(config))
     model = opened(path, words, steps=2)
     assert model.shape == (4, 4, 4)
