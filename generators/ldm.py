@@ -1,206 +1,154 @@
-"""Unconditional latent diffusion (arXiv:2112.10752) from CompVis checkpoints and from diffusers folders."""
+"""Latent diffusion (arXiv:2112.10752) from CompVis checkpoints and from diffusers folders."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..harness.core.files import digest
-from ..harness.core.protocols import Encoding, Generator
+from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from .networks import ddim
+from .networks.compvis import FIRST_STAGE, LDM, UNET, Guided, below, read_parts, state_dict
 from .networks.diffusers_ldm import PIPELINES, unconditional
-from .networks.diffusers_parts import check_images, is_pipeline
-from .networks.first_stage import FirstStage
-from .networks.openai_unet import UNet, flag, heads_of, read_flags
+from .networks.diffusers_parts import is_pipeline
+from .networks.openai_unet import UNet, heads_of, read_flags, shape_of
 from .networks.published import open_published
-from .networks.seeds import normal
+from .networks.stable_diffusion_file import is_stable_diffusion
+from .networks.text_encoders import BERTText, token_ids
 
-PIXELS = 2**16
-"""Maximum number of image pixels that a network processes together."""
-UNET = "model.diffusion_model."
-AVERAGED = "model_ema."
-
-
-class LDM:
-    """A CompVis latent diffusion model as a Generator that can also encode.
-
-    Spaces: "x_T", the normal noise at which DDIM starts; "z_0" [N, c, h, w], codes of the first stage times `scale`,
-    sampled from the x_T of the same seeds. Encoding does not quantise z_0; decoding does.
-    """
-
-    spaces: Sequence[str] = ("z_0", "x_T")
-
-    def __init__(
-        self,
-        network: UNet,
-        first_stage: FirstStage,
-        size: int,
-        levels: ddim.Levels,
-        scale: float,
-        fingerprint: str,
-        card: Mapping[str, Any],
-    ):
-        self.network, self.first_stage, self.levels, self.scale = network, first_stage, levels, scale
-        self.shape = (network.in_channels, size, size)
-        self.fingerprint, self.card = fingerprint, card
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the network to the device on which `latents` samples z_0."""
-        self.network.to(device)
-        return self
-
-    def latents(self, seeds: Sequence[int], space: str = "z_0") -> Tensor:
-        x_T = normal(seeds, *self.shape)
-        return x_T if space == "x_T" else self._sample(x_T.to(next(self.network.parameters()).device))
-
-    def decode(self, latents: Tensor, space: str = "z_0") -> Tensor:
-        first_stage = self.first_stage.to(latents.device)
-        codes = self._sample(latents) if space == "x_T" else latents
-        return torch.cat([first_stage.decode(z / self.scale) / 2 + 0.5 for z in self._pieces(codes)])
-
-    def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
-        """z_0 of images, or the log variance of its posterior.
-
-        A VQ first stage has no posterior: "sample" equals "mean", and "logvar" raises ValueError.
-        """
-        first_stage = self.first_stage.to(images.device)
-        if how == "logvar" and first_stage.quantised:
-            raise ValueError("a VQ first stage encodes to points, so there is no log variance; choose encode=mean")
-        check_images(images, first_stage.image_channels, first_stage.factor)
-        parts = [
-            first_stage.posterior(2 * x - 1)
-            for x in torch.split(images, max(1, PIXELS // (images.shape[-1] * images.shape[-2])))
-        ]
-        mean, logvar = torch.cat([m for m, _ in parts]), [v for _, v in parts if v is not None]
-        if how == "mean" or not logvar:
-            return self.scale * mean
-        if how == "logvar":
-            return torch.cat(logvar) + 2 * math.log(self.scale)
-        return self.scale * (mean + torch.exp(torch.cat(logvar) / 2) * normal(seeds, *mean.shape[1:]).to(mean))
-
-    def invert(self, codes: Tensor, repeats: int = 1) -> Tensor:
-        """x_T [N, c, h, w] from z_0, approximately, by DDIM inversion; costs repeats × steps network evaluations."""
-        self.network.to(codes.device)
-        found = [ddim.invert(self._denoise, z, self.levels, repeats) for z in ddim.batches(codes)]
-        return torch.cat(found)[: len(codes)]
-
-    def _sample(self, x_T: Tensor) -> Tensor:
-        self.network.to(x_T.device)
-        return torch.cat([ddim.sample(self._denoise, x, self.levels) for x in ddim.batches(x_T)])[: len(x_T)]
-
-    def _denoise(self, x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
-        noise = self.network(x, torch.full((len(x),), t, device=x.device))
-        return ddim.from_noise(x, noise, signal)
-
-    def _pieces(self, codes: Tensor) -> Sequence[Tensor]:
-        """The codes in batches of at most PIXELS image pixels."""
-        side = self.first_stage.factor
-        return torch.split(codes, max(1, PIXELS // (side**2 * codes.shape[-1] * codes.shape[-2])))
+CLASSES, TEXT = "cond_stage_model.embedding.weight", "cond_stage_model.transformer."
+IMAGENET = 1001
+"""Classes of the published class-conditional model: the last stands for no class."""
 
 
 def recognise(content: Any) -> bool:
     """Whether a checkpoint is a latent diffusion file of CompVis or an unconditional diffusers folder."""
     if is_pipeline(content, *PIPELINES):
         return True
-    names = (f"{UNET}time_embed.0.weight", "first_stage_model.quant_conv.weight")
-    return all(isinstance(_state_dict(content).get(name), Tensor) for name in names)
+    tensors = state_dict(content)
+    names = (f"{UNET}time_embed.0.weight", f"{FIRST_STAGE}quant_conv.weight")
+    return all(isinstance(tensors.get(name), Tensor) for name in names) and not is_stable_diffusion(content)
 
 
 @generator(recognise=recognise)
-def ldm(dataset: str, path: str = "", steps: int = 50, scale_factor: float | None = None, args: str = "") -> Generator:
-    """Unconditional latent diffusion: a CompVis .ckpt or a diffusers folder, sampled with `steps` DDIM steps.
+def ldm(
+    dataset: str,
+    path: str = "",
+    steps: int = 50,
+    scale_factor: float | None = None,
+    args: str = "",
+    label: int | None = None,
+    null_label: int | None = None,
+    guidance: float = 1.0,
+    prompt: str = "",
+    negative_prompt: str = "",
+    tokenizer: str = "",
+) -> Generator:
+    """Latent diffusion: a CompVis .ckpt or an unconditional diffusers folder, sampled with `steps` DDIM steps.
 
+    steps: a .ckpt takes every (T // steps)-th timestep, as the public sampler does: 31 for 30 steps of 1000.
     scale_factor: the factor by which codes of the first stage were multiplied in training. Null takes the one in the
     file, else the one in `args`, else 1, which is right for the published VQ models. A wrong factor gives useless
     images: diffusers writes 0.18215 into folders of VQ models that were trained with 1 (huggingface/diffusers#6725).
     args: for a .ckpt, a JSON or YAML file with its training config or flags; empty for FILE.args.yaml or NAME.args.yaml
-    (or .json) beside it. It gives what the weights do not contain: image_size (that of codes), and num_heads or
-    num_head_channels.
+    (or .json), NAME.yaml or config.yaml beside it. It gives what the weights do not contain: image_size (that of
+    codes), and num_heads or num_head_channels. Its use_ema=false leaves out the moving average of the UNet.
+    guidance: weight of classifier-free guidance, of a conditional .ckpt; 1 for none.
+    label: the class of all samples of a class-conditional .ckpt; null draws one for each seed.
+    null_label: its class that stands for no class, which guidance needs and seeds do not draw. Null takes 1000 if there
+    are 1001 classes, as in the published file, and none otherwise.
+    prompt, negative_prompt: texts for all images of a text-conditional .ckpt. tokenizer: a folder with the vocab.txt of
+    bert-base-uncased, which such a file needs.
 
-    Raises ValueError with what is missing or does not fit, and for conditional models.
+    Raises ValueError with what is missing, does not fit or is not understood.
     """
     if scale_factor is not None and not scale_factor > 0:
         raise ValueError(f"scale_factor={scale_factor} must be positive")
     file = Path(path).expanduser()
+    condition = {"label": label, "null_label": null_label, "guidance": float(guidance), "prompt": prompt}
+    condition |= {"negative_prompt": negative_prompt, "tokenizer": tokenizer}
     if path and file.is_dir():
+        _require_unused(path, condition)
         return unconditional(file, steps, scale_factor)
     found = open_published("ldm", path, recognise)
-    tensors = _state_dict(found.content)
-    if _is_conditional(tensors):
-        raise ValueError(
-            f"{path} is a conditional model (cond_stage_model, cross-attention or classes); generator ldm opens "
-            "unconditional ones. Convert Stable Diffusion to a diffusers folder for generator=stable_diffusion"
-        )
+    tensors = state_dict(found.content)
     flags = read_flags(file, args, "ldm")
+    classes: list[int] = []
+    tokens: Any = None
     try:
-        if flags.get("parameterization", "eps") != "eps":
-            raise ValueError(
-                f"parameterization={flags['parameterization']!r} is not supported, only 'eps' (prediction of the noise)"
-            )
-        size, heads, signal = flag(flags, "image_size", int), heads_of(flags), _signal(tensors)
-        network = UNet(_averaged(tensors), heads)
-        parts = _below(tensors, "first_stage_model.")
-        first_stage = FirstStage(
-            {name: x for name, x in parts.items() if name.split(".")[0] not in ("loss", "model_ema")}
+        heads, ema = heads_of(flags), flags.get("use_ema", True) is not False
+        parts = read_parts(tensors, flags, heads, scale_factor, ema)
+        network: UNet | Guided = parts.unet
+        if CLASSES in tensors:
+            _require_unused(path, condition, "prompt", "negative_prompt", "tokenizer")
+            network, classes = _of_classes(parts.unet, tensors, label, null_label, guidance)
+        elif f"{TEXT}token_emb.weight" in tensors:
+            _require_unused(path, condition, "label", "null_label")
+            network, tokens = _of_text(parts.unet, tensors, tokenizer, [prompt, negative_prompt], guidance)
+        else:
+            _require_unconditional(tensors, parts.unet)
+            _require_unused(path, condition)
+        levels = ddim.strided(parts.signal, steps)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(why if why.startswith(path) else f"{path}: {why}") from None
+    known = {"image_size": parts.size, "heads": asdict(heads), "scale_factor": parts.scale, "averaged": parts.averaged}
+    fingerprint = digest("ldm", 2, found.sha256, known, levels, label, classes, guidance, tokens)
+    card = {**found.card, "sha256": found.sha256, **known, "first_stage": "VQ" if parts.first_stage.quantised else "KL"}
+    card |= {"steps": len(levels.times), "classes": len(classes)}
+    return LDM(network, parts.first_stage, parts.size, levels, parts.scale, fingerprint, card, classes, label)
+
+
+def _of_classes(
+    unet: UNet, tensors: Mapping[str, Tensor], label: int | None, null_label: int | None, guidance: float
+) -> tuple[Guided, list[int]]:
+    """The network of a class-conditional file, and the classes that seeds draw."""
+    count = shape_of(tensors, CLASSES, 2)[0]
+    table = tensors[CLASSES].float()[:, None]
+    null = count - 1 if null_label is None and count == IMAGENET else null_label
+    for name, value in (("label", label), ("null_label", null)):
+        if value is not None and not 0 <= value < count:
+            raise ValueError(f"{name}={value} must be a class 0..{count - 1}")
+    if guidance == 1:
+        return Guided(unet, table), [i for i in range(count) if i != null]
+    if null is None:
+        raise ValueError(f"guidance={guidance} needs generator.ldm.null_label=CLASS, the class that stands for none")
+    return Guided(unet, table, table[null], guidance), [i for i in range(count) if i != null]
+
+
+def _of_text(
+    unet: UNet, tensors: Mapping[str, Tensor], tokenizer: str, texts: list[str], guidance: float
+) -> tuple[Guided, list[Any]]:
+    """The network of a text-conditional file for a prompt and a negative prompt, and the tokens of both."""
+    encoder = BERTText(below(tensors, TEXT))
+    if not tokenizer:
+        raise ValueError(
+            "the prompt needs the tokenizer of the model, which is not in the file: give "
+            "generator.ldm.tokenizer=FOLDER with the vocab.txt of bert-base-uncased"
         )
-        if not network.in_channels == network.out_channels == first_stage.channels:
+    ids = token_ids(Path(tokenizer).expanduser(), encoder.tokenizer, texts, encoder.limit, encoder.words)
+    wanted, null = encoder(ids)
+    return Guided(unet, wanted[None], None if guidance == 1 else null, guidance), ids.tolist()
+
+
+def _require_unconditional(tensors: Mapping[str, Any], unet: UNet) -> None:
+    if other := next((name for name in tensors if str(name).startswith("cond_stage_model.")), None):
+        raise ValueError(
+            f"{other[:100]} belongs to a condition that is not supported, only classes (ClassEmbedder) and text "
+            "(BERTEmbedder)"
+        )
+    if unet.context:
+        raise ValueError("the UNet has cross-attention, but the file has no cond_stage_model for it")
+
+
+def _require_unused(path: str, given: Mapping[str, Any], *names: str) -> None:
+    """Raises ValueError for an option that this file has no use for."""
+    usual = {"label": None, "null_label": None, "guidance": 1.0, "prompt": "", "negative_prompt": "", "tokenizer": ""}
+    for name in names or usual:
+        if given[name] != usual[name]:
             raise ValueError(
-                f"the UNet takes {network.in_channels} and gives {network.out_channels} channels, codes of the first "
-                f"stage have {first_stage.channels}"
+                f"{path}: {name}={given[name]} has no effect on this model; leave generator.ldm.{name} out"
             )
-        if size % 2 ** (network.levels - 1):
-            raise ValueError(f"image_size={size} must be divisible by {2 ** (network.levels - 1)}")
-        scale = _scale(tensors, flags) if scale_factor is None else scale_factor
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    levels = ddim.respaced(signal, steps, offset=1, last=float(signal[0]))
-    known = {"image_size": size, "heads": asdict(heads), "scale_factor": scale}
-    fingerprint = digest("ldm", 1, found.sha256, known, steps)
-    card = {**found.card, "sha256": found.sha256, **known, "first_stage": "VQ" if first_stage.quantised else "KL"}
-    return LDM(network, first_stage, size, levels, scale, fingerprint, card)
-
-
-def _state_dict(content: Any) -> Mapping[str, Any]:
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    return state if isinstance(state, Mapping) else {}
-
-
-def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
-
-def _averaged(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The moving average of the UNet, whose names are stored without dots; the UNet itself if there is no average."""
-    names = [name for name in tensors if name.startswith(UNET)]
-    average = {name: AVERAGED + name.removeprefix("model.").replace(".", "") for name in names}
-    if not any(name.startswith(AVERAGED) for name in tensors):
-        average = {name: name for name in names}
-    elif lost := [name for name in names if average[name] not in tensors]:
-        raise ValueError(f"the moving average of {len(lost)} tensors is missing; the first is {lost[0]}")
-    return {name.removeprefix(UNET): tensors[average[name]] for name in names}
-
-
-def _is_conditional(tensors: Mapping[str, Any]) -> bool:
-    """Whether the UNet has inputs other than noise and time."""
-    return f"{UNET}label_emb.weight" in tensors or any(
-        name.startswith("cond_stage_model.") or ".attn2." in name for name in tensors
-    )
-
-
-def _signal(tensors: Mapping[str, Any]) -> Tensor:
-    """ᾱ [T] at the timesteps of the training."""
-    signal, beta = tensors.get("alphas_cumprod"), tensors.get("betas")
-    if isinstance(signal, Tensor):
-        return signal.double()
-    if isinstance(beta, Tensor):
-        return (1 - beta.double()).cumprod(0)
-    raise ValueError("the file has neither betas nor alphas_cumprod, so its noise schedule is not known")
-
-
-def _scale(tensors: Mapping[str, Any], flags: Mapping[str, Any]) -> float:
-    return float(tensors.get("scale_factor", flags.get("scale_factor", 1.0)))

@@ -1,10 +1,9 @@
-"""Stable Diffusion from a diffusers folder (arXiv:2112.10752), with one prompt for all images."""
+"""Stable Diffusion (arXiv:2112.10752) from a diffusers folder or a single file, with one prompt for all images."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..harness.core.files import digest
@@ -19,10 +18,12 @@ from .networks.diffusers_parts import (
     hashes,
     is_pipeline,
     open_network,
-    opening,
     read_json,
     require_pipeline,
 )
+from .networks.published import open_published
+from .networks.stable_diffusion_file import is_stable_diffusion, read_file
+from .networks.text_encoders import token_ids
 
 PIPELINE = "StableDiffusionPipeline"
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -52,9 +53,8 @@ class Guided(nn.Module):
 
 def embeddings(folder: Path, texts: Sequence[str]) -> Tensor:
     """Embeddings [len(texts), tokens, D] of texts by the text encoder. Raises ValueError if a text is too long."""
-    tokenizer_class, transformers_log = class_of("transformers", "CLIPTokenizer"), class_of("transformers", "logging")
-    with opening(folder / "tokenizer", "CLIPTokenizer"):
-        tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer", local_files_only=True)
+    ids = token_ids(folder / "tokenizer", "CLIPTokenizer", texts)
+    transformers_log = class_of("transformers", "logging")
     enabled = transformers_log.is_progress_bar_enabled()
     transformers_log.disable_progress_bar()
     try:
@@ -62,33 +62,48 @@ def embeddings(folder: Path, texts: Sequence[str]) -> Tensor:
     finally:
         if enabled:
             transformers_log.enable_progress_bar()
-    limit = tokenizer.model_max_length
-    rows = [tokenizer(text, padding="max_length", max_length=limit)["input_ids"] for text in texts]
-    for text, row in zip(texts, rows, strict=True):
-        if len(row) > limit:
-            raise ValueError(f"a prompt has {len(row)} tokens, the limit is {limit}; shorten {text[:40]!r}...")
-    embedded: Tensor = encoder(torch.tensor(rows)).last_hidden_state
+    embedded: Tensor = encoder(ids).last_hidden_state
     return embedded
 
 
 def recognise(content: Any) -> bool:
-    """Whether a checkpoint is a diffusers folder of Stable Diffusion."""
-    return is_pipeline(content, PIPELINE)
+    """Whether a checkpoint is a diffusers folder of Stable Diffusion, or a single file of it or its relatives."""
+    return is_pipeline(content, PIPELINE) or is_stable_diffusion(content)
 
 
 @generator(recognise=recognise)
 def stable_diffusion(
-    dataset: str, path: str = "", prompt: str = "", negative_prompt: str = "", guidance: float = 7.5, steps: int = 50
+    dataset: str,
+    path: str = "",
+    prompt: str = "",
+    negative_prompt: str = "",
+    guidance: float = 7.5,
+    steps: int = 50,
+    tokenizer: str = "",
+    args: str = "",
+    ema: bool = False,
 ) -> Generator:
     """Stable Diffusion with one prompt for all images; sampled by DDIM, without the safety checker.
 
-    path: a diffusers folder. guidance: its weight w; 1 means no guidance, and equal prompts have none either.
-    steps: number of DDIM steps.
+    path: a diffusers folder, or a single file (.ckpt, .safetensors) of version 1. guidance: its weight w; 1 means no
+    guidance, and equal prompts have none either. steps: number of DDIM steps.
+    For a single file: tokenizer: a folder with vocab.json and merges.txt, which it needs. ema: take the moving average
+    of the UNet if the file has both; the public scripts and diffusers take the other. args: a JSON or YAML file with
+    its training config; empty for NAME.yaml beside it, or for what all files of version 1 share: image_size=64 (that
+    of codes), num_heads=8, scale_factor=0.18215.
+
+    Raises ValueError with what is missing, does not fit or is not understood.
     """
-    folder = find_folder("stable_diffusion", path)
-    require_pipeline(folder, PIPELINE)
     if guidance < 1:
         raise ValueError(f"guidance={guidance} must be at least 1, which means no guidance")
+    if path and Path(path).expanduser().is_file():
+        found = open_published("stable_diffusion", path, recognise)
+        return read_file(path, found, prompt, negative_prompt, float(guidance), steps, tokenizer, args, ema)
+    folder = find_folder("stable_diffusion", path)
+    require_pipeline(folder, PIPELINE)
+    for name, value in (("tokenizer", tokenizer), ("args", args), ("ema", ema)):
+        if value:
+            raise ValueError(f"{path} is a folder: generator.stable_diffusion.{name} is for single files; leave it out")
     guided = guidance > 1 and prompt != negative_prompt
     context = embeddings(folder, [negative_prompt, prompt] if guided else [prompt])
     # The public pipeline always uses these two settings, even if the folder has others.

@@ -36,16 +36,33 @@ def cosine(steps: int = 1000) -> Tensor:
     return (f[1:] / f[:-1]).clamp(min=0.001).cumprod(0)
 
 
-def respaced(signal: Tensor, steps: int, offset: int = 0, last: float = 1.0) -> Levels:
-    """`steps` timesteps, spread evenly over the T on which the network was trained.
+def respaced(signal: Tensor, steps: int) -> Levels:
+    """`steps` timesteps, spread evenly over the T on which the network was trained, and 1 as ᾱ of the result.
 
-    signal: ᾱ [T]; offset: added to every timestep; last: ᾱ of the result.
-    Raises ValueError unless 1 <= steps <= T.
+    signal: ᾱ [T]. Raises ValueError unless 1 <= steps <= T.
     """
+    _require_steps(signal, steps)
+    times = [i * len(signal) // steps for i in reversed(range(steps))]
+    return Levels(times, [*signal[times].tolist(), 1.0])
+
+
+def strided(signal: Tensor, steps: int, most: int | None = None) -> Levels:
+    """The timesteps 1, 1 + c, 1 + 2c, … with c = T // steps, at most `most`, as samplers of latents take them.
+
+    signal: ᾱ [T]; its first is that of the result. Where `steps` does not divide T, there are more than `steps`: 31 for
+    30 of 1000. Raises ValueError when a timestep would be T or larger, as from 501 steps of 1000.
+    """
+    _require_steps(signal, steps)
+    times = [1 + i for i in range(0, len(signal), len(signal) // steps)][:most]
+    if times[-1] >= len(signal):
+        raise ValueError(f"steps={steps} begins at timestep {times[-1]} of {len(signal)}; give fewer steps")
+    times = times[::-1]
+    return Levels(times, [*signal[times].tolist(), float(signal[0])])
+
+
+def _require_steps(signal: Tensor, steps: int) -> None:
     if not 1 <= steps <= len(signal):
         raise ValueError(f"steps={steps} must be between 1 and {len(signal)}, the steps this model was trained with")
-    times = [min(i * len(signal) // steps + offset, len(signal) - 1) for i in reversed(range(steps))]
-    return Levels(times, [*signal[times].tolist(), last])
 
 
 def even_times(trained: int, steps: int) -> list[int]:

@@ -1,20 +1,22 @@
 """The first stage of latent-diffusion (arXiv:2112.10752): it encodes images [N, C, H, W] in [-1, 1], and decodes codes.
 
-There are two kinds. VQ replaces each code by the nearest one of a codebook before decoding. The encoder of KL outputs
-mean and log variance of a normal distribution. The networks are built from the tensors of a file. VQ without attention
-in the levels was verified against the public code; KL, and attention in the levels, were verified against diffusers'
-AutoencoderKL, not on CompVis files.
+There are two kinds. VQ (arXiv:2012.09841) replaces each code by the nearest one of a codebook before decoding. The
+encoder of KL outputs mean and log variance of a normal distribution. The networks are built from the tensors of a file.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .openai_unet import adopt, attend, children, convolution, shape_of
+from .openai_unet import adopt, attend, children, convolution, rehearse, shape_of
 
 Tensors = Mapping[str, Tensor]
+
+TRAINING = ("loss.", "model_ema.")
+"""Names of what only training needs: the networks of the losses, and moving averages, which the public code leaves."""
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -42,6 +44,10 @@ class Attention(nn.Module):
 
     def __init__(self, tensors: Tensors, name: str):
         super().__init__()
+        if f"{name}.to_qkv.weight" in tensors:
+            raise ValueError(
+                f"{name} is linear attention (attn_type: linear), which is not supported, only vanilla and none"
+            )
         self.q, self.k, self.v = (convolution(tensors, f"{name}.{part}") for part in "qkv")
         self.proj_out, self.norm = convolution(tensors, f"{name}.proj_out"), _norm(self.q.in_channels)
 
@@ -54,12 +60,13 @@ class Attention(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block."""
+    """Residual block, attention unless the file has none (attn_type: none), residual block."""
 
     def __init__(self, tensors: Tensors, name: str):
         super().__init__()
         self.block_1, self.block_2 = Block(tensors, f"{name}.block_1"), Block(tensors, f"{name}.block_2")
-        self.attn_1 = Attention(tensors, f"{name}.attn_1")
+        attended = any(key.startswith(f"{name}.attn_1.") for key in tensors)
+        self.attn_1 = Attention(tensors, f"{name}.attn_1") if attended else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.block_2(self.attn_1(self.block_1(x)))
@@ -141,11 +148,17 @@ class Decoder(nn.Module):
 class FirstStage(nn.Module):
     """The encoder and decoder of a state dict. tensors: of any floating type; they are converted to float32.
 
+    What only training needs, the losses with their discriminators and moving averages, is left out.
     Raises ValueError with the name of the first tensor that is missing, unexpected, or of another shape.
     """
 
     def __init__(self, tensors: Tensors):
         super().__init__()
+        if "quantize.embed.weight" in tensors:
+            raise ValueError(
+                "quantize.embed is a Gumbel quantiser (GumbelVQ), which draws its codes; it is not supported"
+            )
+        tensors = {name: x for name, x in tensors.items() if not name.startswith(TRAINING)}
         with torch.device("meta"):
             self.encoder, self.decoder = Encoder(tensors), Decoder(tensors)
             self.quant_conv = convolution(tensors, "quant_conv")
@@ -174,10 +187,26 @@ class FirstStage(nn.Module):
         images: Tensor = self.decoder(self.post_quant_conv(codes))
         return images
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstructions of images."""
+        return self.decode(self.posterior(images)[0])
+
+    def require_runs(self, side: int) -> None:
+        """Raises ValueError unless images of this size are reconstructed in their size."""
+        images = torch.empty(1, self.image_channels, side, side, device="meta")
+        if (made := rehearse(self, images)) != images.shape:
+            raise ValueError(f"images of shape {list(images.shape)} are reconstructed as {list(made)}")
+
+    @property
+    def codebook(self) -> Tensor:
+        """The entries [K, c] of a VQ first stage."""
+        embedding: Any = self.quantize["embedding"]
+        entries: Tensor = embedding.weight
+        return entries
+
     def nearest(self, codes: Tensor) -> Tensor:
         """The codebook vector nearest to each position of codes [N, c, h, w], of the same shape."""
-        codebook = self.quantize.get_parameter("embedding.weight")
         rows = codes.permute(0, 2, 3, 1).flatten(0, 2)
-        index = torch.cdist(rows, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+        index = torch.cdist(rows, self.codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
         n, c, h, w = codes.shape
-        return codebook[index].view(n, h, w, c).permute(0, 3, 1, 2)
+        return self.codebook[index].view(n, h, w, c).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
 """The UNet of improved-diffusion, guided-diffusion (ADM) and latent-diffusion, built from the tensors of a file.
 
-arXiv:2102.09672, arXiv:2105.05233 (appendix). Names and shapes of the tensors determine the whole network except the
-number of its attention heads.
+arXiv:2102.09672, arXiv:2105.05233 (appendix), arXiv:2112.10752 (3.3: cross-attention). Names and shapes of the tensors
+determine the whole network except the number of its attention heads.
 """
 
 import math
@@ -45,22 +45,34 @@ class Heads:
 def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
     """The settings that are not in the weights: flags of OpenAI's scripts, or a config of latent-diffusion.
 
-    args: a JSON or YAML file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml.
+    args: a JSON or YAML file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml,
+    or a config of latent-diffusion in STEM.yaml or config.yaml.
     Raises ValueError when there is no such file, or it does not contain a mapping.
     """
-    beside = [
-        checkpoint.with_name(f"{n}.args.{e}")
-        for e in ("json", "yaml", "yml")
-        for n in (checkpoint.name, checkpoint.stem)
-    ]
-    file = next((file for file in ([Path(args).expanduser()] if args else beside) if file.is_file()), None)
-    if file is None:
+    if (flags := find_flags(checkpoint, args, family)) is None:
         raise ValueError(
-            f"{args} does not exist; give generator.{family}.args=FILE"
-            if args
-            else f"{checkpoint} does not contain the training flags of its network: write them to "
+            f"{checkpoint} does not contain the training flags of its network: write them to "
             f"{checkpoint.stem}.args.json beside it, or give generator.{family}.args=FILE (JSON or YAML)"
         )
+    return flags
+
+
+def find_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any] | None:
+    """`read_flags`, or None when `args` is empty and there is no such file beside the checkpoint."""
+    stems = (checkpoint.name, checkpoint.stem)
+    own = [checkpoint.with_name(f"{stem}.args.{end}") for end in ("json", "yaml", "yml") for stem in stems]
+    configs = [checkpoint.with_name(name) for name in (f"{checkpoint.stem}.yaml", "config.yaml")]
+    if args:
+        if not (file := Path(args).expanduser()).is_file():
+            raise ValueError(f"{args} does not exist; give generator.{family}.args=FILE")
+        return _flags_in(file)
+    if file := next((file for file in own if file.is_file()), None):  # type: ignore[assignment]
+        return _flags_in(file)
+    found = (_flags_in(file) for file in configs if file.is_file())
+    return next((flags for flags in found if "model" in flags), None)
+
+
+def _flags_in(file: Path) -> dict[str, Any]:
     try:
         flags = read_settings(file)
         outer = flags["model"]["params"] if "model" in flags else {}
@@ -91,6 +103,9 @@ def heads_of(flags: Mapping[str, Any]) -> Heads:
         flag(flags, name, int) if flags.get(name, -1) != -1 else None
         for name in ("num_heads", "num_head_channels", "num_heads_upsample")
     )
+    for name, number in (("num_heads", count), ("num_head_channels", width), ("num_heads_upsample", count_up)):
+        if number is not None and number < 1:
+            raise ValueError(f"training flag {name}={number} must be positive, or -1 where it is not set")
     if count is None and width is None:
         raise ValueError("the training flags lack num_heads and num_head_channels, which the weights do not contain")
     new_order = flag({"use_new_attention_order": False, **flags}, "use_new_attention_order", bool)
@@ -185,12 +200,90 @@ class Residual(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.resize == "up" else x
 
 
-class Stack(nn.ModuleList):
-    """Blocks in sequence; residual blocks also get the time embedding."""
+class CrossAttention(nn.Module):
+    """Attention of positions [N, P, C] over a context [N, Q, D], or over themselves."""
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def __init__(self, tensors: Mapping[str, Tensor], name: str, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v = (linear(tensors, f"{name}.to_{part}", bias=False) for part in "qkv")
+        self.to_out = nn.Sequential(linear(tensors, f"{name}.to_out.0"))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        projected = self.to_q(x), self.to_k(context), self.to_v(context)
+        h = attend(*(y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in projected))
+        out: Tensor = self.to_out(h.transpose(1, 2).flatten(2))
+        return out
+
+
+class GatedLinear(nn.Module):
+    """x a · gelu(x b) (arXiv:2002.05202)."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], name: str):
+        super().__init__()
+        self.proj = linear(tensors, f"{name}.proj")
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        gated: Tensor = value * F.gelu(gate)
+        return gated
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, attention over the context, and a gated layer, each after a norm and added to its input."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], name: str, heads: int):
+        super().__init__()
+        self.attn1, self.attn2 = (CrossAttention(tensors, f"{name}.attn{i}", heads) for i in (1, 2))
+        if self.attn1.to_k.in_features != self.attn1.to_q.in_features:
+            raise ValueError(f"{name}.attn1 has no self-attention (disable_self_attentions), which is not supported")
+        width = self.attn1.to_q.in_features
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        layers = GatedLinear(tensors, f"{name}.ff.net.0"), nn.Identity(), linear(tensors, f"{name}.ff.net.2")
+        self.ff = nn.ModuleDict({"net": nn.Sequential(*layers)})
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h = self.norm1(x)
+        x = x + self.attn1(h, h)
+        x = x + self.attn2(self.norm2(x), context)
+        total: Tensor = x + self.ff["net"](self.norm3(x))
+        return total
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over all positions of [N, C, H, W], with a context [N, Q, D]."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], name: str, heads: Heads):
+        super().__init__()
+        if len(tensors[f"{name}.proj_in.weight"].shape) == 2:
+            raise ValueError(
+                f"{name}.proj_in is a linear layer (use_linear_in_transformer, Stable Diffusion 2), which is not "
+                "supported, only a convolution"
+            )
+        self.norm = nn.GroupNorm(GROUPS, shape_of(tensors, f"{name}.norm.weight", 1)[0], eps=1e-6)
+        self.proj_in, self.proj_out = (convolution(tensors, f"{name}.proj_{end}") for end in ("in", "out"))
+        number = heads.number(self.proj_in.out_channels, up=False)
+        blocks = children(tensors, f"{name}.transformer_blocks")
+        self.transformer_blocks = nn.ModuleList(TransformerBlock(tensors, block, number) for block in blocks)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h = self.proj_in(self.norm(x))
+        flat = h.flatten(2).transpose(1, 2)
+        for block in self.transformer_blocks:
+            flat = block(flat, context)
+        total: Tensor = x + self.proj_out(flat.transpose(1, 2).reshape(h.shape))
+        return total
+
+
+class Stack(nn.ModuleList):
+    """Blocks in sequence; residual blocks also get the time embedding, transformers the context."""
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
         for block in self:
-            x = block(x, time) if isinstance(block, Residual) else block(x)
+            if isinstance(block, Residual):
+                x = block(x, time)
+            else:
+                x = block(x, context) if isinstance(block, SpatialTransformer) else block(x)
         return x
 
 
@@ -210,9 +303,7 @@ class UNet(nn.Module):
         per_level = ups[0] + 1 if ups else max(len(out), 1)
         self.levels = len(out) // per_level
         with torch.device("meta"):
-            self.time_embed = nn.Sequential(
-                _linear(tensors, "time_embed.0"), nn.SiLU(), _linear(tensors, "time_embed.2")
-            )
+            self.time_embed = nn.Sequential(linear(tensors, "time_embed.0"), nn.SiLU(), linear(tensors, "time_embed.2"))
             self.classes = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
             if self.classes:
                 self.label_emb = nn.Embedding(*shape_of(tensors, "label_emb.weight", 2))
@@ -227,20 +318,27 @@ class UNet(nn.Module):
             shape_of(tensors, "input_blocks.0.0.weight", 4)[1],
             len(tensors["out.2.weight"]),
         )
+        contexts = {block.attn2.to_k.in_features for block in self.modules() if isinstance(block, TransformerBlock)}
+        if len(contexts) > 1:
+            raise ValueError(f"cross-attention takes contexts of several widths, {sorted(contexts)}")
+        self.context = contexts.pop() if contexts else 0
         adopt(self, tensors)
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """x [N, C, H, W]; t [N], not necessarily integers; label [N] if the network has classes, otherwise None."""
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """x [N, C, H, W]; t [N], not necessarily integers; label [N] if the network has classes, otherwise None.
+
+        context [N, Q, `self.context`] if the network has cross-attention (`self.context` > 0), otherwise None.
+        """
         time = self.time_embed(time_embedding(t, self.width))
         if label is not None:
             time = time + self.label_emb(label)
         skips = []
         for stack in self.input_blocks:
-            x = stack(x, time)
+            x = stack(x, time, context)
             skips.append(x)
-        x = self.middle_block(x, time)
+        x = self.middle_block(x, time, context)
         for stack in self.output_blocks:
-            x = stack(torch.cat([x, skips.pop()], dim=1), time)
+            x = stack(torch.cat([x, skips.pop()], dim=1), time, context)
         prediction: Tensor = self.out(x)
         return prediction
 
@@ -260,15 +358,37 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
 
 
 def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly."""
+    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly.
+
+    Integers are refused, because they are weights that somebody quantised.
+    """
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     reshaped = [name for name, shape in shapes.items() if name in tensors and tensors[name].shape != shape]
-    for what, names in (("missing", missing), ("not of this network", unexpected), ("of another shape", reshaped)):
+    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    for what, names in (
+        ("missing", missing),
+        ("not of this network", unexpected),
+        ("of another shape", reshaped),
+        ("of integers, and not of floating-point numbers", integers),
+    ):
         if names:
             raise ValueError(f"{len(names)} tensors are {what}; the first is {names[0]}")
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     module.eval().requires_grad_(False)
+
+
+def rehearse(network: nn.Module, *inputs: Tensor | None) -> torch.Size:
+    """The shape of what a network returns for inputs on the meta device, where nothing is computed.
+
+    Each layer fits the tensors of its file; this tells whether one fits the other. Raises ValueError otherwise.
+    """
+    state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+    try:
+        returned: Tensor = torch.func.functional_call(network, state, inputs)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the layers of the {type(network).__name__} do not fit each other ({error})") from None
+    return returned.shape
 
 
 def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Literal["", "down", "up"]) -> Stack:
@@ -288,6 +408,8 @@ def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Liter
             channels = shape_of(tensors, f"{block}.norm.weight", 1)[0]
             number = heads.number(channels, up=name.startswith("output_blocks"))
             stack.append(Attention(channels, number, heads.new_order))
+        elif f"{block}.proj_in.weight" in tensors:
+            stack.append(SpatialTransformer(tensors, block, heads))
         elif f"{block}.op.weight" in tensors:
             stack.append(Down(shape_of(tensors, f"{block}.op.weight", 4)[0]))
         elif f"{block}.conv.weight" in tensors:
@@ -308,9 +430,9 @@ def convolution(tensors: Mapping[str, Tensor], name: str) -> nn.Conv2d:
     return nn.Conv2d(channels, out, size, padding=size // 2)
 
 
-def _linear(tensors: Mapping[str, Tensor], name: str) -> nn.Linear:
+def linear(tensors: Mapping[str, Tensor], name: str, bias: bool = True) -> nn.Linear:
     out, channels = shape_of(tensors, f"{name}.weight", 2)
-    return nn.Linear(channels, out)
+    return nn.Linear(channels, out, bias)
 
 
 def _goes_up(tensors: Mapping[str, Tensor], name: str) -> bool:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.generators import ldm as module
-from assay.generators.ldm import LDM, ldm, recognise
+from assay.generators.ldm import ldm, recognise
+from assay.generators.networks import compvis as module
+from assay.generators.networks.compvis import LDM
 from assay.generators.networks.first_stage import FirstStage
 from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.formats.checkpoint import read_checkpoint
@@ -356,19 +357,6 @@ def test_files_are_recognised(write: Write) -> None:
     assert not recognise({"model_index.json": {"_class_name": "DDPMPipeline"}})
     assert not recognise({"state_dict": {"a": torch.zeros(1)}})
     assert not recognise(None)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cond_stage_model.transformer.weight",
-        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
-        "model.diffusion_model.label_emb.weight",
-    ],
-)
-def test_conditional_models_are_refused(write: Write, name: str) -> None:
-    with pytest.raises(ValueError, match=r"is a conditional model .* generator=stable_diffusion"):
-        ldm("", write({**state(), name: torch.zeros(3)}))
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,32 @@ def test_timesteps_are_spread_evenly() -> None:
     assert levels.signal == [*signal[[750, 500, 250, 0]].tolist(), 1.0]
     assert ddim.respaced(signal, 3).times == [666, 333, 0]
     assert ddim.respaced(signal, 1000).times == list(range(999, -1, -1))
-    shifted = ddim.respaced(signal, 4, offset=1, last=0.5)
-    assert (shifted.times, shifted.signal[-1]) == ([751, 501, 251, 1], 0.5)
-    assert ddim.respaced(signal, 1000, offset=1).times[:2] == [999, 999]
+
+
+def test_timesteps_of_latents() -> None:
+    """1 + i · (T // steps): all that fit, as in latent-diffusion, or `steps` of them, as in diffusers."""
+    signal = ddim.linear(1000)
+    levels = ddim.strided(signal, 4)
+    assert levels.times == [751, 501, 251, 1]
+    assert levels.signal == [*signal[[751, 501, 251, 1]].tolist(), float(signal[0])]
+    with pytest.raises(ValueError, match="steps=3 begins at timestep 1000 of 1000"):
+        ddim.strided(signal, 3)
+    assert ddim.strided(signal, 3, most=3).times == [667, 334, 1]
+    every = ddim.strided(signal, 30).times
+    assert (len(every), every[0], every[-1]) == (31, 991, 1)
+    assert ddim.strided(signal, 30, most=30).times == every[1:]
+    assert ddim.strided(signal, 500).times[0] == 999
+    for steps in (501, 1000):
+        with pytest.raises(ValueError, match=f"steps={steps} begins at timestep 1000 of 1000; give fewer steps"):
+            ddim.strided(signal, steps)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_numbers_of_steps(steps: int) -> None:
     with pytest.raises(ValueError, match=rf"steps={steps} must be between 1 and 1000"):
         ddim.respaced(ddim.linear(1000), steps)
+    with pytest.raises(ValueError, match=rf"steps={steps} must be between 1 and 1000"):
+        ddim.strided(ddim.linear(1000), steps)
 
 
 def test_noise_and_velocity_say_the_same() -> None:
