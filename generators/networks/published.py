@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...harness.formats.built import Network, built, require_same
 from ...harness.formats.checkpoint import Checkpoint, read_checkpoint, tensors_of
-from ...harness.formats.weights import require_same
 from .seeds import upstream_normal
 
 
@@ -29,6 +29,14 @@ def averaged(content: Any) -> dict[str, Tensor]:
         return tensors_of(content["G_ema"]) if isinstance(content, dict) and "G_ema" in content else {}
     except ValueError:
         return {}
+
+
+def load_network(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: str) -> Network:
+    """`built`, in the memory layout channels last.
+
+    In that layout, depthwise and transposed convolutions are several times faster on a CPU.
+    """
+    return built(make, tensors, path).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.files import replace, sha256_of
 from .handed_on import hands_on
@@ -62,21 +62,6 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         return tensors, file.metadata() or {}
-
-
-def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError unless the tensors from `path` have exactly the names and shapes of the network's tensors."""
-    expected, found = ({name: t.shape for name, t in each.items()} for each in (network.state_dict(), tensors))
-    differences = {
-        "lacks {} tensors": expected.keys() - found.keys(),
-        "has {} unexpected tensors": found.keys() - expected.keys(),
-        "has {} tensors of other shapes": {
-            name for name in expected.keys() & found.keys() if expected[name] != found[name]
-        },
-    }
-    notes = [f"{what.format(len(names))} such as {min(names)}" for what, names in differences.items() if names]
-    if notes:
-        raise ValueError(f"{path} holds another network: it {', '.join(notes)}")
 
 
 def write_weights(

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ...harness.core.protocols import Extractor
 from ...harness.core.registry import extractor
+from ...harness.formats.built import built
 from ...harness.formats.download import Published, find_published
-from .frozen import Frozen, Tensors, fill, layout_of, read_tensors, rename, shapes
+from .frozen import Frozen, Tensors, layout_of, read_tensors, rename, shapes
 from .resize import bicubic, rgb, shorter_side, standardise
 from .vit import VisionTransformer
 
@@ -73,7 +74,7 @@ def clip(dataset: str, path: str = "", download: bool = False) -> Extractor:
         size = patch * round((len(tensors["position"]) - 1) ** 0.5)
         heads = max(1, width // 64)
         build = partial(VisionTransformer, shapes(tensors), heads, 1e-5, quick_gelu, unit=True)
-        network = fill(build, tensors, weights.path)
+        network = built(build, tensors, weights.path)
     preprocessing = (
         f"antialiased bicubic of the shorter side to {size} in floating point, square in the middle, CLIP's mean and "
         f"deviation, CLIP image tower of width {width}, projected class token of length 1; {weights.origin}"

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ...harness.core.protocols import Extractor
 from ...harness.core.registry import extractor
+from ...harness.formats.built import built
 from ...harness.formats.download import Published, find_published
-from .frozen import Frozen, Tensors, fill, layout_of, read_tensors, rename, shapes
+from .frozen import Frozen, Tensors, layout_of, read_tensors, rename, shapes
 from .resize import IMAGENET, bicubic, resize, rgb, standardise
 from .vit import VisionTransformer
 
@@ -77,7 +78,7 @@ def dinov2(dataset: str, path: str = "", download: bool = False, heads: int = 0)
         heads = heads or max(1, width // 64)
         if heads < 1 or width % heads:
             raise ValueError(f"extractor.dinov2.heads={heads} must divide the width of the network, {width}")
-        network = fill(partial(VisionTransformer, shapes(tensors), heads, 1e-6, F.gelu), tensors, weights.path)
+        network = built(partial(VisionTransformer, shapes(tensors), heads, 1e-6, F.gelu), tensors, weights.path)
     preprocessing = (
         f"antialiased bicubic to {SIZE}x{SIZE} in floating point, ImageNet mean and deviation, "
         f"DINOv2 of width {width} with {heads} heads, normalised class token; {weights.origin}"

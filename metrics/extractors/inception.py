@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ...harness.core.protocols import Extractor
 from ...harness.core.registry import extractor
+from ...harness.formats.built import built
 from ...harness.formats.download import Published, find_published
 from .convolution import ConvUnit, Pair
-from .frozen import Frozen, fill, read_tensors
+from .frozen import Frozen, read_tensors
 from .resize import resize, rgb, tf1_bilinear
 
 WEIGHTS = Published(
@@ -158,7 +159,7 @@ def inception(dataset: str, path: str = "", download: bool = False) -> Extractor
             f"{weights.path} names its tensors in a way for which no map is published; "
             f"give {WEIGHTS.file}, the same network, from {WEIGHTS.url}"
         )
-    network = fill(InceptionNetwork, read_tensors(weights.path), weights.path)
+    network = built(InceptionNetwork, read_tensors(weights.path), weights.path)
     preprocessing = (
         "TensorFlow 1 bilinear (no half-pixel centres, no antialiasing) to 299x299, (255 x - 128) / 128, "
         f"Inception-v3 of 2015-12-05, mean of Mixed_7c; {weights.origin}"

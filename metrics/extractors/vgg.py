@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from ...harness.core.protocols import Extractor
 from ...harness.core.registry import extractor
+from ...harness.formats.built import built
 from ...harness.formats.download import Published, find_published
-from .frozen import Frozen, fill, read_tensors
+from .frozen import Frozen, read_tensors
 from .resize import IMAGENET, bicubic, resize, rgb, standardise
 
 VGG16 = Published(
@@ -67,7 +68,7 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 def _vgg(name: str, published: Published, depths: Sequence[int], path: str, download: bool, size: int) -> Extractor:
     weights = find_published(published, name, path, download)
-    network = fill(partial(VGGNetwork, depths), read_tensors(weights.path), weights.path)
+    network = built(partial(VGGNetwork, depths), read_tensors(weights.path), weights.path)
     resizer = f"antialiased bicubic to {size}x{size}" if size else "size unchanged"
     preprocessing = f"{resizer}, ImageNet mean and deviation, {name}, second linear layer after ReLU; {weights.origin}"
     return Frozen(
