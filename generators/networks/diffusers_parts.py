@@ -12,8 +12,13 @@ import torch
 from torch import Tensor
 
 from ...harness.core.files import sha256_of
+from ...harness.formats.built import bounded
 from .ddim import batches
 
+TENSORS, SPARE = 10_000, 2**24
+"""How many tensors and how many numbers a network may have beyond what its files suggest."""
+LARGEST = 10**6
+"""Largest number in the configuration of a scheduler."""
 AT_ONCE = 8
 """Number of items that an encoder or decoder processes together; it bounds the memory."""
 
@@ -42,18 +47,60 @@ def opening(folder: Path, what: str) -> Iterator[None]:
         raise ValueError(f"{folder} cannot be opened as {what} ({why}); is the folder complete?") from None
 
 
-def open_network(folder: Path, name: str, library: Literal["diffusers", "transformers"] = "diffusers") -> Any:
-    """The network of class `name` in a folder, float32 and frozen. Raises ValueError when weights are missing.
+def open_network(
+    folder: Path,
+    kind: Any,
+    library: Literal["diffusers", "transformers"] = "diffusers",
+    dtype: torch.dtype = torch.float32,
+    safetensors: bool | None = None,
+) -> Any:
+    """The network of a class, or of the name of one, in a folder, frozen. Raises ValueError when weights are missing.
 
-    Weights are read from safetensors files if there are any, otherwise from .bin files without unpickling objects.
+    safetensors: whether weights are read from safetensors files alone; None also reads .bin files, without unpickling
+    objects, where there are no others. Before anything is read, the network is built without memory: it must not be
+    larger than the files. Attention is computed by torch, whatever implementation the folder names.
     """
-    network_class = class_of(library, name)
-    memory = {"low_cpu_mem_usage": False} if library == "diffusers" else {}
-    with opening(folder, name):
-        network, info = network_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **memory)
+    network_class = class_of(library, kind) if isinstance(kind, str) else kind
+    with opening(folder, network_class.__name__):
+        require_size(network_class, folder)
+        own = {"low_cpu_mem_usage": False} if library == "diffusers" else {"attn_implementation": "sdpa"}
+        options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": safetensors, **own}
+        network, info = network_class.from_pretrained(folder, torch_dtype=dtype, **options)
         if missing := sorted(info["missing_keys"]):
             raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
-    return network.float().eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
+
+
+def require_size(network_class: Any, folder: Path) -> None:
+    """Raises ValueError where the config.json of a folder describes a larger network than its files can hold."""
+    config = read_json(folder / "config.json")
+    if unsafe := sorted(set(_implementations(config))):
+        raise ValueError(f"its config.json asks for code from elsewhere: attn_implementation={unsafe[0]!r}")
+    if "quantization_config" in config:
+        raise ValueError("its weights are quantised (quantization_config), which is not supported")
+    files = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
+    size = sum(file.stat().st_size for file in files)
+    with torch.device("meta"), bounded(TENSORS + size // 2**10):
+        if hasattr(network_class, "config_class"):
+            made = network_class.config_class.from_dict(config)
+            made._attn_implementation = "sdpa"
+            network = network_class(made)
+        else:
+            network = network_class.from_config(config)
+    if sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) > size + SPARE:
+        raise ValueError("its config.json describes a network that takes far more memory than its files have bytes")
+
+
+def _implementations(config: Any) -> Iterator[str]:
+    """Repositories that a configuration, or a part of it, names as implementations of attention."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if "attn_implementation" in name and isinstance(value, str) and "/" in value:
+                yield value
+            yield from _implementations(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _implementations(value)
 
 
 def find_folder(family: str, path: str) -> Path:
@@ -82,14 +129,18 @@ def is_pipeline(content: Any, *names: str) -> bool:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError with the name of the file."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(), parse_constant=_refuse)
     except FileNotFoundError:
         raise ValueError(f"{file} does not exist; give a complete diffusers folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not a readable JSON file ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object")
     return content
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no finite number")
 
 
 def hashes(folder: Path, *parts: str) -> dict[str, str]:
@@ -107,6 +158,7 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
         raise ValueError(
             f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
         )
+    require_bounded(config)
     scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
     trained = scheduler.config.num_train_timesteps
     if not 1 <= steps <= trained:
@@ -117,6 +169,13 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
             f"steps={steps} begins at timestep {int(scheduler.timesteps[0])} of {trained}; give fewer steps"
         )
     return scheduler
+
+
+def require_bounded(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number in the configuration of a scheduler for which it would need too much memory."""
+    for name, value in config.items():
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            raise ValueError(f"scheduler_config.json has {name}={value:g}; numbers up to {LARGEST:,} are read")
 
 
 def ddim(network: Callable[[Tensor, Tensor], Tensor], scheduler: Any, x: Tensor) -> Tensor:

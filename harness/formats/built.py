@@ -77,7 +77,7 @@ def require_same(network: nn.Module, tensors: Mapping[str, Tensor], path: str | 
 
 def _made(make: Callable[[], Network], count: int, path: str | Path) -> Network:
     try:
-        with _bounded(count):
+        with bounded(count):
             return make()
     except REFUSED as error:
         why = " ".join(str(error).split())[:300] or type(error).__name__
@@ -86,7 +86,7 @@ def _made(make: Callable[[], Network], count: int, path: str | Path) -> Network:
 
 
 @contextmanager
-def _bounded(count: int) -> Iterator[None]:
+def bounded(count: int) -> Iterator[None]:
     """Stops a construction that registers more than `count` tensors can fill: a number in a file may say 10^8 layers.
 
     The hooks of torch see every thread, so those that run beside this one are told apart.
