@@ -17,8 +17,8 @@ from ..harness.core.progress import say
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from .networks.autoencoders import CHANNELS
-from .networks.diffusers_parts import find_folder, hashes
-from .networks.pipeline_calls import Wishes
+from .networks.diffusers_parts import class_of, find_folder, hashes
+from .networks.pipeline_calls import Call, Wishes
 from .networks.pipeline_folder import open_pipeline
 from .networks.pipelines import FIRST_STAGES, EncodingPipeline, Pipeline
 
@@ -53,7 +53,7 @@ def pipeline(
     width: Count | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     arguments: Mapping[str, Any] | None = None,
-    batch: Count = 4,
+    batch: Count = 1,
 ) -> Generator:
     """A pipeline of diffusers with its own scheduler, called as it is; the safety checker is left out.
 
@@ -61,7 +61,7 @@ def pipeline(
     lines without text left out, or a list; the sample of seed s has prompt s mod their number. prompt: one for all.
     label: the class of all samples of a class-conditional pipeline; null takes class s mod classes. guidance, steps,
     height, width: null leaves the pipeline's default. arguments: others of its call by name, such as {eta: 1.0}.
-    batch: number of items that it makes together, which changes images by rounding alone.
+    batch: number of items that it makes together; with more than 1, an image depends on its place by rounding.
 
     Seed s below 2^32 is torch.Generator().manual_seed(s) for the initial noise and for all that the sampler draws.
     Raises ValueError with the name of the pipeline and of the argument that it takes or lacks.
@@ -84,8 +84,10 @@ def from_pipeline(pipe: Any, **options: Any) -> Pipeline:
     types = {name: kind for name, kind in option_types(pipeline).items() if name not in ("path", "dtype")}
     if unknown := sorted(set(options) - set(types)):
         raise TypeError(f"from_pipeline takes no {unknown[0]}=; its options are {', '.join(types)}")
+    if not isinstance(pipe, class_of("diffusers", "DiffusionPipeline")):
+        raise ValueError(f"a {type(pipe).__name__} is no pipeline of diffusers")
     given = checked("from_pipeline", types, options)
-    batch = given.pop("batch", 4)
+    batch = given.pop("batch", 1)
     checker = getattr(pipe, "safety_checker", None) is not None
     return _generator(pipe, _wishes(**given), batch, [_contents(pipe)], {}, checker)
 
@@ -93,18 +95,15 @@ def from_pipeline(pipe: Any, **options: Any) -> Pipeline:
 def _generator(
     pipe: Any, wishes: Wishes, batch: int, origin: Sequence[Any], card: Mapping[str, Any], checker: bool
 ) -> Pipeline:
-    kind = type(pipe).__name__
-    diffusers = importlib.import_module("diffusers")
-    if not isinstance(pipe, diffusers.DiffusionPipeline):
-        raise ValueError(f"a {kind} is no pipeline of diffusers")
+    kind, diffusers, call = type(pipe).__name__, importlib.import_module("diffusers"), Call(pipe, wishes)
     stage = next((getattr(pipe, part) for part in FIRST_STAGES if getattr(pipe, part, None) is not None), None)
     family = EncodingPipeline if type(stage).__name__ in CHANNELS else Pipeline
-    fingerprint = digest("pipeline", 1, kind, origin, vars(wishes), batch, diffusers.__version__)
+    fingerprint = digest("pipeline", 1, kind, origin, vars(wishes), call.defaults, batch, diffusers.__version__)
     about = {"format": f"diffusers {kind}", "diffusers": diffusers.__version__, "transformers": version("transformers")}
     if checker:
         about["safety_checker"] = "off"
         say(f"{kind}: the safety checker is off, so no image is replaced by a black one")
-    return family(pipe, wishes, batch, fingerprint, {**about, **card})
+    return family(pipe, call, batch, fingerprint, {**about, **card})
 
 
 def _wishes(

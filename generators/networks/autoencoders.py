@@ -33,8 +33,18 @@ class Codec:
         self.shift = float(network.config.get("shift_factor") or 0)
 
     def scaled(self, codes: Tensor) -> Tensor:
-        """Codes as the decoder takes them, scaled."""
-        return (codes.float() - self.shift) * self.scale
+        """Codes as the decoder takes them, scaled; of neighbouring numbers, the one from which `decode` has them back."""
+        codes = codes.float()
+        first = (codes - self.shift) * self.scale
+        near = first.detach()
+        near = torch.stack(
+            [near, *(torch.nextafter(near, torch.full_like(near, end)) for end in (math.inf, -math.inf))]
+        )
+        missed = (self._unscaled(near) - codes.detach()).abs()
+        return first + (near.gather(0, missed.argmin(0, keepdim=True))[0] - first).detach()
+
+    def _unscaled(self, codes: Tensor) -> Tensor:
+        return codes / self.scale + self.shift
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images [N, C, H, W] of scaled codes."""
@@ -43,7 +53,7 @@ class Codec:
         upcast = kept == torch.float16 and bool(network.config.get("force_upcast"))
         if upcast:
             network.to(torch.float32)
-        found = network.decode((codes / self.scale + self.shift).to(network.dtype)).sample
+        found = network.decode(self._unscaled(codes).to(network.dtype)).sample
         if upcast:
             network.to(kept)
         images: Tensor = found[:, :, 0] if found.ndim == 5 and found.shape[2] == 1 else found

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ TENSORS, SPARE = 10_000, 2**24
 """How many tensors and how many numbers a network may have beyond what its files suggest."""
 LARGEST = 10**6
 """Largest number in the configuration of a scheduler."""
+UNLIMITED = ("lambda_min_clipped", -math.inf)
+"""The one that is infinite, by default."""
 AT_ONCE = 8
 """Number of items that an encoder or decoder processes together; it bounds the memory."""
 
@@ -63,7 +66,9 @@ def open_network(
     network_class = class_of(library, kind) if isinstance(kind, str) else kind
     with opening(folder, network_class.__name__):
         require_size(network_class, folder)
-        own = {"low_cpu_mem_usage": False} if library == "diffusers" else {"attn_implementation": "sdpa"}
+        own: dict[str, Any] = {"low_cpu_mem_usage": False}
+        if library == "transformers":
+            own = {"attn_implementation": attention(network_class)}
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": safetensors, **own}
         network, info = network_class.from_pretrained(folder, torch_dtype=dtype, **options)
         if missing := sorted(info["missing_keys"]):
@@ -83,12 +88,17 @@ def require_size(network_class: Any, folder: Path) -> None:
     with torch.device("meta"), bounded(TENSORS + size // 2**10):
         if hasattr(network_class, "config_class"):
             made = network_class.config_class.from_dict(config)
-            made._attn_implementation = "sdpa"
+            made._attn_implementation = attention(network_class)
             network = network_class(made)
         else:
             network = network_class.from_config(config)
     if sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) > size + SPARE:
         raise ValueError("its config.json describes a network that takes far more memory than its files have bytes")
+
+
+def attention(network_class: Any) -> str:
+    """Which of the two implementations that are part of torch a network of transformers uses."""
+    return "sdpa" if network_class._supports_sdpa else "eager"
 
 
 def _implementations(config: Any) -> Iterator[str]:
@@ -129,7 +139,7 @@ def is_pipeline(content: Any, *names: str) -> bool:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError with the name of the file."""
     try:
-        content = json.loads(file.read_text(), parse_constant=_refuse)
+        content = json.loads(file.read_text(), parse_constant=_constant)
     except FileNotFoundError:
         raise ValueError(f"{file} does not exist; give a complete diffusers folder") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -139,8 +149,10 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no finite number")
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise ValueError("NaN is no number")
+    return float(name)
 
 
 def hashes(folder: Path, *parts: str) -> dict[str, str]:
@@ -174,7 +186,7 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
 def require_bounded(config: Mapping[str, Any]) -> None:
     """Raises ValueError for a number in the configuration of a scheduler for which it would need too much memory."""
     for name, value in config.items():
-        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST and (name, value) != UNLIMITED:
             raise ValueError(f"scheduler_config.json has {name}={value:g}; numbers up to {LARGEST:,} are read")
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 WITHOUT_LATENTS = ("DDPMPipeline", "DDIMPipeline", "DiTPipeline", "LDMPipeline")
@@ -35,7 +36,7 @@ class Wishes:
 class Call:
     """The arguments of a call. Raises ValueError, naming pipeline and argument, for what the pipeline does not take.
 
-    varies: whether items differ in more than their noise.
+    varies: whether items differ in more than their noise. defaults: arguments that depend on what is installed.
     """
 
     def __init__(self, pipe: Any, wishes: Wishes):
@@ -44,6 +45,9 @@ class Call:
         self.classes = self._classes(pipe)
         self._require()
         self.prompts = list(wishes.prompts) or [""]
+        self.defaults: dict[str, Any] = {}
+        if "clean_caption" in self.names:  # these pipelines do as they are told only where both packages are installed
+            self.defaults["clean_caption"] = all(map(find_spec, ("bs4", "ftfy")))
         conditional = bool(self.classes) and wishes.label is None
         self.varies = conditional or ("prompt" in self.names and len(self.prompts) > 1)
 
@@ -56,7 +60,8 @@ class Call:
             "height": wishes.height,
             "width": wishes.width,
         }
-        found = {name: value for name, value in given.items() if value is not None} | dict(wishes.arguments)
+        found = {name: value for name, value in given.items() if value is not None}
+        found = {**self.defaults, **found, **wishes.arguments}
         if "prompt" in self.names:
             found["prompt"] = [self.prompts[seed % len(self.prompts)] for seed in seeds]
             if wishes.negative_prompt:
@@ -84,7 +89,7 @@ class Call:
         if "latents" not in names and kind not in WITHOUT_LATENTS:
             raise ValueError(f"{kind} takes no latents=; pipelines without it are opened if they are {_known()}")
         options = {
-            "prompts": ("prompt", any(wishes.prompts)),
+            "prompt": ("prompt", any(wishes.prompts)),
             "negative_prompt": ("negative_prompt", bool(wishes.negative_prompt)),
             "guidance": ("guidance_scale", wishes.guidance is not None),
             "steps": ("num_inference_steps", wishes.steps is not None),
@@ -94,6 +99,8 @@ class Call:
         for option, (name, wanted) in options.items():
             if wanted and name not in names:
                 raise ValueError(f"{kind} takes no {name}=: leave the option {option} out")
+        if (wishes.height is None) != (wishes.width is None):
+            raise ValueError("give both height= and width=, or neither")
         if wishes.label is not None and not 0 <= wishes.label < self.classes:
             known = f"a class 0..{self.classes - 1}" if self.classes else "null: it has no classes"
             raise ValueError(f"{kind}: label={wishes.label} must be {known}")

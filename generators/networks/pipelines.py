@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...harness.core.protocols import Encoding
 from .autoencoders import Autoencoder, Codec
 from .initial_noise import LARGEST, Drawn, Noise, Replaced, Watched
-from .pipeline_calls import Call, Wishes
+from .pipeline_calls import Call
 from .seeds import torch_generator
 
 FIRST_STAGES = ("vae", "vqvae", "movq", "vqgan")
@@ -46,8 +46,8 @@ class Pipeline:
     Networks are those of the pipeline, not copies: `to` moves them. Its scheduler is copied.
     """
 
-    def __init__(self, pipe: Any, wishes: Wishes, batch: int, fingerprint: str, card: Mapping[str, Any]):
-        self.pipe, self.call, self.batch = pipe, Call(pipe, wishes), batch
+    def __init__(self, pipe: Any, call: Call, batch: int, fingerprint: str, card: Mapping[str, Any]):
+        self.pipe, self.call, self.batch = pipe, call, batch
         self.kind, self.fingerprint = type(pipe).__name__, fingerprint
         self.stage = next((part for part in FIRST_STAGES if isinstance(getattr(pipe, part, None), nn.Module)), "")
         self.codec = Codec(getattr(pipe, self.stage)) if self.stage else None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import socket
 import warnings
 from collections.abc import Callable
@@ -133,9 +134,9 @@ def test_noise_and_codes_are_those_of_the_official_call(pipes: dict[str, Any], k
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_a_sample_depends_on_its_seed_alone(models: dict[str, Pipeline], kind: str) -> None:
-    """In batches of 1, 3 and all, to the last bit; fresh noise included."""
-    model, seeds = models[kind], [4, 0, 7, 2**63 + 1, 9]
+def test_a_sample_depends_on_its_seed_alone(pipes: dict[str, Any], models: dict[str, Pipeline], kind: str) -> None:
+    """In batches of 1, 3 and all, to the last bit, fresh noise included; of several made together, to rounding."""
+    model, seeds = from_pipeline(pipes[kind], **options(kind) | {"batch": 1}), [4, 0, 7, 2**63 + 1, 9]
     for space in model.spaces:
         together = model.latents(seeds, space)
         for size in (1, 3):
@@ -146,6 +147,8 @@ def test_a_sample_depends_on_its_seed_alone(models: dict[str, Pipeline], kind: s
             for size in (1, 3):
                 assert torch.equal(torch.cat([model.decode(part, space) for part in together.split(size)]), images)
     assert len({tuple(noise.flatten().tolist()) for noise in together}) == len(seeds)
+    at_once, alone = models[kind].latents(seeds, model.spaces[0]), model.latents(seeds, model.spaces[0])
+    assert (at_once - alone).abs().max() < 1e-5 * alone.abs().max()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind not in NOISY])
@@ -201,7 +204,10 @@ def test_prompts_come_from_a_file(pipes: dict[str, Any], models: dict[str, Pipel
 
 @pytest.mark.parametrize(("kind", "space"), [("sd", "x_T"), ("sd", "z_0"), ("flux", "x_T"), ("ddim", "x_T")])
 def test_gradient_is_the_finite_difference(pipes: dict[str, Any], kind: str, space: str) -> None:
-    model = from_pipeline(pipes[kind], **determined(kind) | {"batch": 1})
+    pipe = copy.copy(pipes[kind])
+    if kind == "ddim":
+        pipe.scheduler = d.DDIMScheduler(clip_sample=False)
+    model = from_pipeline(pipe, **determined(kind))
     codes = model.latents([3], space).requires_grad_()
     weights = torch.randn(model.decode(codes.detach(), space).shape, generator=torch.Generator().manual_seed(1))
     direction = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
@@ -242,7 +248,7 @@ def test_encoding_is_the_encoder_in_scaled_codes(pipes: dict[str, Any], models: 
 
 
 def test_the_fingerprint_is_that_of_weights_and_options(pipes: dict[str, Any]) -> None:
-    chosen = [{}, {"prompt": "cat"}, {"negative_prompt": "cat"}, {"guidance": 2}, {"steps": 4}, {"height": 32}]
+    chosen = [{}, {"prompt": "cat"}, {"negative_prompt": "cat"}, {"guidance": 2}, {"steps": 4}, SMALL]
     chosen += [{"prompts": ["a", "b"]}, {"prompts": ["b", "a"]}, {"arguments": {"eta": 0.5}}, {"batch": 2}]
     made = [from_pipeline(pipes["sd"], **given).fingerprint for given in chosen]
     assert made[0] == from_pipeline(tiny("sd")).fingerprint
@@ -272,14 +278,19 @@ def test_half_precision_is_the_official_one(pipes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        ("ddpm", {"prompt": "cat"}, "DDPMPipeline takes no prompt=: leave the option prompts out"),
+        ("ddpm", {"prompt": "cat"}, "DDPMPipeline takes no prompt=: leave the option prompt out"),
         ("ddpm", {"guidance": 2.0}, "DDPMPipeline takes no guidance_scale=: leave the option guidance out"),
-        ("dit", {"height": 8}, "DiTPipeline takes no height="),
+        ("dit", {"height": 8, "width": 8}, "DiTPipeline takes no height="),
         ("dit", {"label": 1000}, "DiTPipeline: label=1000 must be a class 0..999"),
         ("ddpm", {"label": 0}, "DDPMPipeline: label=0 must be null: it has no classes"),
         ("sd", {"arguments": {"latents": 3}}, "latents is set by the options of this generator"),
         ("sd", {"arguments": {"etta": 3}}, "StableDiffusionPipeline takes no etta="),
-        ("sd", {"height": 17}, "cannot be called with text, classes and noise alone: .*divisible by 8 but are 17"),
+        ("sd", {"height": 16}, "give both height= and width=, or neither"),
+        (
+            "sd",
+            {"height": 17, "width": 17},
+            "cannot be called with text, classes and noise alone: .*divisible by 8 but are 17",
+        ),
         ("sd", {"height": 2**20, "width": 2**20}, "starts from noise of shape .*; it is too large"),
         ("pixart", {}, "PixArtAlphaPipeline cannot be called with text, classes and noise alone: Invalid sample size"),
     ],
@@ -322,10 +333,8 @@ def test_a_scheduler_whose_noise_has_no_seed_is_refused(pipes: dict[str, Any]) -
 
 def test_images_that_are_not_those_of_the_decoder_are_refused(pipes: dict[str, Any]) -> None:
     class Inverting(d.DDIMPipeline):  # type: ignore[misc]
-        def __call__(self, *args: Any, latents: Any = None, **options: Any) -> Any:
-            found = super().__call__(
-                options.pop("batch_size", 1), options["generator"], num_inference_steps=STEPS, output_type="pt"
-            )
+        def __call__(self, batch_size: int = 1, generator: Any = None, latents: Any = None) -> Any:
+            found = super().__call__(batch_size, generator, num_inference_steps=STEPS, output_type="pt")
             found.images = 1 - found.images
             return found
 
@@ -351,9 +360,10 @@ def test_a_folder_is_the_pipeline_that_was_saved(
 ) -> None:
     model: Any = pipeline("any", str(folders[kind]), **options(kind))
     space = model.spaces[0]
-    codes = model.latents([1, 2], space)
-    assert torch.equal(codes, models[kind].latents([1, 2], space))
-    assert torch.equal(model.decode(codes, space), models[kind].decode(codes, space))
+    codes = models[kind].latents([1, 2], space)
+    # Weights lie elsewhere in memory, which changes the last bits of products.
+    torch.testing.assert_close(model.latents([1, 2], space), codes, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.decode(codes, space), models[kind].decode(codes, space), rtol=0, atol=1e-5)
     content = read_checkpoint(folders[kind]).content
     assert recognise(content) == (content["model_index.json"]["_class_name"] not in OTHERS)
     assert capfd.readouterr() == ("", "")
@@ -361,8 +371,6 @@ def test_a_folder_is_the_pipeline_that_was_saved(
 
 @pytest.fixture
 def copied(folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    import shutil
-
     return lambda kind: Path(shutil.copytree(folders[kind], tmp_path / kind))
 
 
@@ -388,8 +396,8 @@ def edit(file: Path, **changes: Any) -> None:
         ("unet/config.json", {"sample_size": 10**9}, "starts from noise of shape .*; it is too large"),
         ("unet/config.json", {"quantization_config": {}}, "its weights are quantised"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": int(1.5e9)}, "num_train_timesteps=1.5e"),
-        ("scheduler/scheduler_config.json", {"beta_end": float("nan")}, "NaN is no finite number"),
-        ("scheduler/scheduler_config.json", {"beta_end": float("inf")}, "Infinity is no finite number"),
+        ("scheduler/scheduler_config.json", {"beta_end": float("nan")}, "NaN is no number"),
+        ("scheduler/scheduler_config.json", {"beta_end": float("inf")}, "beta_end=inf; numbers up to"),
     ],
 )
 def test_hostile_folders_are_refused_in_one_line(
