@@ -33,7 +33,7 @@ class Codec:
         self.shift = float(network.config.get("shift_factor") or 0)
 
     def scaled(self, codes: Tensor) -> Tensor:
-        """Codes as the decoder takes them, scaled; of neighbouring numbers, the one from which `decode` has them back."""
+        """Codes as the decoder takes them, scaled; of neighbouring numbers the one that `decode` turns into them."""
         codes = codes.float()
         first = (codes - self.shift) * self.scale
         near = first.detach()

@@ -4,12 +4,13 @@ import importlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ...harness.core.files import sha256_of
@@ -17,7 +18,7 @@ from ...harness.formats.built import bounded
 from .ddim import batches
 
 TENSORS, SPARE = 10_000, 2**24
-"""How many tensors and how many numbers a network may have beyond what its files suggest."""
+"""How many tensors a .bin file is taken to have, and how many numbers a network may have beyond those in its files."""
 LARGEST = 10**6
 """Largest number in the configuration of a scheduler."""
 UNLIMITED = ("lambda_min_clipped", -math.inf)
@@ -85,7 +86,7 @@ def require_size(network_class: Any, folder: Path) -> None:
         raise ValueError("its weights are quantised (quantization_config), which is not supported")
     files = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
     size = sum(file.stat().st_size for file in files)
-    with torch.device("meta"), bounded(TENSORS + size // 2**10):
+    with torch.device("meta"), bounded(_tensors(files)):
         if hasattr(network_class, "config_class"):
             made = network_class.config_class.from_dict(config)
             made._attn_implementation = attention(network_class)
@@ -94,6 +95,18 @@ def require_size(network_class: Any, folder: Path) -> None:
             network = network_class.from_config(config)
     if sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) > size + SPARE:
         raise ValueError("its config.json describes a network that takes far more memory than its files have bytes")
+
+
+def _tensors(files: Sequence[Path]) -> int:
+    """How many tensors files hold."""
+    found = 0
+    for file in files:
+        if file.suffix == ".bin":
+            found += TENSORS
+            continue
+        with safe_open(file, "pt") as content:
+            found += len(content.keys())
+    return found
 
 
 def attention(network_class: Any) -> str:
