@@ -49,7 +49,7 @@ class Codec:
     def decode(self, codes: Tensor) -> Tensor:
         """Images [N, C, H, W] of scaled codes."""
         network, kept = self.network.to(codes.device), self.network.dtype
-        # As in the pipelines: these decoders overflow in half precision.
+        # As SDXL does: these decoders overflow in half precision.
         upcast = kept == torch.float16 and bool(network.config.get("force_upcast"))
         if upcast:
             network.to(torch.float32)
