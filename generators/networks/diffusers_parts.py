@@ -1,6 +1,7 @@
 """Opening the parts of a diffusers folder, from local files only, and sampling from their networks with DDIM."""
 
 import importlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ from ...harness.formats.built import REFUSED, require_sized, whole
 from ...harness.formats.checkpoint import regular_files
 from .ddim import batches
 
+TENSORS, SPARE = 10_000, 2**24
+"""How many tensors a .bin file is taken to have, and how many numbers a network may have beyond those in its files."""
+LARGEST = 10**6
+"""Largest number in the configuration of a scheduler."""
+UNLIMITED = ("lambda_min_clipped", -math.inf)
+"""The one that is infinite, by default."""
 AT_ONCE = 8
 """Number of items that an encoder or decoder processes together; it bounds the memory."""
 
@@ -50,31 +57,40 @@ def opening(folder: Path, what: str) -> Iterator[None]:
         raise ValueError(f"{folder} cannot be opened as {what} ({why}); is the folder complete?") from None
 
 
-def open_network(folder: Path, name: str, library: Literal["diffusers", "transformers"] = "diffusers") -> Any:
-    """The network of class `name` in a folder, float32 and frozen. Raises ValueError when weights are missing.
+def open_network(
+    folder: Path,
+    kind: Any,
+    library: Literal["diffusers", "transformers"] = "diffusers",
+    dtype: torch.dtype = torch.float32,
+    safetensors: bool | None = None,
+) -> Any:
+    """The network of a class, or of the name of one, in a folder, frozen. Raises ValueError when weights are missing.
 
-    Weights are read from safetensors files if there are any, otherwise from .bin files without unpickling objects. The
-    network that config.json describes is compared with the size of the weights before it takes memory.
+    safetensors: whether weights are read from safetensors files alone; None also reads .bin files, without unpickling
+    objects, where there are no others. The network that config.json describes is compared with the size of the weights
+    before it takes memory. Attention is computed by torch, whatever implementation the folder names.
     """
-    network_class = class_of(library, name)
-    with opening(folder, name):
+    network_class = class_of(library, kind) if isinstance(kind, str) else kind
+    with opening(folder, network_class.__name__):
         config = read_json(folder / "config.json")
         if foreign := sorted(FOREIGN & config.keys()):
             raise ValueError(f"config.json has {foreign[0]}, which is not supported")
         weights = sum((folder / file).stat().st_size for file in regular_files(folder) if file.endswith(WEIGHTS))
+        options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": safetensors}
         if library == "diffusers":
-            options: dict[str, Any] = {"low_cpu_mem_usage": False}
+            options["low_cpu_mem_usage"] = False
             require_sized(lambda: network_class.from_config(config), weights, folder)
         else:  # its configuration may name a repository whose code computes attention
-            described = network_class.config_class.from_dict(_without_code(config), attn_implementation="sdpa")
-            options = {"config": described, "attn_implementation": "sdpa"}
+            own = "sdpa" if network_class._supports_sdpa else "eager"
+            described = network_class.config_class.from_dict(_without_code(config), attn_implementation=own)
+            options |= {"config": described, "attn_implementation": own}
             require_sized(lambda: network_class(described), weights, folder)
         network, info = network_class.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, **options
         )
         if missing := sorted(info["missing_keys"]):
             raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
-    return network.float().eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def _without_code(config: Any) -> Any:
@@ -118,6 +134,12 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise ValueError("NaN is no number")
+    return float(name)
+
+
 def hashes(folder: Path, *parts: str) -> dict[str, str]:
     """sha256 of every file in the named parts of a folder, by relative path."""
     files = sorted(file for part in parts for file in (folder / part).glob("[!.]*") if file.is_file())
@@ -134,6 +156,7 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
             f"scheduler {config.get('_class_name')} has no beta_start: DDIM cannot sample with its schedule"
         )
     whole(config.get("num_train_timesteps", 1000), "num_train_timesteps", most=TIMESTEPS)
+    require_bounded(config)
     try:
         scheduler = class_of("diffusers", "DDIMScheduler").from_config(config)
     except REFUSED as error:
@@ -147,6 +170,13 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
             f"steps={steps} begins at timestep {int(scheduler.timesteps[0])} of {trained}; give fewer steps"
         )
     return scheduler
+
+
+def require_bounded(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number in the configuration of a scheduler for which it would need too much memory."""
+    for name, value in config.items():
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST and (name, value) != UNLIMITED:
+            raise ValueError(f"scheduler_config.json has {name}={value:g}; numbers up to {LARGEST:,} are read")
 
 
 def ddim(network: Callable[[Tensor, Tensor], Tensor], scheduler: Any, x: Tensor) -> Tensor:

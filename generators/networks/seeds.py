@@ -44,3 +44,25 @@ def upstream_normal(seeds: Sequence[int], *shape: int) -> Tensor:
     words = [seed if seed < 2**32 else [seed % 2**32, seed // 2**32] for seed in seeds]
     draws = [np.random.RandomState(word).standard_normal(shape) for word in words]
     return torch.from_numpy(np.stack(draws)).float()
+
+
+def torch_generator(seed: int) -> torch.Generator:
+    """A generator of torch on the CPU; for a seed below 2^32 `torch.Generator().manual_seed(seed)`.
+
+    `manual_seed` drops all bits but the lowest 32, so that seed 2^63, the first of the prior's, would repeat seed 0.
+    Larger seeds set the whole state of the Mersenne Twister: that of NumPy's RandomState of the seed's words.
+    """
+    if seed < 2**32:
+        return torch.Generator().manual_seed(seed)
+    words = [seed >> shift & 0xFFFFFFFF for shift in range(0, seed.bit_length(), 32)]
+    return mersenne_twister(np.random.RandomState(words).get_state(legacy=False)["state"]["key"])
+
+
+def mersenne_twister(key: np.ndarray) -> torch.Generator:
+    """A generator of torch whose state is these 624 words of 32 bits."""
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    # Bytes 24 to 5016 are the words, 64 bits each; what comes before says that none is used up.
+    state[24 : 24 + 8 * len(key)] = torch.from_numpy(key.astype(np.int64)).view(torch.uint8)
+    generator.set_state(state)
+    return generator

@@ -27,6 +27,7 @@ FOLDERS: Mapping[str, str] = {
 """Old names by the folder that the modules are in now."""
 MOVED: Mapping[str, str] = {
     **{old: f"{new}.{old.split('.')[1]}" for new, names in FOLDERS.items() for old in names.split()},
+    "generators.autoencoder_kl": "generators.autoencoder",
     "harness.study": "harness.run",
     "metrics.few_shot": "harness.studies.few_shot.prototypes",
     "metrics.path_distances": "metrics.paths.distances",

@@ -14,6 +14,7 @@ OPTIONS: Mapping[str, str] = {
     "given": "covariates",
     "metric.ink": "metric.mean_intensity",
     "extractor.shaded.through": "extractor.shaded.extractor",
+    "generator.autoencoder_kl": "generator.autoencoder",
     "generator.rate": "generator.lr",
     "generator.conditional_vae.rate": "generator.conditional_vae.lr",
     "study.perturb.through": "study.perturb.judge_space",
@@ -31,6 +32,8 @@ OPTIONS: Mapping[str, str] = {
 """Options and groups, from the left, in the order in which they are renamed. A star is any one name."""
 VALUES: Mapping[str, str] = {"ink": "mean_intensity", "recoded": "reencoded", "through": "space"}
 """Words in what options are set to."""
+GENERATORS: Mapping[str, str] = {"autoencoder_kl": "autoencoder"}
+"""The same in `generator=`."""
 NAMING = ("metric", "scores", "quality_signals", "classes", "covariates", "set_metrics", "space", "study", "measure")
 """Options and groups whose values name metrics and spaces, and no files."""
 KINDS: Mapping[str, str] = {"tasks": "studies"}
@@ -60,9 +63,10 @@ def _renamed(override: str, changes: dict[str, str]) -> str:
             now = new.replace("*", found[1]) if "*" in new else new
             changes[found[0]] = now
             key = now + key[found.end() :]
-    if key.partition(".")[0] in NAMING:
-        for old, new in VALUES.items():
-            value, count = re.subn(rf"(?<![\w./-]){old}(?![\w./-])", new, value)
-            if count:
-                changes[old] = new
+    group = key.partition(".")[0]
+    words = VALUES if group in NAMING else GENERATORS if key == "generator" else {}
+    for old, new in words.items():
+        value, count = re.subn(rf"(?<![\w./-]){old}(?![\w./-])", new, value)
+        if count:
+            changes[old] = new
     return f"{change}{key}{value}"

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 import assay
-from assay.generators import autoencoder_kl as kl_module
+from assay.generators import autoencoder as kl_module
 from assay.generators import ddpm as ddpm_module
 from assay.generators import stable_diffusion as sd_module
-from assay.generators.autoencoder_kl import autoencoder_kl
+from assay.generators.autoencoder import autoencoder
 from assay.generators.ddpm import ddpm
 from assay.generators.networks.diffusers_kl import KLAutoencoder
 from assay.generators.networks.diffusers_ldm import LatentDiffusion, VQAutoencoder, unconditional
@@ -156,7 +156,7 @@ def open_kind(kind: str, folder: Path, steps: int = STEPS) -> Any:
     if kind == "ddpm":
         return ddpm("any", str(folder), steps)
     if kind == "kl":
-        return autoencoder_kl("any", str(folder))
+        return autoencoder("any", str(folder))
     return unconditional(folder, steps, 1.0 if kind == "ldm" else None)
 
 
@@ -350,7 +350,7 @@ def test_a_prompt_that_would_be_cut_is_refused(folders: dict[str, Path]) -> None
 
 
 def test_autoencoder_of_a_pipeline_and_by_itself(folders: dict[str, Path], models: dict[str, Any]) -> None:
-    alone = autoencoder_kl("any", str(folders["sd"] / "vae"))
+    alone = autoencoder("any", str(folders["sd"] / "vae"))
     assert alone.fingerprint == models["kl"].fingerprint
     assert alone.latents([1, 2], "z").shape == (2, 4, 8, 8)
     assert "not trained" in models["kl"].card["prior"]
@@ -494,7 +494,7 @@ def test_learned_variance_is_left_out(tmp_path: Path) -> None:
 # --- folders that do not fit -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [stable_diffusion, autoencoder_kl, ddpm])
+@pytest.mark.parametrize("family", [stable_diffusion, autoencoder, ddpm])
 def test_a_missing_folder_names_the_option(family: Callable[..., Generator], tmp_path: Path) -> None:
     name = family.__name__
     with pytest.raises(ValueError, match=rf"give generator.{name}.path=FOLDER"):
@@ -512,8 +512,8 @@ def test_another_pipeline_is_named(folders: dict[str, Path], copied: Writer) -> 
         ddpm("any", str(folders["sd"]))
     with pytest.raises(ValueError, match="holds a DDPMPipeline, not a LDMPipeline or LatentDiffusionUncondPipeline"):
         unconditional(folders["ddpm"], STEPS, None)
-    with pytest.raises(ValueError, match="holds a VQModel, not an AutoencoderKL"):
-        autoencoder_kl("any", str(folders["ldm"] / "vqvae"))
+    with pytest.raises(ValueError, match="holds a UNet2DModel, not an autoencoder of images"):
+        autoencoder("any", str(folders["ldm"] / "unet"))
     folder = copied("ddpm")
     edit(folder / "unet" / "config.json", sample_size=None)
     with pytest.raises(ValueError, match="no sample_size"):
@@ -574,6 +574,8 @@ def test_a_file_that_wants_to_run_something_is_refused(copied: Writer, tmp_path:
         (0, {}, "steps=0 must be from 1 to 1000"),
         (1001, {}, "steps=1001 must be from 1 to 1000"),
         (1000, {}, "steps=1000 begins at timestep 1000 of 1000; give fewer steps"),
+        (5, {"num_train_timesteps": int(1.5e9)}, r"num_train_timesteps=1.5e\+09; numbers up to 1,000,000 are read"),
+        (5, {"beta_end": float("nan")}, "NaN is no number"),
         (5, {"beta_start": None, "_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatch.* has no beta_start"),
     ],
 )
