@@ -47,7 +47,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
-  --fake PATH --real PATH       with run: generated samples and real ones, each a folder or a .npy or .npz file
+  --fake PATH --real PATH       with run: generated samples and real ones, folders, archives or arrays (docs/own-files.md)
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
@@ -422,7 +422,7 @@ def _without_data(overrides: list[str]) -> list[str]:
         given = option.partition("=")[0].rpartition(".")[2]
         raise ValueError(
             f"dataset.{given} is given, and no data set: add dataset=folder for images in a folder (dataset.root=DIR), "
-            "dataset=array for a .npy or .npz file (dataset.path=FILE), or dataset=NAME"
+            "dataset=array for a file of arrays (dataset.path=FILE), or dataset=NAME"
         )
     say("no data set was named: the generator is looked at alone (dataset=none)")
     return [*overrides, "dataset=none"]
@@ -532,8 +532,10 @@ def _take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, s
 
 
 def _real_data(path: Path) -> tuple[str, str, str]:
-    """The data set that opens a path, and its option: meshes, arrays, else images in a folder."""
-    if path.suffix.lower() in (".npy", ".npz"):
+    """The data set that opens a path, and its option: meshes, arrays, else image files."""
+    from .formats.arrays import holds_arrays
+
+    if holds_arrays(path):
         return "dataset", "array", "path"
     within = (file.suffix.lower() for file in path.rglob("*")) if path.is_dir() else ()
     first = next((suffix for suffix in within if suffix in (*MESHES, *PICTURES)), "")
