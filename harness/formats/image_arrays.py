@@ -62,7 +62,7 @@ class ImageArray:
         self.count = int(array.shape[0])
         self._bounds = BOUNDS[value_range if value_range != AUTO else self._guess(f"{option}.range")]
         if value_range != AUTO:
-            self._check(self._bounds)
+            self._check(self._bounds, f"; give another {option}.range, or ")
         self._mode: Mode | None = "L" if mode == "L" else None
         grey, self.contents = True, list[str]()
         for _, rows in self._blocks():
@@ -161,7 +161,7 @@ class ImageArray:
             if rows.max() > limit:
                 return
 
-    def _check(self, bounds: tuple[float, float], fix: str = "; ") -> None:
+    def _check(self, bounds: tuple[float, float], fix: str) -> None:
         """Raises ValueError with the first row that has a value outside of bounds."""
         low, high = bounds
         for start, rows in self._blocks():
