@@ -47,7 +47,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
-  --fake PATH --real PATH       with run: generated samples and real ones, folders, archives or arrays (docs/own-files.md)
+  --fake PATH --real PATH       with run: generated samples and real ones, folders, archives or arrays
 
   assay run experiment=quickstart                      the VAE on Fashion-MNIST, all per-sample scores
   assay run generator=stylegan2 generator.path=FILE    a published file, alone

@@ -53,8 +53,8 @@ SEEN = np.dtype([
 ])  # fmt: skip
 """What is known of an image file that was decoded once: sha256 of its pixels, as of `content_of`; its size; whether all
 its pixels are grey; its largest value, 0..255; a bit for each of NOTES."""
-AHEAD = 1024
-"""Number of files whose reading is begun before they are asked for."""
+TOGETHER, AHEAD = 32, 1024
+"""Number of files that a thread reads at a time, and whose reading is begun before they are asked for."""
 
 
 class Pictures:
@@ -97,7 +97,8 @@ class Pictures:
 
     def load(self, names: Sequence[str]) -> Tensor:
         """Images uint8 [N, C, H, W]."""
-        return torch.stack([torch.from_numpy(self._decode(name, self.mode)[0].copy()) for name in names])
+        pixels = _parallel(lambda name: self._decode(name, self.mode)[0], names)
+        return torch.from_numpy(np.stack(list(pixels)))
 
     def labels(self, names: Sequence[str]) -> tuple[list[str], dict[str, int]] | None:
         """Class names, and the class number of each of `names`, where a file or the container states them."""
@@ -188,7 +189,7 @@ def as_shown(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
         "deep": any(DEEP.search(str(tile[3])) for tile in getattr(image, "tile", ())),
         "turned": image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9),
     }
-    shown = ImageOps.exif_transpose(image)
+    shown = ImageOps.exif_transpose(image) if found["turned"] else image
     if "A" in shown.getbands() or "transparency" in shown.info:
         shown = shown.convert("RGBA")
         found["transparent"] = shown.getchannel("A").getextrema()[0] != 255
@@ -209,10 +210,15 @@ def is_grey(image: NDArray[np.uint8]) -> bool:
 
 def _parallel(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
     """What becomes of each name, in order. Reading and decoding files let other threads of Python run."""
+    if len(names) <= TOGETHER:
+        yield from map(work, names)
+        return
     pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
     try:
-        for start in range(0, len(names), AHEAD):
-            yield from pool.map(work, names[start : start + AHEAD])
+        for begin in range(0, len(names), AHEAD):
+            parts = [names[i : i + TOGETHER] for i in range(begin, min(begin + AHEAD, len(names)), TOGETHER)]
+            for done in pool.map(lambda part: [work(name) for name in part], parts):
+                yield from done
     finally:
         pool.shutdown(cancel_futures=True)
 

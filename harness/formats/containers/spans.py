@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -81,17 +82,16 @@ class Spans:
             raise ValueError("a link to nothing in the archive")
         if length > LARGEST and limit > LARGEST:
             raise ValueError(f"it has {length:,} bytes; files of at most {LARGEST:,} bytes are read")
-        with self._sources[source].open("rb", buffering=0) as file:
+        with self._sources[source].open("rb", buffering=0) as file:  # anew: another file may lie there by now
             return read_at(file, offset, min(length, limit))
 
 
 def read_at(file: io.FileIO, offset: int, length: int) -> bytes:
-    """Bytes of a file. Raises EOFError where it has not so many."""
-    file.seek(offset)
+    """Bytes of a file, whichever other threads read it too. Raises EOFError where it has not so many."""
     parts = list[bytes]()
-    while length and (part := file.read(length)):
+    while length and (part := os.pread(file.fileno(), length, offset)):
         parts.append(part)
-        length -= len(part)
+        length, offset = length - len(part), offset + len(part)
     if length:
         raise EOFError("the file ends before it does")
     return b"".join(parts)

@@ -67,7 +67,10 @@ def test_a_stated_range_is_held() -> None:
     assert np.array_equal(taken(BYTES % 2, "0..255"), EIGHT % 2)
     assert np.array_equal(taken(BYTES % 2 == 1), EIGHT % 2 * 255)
     for value_range, array in (("0..1", RANGES["0..255"]), ("-1..1", BYTES), ("0..1", RANGES["-1..1"])):
-        with pytest.raises(ValueError, match=r"row \d of 9 holds .* outside \[-?\d, \d\]; give another dataset.array.range, or scale or clamp"):
+        with pytest.raises(
+            ValueError,
+            match=r"row \d of 9 holds .* outside \[-?\d, \d\]; give another dataset.array.range, or scale or clamp",
+        ):
             taken(array, value_range)
     with pytest.raises(ValueError, match=r"dataset.array.range='0-1' must be one of auto, 0..1, -1..1, 0..255"):
         taken(BYTES, "0-1")
