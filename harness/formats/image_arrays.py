@@ -1,6 +1,7 @@
 """Arrays of images: which array of a file they are, how their axes lie, and what range their values have."""
 
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -81,6 +82,7 @@ class ImageArray:
         numbers = range(self.count)[rows] if isinstance(rows, slice) else rows
         order = np.unique(np.asarray(numbers, np.int64))  # what HDF5 wants
         found = self._eight_bits(self._read(order))
+        self._let_go()
         return found[np.searchsorted(order, numbers)]
 
     def _read(self, rows: Any) -> NDArray[Any]:
@@ -98,6 +100,13 @@ class ImageArray:
         size = max(1, BLOCK // math.prod(self._array.shape[1:]))
         for start in range(0, self.count, size):
             yield start, self._read(slice(start, start + size))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Of a file that is mapped, what was read would stay in memory while there is room."""
+        mapped = getattr(self._array, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def _eight_bits(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
         black, white = self._bounds
