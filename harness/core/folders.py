@@ -39,7 +39,7 @@ class Folder:
 
     def __init__(self, top: Path):
         self.top = top
-        self.names: Sequence[str] = sorted(_below(top, PurePosixPath(), frozenset()))
+        self.names: Sequence[str] = sorted(below(top))
 
     def open(self, name: str) -> BinaryIO:
         return self._regular(name).open("rb")
@@ -113,16 +113,22 @@ def inside(name: str) -> bool:
     return not name.startswith(("/", "\\")) and ".." not in PurePosixPath(name.replace("\\", "/")).parts
 
 
+def below(top: Path) -> Iterator[str]:
+    """The names of the files in a directory and in those below it, in no order; hidden ones are not among them."""
+    yield from _below(top, PurePosixPath(), frozenset())
+
+
 def _below(top: Path, folder: PurePosixPath, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     """Names of files; `above` are the folders on the way down, by device and inode."""
     status = (top / folder).stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in os.scandir(top / folder):
-        if entry.name.startswith("."):
-            continue
-        if (top / folder / entry.name).is_dir():
-            yield from _below(top, folder / entry.name, above | {here})
-        else:
-            yield str(folder / entry.name)
+    with os.scandir(top / folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if (top / folder / entry.name).is_dir():
+                yield from _below(top, folder / entry.name, above | {here})
+            else:
+                yield str(folder / entry.name)

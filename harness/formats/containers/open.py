@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from ...core.folders import Files, Folder, is_folder, open_files
+from ...core.folders import Files, Folder, below, is_folder, open_files
 from .lmdb import is_lmdb, lmdb_spans
 from .spans import Span, Spans
 from .tables import open_tables, shard_name
@@ -12,8 +12,6 @@ from .tar import is_tar, tar_spans
 from .unpacked import begin_of, unpacked_tar
 
 PARQUET, ARROW, LMDB = b"PAR1", b"ARROW1", "data.mdb"
-STATE = "state.json"
-"""Beside the Arrow files of `save_to_disk` of Hugging Face's `datasets`."""
 TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 SPLIT = re.compile(r"(?:^|[/._-])(train|test|val)(?:id|idation)?(?:ing)?(?=[/._-]|\d)")
 """In the name of a shard, the split that it belongs to."""
@@ -51,12 +49,14 @@ def open_container(top: Path) -> Files:
 def _of_folder(path: Path) -> str:
     if (path / LMDB).is_file():
         return "lmdb"
-    names = Folder(path).names
-    ends = {kind: [name for name in names if name.lower().endswith(suffixes)] for kind, suffixes in _SHARDS.items()}
-    kind = max(ends, key=lambda kind: len(ends[kind]))
-    rest = set(names) - set(ends[kind])
-    beside = all(PurePosixPath(name).suffix.lower() in OTHERS for name in rest)
-    return kind if ends[kind] and beside else "folder"
+    kinds = set[str]()
+    for name in below(path):  # up to the first that is no shard: a folder of images may have a million
+        kind = next((kind for kind, suffixes in _SHARDS.items() if name.lower().endswith(suffixes)), "")
+        if kind:
+            kinds.add(kind)
+        elif PurePosixPath(name).suffix.lower() not in OTHERS:
+            return "folder"
+    return kinds.pop() if len(kinds) == 1 else "folder"
 
 
 _SHARDS = {"tar": TARS, "parquet": (".parquet",), "arrow": (".arrow",)}
