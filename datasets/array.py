@@ -76,8 +76,10 @@ Pixels = Mapping[str, ImageArray]
 Labelled = dict[str, NDArray[Any]]
 
 
-def _found(file: Path, arrays: Mapping[str, Any], images: str, count: int) -> NDArray[Any] | None:
-    """The labels of an array of images; that of `numpy.savez` without a name only if it can be nothing else."""
+def _found(file: Path, arrays: Mapping[str, Any], images: str, count: int) -> tuple[str, NDArray[Any]] | None:
+    """The name of the labels of an array of images, and the labels; those that `numpy.savez` called arr_1 only if they
+    can be nothing else.
+    """
     name = next((name for name in LABELS[images] if name in arrays), None)
     if name is None:
         return None
@@ -85,10 +87,12 @@ def _found(file: Path, arrays: Mapping[str, Any], images: str, count: int) -> ND
     if name == "arr_1" and (found.shape not in ((count,), (count, 1)) or found.dtype.kind not in "iuUS"):
         say_once(f"{file}: left out {name}, {found.dtype} of shape {found.shape}, which are no labels of the images")
         return None
-    return found
+    return name, found
 
 
-def _labels(file: Path, found: dict[str, NDArray[Any] | None], pictures: Pixels) -> tuple[Labelled | None, list[str]]:
+def _labels(
+    file: Path, found: dict[str, tuple[str, NDArray[Any]] | None], pictures: Pixels
+) -> tuple[Labelled | None, list[str]]:
     """The class numbers [N] of each array of images, None if there are none, and the names of the classes."""
     given = {name: numbers for name, numbers in found.items() if numbers is not None}
     if not given:
@@ -96,7 +100,7 @@ def _labels(file: Path, found: dict[str, NDArray[Any] | None], pictures: Pixels)
     if len(given) < len(found):
         lacking = next(name for name in found if name not in given)
         raise ValueError(f"{file} has labels for one split only; give `{LABELS[lacking][0]}` too, or neither")
-    flat = {name: _checked(f"{file}, labels of {name}", given[name], len(pictures[name])) for name in given}
+    flat = {name: _checked(f"{file}, {given[name][0]}", given[name][1], len(pictures[name])) for name in given}
     words = {name: labels.dtype.kind in "US" for name, labels in flat.items()}
     if len(set(words.values())) == 2:
         raise ValueError(f"{file} has class names for one split and numbers for the other; give both the same")

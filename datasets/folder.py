@@ -67,7 +67,7 @@ def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0
         raise ValueError("data set folder needs a directory: give dataset.folder.root=DIRECTORY")
     top = Path(root).expanduser()
     if not top.exists():
-        raise FileNotFoundError(f"dataset.folder.root={root} does not exist; give a folder, or an archive of images")
+        raise FileNotFoundError(f"dataset.folder.root={root} does not exist; give a directory, or an archive of images")
     if holds_arrays(top):
         raise ValueError(f"dataset.folder.root={root} holds arrays; use dataset=array dataset.array.path={root}")
     if not container_of(top):

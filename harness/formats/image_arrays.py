@@ -124,7 +124,10 @@ class ImageArray:
         for start, rows in self._blocks():
             if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
                 row = int(np.argmin(finite.all(axis=(1, 2, 3))))
-                raise ValueError(f"{self._what}: row {start + row} of {self.count} holds {rows[row][~finite[row]][0]}")
+                value = rows[row][~finite[row]][0]
+                raise ValueError(
+                    f"{self._what}: row {start + row} of {self.count} holds {value}, outside [0, 1] and any range"
+                )
             lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
             whole = whole and (rows.dtype.kind != "f" or bool((rows == np.rint(rows)).all()))
         return Values(lowest, highest, whole)
