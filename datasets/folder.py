@@ -1,17 +1,16 @@
-"""Images in a directory or a zip archive, with classes as sub-folders."""
+"""Image files in a folder or a container of files, with classes as sub-folders or as it states them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..harness.core.folders import is_folder
 from ..harness.core.protocols import Dataset, Samples, Split
 from ..harness.core.registry import dataset
-from ..harness.formats.arrays import kind_of
-from ..harness.formats.images import ABOUT, AUTO, MODES, Pictures
-from .parts.layout import Layout, classes_of, layout
+from ..harness.formats.arrays import holds_arrays, kind_of
+from ..harness.formats.containers.open import container_of
+from ..harness.formats.images import AUTO, MODES, Pictures
+from .parts.layout import classes_of, layout
 from .parts.splits import check_holdout, check_range, divided, image_fingerprint
 
 
@@ -42,7 +41,11 @@ class Folder:
 
 @dataset
 def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0) -> Dataset:
-    """Images of the directory or zip archive `root`; each sub-folder is a class.
+    """Images of the folder `root`, or of one packed as .zip or .tar; each sub-folder is a class.
+
+    Others are read too: tar archives of WebDataset, and folders of them, with labels in .cls files; Parquet and Arrow
+    files with a column of images, and folders of them; LMDB databases of encoded images. Where shards are called train
+    and test (or val, validation), these are the splits.
 
     All files that Pillow decodes are read, through links too; the suffixes of others are said. The sha256 of the pixels
     decides the order, and neither names nor formats of files matter. Images directly in `root` have no labels.
@@ -64,19 +67,18 @@ def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0
         raise ValueError("data set folder needs a directory: give dataset.folder.root=DIRECTORY")
     top = Path(root).expanduser()
     if not top.exists():
-        raise FileNotFoundError(f"dataset.folder.root={root} does not exist; give a directory, or a zip archive")
-    if top.suffix.lower() in (".npy", ".npz") and not top.is_dir():
-        raise ValueError(f"dataset.folder.root={root} is a NumPy file; use dataset=array dataset.array.path={root}")
-    if not is_folder(top):
-        kind = kind_of(top) or "neither a directory nor a zip archive of images"
+        raise FileNotFoundError(f"dataset.folder.root={root} does not exist; give a directory, or an archive of images")
+    if holds_arrays(top):
+        raise ValueError(f"dataset.folder.root={root} holds arrays; use dataset=array dataset.array.path={root}")
+    if not container_of(top):
+        kind = kind_of(top) or "neither a folder nor an archive, table or database of images"
         raise ValueError(f"dataset.folder.root={root} is {kind}")
     pictures = Pictures("dataset.folder", top, size, mode, "give dataset.folder.size=PIXELS to resize them all")
-    about = pictures.about()
-    if isinstance(about, dict) and "labels" in about:
-        found = Layout(pictures.names, [None] * len(pictures.names), None)
-        classes, labels = _stated(top / ABOUT, about["labels"], pictures.names)
+    found = layout("dataset.folder.root", top, pictures.names)
+    if stated := pictures.labels(found.names):
+        classes, number = stated
+        labels = [number[name] for name in found.names] if classes else None
     else:
-        found = layout("dataset.folder.root", top, pictures.names)
         classes, labels = classes_of(top, found)
     content = dict(zip(pictures.names, pictures.contents, strict=True))
     contents = [content[name] for name in found.names]
@@ -85,22 +87,3 @@ def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0
     names = {split: [found.names[i] for i in numbers] for split, numbers in rows.items()}
     by_split = None if labels is None else {split: [labels[i] for i in numbers] for split, numbers in rows.items()}
     return Folder(pictures, names, by_split, classes, fingerprint)
-
-
-def _stated(file: Path, stated: Any, names: Sequence[str]) -> tuple[list[str], list[int] | None]:
-    """Class names and labels from the `labels` of StyleGAN's dataset.json: null, or a list of [name, label] with
-    numbers, or vectors that are 1 at one place and 0 at all others.
-    """
-    if stated is None:
-        return [], None
-    try:
-        number = {name: label.index(1) if isinstance(label, list) else label for name, label in dict(stated).items()}
-        sound = all(isinstance(label, int) and label >= 0 for label in number.values())
-        one_hot = all(not isinstance(label, list) or sum(map(bool, label)) == 1 for label in dict(stated).values())
-    except (TypeError, ValueError, AttributeError):
-        sound = one_hot = False
-    if not sound or not one_hot:
-        raise ValueError(f"{file}: labels must be a list of [name, class number]; mend it, or remove it")
-    if absent := [name for name in names if name not in number]:
-        raise ValueError(f"{file} has no label of {absent[0]} and of {len(absent) - 1} more; add them, or remove it")
-    return [str(i) for i in range(1 + max(number.values()))], [number[name] for name in names]

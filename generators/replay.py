@@ -10,19 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..harness.core.files import digest, sha256_of
+from ..harness.core.files import digest
 from ..harness.core.folders import is_folder, open_files
+from ..harness.core.progress import say_once
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
-from ..harness.formats.arrays import read_arrays
-from ..harness.formats.images import AUTO, IMAGES, Pictures, eight_bits, image_array, is_image, named_images
+from ..harness.formats.arrays import holds_arrays, read_arrays
+from ..harness.formats.containers.open import container_of
+from ..harness.formats.image_arrays import HELD_OUT, IMAGES, ImageArray, Range, named_images
+from ..harness.formats.images import AUTO, Pictures, is_image
 from ..harness.shapes.mesh_files import Fit, MeshFiles, is_mesh
 
 
 class Stored(NamedTuple):
-    """load: maps sample numbers to images uint8 [N, C, H, W]. total: number of samples. sha256: of each file that was
-    read, or of each sample. codes: latent codes [total, ...] or None. names: of the files of the samples, if each has
-    one.
+    """load: maps sample numbers to images uint8 [N, C, H, W]. total: number of samples. sha256: of each sample, or of
+    what they come from. codes: latent codes [total, ...] or None. names: of the files of the samples, or their rows.
     """
 
     load: Callable[[list[int]], Tensor]
@@ -36,8 +38,8 @@ class Replay:
     """Stored samples as a Generator: seed i is sample i. Space "sample" is the number of a sample, [N, 1].
 
     If latent codes are stored too, there is also the space "z", which cannot be decoded. total: how many samples there
-    are; None where `made` says that they are made when they are asked for. names: of the file of each sample; empty if
-    the samples are the rows of one file.
+    are; None where `made` says that they are made when they are asked for. names: of the file of each sample, or
+    the number of its row; empty if they have neither.
     """
 
     def __init__(self, stored: Stored, codes: Tensor | None, fingerprint: str, made: bool = False):
@@ -77,17 +79,18 @@ def replay(
     resolution: int = 32,
     radius: float = 0.95,
     offset: float = 0.05,
+    range: Range = "auto",
     name: str = "",
 ) -> Generator:
     """Samples that were made elsewhere: all of them, or n that the seed draws.
 
-    path: a folder or zip archive of images, in the order of their pixels' sha256, whatever their names are; a folder of
-    meshes, likewise, if it has no images or the data set is `mesh_folder`; or a .npy or .npz file (array `images`, or
-    `arr_0`) of [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in [0, 1], in the order of its rows. A .npz file
-    may contain latent codes of the samples as `latents` [N, ...].
-    latents: a separate .npy file of latent codes, in the order of the rows, or of the names of the files (10.png before
+    path: a folder of images, or what else the data set `folder` reads (.zip, .tar, Parquet, LMDB); a folder of meshes,
+    if it has no images or the data set is `mesh_folder`; or what the data set `array` reads (.npy, .npz, HDF5, torch
+    files, CIFAR). The sha256 of the pixels decides the order, whatever files are called and how they are packed. A file
+    of arrays may contain latent codes of the samples as `latents` [N, ...], in the order of its rows.
+    latents: a separate file of latent codes, in the order of the rows, or of the names of the files (10.png before
     2.png).
-    mode: of images in files, as for the data set `folder`: "RGB", "L", or "auto", grey if all images are.
+    mode: "RGB", "L", or "auto": grey if all images are. range: of arrays, as for the data set `array`.
     resolution, radius, offset: of meshes, as for the data set `mesh_folder`.
     name: what tables call the samples, instead of the last name of their path.
 
@@ -98,24 +101,22 @@ def replay(
     source = Path(path).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"generator.replay.path={path} does not exist; give a .npy or .npz file, or a folder")
-    in_files = is_folder(source)
-    stored = _files(source, dataset, mode, Fit(resolution, radius, offset)) if in_files else _array(source)
+    if holds_arrays(source) or not container_of(source):
+        stored = _array(source, mode, range)
+    else:
+        stored = _files(source, dataset, mode, Fit(resolution, radius, offset))
     what, codes = f"{source}, latents", stored.codes
     if latents:
         what = str(Path(latents).expanduser())
         codes = read_arrays(Path(what), "latents").get("latents")
-    tensor = _codes(what, codes, stored.total)
-    if not in_files:
-        given = [sha256_of(Path(what))] if latents else []
-        return Replay(stored, tensor, digest("replay", 1, [*stored.sha256, *given]))
-    stored, tensor = _by_content(stored, tensor)
+    stored, tensor = _by_content(stored, _codes(what, codes, stored.total))
     given = [] if tensor is None else [hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), *tensor.shape]
     return Replay(stored, tensor, digest("replay", 2, stored.sha256, given))
 
 
 def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
     """The images or meshes of a folder, in the order of their names."""
-    names = open_files(top).names
+    names = open_files(top).names if is_folder(top) else ()
     if any(map(is_mesh, names)) and (dataset == "mesh_folder" or not any(map(is_image, names))):
         fit = fit.checked("generator.replay")
         meshes = MeshFiles(top, fit)
@@ -129,7 +130,7 @@ def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
 def _by_content(stored: Stored, codes: Tensor | None) -> tuple[Stored, Tensor | None]:
     """The same samples and their codes in the order of their contents; of equal samples, of their codes."""
     beside = [b""] * stored.total if codes is None else [row.numpy().tobytes() for row in codes]
-    order = sorted(range(stored.total), key=lambda i: (stored.sha256[i], beside[i], stored.names[i]))
+    order = sorted(range(stored.total), key=lambda i: (stored.sha256[i], beside[i], i))
     names = [stored.names[i] for i in order]
 
     def load(numbers: list[int]) -> Tensor:
@@ -143,15 +144,16 @@ def _numbered(load: Callable[[Sequence[str]], Tensor], names: Sequence[str]) -> 
     return lambda numbers: load([names[number] for number in numbers])
 
 
-def _array(file: Path) -> Stored:
+def _array(file: Path, mode: str, value_range: Range) -> Stored:
+    """The rows of an array, in their order."""
     arrays = read_arrays(file, IMAGES[0])
     name = named_images(file, arrays)
-    images = image_array(f"{file}, {name}", arrays[name])
-
-    def load(numbers: list[int]) -> Tensor:
-        return torch.from_numpy(eight_bits(images[numbers]))
-
-    return Stored(load, len(images), [sha256_of(file)], arrays.get("latents"))
+    if left := [other for other in HELD_OUT if other in arrays]:
+        say_once(f"{file}: the samples are `{name}`; left out {', '.join(left)}")
+    images = ImageArray(f"{file}, {name}", arrays[name], "generator.replay", value_range, mode)
+    contents = [digest(content, images.mode) for content in images.contents]
+    rows = [str(row) for row in range(len(images))]
+    return Stored(lambda numbers: torch.from_numpy(images[numbers]), len(images), contents, arrays.get("latents"), rows)
 
 
 def _codes(what: str, codes: NDArray[Any] | None, total: int) -> Tensor | None:

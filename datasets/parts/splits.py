@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from ...harness.core.files import digest
 from ...harness.core.protocols import Samples, Split
-from ...harness.formats.images import eight_bits
+from ...harness.formats.image_arrays import ImageArray, eight_bits
 
 
 class Part(NamedTuple):
-    """One split: images [N, C, H, W], uint8 or float in [0, 1]; integer labels [N] or None. Both may be memory maps."""
+    """One split: images [N, C, H, W], uint8 or float in [0, 1]; integer labels [N] or None. Both may be memory maps, or
+    images may be read by rows.
+    """
 
-    images: NDArray[Any]
+    images: NDArray[Any] | ImageArray
     labels: NDArray[Any] | None
 
 

@@ -128,9 +128,10 @@ def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError with the name of the file."""
     if not file.exists():
         raise ValueError(f"{file} does not exist; give a complete diffusers folder")
-    content = settings.read_json(file)
+    content = settings.read_json(file, finite=False)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object")
+    settings.require_plain({name: value for name, value in content.items() if (name, value) != UNLIMITED}, file)
     return content
 
 

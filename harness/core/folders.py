@@ -13,6 +13,9 @@ from typing import BinaryIO, Protocol
 
 from .files import sha256_of
 
+LARGEST = 2**30
+"""Most bytes of a file in an archive that are read: no image or mesh has more, a false size may."""
+
 
 class Files(Protocol):
     """Files by name. `names` are relative to `top`, with slashes, in order; hidden files and folders are not among
@@ -36,7 +39,7 @@ class Folder:
 
     def __init__(self, top: Path):
         self.top = top
-        self.names: Sequence[str] = sorted(_below(top, PurePosixPath(), frozenset()))
+        self.names: Sequence[str] = sorted(below(top))
 
     def open(self, name: str) -> BinaryIO:
         return self._regular(name).open("rb")
@@ -63,7 +66,9 @@ class Archive:
             raise ValueError(f"{top} cannot be read as a zip archive ({error}); pack it again") from None
         if len(set(found)) < len(found):
             raise ValueError(f"{top} holds two files of one name; unpack it and give the folder")
-        self.names: Sequence[str] = sorted(name for name in found if not _hidden(PurePosixPath(name)))
+        if out := next((name for name in found if not inside(name)), None):
+            raise ValueError(f"{top} holds {out[:200]!r}, which lies outside of it; pack it again from its folder")
+        self.names: Sequence[str] = sorted(name for name in found if not hidden(PurePosixPath(name)))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -71,6 +76,8 @@ class Archive:
 
     def open(self, name: str) -> BinaryIO:
         try:
+            if (size := self._archive.getinfo(name).file_size) > LARGEST:
+                raise ValueError(f"it has {size:,} bytes; files of at most {LARGEST:,} bytes are read")
             return io.BytesIO(self._archive.read(name))
         except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(str(error)) from None
@@ -96,8 +103,19 @@ def by_suffix(names: Iterable[str]) -> str:
     return ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
 
 
-def _hidden(name: PurePosixPath) -> bool:
+def hidden(name: PurePosixPath) -> bool:
+    """Whether a file or a folder that it is in is hidden."""
     return any(part.startswith(".") for part in name.parts)
+
+
+def inside(name: str) -> bool:
+    """Whether the name of a file in an archive stays within the folder that it would be unpacked to."""
+    return not name.startswith(("/", "\\")) and ".." not in PurePosixPath(name.replace("\\", "/")).parts
+
+
+def below(top: Path) -> Iterator[str]:
+    """The names of the files in a directory and in those below it, in no order; hidden ones are not among them."""
+    yield from _below(top, PurePosixPath(), frozenset())
 
 
 def _below(top: Path, folder: PurePosixPath, above: frozenset[tuple[int, int]]) -> Iterator[str]:
@@ -106,10 +124,11 @@ def _below(top: Path, folder: PurePosixPath, above: frozenset[tuple[int, int]]) 
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in os.scandir(top / folder):
-        if entry.name.startswith("."):
-            continue
-        if (top / folder / entry.name).is_dir():
-            yield from _below(top, folder / entry.name, above | {here})
-        else:
-            yield str(folder / entry.name)
+    with os.scandir(top / folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if (top / folder / entry.name).is_dir():
+                yield from _below(top, folder / entry.name, above | {here})
+            else:
+                yield str(folder / entry.name)

@@ -1,4 +1,4 @@
-"""NumPy files: arrays that are read when somebody asks for them, and mapped into memory where they can be."""
+"""Files of arrays: one is read when somebody asks for it, and those of NumPy are mapped into memory where possible."""
 
 import math
 import struct
@@ -12,6 +12,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from . import hdf5, tensor_files
+from .cifar import is_cifar, is_packed_cifar, read_cifar
+from .pickles import LEGACY
+
 ENCRYPTED = 1
 """The flag of an entry of a zip archive that needs a password."""
 CHUNK = 2**24
@@ -20,6 +24,7 @@ UNPACKED_BYTES, TIMES = 2**30, 20
 AS_ARRAY = "save what is in it with numpy.save('FILE.npy', array) and give that file"
 AS_FOLDER = "give the folder of the images instead"
 UNPACKED = "unpack it and give the folder"
+IMAGES_ONLY = "only images are read from it"
 KINDS = (
     (0, b"\x89PNG", "a PNG image", AS_FOLDER),
     (0, b"\xff\xd8\xff", "a JPEG image", AS_FOLDER),
@@ -29,16 +34,16 @@ KINDS = (
     (0, b"MM\0*", "a TIFF image", AS_FOLDER),
     (8, b"WEBP", "a WebP image", AS_FOLDER),
     (4, b"ftypavif", "an AVIF image", AS_FOLDER),
-    (257, b"ustar", "a tar archive", UNPACKED),
+    (257, b"ustar", "a tar archive", IMAGES_ONLY),
     (0, b"\x1f\x8b", "compressed with gzip", "decompress it, and unpack it where it is an archive"),
     (0, b"BZh", "compressed with bzip2", "decompress it, and unpack it where it is an archive"),
     (0, b"\xfd7zXZ", "compressed with xz", "decompress it, and unpack it where it is an archive"),
     (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it, and unpack it where it is an archive"),
     (0, b"7z\xbc\xaf", "a 7z archive", UNPACKED),
     (0, b"Rar!", "a RAR archive", UNPACKED),
-    (0, b"\x89HDF", "an HDF5 file", AS_ARRAY),
-    (0, b"PAR1", "a Parquet file", AS_ARRAY),
-    (0, b"ARROW1", "an Arrow file", AS_ARRAY),
+    (0, b"PAR1", "a Parquet file", IMAGES_ONLY),
+    (0, b"ARROW1", "an Arrow file", IMAGES_ONLY),
+    (16, b"\xde\xc0\xef\xbe", "an LMDB database", IMAGES_ONLY),
     (0, b"MATLAB", "a MATLAB file", AS_ARRAY),
     (0, b"%PDF", "a PDF document", AS_ARRAY),
     (0, b"\x80\x02", "a pickle", AS_ARRAY),
@@ -94,17 +99,36 @@ class Arrays(Mapping[str, NDArray[Any]]):
         return _text(_mapped(self._file, header, entry.header_offset + 30 + name + extra))
 
 
-def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
-    """The arrays of a .npz file by name, or {name: the array of a .npy file, mapped into memory}.
+def holds_arrays(path: Path) -> bool:
+    """Whether a folder or file holds arrays and not files: what `read_arrays` reads, as far as its beginning tells."""
+    if path.is_dir():
+        return is_cifar(path)
+    if path.suffix.lower() == ".zip" or not path.is_file():
+        return False
+    begin = _begin(path)
+    known = begin.startswith((npy.MAGIC_PREFIX, hdf5.MAGIC)) or _is_torch(path, begin)
+    return known or zipfile.is_zipfile(path) or is_packed_cifar(path)
 
-    Raises ValueError when the file is neither, or holds pickled objects; it says what the file is, where it is known.
+
+def read_arrays(file: Path, name: str) -> Mapping[str, Any]:
+    """The arrays of a .npz or HDF5 file, of a torch file or of CIFAR by name, or {name: that of a .npy or torch file}.
+
+    Those of .npy and uncompressed .npz files are mapped into memory; large ones of HDF5 are read by rows.
+
+    Raises ValueError when the file is none of these, or holds pickled objects; it says what it is, where it is known.
     """
-    if file.is_dir():
+    if file.is_dir() and not is_cifar(file):
         raise ValueError(f"{file} is a directory; give a .npy or .npz file")
+    if file.is_dir() or is_packed_cifar(file):
+        return read_cifar(file)
+    begin = _begin(file)
+    if begin.startswith(hdf5.MAGIC):
+        return hdf5.Hdf5(file)
+    if _is_torch(file, begin):
+        return tensor_files.read_tensors(file, name)
     try:
         with file.open("rb") as opened:
-            if opened.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
-                opened.seek(0)
+            if begin.startswith(npy.MAGIC_PREFIX):
                 return {name: _text(_mapped(file, _header(opened, file.stat().st_size), 0))}
         if zipfile.is_zipfile(file) and (arrays := Arrays(file)):
             return arrays
@@ -114,18 +138,33 @@ def read_arrays(file: Path, name: str) -> Mapping[str, NDArray[Any]]:
     raise ValueError(f"{file} is {kind}")
 
 
+def _begin(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(300)
+
+
+def _is_torch(file: Path, begin: bytes) -> bool:
+    """Whether it is what `torch.save` or safetensors writes. An archive of one is known by its entries."""
+    if file.suffix.lower() == ".safetensors" or (begin.startswith(b"\x80") and LEGACY in begin[:32]):
+        return True
+    if not begin.startswith(b"PK"):
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except Exception:  # zipfile raises many
+        return file.suffix.lower() in tensor_files.SUFFIXES
+
+
 def kind_of(file: Path) -> str:
     """What a file is and what to do with it, in words, where it is of a kind that cannot be read; else nothing."""
-    with file.open("rb") as opened:
-        begin = opened.read(300)
+    begin = _begin(file)
     for place, magic, kind, fix in KINDS:
         if begin[place:].startswith(magic):
             return f"{kind}; {fix}"
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-        if any(name.endswith("data.pkl") for name in names):
-            return f"a PyTorch file; {AS_ARRAY}"
         return f"a zip archive with {names[0] if names else 'nothing'} in it; {UNPACKED}, or as FILE.zip"
     return ""
 

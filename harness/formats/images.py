@@ -1,18 +1,16 @@
-"""Images in files: those of a folder or a zip archive, and arrays of images."""
+"""Image files: those of a folder, an archive or another container."""
 
 import hashlib
-import json
-import math
+import io
 import os
 import re
 import struct
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import PIL
@@ -22,8 +20,10 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from ..core.files import cache_folder, digest, replace
-from ..core.folders import by_suffix, open_files
+from ..core.folders import by_suffix
 from ..core.progress import say_once, track
+from .containers.open import open_container
+from .labels import ABOUT, is_label, stated_labels
 
 Image.init()
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -37,9 +37,6 @@ UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, OverflowError, NotImplementedError, zlib.error,
     struct.error, Image.DecompressionBombError,
 )  # fmt: skip
-CHANNELS = (1, 3)
-BLOCK = 2**24
-"""Number of values of an array that are checked at a time."""
 AUTO = "auto"
 DEEP = re.compile(r";16[BLN]")
 """In the name by which Pillow calls pixels of 16 bits per channel that it reads as 8."""
@@ -50,36 +47,18 @@ NOTES = {
     "deep": "of 16 bits per channel, of which the upper 8 are taken",
 }
 """What is said of images that are not taken as their pixels are stored."""
-ABOUT = "dataset.json"
-"""The file in which StyleGAN's data sets keep their labels."""
-IMAGES = ("images", "arr_0", "train_images", "x_train")
-"""Names of the images in a .npz file: those of assay, of `numpy.savez` and published sample batches, of MedMNIST and of
-Keras."""
-HELD_OUT = ("test_images", "x_test", "val_images")
-LABELS = {
-    "images": "labels", "arr_0": "labels", "train_images": "train_labels", "x_train": "y_train",
-    "test_images": "test_labels", "x_test": "y_test", "val_images": "val_labels",
-}  # fmt: skip
-"""Names of the labels that belong to images of these names."""
 T = TypeVar("T")
-
-
-class Seen(NamedTuple):
-    """What is known of an image file that was decoded once.
-
-    content: sha256 of its pixels, as of `content_of`; size: width and height; grey: whether all its pixels are;
-    brightest: its largest value, 0..255; notes: keys of NOTES.
-    """
-
-    content: str
-    size: tuple[int, int]
-    grey: bool
-    brightest: int
-    notes: tuple[str, ...]
+SEEN = np.dtype([
+    ("content", "S32"), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("brightest", "u1"), ("notes", "u1")
+])  # fmt: skip
+"""What is known of an image file that was decoded once: sha256 of its pixels, as of `content_of`; its size; whether all
+its pixels are grey; its largest value, 0..255; a bit for each of NOTES."""
+TOGETHER, AHEAD = 32, 1024
+"""Number of files that a thread reads at a time, and whose reading is begun before they are asked for."""
 
 
 class Pictures:
-    """The images of a folder, of those below it, or of a zip archive.
+    """The images of a folder and of those below it, or of a container of image files.
 
     An image counts as it is shown: its EXIF orientation is applied, transparent parts are blended over white, and of
     several frames the first is taken. What is left out, and how many images that concerns, is said once.
@@ -99,31 +78,31 @@ class Pictures:
             raise ValueError(f"{who}.mode={mode!r} must be one of {AUTO}, {', '.join(MODES)}")
         if size < 0:
             raise ValueError(f"{who}.size={size} must be 0 (as stored) or a number of pixels")
-        self.top, self._size, self._files = top, size, open_files(top)
+        self.top, self._size, self._files = top, size, open_container(top)
         self.names = [name for name in self._files.names if is_image(name)]
-        rest = [name for name in self._files.names if not is_image(name) and name != ABOUT]
+        rest = [name for name in self._files.names if not is_image(name) and name != ABOUT and not is_label(name)]
         if not self.names:
             raise FileNotFoundError(f"{top} has no images" + (f", but {by_suffix(rest)}" if rest else ""))
         seen = self._seen("L" if mode == "L" else "RGB", fix)
-        if max(image.brightest for image in seen) == 1:
+        if seen["brightest"].max() == 1:
             raise ValueError(f"{top}: all pixels are 0 or 1 of 255, which is nearly black; multiply the images by 255")
-        self.mode: Mode = "L" if mode == "L" or (mode == AUTO and all(image.grey for image in seen)) else "RGB"
-        self.contents = [image.content for image in seen]
+        self.mode: Mode = "L" if mode == "L" or (mode == AUTO and seen["grey"].all()) else "RGB"
+        self._contents = seen["content"].copy()
         self._say(rest, seen)
+
+    @property
+    def contents(self) -> list[str]:
+        """Of each image, the sha256 of its pixels."""
+        return [bytes(content).ljust(32, b"\0").hex() for content in self._contents]
 
     def load(self, names: Sequence[str]) -> Tensor:
         """Images uint8 [N, C, H, W]."""
-        return torch.stack([torch.from_numpy(self._decode(name, self.mode)[0].copy()) for name in names])
+        pixels = _parallel(lambda name: self._decode(name, self.mode)[0], names)
+        return torch.from_numpy(np.stack(list(pixels)))
 
-    def about(self) -> Any:
-        """The content of the file ABOUT, None if there is none. Raises ValueError where it is no JSON."""
-        if ABOUT not in self._files.names:
-            return None
-        try:
-            with self._files.open(ABOUT) as file:
-                return json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{self.top / ABOUT} is no JSON ({error}); mend or remove it") from None
+    def labels(self, names: Sequence[str]) -> tuple[list[str], dict[str, int]] | None:
+        """Class names, and the class number of each of `names`, where a file or the container states them."""
+        return stated_labels(self._files, names)
 
     def _decode(self, name: str, mode: Mode) -> tuple[NDArray[np.uint8], list[str]]:
         """Pixels [C, H, W] of an image, and its notes."""
@@ -138,44 +117,53 @@ class Pictures:
             shown = shown.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
         return np.asarray(shown).reshape(*shown.size[::-1], MODES[mode]).transpose(2, 0, 1), notes
 
-    def _look(self, name: str, mode: Mode) -> Seen:
+    def _look(self, name: str, mode: Mode) -> tuple[Any, ...]:
+        """The fields of SEEN."""
         pixels, notes = self._decode(name, mode)
         height, width = pixels.shape[1:]
-        return Seen(content_of(pixels), (width, height), _is_grey(pixels), int(pixels.max()), tuple(notes))
+        noted = sum(1 << i for i, note in enumerate(NOTES) if note in notes)
+        content = bytes.fromhex(content_of(pixels))
+        return content, width, height, is_grey(pixels), int(pixels.max()), noted
 
-    def _seen(self, mode: Mode, fix: str) -> list[Seen]:
-        """All images, decoded to `mode` unless the cache knows these files already."""
-        hashes = list(_parallel(self._hash, self.names))
-        kept = cache_folder() / "pixels" / f"{digest(1, sorted(set(hashes)), mode, self._size, PIL.__version__)}.json"
-        known = _read(kept)
-        if not known.keys() >= set(hashes):
-            with track(f"reading {self.top}", len(hashes), "images") as advance:
-                for name, file, image in zip(
-                    self.names, hashes, _parallel(lambda name: self._look(name, mode), self.names), strict=True
-                ):
-                    known[file] = image
-                    self._check_size(name, image, known[hashes[0]], fix)
+    def _seen(self, mode: Mode, fix: str) -> NDArray[Any]:
+        """SEEN of all images, which are decoded to `mode` unless the cache knows these files already."""
+        hashes = np.fromiter(_parallel(self._hash, self.names), "S32", len(self.names))
+        unique, first, place = np.unique(hashes, return_index=True, return_inverse=True)
+        files = hashlib.sha256(unique.tobytes()).hexdigest()
+        kept = cache_folder() / "pixels" / f"{digest(2, files, mode, self._size, PIL.__version__)}.npy"
+        known = _read(kept, len(unique))
+        if known is None:
+            known = np.zeros(len(unique), SEEN)
+            order = np.sort(first)
+            names = [self.names[i] for i in order]
+            with track(f"reading {self.top}", len(names), "images") as advance:
+                for i, seen in zip(order, _parallel(lambda name: self._look(name, mode), names), strict=True):
+                    known[place[i]] = seen
+                    self._check_size(self.names[i], seen[1:3], known[place[0]], fix)
                     advance(1)
             with suppress(OSError):  # where nothing can be kept, it is read again
-                replace(kept, json.dumps(known).encode())
-        seen = [known[file] for file in hashes]
-        for name, image in zip(self.names, seen, strict=True):
-            self._check_size(name, image, seen[0], fix)
-        return seen
+                content = io.BytesIO()
+                np.save(content, known)
+                replace(kept, content.getvalue())
+        differs = (known["width"] != known["width"][place[0]]) | (known["height"] != known["height"][place[0]])
+        if differs.any():
+            i = int(np.argmax(differs[place]))
+            self._check_size(self.names[i], known[["width", "height"]][place[i]], known[place[0]], fix)
+        return known[place]
 
-    def _hash(self, name: str) -> str:
+    def _hash(self, name: str) -> bytes:
         try:
-            return self._files.sha256(name)
+            return bytes.fromhex(self._files.sha256(name))
         except UNREADABLE as error:
             raise ValueError(f"{self.top / name} cannot be read as an image ({error}); replace or remove it") from None
 
-    def _check_size(self, name: str, image: Seen, first: Seen, fix: str) -> None:
-        if image.size != first.size:
-            found, expected = (" x ".join(map(str, size)) for size in (image.size, first.size))
+    def _check_size(self, name: str, size: Any, first: Any, fix: str) -> None:
+        expected = f"{first['width']} x {first['height']}"
+        if (found := f"{size[0]} x {size[1]}") != expected:
             raise ValueError(f"{self.top / name} has {found} pixels, {self.names[0]} {expected}; {fix}")
 
-    def _say(self, rest: Sequence[str], seen: Sequence[Seen]) -> None:
-        counts = Counter(note for image in seen for note in image.notes)
+    def _say(self, rest: Sequence[str], seen: NDArray[Any]) -> None:
+        counts = {note: int((seen["notes"] >> i & 1).sum()) for i, note in enumerate(NOTES)}
         words = [f"left out {by_suffix(rest)}"] if rest else []
         words += [
             f"{counts[note]:,} {'is' if counts[note] == 1 else 'are'} {NOTES[note]}" for note in NOTES if counts[note]
@@ -201,7 +189,7 @@ def as_shown(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
         "deep": any(DEEP.search(str(tile[3])) for tile in getattr(image, "tile", ())),
         "turned": image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9),
     }
-    shown = ImageOps.exif_transpose(image)
+    shown = ImageOps.exif_transpose(image) if found["turned"] else image
     if "A" in shown.getbands() or "transparency" in shown.info:
         shown = shown.convert("RGBA")
         found["transparent"] = shown.getchannel("A").getextrema()[0] != 255
@@ -211,113 +199,34 @@ def as_shown(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
 
 def content_of(image: NDArray[np.uint8]) -> str:
     """sha256 of the pixels of an image [C, H, W]: the same for a grey image with one channel or three equal ones."""
-    pixels = np.ascontiguousarray(image[:1] if _is_grey(image) else image)
+    pixels = np.ascontiguousarray(image[:1] if is_grey(image) else image)
     return hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
 
 
-def _is_grey(image: NDArray[np.uint8]) -> bool:
+def is_grey(image: NDArray[np.uint8]) -> bool:
+    """Whether the channels of an image [C, H, W] are equal."""
     return bool((image[1:] == image[:1]).all())
 
 
 def _parallel(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
     """What becomes of each name, in order. Reading and decoding files let other threads of Python run."""
+    if len(names) <= TOGETHER:
+        yield from map(work, names)
+        return
     pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
     try:
-        yield from pool.map(work, names)
+        for begin in range(0, len(names), AHEAD):
+            parts = [names[i : i + TOGETHER] for i in range(begin, min(begin + AHEAD, len(names)), TOGETHER)]
+            for done in pool.map(lambda part: [work(name) for name in part], parts):
+                yield from done
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(kept: Path) -> dict[str, Seen]:
-    """What the cache knows, by sha256 of the file; nothing if it is damaged."""
+def _read(kept: Path, count: int) -> NDArray[Any] | None:
+    """What the cache knows of so many files; None if it is damaged."""
     try:
-        return {
-            file: Seen(str(content), (int(width), int(height)), bool(grey), int(brightest), tuple(notes))
-            for file, (content, (width, height), grey, brightest, notes) in json.loads(kept.read_bytes()).items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def image_array(what: str, images: NDArray[Any]) -> NDArray[Any]:
-    """A view [N, C, H, W] of images [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in [0, 1].
-
-    Raises ValueError for any other array; the message names the array by `what`, and the first bad row.
-    """
-    first = channels_first(what, images.shape)
-    view = images[:, None] if images.ndim == 3 else images if first else images.transpose(0, 3, 1, 2)
-    _check_values(what, view)
-    return view
-
-
-def eight_bits(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images uint8 from rows of an image array, uint8 or float in [0, 1]."""
-    if images.dtype.kind == "f":
-        images = np.rint(images.astype(np.float64) * 255).astype(np.uint8)
-    return np.array(images, order="C")
-
-
-def contents_of(images: NDArray[Any]) -> list[str]:
-    """sha256 of the pixels of each image of an array [N, C, H, W], as of `content_of`."""
-    return [content_of(eight_bits(image)) for image in images]
-
-
-def named_images(file: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
-    """The name of the images among the arrays of a file. Raises ValueError if there is none of IMAGES."""
-    name = next((name for name in IMAGES if name in arrays), None)
-    if name is None:
-        raise ValueError(
-            f"{file} has no array `{IMAGES[0]}` (or {', '.join(IMAGES[1:])}); it has {', '.join(arrays) or 'none'}"
-        )
-    return name
-
-
-def channels_first(what: str, shape: Sequence[int]) -> bool:
-    """Whether the channels are the second axis of images of this shape; where there are none, no."""
-    if 0 in shape:
-        raise ValueError(f"{what}: shape {shape} is empty")
-    if len(shape) == 3:
-        if shape[0] == 3 or (shape[2] in (1, 3, 4) and shape[1] != shape[2]):
-            raise ValueError(
-                f"{what}: shape {shape} may be one image without the axis of the images; save images[None], or "
-                "images[..., None] if they are grey"
-            )
-        return False
-    if len(shape) == 4:
-        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
-        if first != last:
-            return first
-    raise ValueError(
-        f"{what}: shape {shape} is not [N, H, W], [N, H, W, C] or [N, C, H, W], where exactly one of the second "
-        "and the last axis is C = 1 or 3; blend or drop a fourth channel"
-    )
-
-
-def _blocks(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The rows of an array in parts, with the number of the first row of each."""
-    size = max(1, BLOCK // math.prod(images.shape[1:]))
-    for start in range(0, len(images), size):
-        yield start, images[start : start + size]
-
-
-def _check_values(what: str, images: NDArray[Any]) -> None:
-    if images.dtype == np.uint8:
-        highest = 0
-        for _, rows in _blocks(images):
-            highest = max(highest, int(rows.max()))
-            if highest > 1:
-                return
-        if highest == 1:
-            raise ValueError(f"{what}: all values are 0 or 1 of 255, which is nearly black; save 255 * images")
-        return
-    if images.dtype.kind != "f":
-        raise ValueError(f"{what}: type {images.dtype}; give uint8 in 0..255 or a float type in [0, 1]")
-    for start, rows in _blocks(images):
-        inside = (rows >= 0) & (rows <= 1)
-        if not inside.all():
-            row = int(np.argmin(inside.all(axis=(1, 2, 3))))
-            value = rows[row][~inside[row]][0]
-            raise ValueError(
-                f"{what}: row {start + row} of {len(images)} holds {value}, outside [0, 1]; "
-                "scale the images to [0, 1], or give uint8"
-            )
+        known = np.load(kept, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return known if isinstance(known, np.ndarray) and known.dtype == SEEN and known.shape == (count,) else None

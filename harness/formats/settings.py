@@ -29,7 +29,7 @@ def parse_json(content: str | bytes, source: object, finite: bool = True) -> Any
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is no JSON ({_line(error)})") from None
-    _require_plain(found, source, finite)
+    require_plain(found, source, finite)
     return found
 
 
@@ -53,7 +53,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} holds no settings in JSON or YAML ({_line(error)})") from None
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds no settings in JSON or YAML (it is no mapping)")
-    _require_plain(found, file)
+    require_plain(found, file)
     return {str(name): value for name, value in found.items()}
 
 
@@ -68,7 +68,7 @@ def _content(file: Path, most: int) -> bytes:
     return content
 
 
-def _require_plain(found: Any, source: object, finite: bool = True) -> None:
+def require_plain(found: Any, source: object, finite: bool = True) -> None:
     """Raises ValueError where a number is not finite, with its name, or where something is deep."""
     level, depth = [("", found)], 0
     while level:

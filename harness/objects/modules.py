@@ -15,7 +15,8 @@ from ...generators.replay import Replay, Stored
 from ..arrays.views import SEEDS
 from ..core.files import digest
 from ..core.progress import track
-from ..formats.images import CHANNELS, content_of
+from ..formats.image_arrays import CHANNELS
+from ..formats.images import content_of
 from .samples import Collected, Images, Range, content
 
 FIRST = 8

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from ..core.folders import is_folder, open_files
+from ..formats.arrays import holds_arrays
 from ..formats.checkpoint import read_checkpoint
+from ..formats.containers.open import container_of
 from ..formats.handed_on import opening
 from ..formats.images import is_image
 from ..formats.recognise import opener
 from ..formats.statistics import has_statistics
 from ..shapes.mesh_files import is_mesh
-
-ARRAYS = (".npy", ".npz")
 
 
 def existing(who: str, given: str | Path) -> Path:
@@ -35,10 +35,15 @@ def generator_of(path: Path) -> str:
 
     Raises ValueError for a file that no generator opens.
     """
-    if path.suffix.lower() in ARRAYS or _holds(path):
+    if _holds(path) or container_of(path) not in ("", "folder", "zip"):
         return "replay"
-    with opening(path):
-        return opener(path, read_checkpoint(path)).name
+    try:
+        with opening(path):
+            return opener(path, read_checkpoint(path)).name
+    except ValueError:
+        if holds_arrays(path):
+            return "replay"
+        raise
 
 
 def _holds(path: Path) -> str:

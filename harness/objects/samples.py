@@ -17,7 +17,8 @@ from torch.utils.data import IterableDataset
 
 from ..arrays.spaces import BATCH, PIXELS
 from ..core.progress import say_once
-from ..formats.images import BLOCK, as_shown, channels_first, eight_bits
+from ..formats.image_arrays import BLOCK, channels_first, eight_bits
+from ..formats.images import as_shown
 
 IMAGES = ("image", "images", "img", "pixel_values", "x", "jpg", "png")
 LABELS = ("label", "labels", "fine_label", "class", "y", "cls")

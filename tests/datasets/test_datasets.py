@@ -161,7 +161,7 @@ def test_array_names_the_first_bad_row(tmp_path: Path, value: float, shown: str)
         (np.zeros((4, 5, 6, 7), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
         (np.zeros((4, 3, 6, 3), np.uint8), "exactly one of the second and the last axis is C = 1 or 3"),
         (np.zeros((0, 5, 6), np.uint8), "is empty"),
-        (np.zeros((4, 5, 6), np.int64), "type int64; give uint8"),
+        (np.full((4, 5, 6), 300, np.int64), r"row 0 of 4 holds 300, outside \[0, 255\]"),
         (np.array([{}]), "without pickles"),
     ],
 )

@@ -1,0 +1,99 @@
+"""What a container has that allows no access to single files, kept in the cache in a form that does."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ...core.files import cache_folder, digest, left_beside, replace, sha256_of, temporary_beside
+from ...core.progress import say
+
+OPENERS: Mapping[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+RATIO, AT_LEAST = 200, 2**30
+"""A compressed file may expand to so many times its size, or to so many bytes; images expand little."""
+CHUNK = 2**22
+
+
+def decompressed(path: Path) -> IO[bytes] | None:
+    """The content of a file that is compressed by gzip, bzip2 or xz; None for others."""
+    with path.open("rb") as file:
+        begin = file.read(8)
+    return next((opener(path) for magic, opener in OPENERS.items() if begin.startswith(magic)), None)
+
+
+def begin_of(path: Path, length: int = 1024) -> bytes:
+    """The first bytes of a file, of a compressed one after decompression; nothing where it is damaged."""
+    try:
+        with decompressed(path) or path.open("rb") as file:
+            return file.read(length)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return b""
+
+
+def unpacked_tar(path: Path) -> Path:
+    """A compressed tar archive without its compression, in the cache. Raises ValueError where it is damaged."""
+    kept = _place(path, [path], ".tar")
+    content = decompressed(path)
+    if content is None or kept.exists():
+        return kept if content is not None else path
+    most, size = max(AT_LEAST, RATIO * path.stat().st_size), 0
+    say(f"{path}: decompressing into {kept.parent}, since single files of it cannot be read")
+    with content, _written(kept) as file:
+        try:
+            while part := content.read(CHUNK):
+                size += len(part)
+                if size > most:
+                    raise ValueError(f"it expands to more than {most:,} bytes")
+                file.write(part)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(f"{path} cannot be decompressed ({error}); unpack it yourself, or pack it again") from None
+    return kept
+
+
+def unpacked_rows(top: Path, sources: list[Path], rows: Callable[[], Iterator[tuple[bytes, Any]]]) -> tuple[Path, Any]:
+    """One file with the bytes of all rows after each other, and a list of [length, note] for them."""
+    kept = _place(top, sources, ".images")
+    index = kept.with_suffix(".json")
+    if not (kept.exists() and index.exists()):
+        say(f"{top}: copying its images into {kept.parent}, since single ones of it cannot be read")
+        notes = []
+        with _written(kept) as file:
+            for content, note in rows():
+                file.write(content)
+                notes.append([len(content), note])
+        replace(index, json.dumps(notes).encode())
+    return kept, json.loads(index.read_bytes())
+
+
+def _place(top: Path, sources: list[Path], suffix: str) -> Path:
+    """The sha256 of the sources is the name, so that a changed file is unpacked again."""
+    return cache_folder() / "unpacked" / (digest(1, [sha256_of(source) for source in sources]) + suffix)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there when all of it is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in left_beside(path):
+        left_over.unlink(missing_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"cannot write {path} ({error}; {free:,} bytes are free); set ASSAY_CACHE to a larger disk"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
