@@ -25,7 +25,7 @@ def dataset_of(path: Path) -> tuple[str, str]:
     """The data set that opens a path, and its option: statistics, arrays, meshes, else images in a folder."""
     if has_statistics(path):
         return "statistics", "path"
-    if path.suffix.lower() in ARRAYS:
+    if holds_arrays(path):
         return "array", "path"
     return ("mesh_folder", "root") if _holds(path) == "meshes" else ("folder", "root")
 

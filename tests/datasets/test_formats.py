@@ -19,7 +19,7 @@ from PIL import Image
 from assay.datasets.array import array
 from assay.datasets.folder import folder
 from assay.generators.replay import Replay, replay
-from assay.harness.cli import _real_data
+from assay.harness.command.paths import real_data
 from assay.harness.core.protocols import Dataset
 from assay.harness.formats.arrays import holds_arrays
 
@@ -162,7 +162,7 @@ CUT = ("a.zip", "a.tar", "a.tar.gz", "a.tar.xz", "a.lmdb", "a.parquet", "a.npz",
 
 
 def opened(path: Path) -> Dataset:
-    _, kind, _ = _real_data(path)
+    _, kind, _ = real_data(path)
     data: Dataset = {"array": array, "folder": folder}[kind](str(path))
     return data
 
