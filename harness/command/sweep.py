@@ -16,8 +16,18 @@ def configs(config_name: str, arguments: Sequence[str]) -> list[dict[str, Any]] 
     """The plain config of each job in order; None where Hydra itself must run them, by a launcher or sweeper chosen.
 
     Composing takes Hydra a third of a second. So jobs that differ by values alone, not by what is chosen from a group,
-    share a composition: the values are set in a copy of it.
+    share a composition: the values are set in a copy of it. Raises ValueError for what Hydra cannot compose.
     """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _composed(config_name, arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _composed(config_name: str, arguments: Sequence[str]) -> list[dict[str, Any]] | None:
     from hydra import compose, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -151,6 +151,24 @@ def test_sets_of_samples_are_called_by_their_names_or_by_what_tells_them_apart(
         take_paths(["--fake", "x=a/samples", "--fake", "x=b/samples"])
 
 
+def test_a_sweep_outlives_a_job_that_cannot_begin(own: Path) -> None:
+    """The generator in the middle has no file: it is recorded as failed, and the others have their numbers."""
+    options = ("generator=held_out,stylegan3,faulty", "dataset=digits", "metric=[random_score]", "n=20", "out=jobs")
+    done = command(own, "-m", *options)
+    assert done.returncode == 1, done.stderr
+    with (own / "jobs" / "run" / "tables" / "metrics.csv").open() as file:
+        found = {row["generator"]: row for row in csv.DictReader(file)}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "held_out": "ok", "stylegan3": "failed", "faulty": "ok"
+    }  # fmt: skip
+    assert found["stylegan3"]["error"].endswith("give generator.stylegan3.path=FILE")
+    assert "Traceback" not in done.stderr
+    line = [sys.executable, "-m", "assay", "status", "jobs/run"]
+    status = subprocess.run(line, capture_output=True, text=True, cwd=own, check=False)
+    assert status.returncode == 1
+    assert status.stdout.startswith("done 2, failed 1, running 0, missing 0\nfailed: stylegan3, digits, seed 0: ")
+
+
 def test_several_sets_of_samples_stand_in_one_table_by_their_names(own: Path) -> None:
     sets = ("--fake", f"first={FAKES}", "--fake", f"second={REALS}/dog", "--real", REALS)
     done = command(own, *sets, "metric=[precision]", "floor=false", "out=sets")
