@@ -50,7 +50,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_result_has_its_finding_in_the_list() -> None:
-    folders = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()}
+    folders = {path.name for path in (ROOT / "results").iterdir() if path.is_dir() and path.suffix != ".plan"}
     listed = re.findall(r"\((\w+)/README\.md\)", (ROOT / "results" / "README.md").read_text())
     assert folders == {path.parent.name for path in FINDINGS} == set(listed)
 
@@ -71,8 +71,12 @@ def calls(text: str) -> Iterator[list[str]]:
 def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
     """What a call names that does not exist. plugins: names that its --plugin declares, by group."""
     command = next(word for word in words[1:] if not word.startswith("--") and not word.endswith(".py"))
-    if command not in ("run", "train", "list", "report", "statistics"):
+    if command not in ("run", "status", "train", "list", "report", "statistics", "compare-features"):
         return [command]
+    words = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--fake", "--real")]
+    if command == "compare-features":
+        asked = words[4 : words.index("--csv") if "--csv" in words else None]
+        return [name for name in asked if name != "[METRIC" and name.split("(")[0] not in GROUPS["metric"]]
     if command == "list":
         kinds = {"studies" if group == "study" else f"{group}s" for group in [*GROUPS, *FAMILIES]}
         return [kind for kind in words[2:] if kind not in kinds]
@@ -118,6 +122,8 @@ def test_a_wrong_command_would_be_found() -> None:
         "assay run reals=100 n=5": ["reals=100"],
         "assay list tasks": ["tasks"],
         "assay evaluate": ["evaluate"],
+        "assay compare-features FAKE REAL precision recal": ["recal"],
+        "assay run --fake a=b --real c=d seeds=3": ["seeds=3"],
         "assay train generator=stylegan2 generator.begin=zoo": ["generator.begin=zoo"],
     }
     assert {call: wrong(call.split(), {}) for call in calls_of} == calls_of

@@ -18,6 +18,8 @@ from ..core.protocols import Cell, Estimate, Floor, Record, Row, Scalar, View
 from .schema2 import upgraded
 
 SCHEMA = 3
+ALIKE = ("columns", "preprocessing", "numerics", "samples", "source", "inputs")
+"""Fields that many records of a folder have in common."""
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
 
@@ -104,7 +106,10 @@ def _parse(text: bytes) -> Record | None:
         if fields.pop("schema") != SCHEMA:
             return None
         cell = fields.pop("cell")
-        views = {name: View(**view) for name, view in cell.pop("views").items()}
+        views = _views(json.dumps(cell.pop("views")))
+        for name in ALIKE:
+            if name in fields:
+                fields[name] = _alike(json.dumps(fields[name]))
         rows = [_row(row, len(fields["columns"])) for row in fields.pop("rows")]
         floor = fields.pop("floor", None)
         if floor is not None:
@@ -112,6 +117,18 @@ def _parse(text: bytes) -> Record | None:
         return Record(cell=Cell(**cell, views=views), rows=rows, floor=floor, **fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def _views(text: str) -> Mapping[str, View]:
+    """One object for all records whose views are the same."""
+    return {name: View(**view) for name, view in json.loads(text).items()}
+
+
+@lru_cache(maxsize=4096)
+def _alike(text: str) -> Any:
+    """One object for all equal values: of 100,000 records most have the same source, preprocessing and numerics."""
+    return json.loads(text)
 
 
 def _flat(row: Row) -> list[Any]:
