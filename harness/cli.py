@@ -21,7 +21,7 @@ from .. import __version__
 from .arrays.records import record_name
 from .command.overrides import CONFIGS, PRESETS, check_names, full_names, is_glob, without_data, without_flags
 from .command.paths import take_paths, take_plugins
-from .core.files import cache_folder, replace
+from .core.files import cache_folder, replace, require_writable
 from .core.options import limits
 from .core.progress import say
 from .core.registry import DATASETS, GROUPS, Registry, check_options, discover, unknown
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .engines.plan import Job
     from .run import Run
 
+CANNOT_BEGIN = (LookupError, FileNotFoundError, ValueError)
+"""What a generator or a data set that cannot be opened raises."""
 OWN_HELP = ("run", "train", "statistics", "compare-features")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
@@ -156,15 +158,30 @@ def _carry_out(
 
         def jobs(config: dict[str, Any]) -> list[dict[str, Any]]:
             discover()
-            return [asdict(_job(one, from_glob, False, {})) for one in expanded(config)]
+            found = []
+            for one in expanded(config):
+                try:
+                    found.append(_job(one, from_glob, False, {}))
+                except CANNOT_BEGIN as failure:
+                    found.append(_refused(one, failure))
+            return list(map(asdict, found))
 
         return [Outcome(**fields) for done in _hydra("evaluate", overrides, jobs) for fields in done]
     planned = [one for config in composed for one in expanded(config)]
     for config in planned:
         check_options(config)
+        require_writable(_folder(config))
         Plan(_folder(config)).add(job_key(config), _planned(config))
     opened: dict[str, tuple[str, Any]] = {}
-    return [_job(config, from_glob, len(planned) == 1, opened) for config in planned]
+    outcomes, refused = list[Outcome](), list[tuple[dict[str, Any], Exception]]()
+    for config in planned:
+        try:
+            outcomes.append(_job(config, from_glob, len(planned) == 1, opened))
+        except CANNOT_BEGIN as failure:
+            refused.append((config, failure))
+    if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
+        raise refused[0][1]
+    return outcomes + [_refused(config, failure) for config, failure in refused]
 
 
 def _with_paths(
@@ -204,31 +221,19 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
     """One generator on one data set: every chosen metric, then every chosen study.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    alone: whether there are no other jobs, so that what cannot begin is a wrong call; else it is recorded as failed.
-    opened: what the job before has opened.
+    alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
+    opened: what the job before has opened. Raises one of CANNOT_BEGIN where the generator or the data cannot be opened.
     """
     from .engines.plan import Plan, job_key
     from .evaluate import reason
-    from .run import unopened
     from .studies.carry_out import carry_out
 
-    folder, plan, key = _folder(config), Plan(_folder(config)), job_key(config)
-    planned = _planned(config)
+    plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
     metrics, studies = (_chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
-    try:
-        check_options(config)
-        run = _open(config, opened)
-        for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
-            run.cells(entries)  # before any work, so that an option out of its range is told at once
-    except (LookupError, FileNotFoundError, ValueError) as failure:
-        if alone:
-            raise
-        planned.error = reason(failure)
-        say(f"{planned.title}: FAILED, {planned.error}")
-        records = unopened(config, folder, metrics, studies, planned.error)
-        plan.end(key, planned)
-        told = [f"{records[0].cell.generator}: {planned.error}" if records else f"{planned.title}: {planned.error}"]
-        return Outcome(str(folder), config["store"], True, told, {}, [])
+    check_options(config)
+    run = _open(config, opened)
+    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+        run.cells(entries)  # before any work, so that an option out of its range is told at once
     arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
@@ -283,6 +288,20 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
     )
+
+
+def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
+    """The outcome of a job that could not begin: all that it was to evaluate is recorded as failed."""
+    from .engines.plan import Plan, job_key
+    from .run import unopened
+
+    folder, planned, why = _folder(config), _planned(config), _reason(failure)
+    metrics, studies = (_chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    records = unopened(config, folder, metrics, studies, why)
+    planned.error = why
+    Plan(folder).end(job_key(config), planned)
+    name = records[0].cell.generator if records else planned.title
+    return Outcome(str(folder), config["store"], True, [f"{name}: {why}"], {}, [])
 
 
 def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:

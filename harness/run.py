@@ -256,6 +256,8 @@ class Run:
 def _failed(cell: Cell, why: str) -> Record:
     """The record of a cell, of a metric or of a study, that could not be evaluated."""
     told: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
+    if tables := [study.tables[cell.metric] for study in STUDIES.values() if cell.metric in study.tables]:
+        told["columns"] = tables[0]
     if declared := METRICS.get(cell.metric):
         told = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
         told["columns"] = ("name",)

@@ -1,7 +1,6 @@
 """Opening the parts of a diffusers folder, from local files only, and sampling from their networks with DDIM."""
 
 import importlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ TENSORS, SPARE = 10_000, 2**24
 """How many tensors a .bin file is taken to have, and how many numbers a network may have beyond those in its files."""
 LARGEST = 10**6
 """Largest number in the configuration of a scheduler."""
-UNLIMITED = ("lambda_min_clipped", -math.inf)
-"""The one that is infinite, by default."""
 AT_ONCE = 8
 """Number of items that an encoder or decoder processes together; it bounds the memory."""
 
@@ -128,10 +125,9 @@ def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError with the name of the file."""
     if not file.exists():
         raise ValueError(f"{file} does not exist; give a complete diffusers folder")
-    content = settings.read_json(file, finite=False)
+    content = settings.read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object")
-    settings.require_plain({name: value for name, value in content.items() if (name, value) != UNLIMITED}, file)
     return content
 
 
@@ -176,7 +172,7 @@ def ddim_scheduler(config: Mapping[str, Any], steps: int) -> Any:
 def require_bounded(config: Mapping[str, Any]) -> None:
     """Raises ValueError for a number in the configuration of a scheduler for which it would need too much memory."""
     for name, value in config.items():
-        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST and (name, value) != UNLIMITED:
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST and (name, value) != settings.UNLIMITED:
             raise ValueError(f"scheduler_config.json has {name}={value:g}; numbers up to {LARGEST:,} are read")
 
 

@@ -38,7 +38,33 @@ def find_record(folder: Path, cell: Cell) -> Record | None:
     """The record of a cell; None when there is none, or what is there is not a whole record."""
     name = record_name(cell)
     own = _read(folder / "records" / name)
-    return own[0] if own and record_name(own[0].cell) == name else _by_name(folder).get(name)
+    if own and record_name(own[0].cell) == name:
+        return own[0]
+    other = _otherwise_named(folder).get(name)
+    for record in _read(other) if other else ():
+        if record_name(record.cell) == name:
+            return record
+    packed = folder / "records.jsonl"
+    return _named(packed, packed.stat().st_mtime_ns).get(name) if packed.exists() else None
+
+
+@lru_cache(maxsize=64)
+def _otherwise_named(folder: Path) -> Mapping[str, Path]:
+    """Files of the first release by the names that their records have today, as a process first finds them.
+
+    To look again for each cell would take a time that grows with the square of their number.
+    """
+    found = {}
+    for path in sorted((folder / "records").glob("*.json")):
+        for record in _read(path):
+            if record_name(record.cell) != path.name:
+                found[record_name(record.cell)] = path
+    return found
+
+
+@lru_cache(maxsize=8)
+def _named(packed: Path, modified: int) -> Mapping[str, Record]:
+    return {record_name(record.cell): record for record in _read(packed)}
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -20,7 +20,7 @@ FOLDERS: Mapping[str, str] = {
     "metrics.kernels": "metrics.approximate metrics.balls metrics.distances metrics.memo metrics.moments",
     "generators.sampling": "metrics.editing metrics.jacobian metrics.perturbation metrics.polarity metrics.selection "
     "metrics.transport metrics.truncation",
-    "generators.networks": "generators.ddim generators.first_stage generators.openai_unet generators.seeds",
+    "generators.networks": "generators.ddim generators.openai_unet generators.seeds",
     "datasets.parts": "datasets.idx datasets.meshes datasets.primitives datasets.sdf_shapes datasets.sources "
     "datasets.splits",
 }

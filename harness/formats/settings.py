@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 JSON, YAML = 2**27, 2**18
 """Most bytes of a JSON file, such as the index of a large model or a vocabulary, and of a YAML file, which is slow."""
+UNLIMITED = ("lambda_min_clipped", -math.inf)
+"""A setting of schedulers of diffusers that is infinite by default."""
 DEEP = 100
 """Most lists and mappings inside one another."""
 
@@ -74,7 +76,7 @@ def require_plain(found: Any, source: object, finite: bool = True) -> None:
     while level:
         below: list[tuple[str, Any]] = []
         for name, value in level:
-            if finite and isinstance(value, float) and not math.isfinite(value):
+            if finite and isinstance(value, float) and not math.isfinite(value) and (name, value) != UNLIMITED:
                 raise ValueError(f"{source} has {name or 'a number'}={value}; give a finite number")
             if isinstance(value, dict):
                 below += [(str(key)[:100], part) for key, part in value.items()]

@@ -574,8 +574,12 @@ def test_a_file_that_wants_to_run_something_is_refused(copied: Writer, tmp_path:
         (0, {}, "steps=0 must be from 1 to 1000"),
         (1001, {}, "steps=1001 must be from 1 to 1000"),
         (1000, {}, "steps=1000 begins at timestep 1000 of 1000; give fewer steps"),
-        (5, {"num_train_timesteps": int(1.5e9)}, r"num_train_timesteps=1.5e\+09; numbers up to 1,000,000 are read"),
-        (5, {"beta_end": float("nan")}, "NaN is no number"),
+        (
+            5,
+            {"num_train_timesteps": int(1.5e9)},
+            "num_train_timesteps=1500000000 must be a whole number from",
+        ),
+        (5, {"beta_end": float("nan")}, "beta_end=nan; give a finite number"),
         (5, {"beta_start": None, "_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatch.* has no beta_start"),
     ],
 )
@@ -648,5 +652,5 @@ def test_attention_is_computed_by_the_library_itself(copied: Writer, monkeypatch
 
 
 def test_a_folder_that_no_family_opens_names_its_pipeline(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no generator opens .* \(AudioLDMPipeline folder with model_index\.json\)"):
+    with pytest.raises(ValueError, match="cannot be opened as AudioLDMPipeline"):
         assay.load(write_index(tmp_path, "AudioLDMPipeline"))

@@ -12,7 +12,7 @@ import pytest
 
 ASSAY = Path(sys.executable).with_name("assay")
 TEXT = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
-FILES = dict(re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))
+FILES = dict(re.findall(r"^`(\w*my_study[\w.]+)`[^\n]*:\n\n```\w+\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^    assay --plugin (my_study\.py run [^#\n]*)", TEXT, re.MULTILINE)
 """Files of the example, and the calls below it."""
 
