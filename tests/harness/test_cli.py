@@ -17,6 +17,8 @@ import pytest
 from assay import __version__
 from assay.harness import cli
 from assay.harness.cli import main
+from assay.harness.command.hydra_jobs import run_jobs
+from assay.harness.command.jobs import chosen
 from assay.harness.command.overrides import is_glob
 from assay.harness.core.registry import PLUGINS, STUDIES, discover
 from assay.harness.core.renamed import renamed
@@ -274,7 +276,7 @@ def test_old_names_compose_as_new_ones(
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.chdir(tmp_path)
     found: list[dict[str, Any]] = []
-    cli._hydra("evaluate", renamed(overrides), found.append)
+    run_jobs("evaluate", renamed(overrides), found.append)
     (config,) = found
     assert (config["study"], config["metric"]) == ({"groups": {"share": 0.1}}, {"mean_intensity": {}})
     assert (config["space"], config["n_real"], config["covariates"]["norm"]) == ("pixels", 9, "rarity")
@@ -298,7 +300,7 @@ def test_jobs_answer_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
-    assert cli._hydra("evaluate", ["-m", "seed=3,1,2"], lambda plain: [plain["seed"]]) == [[3], [1], [2]]
+    assert run_jobs("evaluate", ["-m", "seed=3,1,2"], lambda plain: [plain["seed"]]) == [[3], [1], [2]]
     assert list((tmp_path / "cache" / "jobs").iterdir()) == [], "nothing is left behind"
 
 
@@ -642,9 +644,9 @@ def test_of_an_experiment_only_the_studies_that_are_chosen_run(monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for overrides, studies in ((["study=[tradeoff]"], ["tradeoff"]), ([], ["fine_tune", "perturb", "tradeoff"])):
         found: list[dict[str, Any]] = []
-        cli._hydra("evaluate", ["experiment=pseudo_density", *overrides], found.append)
+        run_jobs("evaluate", ["experiment=pseudo_density", *overrides], found.append)
         assert len(found) == 3, "one for each generator"
-        assert all(sorted(cli._chosen(config["study"], STUDIES)) == studies for config in found)
+        assert all(sorted(chosen(config["study"], STUDIES)) == studies for config in found)
 
 
 @pytest.mark.parametrize("name", ["stylegan3", "adm"])

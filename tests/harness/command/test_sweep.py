@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.harness import cli
 from assay.harness.command import sweep
+from assay.harness.command.hydra_jobs import register
 from assay.harness.core.registry import discover
 
 discover()
@@ -29,7 +29,7 @@ SWEEPS = {
 @pytest.mark.parametrize("name", SWEEPS)
 def test_jobs_are_those_of_hydra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, count = SWEEPS[name]
-    cli._register(arguments, "evaluate")
+    register(arguments, "evaluate")
     shared = sweep.configs("evaluate", arguments)
     assert shared is not None
     assert count is None or len(shared) == count
@@ -41,7 +41,7 @@ def test_a_config_that_refers_to_itself_is_composed_for_each_job(tmp_path: Path)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\n# mine\nn: ${seed}\n")
     arguments = ["-m", "--config-dir", str(tmp_path), "experiment=mine", "seed=7,8"]
-    cli._register(arguments, "evaluate")
+    register(arguments, "evaluate")
     assert [config["n"] for config in sweep.configs("evaluate", arguments) or []] == [7, 8]
 
 
@@ -53,6 +53,6 @@ def test_what_hydra_must_do_itself_is_left_to_it(more: list[str]) -> None:
 
 def test_what_cannot_be_composed_is_one_line() -> None:
     arguments = ["-m", "seed=0,1", "covariates={more: png_bytes}"]
-    cli._register(arguments, "evaluate")
+    register(arguments, "evaluate")
     with pytest.raises(ValueError, match=r"Could not override 'covariates'\. To append to your config use"):
         sweep.configs("evaluate", arguments)

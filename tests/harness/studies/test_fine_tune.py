@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from assay.harness import cli
 from assay.harness import train as training
 from assay.harness.arrays.records import read_records
+from assay.harness.command.hydra_jobs import run_jobs
 from assay.harness.core.protocols import Estimate, Record
 from assay.harness.core.registry import discover
 from assay.harness.report.report import report
@@ -218,7 +218,7 @@ def test_the_defaults_of_a_tuning_are_those_of_the_command_line(run: Run) -> Non
     found: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", [])
-        cli._hydra("train", ["trainer=stylegan2"], found.append)
+        run_jobs("train", ["trainer=stylegan2"], found.append)
     assert dict(module.Arm.of("control", 0, None).importance) == found[0]["importance"] == module.plain()
 
 

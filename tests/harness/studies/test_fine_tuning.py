@@ -23,6 +23,7 @@ from assay.generators.vae import VAENetwork
 from assay.harness import cli
 from assay.harness import train as module
 from assay.harness.arrays.subsets import Subset
+from assay.harness.command.hydra_jobs import run_jobs
 from assay.harness.core.files import sha256_of
 from assay.harness.core.protocols import Dataset, Samples
 from assay.harness.core.registry import DATASETS, EXTRACTORS, PLUGINS, discover
@@ -354,7 +355,7 @@ def test_weights_over_1_raise_precision_and_under_1_raise_recall(tmp_path: Path)
 def test_every_tuning_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[dict[str, Any]] = []
     monkeypatch.setattr(sys, "argv", [])
-    cli._hydra("train", ["trainer=stylegan2", "trainer.stylegan2.start=zoo", f"tuning={name}"], found.append)
+    run_jobs("train", ["trainer=stylegan2", "trainer.stylegan2.start=zoo", f"tuning={name}"], found.append)
     (config,) = found
     assert config["name"] == name
     assert config["snapshots"]
@@ -367,7 +368,7 @@ def test_every_tuning_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_wrong_tuning_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [])
     with pytest.raises(LookupError, match="unknown tuning 'fidelty'; did you mean fidelity"):
-        cli._hydra("train", ["tuning=fidelty"], lambda plain: None)
+        run_jobs("train", ["tuning=fidelty"], lambda plain: None)
 
 
 def test_tuning_from_the_command_line(

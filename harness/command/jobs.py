@@ -1,0 +1,233 @@
+"""The jobs of `assay run`: each one generator on one data set, planned before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..arrays.records import record_name
+from ..core.files import require_writable
+from ..core.progress import say
+from ..core.registry import GROUPS, Registry, check_options, discover
+from .hydra_jobs import one_line, register, run_jobs
+
+if TYPE_CHECKING:
+    from ..core.protocols import Cell
+    from ..engines.plan import Job
+    from ..run import Run
+
+CANNOT_BEGIN = (LookupError, FileNotFoundError, ValueError)
+"""What a generator or a data set that cannot be opened raises."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one job of `assay run` says of itself to the command, which may run in another process.
+
+    anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
+    nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
+    """
+
+    folder: str
+    store: str | None
+    anew: bool
+    failed: Sequence[str]
+    left_out: Mapping[str, str]
+    samples: Sequence[str]
+
+
+def carry_out_all(
+    overrides: list[str], expanded: Callable[[dict[str, Any]], list[dict[str, Any]]], from_glob: bool
+) -> list[Outcome]:
+    """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
+    from ..engines.plan import Plan, job_key
+    from .sweep import configs
+
+    register(overrides, "evaluate")
+    composed = configs("evaluate", overrides)
+    if composed is None:  # Hydra's launcher or sweeper knows which jobs there are
+
+        def jobs(config: dict[str, Any]) -> list[dict[str, Any]]:
+            discover()
+            found = []
+            for one in expanded(config):
+                try:
+                    found.append(_job(one, from_glob, False, {}))
+                except CANNOT_BEGIN as failure:
+                    found.append(_refused(one, failure))
+            return list(map(asdict, found))
+
+        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs) for fields in done]
+    planned = [one for config in composed for one in expanded(config)]
+    for config in planned:
+        check_options(config)
+        require_writable(_folder(config))
+        Plan(_folder(config)).add(job_key(config), _planned(config))
+    opened: dict[str, tuple[str, Any]] = {}
+    outcomes, refused = list[Outcome](), list[tuple[dict[str, Any], Exception]]()
+    for config in planned:
+        try:
+            outcomes.append(_job(config, from_glob, len(planned) == 1, opened))
+        except CANNOT_BEGIN as failure:
+            refused.append((config, failure))
+    if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
+        raise refused[0][1]
+    return outcomes + [_refused(config, failure) for config, failure in refused]
+
+
+def with_paths(
+    config: dict[str, Any], paths: Mapping[tuple[str, str, str], str], fakes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """A config for each set of generated samples that was given by its path, or the one there is.
+
+    paths: options that Hydra's grammar never sees, by group, name and option. fakes: paths of samples by name.
+    """
+    for (group, name, option), path in paths.items():
+        config[group][name][option] = path
+    if not fakes:
+        return [config]
+    replayed = config["generator"]["replay"]
+    return [config | {"generator": {"replay": replayed | {"path": path, "name": name}}} for name, path in fakes.items()]
+
+
+def _folder(config: Mapping[str, Any]) -> Path:
+    return Path(config["out"]) / str(config["name"])
+
+
+def _planned(config: Mapping[str, Any]) -> Job:
+    """What a job is going to evaluate, as far as its config tells."""
+    from ..engines.plan import Job
+    from ..run import label
+
+    titles = []
+    for group in ("generator", "dataset"):
+        for name, options in config[group].items():
+            titles.append(label(name, GROUPS[group][name].options, options or {}))
+    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    title = f"{', '.join(titles)}, seed {config['seed']}"
+    return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
+
+
+def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str, tuple[str, Any]]) -> Outcome:
+    """One generator on one data set: every chosen metric, then every chosen study.
+
+    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
+    alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
+    opened: what the job before has opened. Raises one of CANNOT_BEGIN where the generator or the data cannot be opened.
+    """
+    from ..engines.plan import Plan, job_key
+    from ..evaluate import reason
+    from ..studies.carry_out import carry_out
+
+    plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
+    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    check_options(config)
+    run = _open(config, opened)
+    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+        run.cells(entries)  # before any work, so that an option out of its range is told at once
+    arrays = run.views.store.made
+    if not metrics and not studies:
+        metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
+        say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
+    space = {} if config["space"] is None else {"space": config["space"]}
+    encode = {} if config["encode"] is None else {"encode": config["encode"]}
+    encoding = [name for name in metrics if _takes_encode(run, name, space)] if encode else []
+    if encode and not encoding and not from_glob:
+        raise ValueError(
+            f"encode={config['encode']}: none of the chosen metrics reads codes of real samples; leave it out"
+        )
+    left_out: dict[str, str] = {}
+    cells: dict[str, Cell] = {}
+    for name, options in metrics.items():
+        asked = {**space, **(encode if name in encoding else {}), **(options or {})}
+        try:
+            cell = run.cell(name, **asked)
+        except ValueError as failure:  # one that refuses the space, say: the others go on
+            if from_glob:
+                left_out[name] = reason(failure)
+            elif alone and len(metrics) == 1 and not studies:
+                raise
+            else:
+                cells[name] = run.refused(name, asked, reason(failure)).cell
+            continue
+        if from_glob and (why := run.lacks(name, cell)):
+            left_out[name] = why
+        else:
+            cells[name] = cell
+    planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
+    planned.studies = dict.fromkeys(studies, False)
+    plan.begin(key, planned)
+    refused = {record_name(record.cell) for record in run.written}
+    for name, cell in cells.items():
+        if planned.metrics[name] not in refused:
+            run.evaluate(cell)
+    for name, options in studies.items():
+        try:
+            carry_out(run, name, **(options or {}))
+        except ValueError as failure:
+            if alone:
+                raise
+            run.refused_study(name, reason(failure))
+        planned.studies[name] = True
+    plan.end(key, planned)
+    failed = [record for record in run.written if record.status == "failed"]
+    return Outcome(
+        folder=str(run.folder),
+        store=config["store"],
+        anew=bool(run.written) or run.views.store.made > arrays,
+        failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
+        left_out=left_out,
+        samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
+    )
+
+
+def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
+    """The outcome of a job that could not begin: all that it was to evaluate is recorded as failed."""
+    from ..engines.plan import Plan, job_key
+    from ..run import unopened
+
+    folder, planned, why = _folder(config), _planned(config), one_line(failure)
+    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    records = unopened(config, folder, metrics, studies, why)
+    planned.error = why
+    Plan(folder).end(job_key(config), planned)
+    name = records[0].cell.generator if records else planned.title
+    return Outcome(str(folder), config["store"], True, [f"{name}: {why}"], {}, [])
+
+
+def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
+    try:
+        return run.takes_encode(name, **space)
+    except ValueError:  # it takes no such space either
+        return False
+
+
+def chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Those of {name: options} that were chosen: an experiment also sets options of studies that were left out."""
+    return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
+
+
+def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
+    from ..run import open_run
+
+    keys = (
+        "features",
+        "store",
+        "device",
+        "seed",
+        "n",
+        "n_real",
+        "scores",
+        "quality_signals",
+        "classes",
+        "covariates",
+        "set_metrics",
+        "floor",
+    )
+    chosen = {key: config[key] for key in keys}
+    folder = Path(config["out"]) / str(config["name"])
+    return open_run(
+        config["dataset"], config["generator"], folder, extractors=config["extractor"], opened=opened, **chosen
+    )
