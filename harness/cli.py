@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
@@ -23,9 +23,6 @@ from .core.options import limits
 from .core.progress import say
 from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
-
-if TYPE_CHECKING:
-    pass
 
 OWN_HELP = ("run", "train", "statistics", "compare-features")
 """Commands that answer --help themselves, the first two through Hydra."""
