@@ -1,6 +1,6 @@
 """What a generator in a file of its own needs: checkpoints, networks that fit them, and draws that a seed decides.
 
-Nothing that a file contains is run. CONTRIBUTING has a whole generator in 50 lines.
+Nothing that a file contains is run. CONTRIBUTING has a whole generator in 45 lines.
 
 - `read_checkpoint(path)`: `content` (tensors, arrays, plain values, records of all else), `sha256` and `card`.
 - `tensors_of(record)`, `arguments_of(record)`: the state dict of a pickled module, and what its constructor was given.
