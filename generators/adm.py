@@ -16,7 +16,7 @@ from .networks import ddim
 from .networks.noise_space import NoiseSpace
 from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
 from .networks.published import open_published
-from .networks.stated import require_understood, yes
+from .networks.stored_options import require_understood, yes
 
 SIZE, STEPS = 2**13, 2**17
 """Largest image size, and most steps of the training."""

@@ -16,8 +16,7 @@ from ..harness.formats.checkpoint import read_checkpoint
 from ..harness.shapes.surfaces import grid, to_volume
 from .networks.published import reading
 from .networks.seeds import normal
-from .networks.stated import require_understood, section, yes
-from .networks.stored_options import shown
+from .networks.stored_options import require_understood, section, shown, yes
 
 DECODER = "deep_sdf_decoder"
 """The one network architecture of the authors' code."""

@@ -15,7 +15,7 @@ from ..harness.formats.checkpoint import tensors_of
 from ..harness.formats.inert import Inert
 from .networks.published import DirectGAN, averaged, load_network, open_published, reading
 from .networks.seeds import normal
-from .networks.stated import require_understood
+from .networks.stored_options import require_understood
 from .networks.stylegan2_layers import normalised
 from .progan import doubling_kernel
 

@@ -13,7 +13,7 @@ from ..harness.core.files import digest
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from .networks.published import DirectGAN, load_network, open_published, reading
-from .networks.stated import number, require_understood, section
+from .networks.stored_options import number, require_understood, section
 from .networks.stylegan2_layers import normalised
 
 

@@ -16,7 +16,7 @@ from ..harness.formats.checkpoint import read_checkpoint
 from ..harness.shapes.surfaces import grid, to_volume
 from .networks.published import reading
 from .networks.seeds import normal
-from .networks.stated import number, require_understood
+from .networks.stored_options import number, require_understood
 
 SLOPE = 0.2
 EXTENT = 1.01

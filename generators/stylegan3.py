@@ -14,11 +14,11 @@ from ..harness.core.registry import generator
 from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import tensors_of
 from .networks.published import averaged, load_network, open_published, reading
-from .networks.stated import number, require_understood, section, yes
-from .networks.stored_options import arguments, class_name
+from .networks.stored_options import arguments, class_name, number, require_understood, section, yes
 from .networks.style_space import StyleGAN
 from .networks.stylegan2_layers import EPSILON, GAIN, Dense, smoothed
 from .networks.stylegan2_layers import Mapping as MappingNetwork
+from .networks.stylegan2_nvidia import sizes_of
 from .networks.stylegan_xl import ClassMapping, table_of, used
 
 MAP = 2**27
@@ -301,11 +301,7 @@ def _shape(init: Mapping[str, Any]) -> dict[str, Any]:
     require_understood(mapping, ("num_layers", "lr_multiplier", "w_avg_beta", "rand_embedding"))
     clamp = init.get("conv_clamp", 256)
     shape: dict[str, Any] = {
-        "z_dim": whole(init["z_dim"], "z_dim"),
-        "c_dim": whole(init["c_dim"], "c_dim", least=0),
-        "w_dim": whole(init["w_dim"], "w_dim"),
-        "resolution": whole(init["img_resolution"], "img_resolution"),
-        "image_channels": whole(init["img_channels"], "img_channels"),
+        **sizes_of(init),
         "mapping_layers": whole(mapping.get("num_layers", 2), "mapping_kwargs.num_layers"),
         "mapping_lr": number(mapping.get("lr_multiplier", 0.01), "lr_multiplier"),
         "clamp": None if clamp is None else number(clamp, "conv_clamp", least=0),

@@ -27,7 +27,7 @@ from .core.protocols import (
     View,
     pick_device,
 )
-from .core.registry import DATASETS, EXTRACTORS, GENERATORS, GROUPS, METRICS, STUDIES, Metric, unknown
+from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, sample_scores
 from .formats.weights import ZOO
 from .report.figures import figure_path
@@ -177,7 +177,7 @@ class Run:
             params=dict(declared.options) | params,
             views=declared.views,
         )
-        record = _failed(cell, why)
+        record = failed_record(cell, why)
         write_record(self.folder, record)
         self.written.append(record)
         return record
@@ -185,7 +185,7 @@ class Run:
     def refused_study(self, study: str, why: str) -> Record:
         """A failed record of a study that could not begin or go on."""
         table = next(iter(STUDIES[study].tables))
-        record = _failed(replace(self._empty, metric=table, label=study), why)
+        record = failed_record(replace(self._empty, metric=table, label=study), why)
         write_record(self.folder, record)
         self.written.append(record)
         return record
@@ -253,7 +253,7 @@ class Run:
         return Cell(self.experiment, self.dataset, self.generator, "", "", self.seed, self.n)
 
 
-def _failed(cell: Cell, why: str) -> Record:
+def failed_record(cell: Cell, why: str) -> Record:
     """The record of a cell, of a metric or of a study, that could not be evaluated."""
     told: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
     if tables := [study.tables[cell.metric] for study in STUDIES.values() if cell.metric in study.tables]:
@@ -262,37 +262,6 @@ def _failed(cell: Cell, why: str) -> Record:
         told = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
         told["columns"] = ("name",)
     return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **told)
-
-
-def unopened(
-    config: Mapping[str, Any],
-    folder: Path,
-    metrics: Mapping[str, Any],
-    studies: Sequence[str] | Mapping[str, Any],
-    why: str,
-) -> list[Record]:
-    """Failed records of all that a config asks of a generator or a data set that cannot be opened.
-
-    These have no fingerprint, so that a file or folder stands in them by its name alone.
-    """
-    names = {}
-    for group in ("generator", "dataset"):
-        ((name, options),) = config[group].items()
-        known = GROUPS[group][name].options
-        short = {key: Path(value).name if key in PATHS and value else value for key, value in (options or {}).items()}
-        names[group] = label(name, known, {key: value for key, value in short.items() if value != known.get(key)})
-    n = config["n"] if isinstance(config["n"], int) else 0
-    empty = Cell(folder.name, names["dataset"], names["generator"], "", "", int(config["seed"]), n)
-    cells = [
-        replace(empty, metric=name, label=label(name, METRICS[name].options, options or {}),
-                params=dict(METRICS[name].options) | dict(options or {}))
-        for name, options in metrics.items()
-    ]  # fmt: skip
-    cells += [replace(empty, metric=next(iter(STUDIES[name].tables)), label=name) for name in studies]
-    records = [_failed(cell, why) for cell in cells]
-    for record in records:
-        write_record(folder, record)
-    return records
 
 
 def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:

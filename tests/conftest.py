@@ -1,5 +1,6 @@
 """What tests of the harness share: registries that are put back, and a world small enough to follow by hand."""
 
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,19 @@ class Doubled:
 
     def __call__(self, images: Tensor) -> Tensor:
         return 2 * images.flatten(1)
+
+
+@pytest.fixture(scope="module")
+def no_network() -> Iterator[None]:
+    """Any attempt to reach a network fails."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("the network was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        yield
 
 
 @pytest.fixture

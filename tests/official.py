@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.harness.core.protocols import Generator
+
 KEPT = ("resample_filter", "u")
 """Last parts of names of tensors whose numbers are not drawn: they are given by formulas."""
 
@@ -41,3 +43,14 @@ def names(shapes: Mapping[str, Sequence[int]]) -> str:
     """A digest of all names and shapes."""
     lines = sorted(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def require_gradient_of_images(generator: Generator, step: float = 1e-2, within: float = 0.02) -> None:
+    """The gradient of a pixel in x_T is the difference quotient along a drawn direction."""
+    x = generator.latents([0], "x_T").requires_grad_()
+    (gradient,) = torch.autograd.grad(generator.decode(x, "x_T")[0, 1, 2, 3], x)
+    direction = noise("direction", *x.shape)
+    with torch.no_grad():
+        ends = [generator.decode(x + e * direction, "x_T")[0, 1, 2, 3] for e in (step, -step)]
+    quotient = float(ends[0] - ends[1]) / (2 * step)
+    assert abs(float((gradient * direction).sum()) - quotient) <= within * abs(quotient)

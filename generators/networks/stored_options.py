@@ -1,8 +1,12 @@
-"""What files keep of objects whose classes are not here, such as the constructor arguments of NVIDIA's networks."""
+"""Options that a published file states about its network: understood, at their default, or refused by name.
+
+They lie in its flags, or in what it keeps of objects whose classes are not here, such as the constructor arguments of
+NVIDIA's networks.
+"""
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from ...harness.formats.built import whole
@@ -50,9 +54,13 @@ def understood(options: Mapping[str, Any], network: Callable[..., Any], ignored:
         if name in ignored:
             continue
         if name not in known:
-            raise ValueError(f"option {shown(name)}={shown(value)} is not supported")
+            raise _unsupported(name, value)
         kept[name] = _as(known[name].annotation, str(name), value)
     return kept
+
+
+def _unsupported(name: Any, value: Any) -> ValueError:
+    return ValueError(f"option {shown(name)}={shown(value)} is not supported")
 
 
 def _as(kind: Any, name: str, value: Any) -> Any:
@@ -72,3 +80,51 @@ def _as(kind: Any, name: str, value: Any) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"option {name}={shown(value)} must be of type {kind.__name__}")
     return value
+
+
+def require_understood(
+    options: Mapping[Any, Any], understood: Collection[str], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raises ValueError with the name of the first option that is neither understood nor at its default.
+
+    understood: names of options that the caller takes into account, or that cannot change the samples.
+    defaults: names of options of which the caller supports one value alone.
+    """
+    allowed = defaults or {}
+    for name, value in options.items():
+        if name in understood:
+            continue
+        if name not in allowed:
+            raise _unsupported(name, value)
+        if not _same(value, allowed[name]):
+            raise ValueError(f"option {name}={shown(value)} is not supported, only {name}={allowed[name]}")
+
+
+def section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The options inside an option, none if it is missing or None. Raises ValueError when it is no mapping."""
+    found = options.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"option {name}={shown(found)} must hold options by name")
+    return found or {}
+
+
+def number(value: Any, name: str, least: float = -math.inf) -> float:
+    """A finite number of a file as a float, at least `least`. Raises ValueError with the name otherwise."""
+    usual = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usual or not math.isfinite(value) or value < least:
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise ValueError(f"{name}={shown(value)} must be a finite number{bound}")
+    return float(value)
+
+
+def yes(value: Any, name: str) -> bool:
+    """An option that is true or false. Raises ValueError with the name otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={shown(value)} must be true or false")
+    return value
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(default, Sequence) and not isinstance(default, str):
+        return isinstance(value, list | tuple) and list(value) == list(default)
+    return isinstance(value, str | int | float | None) and bool(value == default)

@@ -9,8 +9,7 @@ from torch import Tensor
 from ...harness.formats.built import whole
 from ...harness.formats.checkpoint import tensors_of
 from .published import load_network
-from .stated import number, require_understood, section, yes
-from .stored_options import arguments
+from .stored_options import arguments, number, require_understood, section, yes
 from .stylegan2_layers import widened
 from .stylegan2_networks import Discriminator
 
@@ -26,6 +25,17 @@ DISCRIMINATOR = ("img_resolution", "img_channels", "channel_base", "channel_max"
 LRELU = {"activation": "lrelu"}
 PRECISION = ("num_fp16_res", "use_fp16", "fp16_channels_last", "channels_last", "fused_modconv_default")
 """Options that change only rounding: assay computes in float32."""
+
+
+def sizes_of(init: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes of latents, labels and images among the constructor arguments of a NVIDIA generator."""
+    return {
+        "z_dim": whole(init["z_dim"], "z_dim"),
+        "c_dim": whole(init["c_dim"], "c_dim", least=0),
+        "w_dim": whole(init["w_dim"], "w_dim"),
+        "resolution": whole(init["img_resolution"], "img_resolution"),
+        "image_channels": whole(init["img_channels"], "img_channels"),
+    }
 
 
 def nvidia_network(record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -47,11 +57,7 @@ def nvidia_network(record: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     clamp = synthesis.get("conv_clamp", None if ada else 256)
     taps = taps_of(synthesis.get("resample_filter", FIR))
     shape = {
-        "z_dim": whole(init["z_dim"], "z_dim"),
-        "c_dim": whole(init["c_dim"], "c_dim", least=0),
-        "w_dim": whole(init["w_dim"], "w_dim"),
-        "resolution": whole(init["img_resolution"], "img_resolution"),
-        "image_channels": whole(init["img_channels"], "img_channels"),
+        **sizes_of(init),
         "base": whole(synthesis.get("channel_base", 32768), "channel_base"),
         "max_channels": whole(synthesis.get("channel_max", 512), "channel_max"),
         "mapping_layers": whole(mapping.get("num_layers", 8), "num_layers"),

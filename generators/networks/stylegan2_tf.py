@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...harness.formats.built import whole
-from .stated import number, require_understood, section
+from .stored_options import number, require_understood, section
 from .stylegan2_layers import widened
 from .stylegan2_nvidia import FIR, taps_of
 

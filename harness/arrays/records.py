@@ -18,7 +18,7 @@ from ..core.protocols import Cell, Estimate, Floor, Record, Row, Scalar, View
 from .schema2 import upgraded
 
 SCHEMA = 3
-ALIKE = ("columns", "preprocessing", "numerics", "samples", "source", "inputs")
+SHARED = ("columns", "preprocessing", "numerics", "samples", "source", "inputs")
 """Fields that many records of a folder have in common."""
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
@@ -133,9 +133,9 @@ def _parse(text: bytes) -> Record | None:
             return None
         cell = fields.pop("cell")
         views = _views(json.dumps(cell.pop("views")))
-        for name in ALIKE:
+        for name in SHARED:
             if name in fields:
-                fields[name] = _alike(json.dumps(fields[name]))
+                fields[name] = _shared(json.dumps(fields[name]))
         rows = [_row(row, len(fields["columns"])) for row in fields.pop("rows")]
         floor = fields.pop("floor", None)
         if floor is not None:
@@ -152,7 +152,7 @@ def _views(text: str) -> Mapping[str, View]:
 
 
 @lru_cache(maxsize=4096)
-def _alike(text: str) -> Any:
+def _shared(text: str) -> Any:
     """One object for all equal values: of 100,000 records most have the same source, preprocessing and numerics."""
     return json.loads(text)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arrays.records import record_name
+from ..arrays.records import record_name, write_record
 from ..core.files import require_writable
 from ..core.progress import say
-from ..core.registry import GROUPS, Registry, check_options, discover
+from ..core.protocols import Cell
+from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options, discover
 from .hydra_jobs import one_line, register, run_jobs
 
 if TYPE_CHECKING:
-    from ..core.protocols import Cell
+    from ..core.protocols import Record
     from ..engines.plan import Job
     from ..run import Run
 
@@ -186,11 +187,10 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
 def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
     """The outcome of a job that could not begin: all that it was to evaluate is recorded as failed."""
     from ..engines.plan import Plan, job_key
-    from ..run import unopened
 
     folder, planned, why = _folder(config), _planned(config), one_line(failure)
     metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
-    records = unopened(config, folder, metrics, studies, why)
+    records = _unopened(config, folder, metrics, studies, why)
     planned.error = why
     Plan(folder).end(job_key(config), planned)
     name = records[0].cell.generator if records else planned.title
@@ -231,3 +231,36 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
     return open_run(
         config["dataset"], config["generator"], folder, extractors=config["extractor"], opened=opened, **chosen
     )
+
+
+def _unopened(
+    config: Mapping[str, Any],
+    folder: Path,
+    metrics: Mapping[str, Any],
+    studies: Sequence[str] | Mapping[str, Any],
+    why: str,
+) -> list[Record]:
+    """Failed records of all that a config asks of a generator or a data set that cannot be opened.
+
+    These have no fingerprint, so that a file or folder stands in them by its name alone.
+    """
+    from ..run import PATHS, failed_record, label
+
+    names = {}
+    for group in ("generator", "dataset"):
+        ((name, options),) = config[group].items()
+        known = GROUPS[group][name].options
+        short = {key: Path(value).name if key in PATHS and value else value for key, value in (options or {}).items()}
+        names[group] = label(name, known, {key: value for key, value in short.items() if value != known.get(key)})
+    n = config["n"] if isinstance(config["n"], int) else 0
+    empty = Cell(folder.name, names["dataset"], names["generator"], "", "", int(config["seed"]), n)
+    cells = [
+        replace(empty, metric=name, label=label(name, METRICS[name].options, options or {}),
+                params=dict(METRICS[name].options) | dict(options or {}))
+        for name, options in metrics.items()
+    ]  # fmt: skip
+    cells += [replace(empty, metric=next(iter(STUDIES[name].tables)), label=name) for name in studies]
+    records = [failed_record(cell, why) for cell in cells]
+    for record in records:
+        write_record(folder, record)
+    return records

@@ -59,7 +59,7 @@ def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     _require_rows(least, tensors)
     _require_one_space(tensors)
     _require_one_range(named, tensors)
-    return _alike({name: x if x.ndim == 2 else x.flatten(1) for name, x in tensors.items()})
+    return _same_form({name: x if x.ndim == 2 else x.flatten(1) for name, x in tensors.items()})
 
 
 def samples_or_statistics(least: int = 1, /, **named: Array | Statistics) -> tuple[Tensor | Statistics, ...]:
@@ -124,7 +124,7 @@ def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tens
     here, there = (x.shape[1] for x in tensors.values())
     if here != there:
         raise ValueError(f"fake has {here} points a cloud, real has {there}: sample equally many")
-    y, x = _alike(tensors)
+    y, x = _same_form(tensors)
     return y, x
 
 
@@ -139,7 +139,7 @@ def stacks(what: str, least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
             raise ValueError(f"{name} has shape {list(x.shape)}; give {what}, [N, V, D]")
     _require_rows(least, tensors)
     _require_one_space(tensors)
-    return _alike(tensors)
+    return _same_form(tensors)
 
 
 def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
@@ -418,7 +418,7 @@ def _permute(array: Any) -> str:
     return "permute" if isinstance(array, Tensor) else "transpose"
 
 
-def _alike(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _same_form(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
     """The finite sets in one type. Raises ValueError for different devices and values that are not finite."""
     wide = any(x.dtype == torch.float64 for x in tensors.values())
     first_name, first = next(iter(tensors.items()))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 LONG = 5.0
-"""Seconds of work that is told of even where little is said."""
+"""Work that takes so many seconds is reported even where little is."""
 _briefly: ContextVar[bool] = ContextVar("briefly", default=False)
 
 

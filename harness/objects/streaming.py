@@ -227,7 +227,7 @@ class Metric:
             return statistics(name, batch)
         with undisturbed(batch.device if isinstance(batch, Tensor) else None):
             shape, rows = self._rows(name, batch)
-        self._sets[name].require_alike(name, shape, rows)
+        self._sets[name].require_same_form(name, shape, rows)
         return shape, rows
 
     def _rows(self, name: str, batch: Array) -> tuple[list[int], Tensor]:
@@ -449,7 +449,7 @@ class _Set:
         if self.seen:
             raise ValueError(f"{name}: samples or statistics were given before; call reset({name!r}) first")
 
-    def require_alike(self, name: str, shape: list[int], rows: Tensor) -> None:
+    def require_same_form(self, name: str, shape: list[int], rows: Tensor) -> None:
         """ValueError unless a batch continues what was seen."""
         if self.fixed is not None:
             raise ValueError(f"{name}: statistics were given before; call reset({name!r}) first")

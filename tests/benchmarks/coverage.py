@@ -1,6 +1,6 @@
 """How often do the 95 % intervals of metrics and studies contain the truth? Simulations, with their Monte Carlo error.
 
-    python tests/benchmarks/coverage.py            # everything: about 75 minutes of CPU time
+    python tests/benchmarks/coverage.py            # everything: more than an hour of CPU time
     python tests/benchmarks/coverage.py --smoke    # few draws, only to see that it runs
     python tests/benchmarks/coverage.py --metrics precision recall
 

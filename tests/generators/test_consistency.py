@@ -15,7 +15,7 @@ from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.core.registry import GENERATORS, discover
 from assay.harness.formats.checkpoint import read_checkpoint
 
-from ..official import drawn, names, noise
+from ..official import drawn, names, noise, require_gradient_of_images
 
 WIDTH, SIZE, CLASSES = 32, 8, 5
 OFFICIAL = np.load(Path(__file__).with_name("official_consistency.npz"))
@@ -137,13 +137,7 @@ def test_classes_are_drawn_by_seed_or_chosen(write: Write) -> None:
 
 def test_gradients_are_those_of_the_images(write: Write) -> None:
     g = opened(write(), clip=False, ts=[0, 20, 39])
-    x = g.latents([0], "x_T").requires_grad_()
-    pixel = g.decode(x, "x_T")[0, 1, 2, 3]
-    (gradient,) = torch.autograd.grad(pixel, x)
-    direction = noise("direction", *x.shape)
-    with torch.no_grad():
-        ends = [g.decode(x + e * direction, "x_T")[0, 1, 2, 3] for e in (1e-2, -1e-2)]
-    assert float((gradient * direction).sum()) == pytest.approx(float(ends[0] - ends[1]) / 2e-2, rel=0.02)
+    require_gradient_of_images(g)
 
 
 def test_fingerprints_follow_all_that_changes_images(write: Write) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import shutil
-import socket
 import sys
 import warnings
 from collections.abc import Callable
@@ -28,6 +27,8 @@ from assay.generators.networks.seeds import normal
 from assay.generators.stable_diffusion import Guided, stable_diffusion
 from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.formats.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.usefixtures("no_network")
 
 with warnings.catch_warnings(action="ignore"):
     from diffusers import (
@@ -116,19 +117,6 @@ def write(folder: Path, kind: str) -> None:
         AutoencoderKL(**AUTOENCODER, latent_channels=3).save_pretrained(folder / "vae")
     else:
         VQModel(**AUTOENCODER, latent_channels=3, num_vq_embeddings=32).save_pretrained(folder / "vqvae")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_network() -> Any:
-    """Any attempt to reach a network fails."""
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("the network was asked")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        patch.setattr(socket, "getaddrinfo", refuse)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import copy
 import json
 import shutil
-import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,8 @@ from assay.harness.core.protocols import Encoder, Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 from ..tiny_pipelines import BETAS, MAKERS, clip_tokenizer, tiny, unet, vae
+
+pytestmark = pytest.mark.usefixtures("no_network")
 
 with warnings.catch_warnings(action="ignore"):
     import diffusers as d
@@ -52,19 +53,6 @@ def determined(kind: str) -> dict[str, Any]:
     """Options with which x_T alone determines an image."""
     found = options(kind) | ({"label": 2} if kind in CONDITIONAL else {})
     return found | ({"prompts": "", "prompt": "a cat"} if kind in TEXT else {})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_network() -> Any:
-    """Any attempt to reach a network fails."""
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("the network was asked")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        patch.setattr(socket, "getaddrinfo", refuse)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from assay.harness.core.registry import discover
 from assay.harness.formats.checkpoint import read_checkpoint
 from assay.harness.formats.recognise import opener
 
-from ..official import drawn, names, noise
+from ..official import drawn, names, noise, require_gradient_of_images
 
 with warnings.catch_warnings(action="ignore"):
     from diffusers import AutoencoderKL
@@ -197,13 +197,7 @@ def test_classes_are_drawn_by_seed_or_chosen(path: str, vae: str) -> None:
 
 def test_gradients_are_those_of_the_images(path: str, vae: str) -> None:
     for g in (dit_of(path, vae, steps=2, label=1), sit_of(path, vae, steps=2, label=1)):
-        x = g.latents([0], "x_T").requires_grad_()
-        pixel = g.decode(x, "x_T")[0, 1, 2, 3]
-        (gradient,) = torch.autograd.grad(pixel, x)
-        direction = noise("direction", *x.shape)
-        with torch.no_grad():
-            ends = [g.decode(x + e * direction, "x_T")[0, 1, 2, 3] for e in (1e-3, -1e-3)]
-        assert float((gradient * direction).sum()) == pytest.approx(float(ends[0] - ends[1]) / 2e-3, rel=0.05)
+        require_gradient_of_images(g, step=1e-3, within=0.05)
 
 
 def test_fingerprints_follow_all_that_changes_images(path: str, vae: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,8 @@ from assay.generators.stable_diffusion import recognise, stable_diffusion
 from assay.harness.formats.checkpoint import read_checkpoint
 
 from ..compvis import case, drawn
+
+pytestmark = pytest.mark.usefixtures("no_network")
 
 with warnings.catch_warnings(action="ignore"):
     from diffusers import (
@@ -68,19 +69,6 @@ def state() -> dict[str, Tensor]:
     tensors |= {"betas": BETAS.float(), "alphas_cumprod": (1 - BETAS).cumprod(0).float()}
     tensors |= {f"{TEXT}{name}": x for name, x in text_tensors().items()}
     return {**tensors, f"{TEXT}embeddings.position_ids": torch.arange(16)[None]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_network() -> Any:
-    """Any attempt to reach a network fails."""
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("the network was asked")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        patch.setattr(socket, "getaddrinfo", refuse)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from assay.generators.networks.stated import number, require_understood, section, yes
-from assay.generators.networks.stored_options import shown
+from assay.generators.networks.stored_options import number, require_understood, section, shown, yes
 
 
 def test_what_is_understood_or_at_its_default_passes() -> None:
