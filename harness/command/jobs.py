@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from ..engines.plan import Job
     from ..run import Run
 
-CANNOT_BEGIN = (LookupError, FileNotFoundError, ValueError)
-"""What a generator or a data set that cannot be opened raises."""
+
+class CannotBeginError(Exception):
+    """The generator or the data set of a job cannot be opened. why: the error that says why."""
+
+    def __init__(self, why: Exception):
+        super().__init__(str(why))
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def carry_out_all(
             for one in expanded(config):
                 try:
                     found.append(_job(one, from_glob, False, {}))
-                except CANNOT_BEGIN as failure:
-                    found.append(_refused(one, failure))
+                except CannotBeginError as failure:
+                    found.append(_refused(one, failure.why))
             return list(map(asdict, found))
 
         return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs) for fields in done]
@@ -71,8 +76,8 @@ def carry_out_all(
     for config in planned:
         try:
             outcomes.append(_job(config, from_glob, len(planned) == 1, opened))
-        except CANNOT_BEGIN as failure:
-            refused.append((config, failure))
+        except CannotBeginError as failure:
+            refused.append((config, failure.why))
     if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
         raise refused[0][1]
     return outcomes + [_refused(config, failure) for config, failure in refused]
@@ -116,7 +121,7 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
     alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
-    opened: what the job before has opened. Raises one of CANNOT_BEGIN where the generator or the data cannot be opened.
+    opened: what the job before has opened. Raises CannotBeginError where opening fails.
     """
     from ..engines.plan import Plan, job_key
     from ..evaluate import reason
@@ -124,10 +129,13 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
 
     plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
     metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
-    check_options(config)
-    run = _open(config, opened)
-    for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
-        run.cells(entries)  # before any work, so that an option out of its range is told at once
+    try:
+        check_options(config)
+        run = _open(config, opened)
+        for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
+            run.cells(entries)  # before any work, so that an option out of its range is told at once
+    except (LookupError, FileNotFoundError, ValueError) as failure:
+        raise CannotBeginError(failure) from failure
     arrays = run.views.store.made
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}

@@ -20,6 +20,22 @@ from assay.harness.run import open_run
 discover()
 REALS, FAKES = "reals", "a ~,=(#ü 'fakes"
 """Folders; the second has what Hydra's grammar refuses."""
+BROKEN = """
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from assay import Part, Run, study
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int = 1
+
+
+@study(broken=("name",))
+def broken(run: Run, options: Options) -> Iterator[Part]:
+    yield {}["absent"]
+"""
 
 
 def save(folder: Path, names: list[str], low: int, high: int, seed: int) -> None:
@@ -167,6 +183,19 @@ def test_a_sweep_outlives_a_job_that_cannot_begin(own: Path) -> None:
     status = subprocess.run(line, capture_output=True, text=True, cwd=own, check=False)
     assert status.returncode == 1
     assert status.stdout.startswith("done 2, failed 1, running 0, missing 0\nfailed: stylegan3, digits, seed 0: ")
+
+
+def test_a_job_that_breaks_off_keeps_what_it_has(own: Path) -> None:
+    """A study whose code is wrong ends the command; the metric before it stays as it was recorded."""
+    (own / "broken.py").write_text(BROKEN)
+    environment = os.environ | {"ASSAY_CACHE": str(own / "cache"), "OMP_NUM_THREADS": "1"}
+    options = ("generator=held_out", "dataset=digits", "metric=random_score", "study=broken", "n=20", "seed=0,1")
+    line = [sys.executable, "-m", "assay", "--plugin", "broken.py", "run", "-m", *options, "out=broken"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=own, env=environment, check=False)
+    assert done.returncode != 0, done.stderr
+    records = [path.read_text() for path in (own / "broken" / "run" / "records").glob("random_score-*.json")]
+    assert records, done.stderr
+    assert all('"status": "ok"' in record for record in records)
 
 
 def test_several_sets_of_samples_stand_in_one_table_by_their_names(own: Path) -> None:
