@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..arrays.store import ScoreKey, ShardKey, Store, open_store
 from ..core.precision import full_precision
@@ -43,6 +44,32 @@ def untouched(seed: int) -> Iterator[None]:
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
         torch.backends.cudnn.allow_tf32 = tf32
+
+
+@contextmanager
+def undisturbed(device: torch.device | None) -> Iterator[None]:
+    """Without gradients, inference mode and autocast; the caller's random state and default type are as before."""
+    kind = torch.get_default_dtype()
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.inference_mode(False), torch.no_grad(), full_precision(), torch.random.fork_rng(devices):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(kind)
+
+
+@contextmanager
+def evaluating(function: object) -> Iterator[None]:
+    """A module in evaluation mode; each of its parts is put back into its own mode. Other functions have no mode."""
+    training = [part for part in function.modules() if part.training] if isinstance(function, nn.Module) else []
+    if isinstance(function, nn.Module):
+        function.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def changeable(registry: Registry, names: Iterable[str]) -> bool:

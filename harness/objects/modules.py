@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..core.files import digest
 from ..core.progress import track
 from ..formats.image_arrays import CHANNELS
 from ..formats.images import content_of
+from .calls import evaluating
 from .samples import Collected, Images, Range, content
 
 FIRST = 8
@@ -95,18 +95,6 @@ def _replayed(pixels: NDArray[np.uint8], order: Sequence[int], known: str, names
         return torch.from_numpy(np.array(pixels[[order[number] for number in numbers]]))
 
     return Replay(Stored(load, len(order), [], None, names), None, known)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode; each of its parts is put back into its own mode."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _drawn(name: str, make: Callable[[list[int]], Any], seeds: range, value_range: Range | None) -> Images:

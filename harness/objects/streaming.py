@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..arrays.spaces import extracted
-from ..arrays.subsets import DIMENSIONS, in_words
 from ..core.files import digest
 from ..core.inputs import Array, images, samples, statistics
 from ..core.options import checked
-from ..core.precision import full_precision
 from ..core.protocols import Estimate, Statistics
 from ..core.registry import EXTRACTORS, METRICS, discover, unknown
 from ..core.registry import Metric as Declared
 from ..evaluate import estimates
 from ..run import MetricSpec, label
-from ..stats.moments import Moments
 from ..stats.reservoir import Reservoir
+from .calls import evaluating, undisturbed
+from .kept_set import KeptSet
 
 Features = str | Callable[[Tensor], Tensor] | None
 """The name of an extractor, a function from images to features, or None where features are given directly."""
 AUTO = "auto"
-WIDEST = 2**15
-"""Most features whose covariance is kept, which takes 8 GiB."""
 Answer = Estimate | dict[str, Estimate]
 Counts = dict[str, dict[str, dict[str, int]]]
 
@@ -209,10 +205,10 @@ class Metric:
             seen = str(getattr(seen, "fingerprint", f"{kind.__module__}.{kind.__qualname__}"))
         return f"{self._title}; features {seen}; reservoir {self._size}, seed {self._seed}"
 
-    def _empty(self, name: str) -> _Set:
+    def _empty(self, name: str) -> KeptSet:
         keeps = any(name in one.metric.moments for one in self._asked)
         stream = int(digest("reservoir", self._seed, name)[:16], 16)
-        return _Set(Reservoir(self._size, stream), keeps)
+        return KeptSet(Reservoir(self._size, stream), keeps)
 
     def _require_moments(self, name: str) -> None:
         for one in self._asked:
@@ -220,7 +216,7 @@ class Metric:
                 raise ValueError(f"{name}: {one.label} needs samples; mean and covariance are not enough for it")
 
     def _checked(self, name: str, batch: Array | Statistics) -> tuple[list[int], Tensor] | Statistics:
-        """A batch as `_Set` takes it. Raises ValueError unless it continues what was seen."""
+        """A batch as `KeptSet` takes it. Raises ValueError unless it continues what was seen."""
         if isinstance(batch, Statistics):
             self._require_moments(name)
             self._sets[name].require_empty(name)
@@ -243,7 +239,7 @@ class Metric:
             return shape, self._home(flat.reshape(len(flat), *shape))
         seen = _pictures(name, batch)
         extract = self._opened()
-        with _evaluating(extract):
+        with evaluating(extract):
             features = extract(seen)
         if not isinstance(features, Tensor) or len(features) != len(seen):
             got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -377,172 +373,9 @@ def _space(features: Any, metrics: Sequence[Declared]) -> Features:
     return features  # type: ignore[no-any-return]
 
 
-class _Set:
-    """What is kept of one set: rows, and where a metric needs no more, the moments of all once some rows are lost.
-
-    shape: of a sample as it was given. fixed: statistics that were given in place of samples.
-    """
-
-    def __init__(self, reservoir: Reservoir, keeps_moments: bool):
-        self.reservoir, self.keeps_moments = reservoir, keeps_moments
-        self.shape: list[int] | None = None
-        self.columns: list[int] | None = None
-        self.fixed: Statistics | None = None
-        self._moments: Moments | None = None
-
-    @property
-    def seen(self) -> int:
-        return self.reservoir.seen + (self.fixed is not None)
-
-    @property
-    def device(self) -> torch.device | None:
-        return self.reservoir.device if self._moments is None else self._moments.mean.device
-
-    @property
-    def words(self) -> str:
-        if self.fixed is not None:
-            return "statistics"
-        return in_words({"found": self.reservoir.seen, "kept": len(self.reservoir.keys)})
-
-    def add(self, shape: list[int], rows: Tensor, place: int = 0, places: int = 1) -> None:
-        if self.keeps_moments and self.reservoir.seen + len(rows) > self.reservoir.size:
-            batch = Moments.of(rows.flatten(1))
-            self._moments = self.moments().merge(batch) if self.reservoir.seen else batch
-        self.reservoir.add(rows, place, places)
-        self.shape, self.columns = shape, list(rows.shape[1:])
-
-    def moments(self) -> Moments:
-        """Of all rows seen, of which there is at least one."""
-        if self._moments is not None:
-            return self._moments
-        rows = self.reservoir.rows
-        assert rows is not None
-        return Moments.of(rows.flatten(1))
-
-    def given(self, name: str, moments: bool) -> Tensor | Statistics:
-        """What a metric gets; moments: whether it takes those."""
-        if self.fixed is not None:
-            return self.fixed
-        rows = self.reservoir.rows
-        if self.reservoir.complete or not moments:
-            assert rows is not None
-            return rows
-        if self.reservoir.seen < 2:
-            raise ValueError(f"{name} has 1 rows; at least 2 are needed: give more samples")
-        return self.moments().statistics(None if rows is None else rows.flatten(1))
-
-    def counts(self, moments: bool, seed: int) -> dict[str, int]:
-        if self.fixed is not None:
-            return {DIMENSIONS: len(self.fixed.mean)}
-        found, kept = self.reservoir.seen, len(self.reservoir.keys)
-        if found == kept:
-            return {"found": found, "used": found}
-        return {"found": found, "used": found, "used for the interval": kept, "seed": seed} if moments else {
-            "found": found, "used": kept, "seed": seed,
-        }  # fmt: skip
-
-    def require_some(self, name: str) -> None:
-        if not self.seen:
-            raise ValueError(f"{name}: no samples were seen; call update({name}=...) before compute")
-
-    def require_empty(self, name: str) -> None:
-        if self.seen:
-            raise ValueError(f"{name}: samples or statistics were given before; call reset({name!r}) first")
-
-    def require_same_form(self, name: str, shape: list[int], rows: Tensor) -> None:
-        """ValueError unless a batch continues what was seen."""
-        if self.fixed is not None:
-            raise ValueError(f"{name}: statistics were given before; call reset({name!r}) first")
-        for before, now, what in ((self.shape, shape, "samples"), (self.columns, list(rows.shape[1:]), "features")):
-            if before is not None and before != now:
-                raise ValueError(
-                    f"{name}: {what} of shape {now}, those of batches before are {before}: give all one shape"
-                )
-        wide = math.prod(rows.shape[1:])
-        if self.keeps_moments and wide > WIDEST and self.reservoir.seen + len(rows) > self.reservoir.size:
-            raise ValueError(
-                f"{name}: the covariance of {wide:,} features has {8 * wide**2 / 2**30:,.0f} GiB: use another feature "
-                "space, or keep all rows with a larger reservoir"
-            )
-
-    def require_mergeable(self, name: str, other: _Set) -> None:
-        if self.fixed is not None or other.fixed is not None:
-            same = self.fixed is not None and other.fixed is not None
-            if (self.seen and other.seen and not same) or (same and not _equal(self.fixed, other.fixed)):
-                raise ValueError(f"{name}: statistics and other samples cannot be merged")
-        for before, now, what in (
-            (self.shape, other.shape, "samples"), (self.columns, other.columns, "features"),
-        ):  # fmt: skip
-            if before is not None and now is not None and before != now:
-                raise ValueError(f"{name}: {what} of shape {now}, the others are {before}: give all one shape")
-
-    def merge(self, other: _Set, joins: bool = False) -> None:
-        """joins: whether the other's rows have numbers of their own, those of another rank."""
-        self.fixed = self.fixed or other.fixed
-        if not other.reservoir.seen:
-            return
-        total = self.reservoir.seen + other.reservoir.seen
-        if self.keeps_moments and total > self.reservoir.size:
-            theirs = other.moments()
-            self._moments = self.moments().merge(theirs.to(self.device)) if self.device else theirs
-        (self.reservoir.join if joins else self.reservoir.merge)(other.reservoir)
-        self.shape, self.columns = other.shape, other.columns
-
-    def state(self) -> dict[str, Any]:
-        known, fixed = self._moments, self.fixed
-        return {
-            "shape": self.shape,
-            "columns": self.columns,
-            "reservoir": self.reservoir.state(),
-            "moments": None if known is None else [known.n, known.mean.cpu(), known.scatter.cpu()],
-            "fixed": None if fixed is None else [fixed.mean.cpu(), fixed.covariance.cpu(), fixed.n],
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.shape, self.columns = state["shape"], state["columns"]
-        self.reservoir.load(state["reservoir"])
-        self._moments = None if state["moments"] is None else Moments(*state["moments"])
-        self.fixed = None if state["fixed"] is None else Statistics(*state["fixed"])
-
-
-def _equal(one: Statistics | None, other: Statistics | None) -> bool:
-    assert one is not None
-    assert other is not None
-    return torch.equal(one.mean, other.mean) and torch.equal(one.covariance, other.covariance)
-
-
 def _pictures(name: str, batch: Array) -> Tensor:
     """Images, or volumes [N, 1, R, R, R], in [0, 1]."""
     shape = tuple(getattr(batch, "shape", ()))
     if len(shape) != 5 or shape[1] != 1:
         return images(name, batch)
     return images(name, batch.reshape(shape[0], 1, shape[2], -1)).reshape(shape)
-
-
-@contextmanager
-def undisturbed(device: torch.device | None) -> Iterator[None]:
-    """Without gradients, inference mode and autocast; the caller's random state and default type are as before."""
-    kind = torch.get_default_dtype()
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.inference_mode(False), torch.no_grad(), full_precision(), torch.random.fork_rng(devices):
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(kind)
-
-
-@contextmanager
-def _evaluating(function: object) -> Iterator[None]:
-    """A module in evaluation mode; each of its parts is then in its own mode again."""
-    if not isinstance(function, nn.Module):
-        with nullcontext():
-            yield
-        return
-    modes = [(module, module.training) for module in function.modules()]
-    function.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
