@@ -14,9 +14,10 @@ from ..harness.core.registry import generator
 from ..harness.formats.built import REFUSED, whole
 from .networks import ddim
 from .networks.noise_space import NoiseSpace
-from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
+from .networks.openai_unet import UNet, is_unet
 from .networks.published import open_published
 from .networks.stored_options import require_understood, yes
+from .networks.training_flags import flag, heads_of, read_flags
 
 SIZE, STEPS = 2**13, 2**17
 """Largest image size, and most steps of the training."""

@@ -14,9 +14,10 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from .networks import karras
 from .networks.noise_space import NoiseSpace
-from .networks.openai_unet import UNet, flag, heads_of, is_unet, read_flags
+from .networks.openai_unet import UNet, is_unet
 from .networks.published import open_published
 from .networks.stored_options import shown
+from .networks.training_flags import flag, heads_of, read_flags
 
 DATA, RHO = 0.5, 7.0
 """Standard deviation of images, and the exponent of the noise levels; both are fixed in the public code."""

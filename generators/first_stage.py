@@ -14,9 +14,9 @@ from ..harness.core.registry import generator
 from .networks import compvis
 from .networks import first_stage as networks
 from .networks.compvis import require_known, require_tensors, state_dict
-from .networks.openai_unet import find_flags
 from .networks.published import open_published
 from .networks.seeds import normal
+from .networks.training_flags import find_flags
 
 PRIORS = {
     False: "N(0, I), that of the KL term; it was not trained, so images of it need not look like data",

@@ -14,10 +14,12 @@ from .networks import ddim
 from .networks.compvis import FIRST_STAGE, LDM, UNET, Guided, below, read_parts, state_dict
 from .networks.diffusers_ldm import PIPELINES, unconditional
 from .networks.diffusers_parts import is_pipeline
-from .networks.openai_unet import UNet, heads_of, read_flags, shape_of
+from .networks.from_tensors import shape_of
+from .networks.openai_unet import UNet
 from .networks.published import open_published
 from .networks.stable_diffusion_file import is_stable_diffusion
 from .networks.text_encoders import BERTText, token_ids
+from .networks.training_flags import heads_of, read_flags
 
 CLASSES, TEXT = "cond_stage_model.embedding.weight", "cond_stage_model.transformer."
 IMAGENET = 1001

@@ -11,8 +11,10 @@ from ...harness.core.protocols import Encoding
 from . import ddim
 from .diffusers_parts import check_images
 from .first_stage import FirstStage
-from .openai_unet import Heads, UNet, flag, rehearse
+from .from_tensors import rehearse
+from .openai_unet import Heads, UNet
 from .seeds import normal
+from .training_flags import flag
 
 PIXELS = 2**16
 """Maximum number of image pixels that a network processes together."""

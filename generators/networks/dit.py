@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ...harness.formats.built import built
 from ...harness.formats.checkpoint import Checkpoint
 from .diffusers_kl import KLAutoencoder
-from .openai_unet import attend, children, shape_of, time_embedding
+from .from_tensors import children, shape_of
+from .openai_unet import attend, time_embedding
 from .stored_options import attributes, shown
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}

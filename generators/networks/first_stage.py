@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .openai_unet import adopt, attend, children, convolution, rehearse, shape_of
+from .from_tensors import adopt, children, convolution, rehearse, shape_of
+from .openai_unet import attend
 
 Tensors = Mapping[str, Tensor]
 

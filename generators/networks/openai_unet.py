@@ -7,16 +7,13 @@ determine the whole network except the number of its attention heads.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...harness.formats.settings import read_settings
-
-T = TypeVar("T", int, bool, str)
+from .from_tensors import adopt, children, convolution, linear, shape_of
 
 GROUPS = 32
 
@@ -40,76 +37,6 @@ class Heads:
         if count < 1 or channels % count or (self.width and channels % self.width):
             raise ValueError(f"attention over {channels} channels cannot be divided into {self}")
         return count
-
-
-def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
-    """The settings that are not in the weights: flags of OpenAI's scripts, or a config of latent-diffusion.
-
-    args: a JSON or YAML file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml,
-    or a config of latent-diffusion in STEM.yaml or config.yaml.
-    Raises ValueError when there is no such file, or it does not contain a mapping.
-    """
-    if (flags := find_flags(checkpoint, args, family)) is None:
-        raise ValueError(
-            f"{checkpoint} does not contain the training flags of its network: write them to "
-            f"{checkpoint.stem}.args.json beside it, or give generator.{family}.args=FILE (JSON or YAML)"
-        )
-    return flags
-
-
-def find_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any] | None:
-    """`read_flags`, or None when `args` is empty and there is no such file beside the checkpoint."""
-    stems = (checkpoint.name, checkpoint.stem)
-    own = [checkpoint.with_name(f"{stem}.args.{end}") for end in ("json", "yaml", "yml") for stem in stems]
-    configs = [checkpoint.with_name(name) for name in (f"{checkpoint.stem}.yaml", "config.yaml")]
-    if args:
-        if not (file := Path(args).expanduser()).is_file():
-            raise ValueError(f"{args} does not exist; give generator.{family}.args=FILE")
-        return _flags_in(file)
-    if file := next((file for file in own if file.is_file()), None):  # type: ignore[assignment]
-        return _flags_in(file)
-    found = (_flags_in(file) for file in configs if file.is_file())
-    return next((flags for flags in found if "model" in flags), None)
-
-
-def _flags_in(file: Path) -> dict[str, Any]:
-    try:
-        flags = read_settings(file)
-        outer = flags["model"]["params"] if "model" in flags else {}
-        inner = outer["unet_config"]["params"] if "unet_config" in outer else {}
-        return {**flags, **outer, **inner}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} holds no settings in JSON or YAML that are flags or a config of latent-diffusion ({error})"
-        ) from None
-
-
-def flag(flags: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """A required flag of type `kind`. Raises ValueError with its name when it is missing or has another type."""
-    if name not in flags:
-        raise ValueError(f"the training flags lack {name}, which the weights do not contain; add it")
-    value = flags[name]
-    if type(value) is not kind:
-        raise ValueError(f"training flag {name}={value!r} must be of type {kind.__name__}")
-    return value
-
-
-def heads_of(flags: Mapping[str, Any]) -> Heads:
-    """The heads from the flags num_head_channels, num_heads, num_heads_upsample and use_new_attention_order.
-
-    As in the public scripts, -1 means that a number is not set, and the default order is the legacy one.
-    """
-    count, width, count_up = (
-        flag(flags, name, int) if flags.get(name, -1) != -1 else None
-        for name in ("num_heads", "num_head_channels", "num_heads_upsample")
-    )
-    for name, number in (("num_heads", count), ("num_head_channels", width), ("num_heads_upsample", count_up)):
-        if number is not None and number < 1:
-            raise ValueError(f"training flag {name}={number} must be positive, or -1 where it is not set")
-    if count is None and width is None:
-        raise ValueError("the training flags lack num_heads and num_head_channels, which the weights do not contain")
-    new_order = flag({"use_new_attention_order": False, **flags}, "use_new_attention_order", bool)
-    return Heads(count, width, count_up, new_order)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -357,40 +284,6 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
 
 
-def adopt(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load the tensors, as float32, into a module and freeze it. Raises ValueError unless they fit exactly.
-
-    Integers are refused, because they are weights that somebody quantised.
-    """
-    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    missing, unexpected = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
-    reshaped = [name for name, shape in shapes.items() if name in tensors and tensors[name].shape != shape]
-    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
-    for what, names in (
-        ("missing", missing),
-        ("not of this network", unexpected),
-        ("of another shape", reshaped),
-        ("of integers, and not of floating-point numbers", integers),
-    ):
-        if names:
-            raise ValueError(f"{len(names)} tensors are {what}; the first is {names[0]}")
-    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-    module.eval().requires_grad_(False)
-
-
-def rehearse(network: nn.Module, *inputs: Tensor | None) -> torch.Size:
-    """The shape of what a network returns for inputs on the meta device, where nothing is computed.
-
-    Each layer fits the tensors of its file; this tells whether one fits the other. Raises ValueError otherwise.
-    """
-    state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
-    try:
-        returned: Tensor = torch.func.functional_call(network, state, inputs)
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"the layers of the {type(network).__name__} do not fit each other ({error})") from None
-    return returned.shape
-
-
 def _stack(tensors: Mapping[str, Tensor], name: str, heads: Heads, resize: Literal["", "down", "up"]) -> Stack:
     """The blocks name.0, name.1, …
 
@@ -425,33 +318,7 @@ def _residual(tensors: Mapping[str, Tensor], name: str, resize: Literal["", "dow
     return Residual(channels, out, time, rows == 2 * out, resize)
 
 
-def convolution(tensors: Mapping[str, Tensor], name: str) -> nn.Conv2d:
-    out, channels, size = shape_of(tensors, f"{name}.weight", 4)[:3]
-    return nn.Conv2d(channels, out, size, padding=size // 2)
-
-
-def linear(tensors: Mapping[str, Tensor], name: str, bias: bool = True) -> nn.Linear:
-    out, channels = shape_of(tensors, f"{name}.weight", 2)
-    return nn.Linear(channels, out, bias)
-
-
 def _goes_up(tensors: Mapping[str, Tensor], name: str) -> bool:
     """Whether an entry of `output_blocks` ends with an upsampling: a convolution, or a second residual block."""
     last = [name, *children(tensors, name)][-1]
     return f"{last}.conv.weight" in tensors or (not last.endswith(".0") and f"{last}.in_layers.0.weight" in tensors)
-
-
-def children(tensors: Mapping[str, Tensor], name: str) -> list[str]:
-    """The names name.0, name.1, … that occur in the tensors, in order."""
-    depth = name.count(".") + 1
-    numbers = {key.split(".")[depth] for key in tensors if key.startswith(f"{name}.")}
-    return [f"{name}.{number}" for number in sorted(map(int, filter(str.isdigit, numbers)))]
-
-
-def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
-    """The shape of a tensor. Raises ValueError with its name when it is missing or has another number of axes."""
-    if name not in tensors:
-        raise ValueError(f"tensor {name} is missing")
-    if tensors[name].ndim != axes:
-        raise ValueError(f"tensor {name} has shape {list(tensors[name].shape)}, expected {axes} axes")
-    return tensors[name].shape

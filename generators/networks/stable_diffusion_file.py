@@ -11,8 +11,8 @@ from ...harness.core.files import digest
 from ...harness.formats.checkpoint import Checkpoint
 from . import ddim
 from .compvis import AVERAGED, LDM, UNET, Guided, below, read_parts, state_dict
-from .openai_unet import find_flags, heads_of
 from .text_encoders import CLIPText, token_ids
+from .training_flags import find_flags, heads_of
 
 TEXT = "cond_stage_model.transformer.text_model."
 FLAGS = {

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .diffusers_parts import class_of, opening
-from .openai_unet import adopt, attend, children, linear, shape_of
+from .from_tensors import adopt, children, linear, shape_of
+from .openai_unet import attend
 
 Tensors = Mapping[str, Tensor]
 

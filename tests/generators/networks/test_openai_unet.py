@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.generators.networks.openai_unet import Heads, UNet, flag, heads_of, read_flags, time_embedding
+from assay.generators.networks.openai_unet import Heads, UNet, time_embedding
+from assay.generators.networks.training_flags import flag, heads_of, read_flags
 
 Get = Callable[..., Tensor]
 """get(name, *shape): a tensor of the file."""
