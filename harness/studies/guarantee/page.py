@@ -20,7 +20,7 @@ def page(found: Found) -> Iterator[Block]:
     for about, part in found.parts("guarantee", "bad", "delta", "labels"):
         yield Heading(str(about["run"]))
         yield Text(f"Bad: {about['bad']}. {about['labels']} labels; a promise is wrong with chance {about['delta']}.")
-        yield Verdicts(list(_lines(numbers(part, "score", "alpha", "number"))))
+        yield Verdicts(list(_lines(numbers(part, "score", "alpha", "number"))), str(about["run"]))
         scores, alphas = list(part.score.unique()), list(part.alpha.unique())
         for number in SHOWN:
             rows = part[part.number == number]
