@@ -1,4 +1,4 @@
-"""Random weights under the names of published networks that are feature spaces; the transformers among them are narrow."""
+"""Random weights under the names of published networks that are feature spaces; transformers are narrow."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -48,9 +48,9 @@ ABOUT = {
     "metrics": (
         "Metrics",
         "Largest difference as a share of the largest value; of an interval's ends, as a share of its length. CPU: "
-        "float32 against float64. GPU: against the CPU, both in float32. Bounds: 1e-12 of metrics that count decisions, "
-        "of which none may differ; 2e-5 of others, twice what float32 may be from float64; 0.05 where a network is "
-        "trained; 0.02 of intervals, whose random halves are counted by float32 bounds.",
+        "float32 against float64. GPU: against the CPU, both in float32. Bounds: 1e-12 of metrics that count "
+        "decisions, of which none may differ; 2e-5 of others, twice what float32 may be from float64; 0.05 where a "
+        "network is trained; 0.02 of intervals, whose random halves are counted by float32 bounds.",
     ),
     "decisions": (
         "Decisions of the neighbour metrics",
@@ -67,8 +67,8 @@ ABOUT = {
     ),
     "extractors": (
         "Feature spaces",
-        "The same of features, rounded to 256 levels between the least and the largest. Inception, VGG, DINOv2 and CLIP "
-        "have random weights.",
+        "The same of features, rounded to 256 levels between the least and the largest. Inception, VGG, DINOv2 and "
+        "CLIP have random weights.",
     ),
     "training": (
         "Training of StyleGAN2",
@@ -76,8 +76,8 @@ ABOUT = {
     ),
     "speed": (
         "Speed",
-        "The share of the time of the plain matrix products of a task, at the rate of a float32 product measured in the "
-        "same run; float64 products count twice.",
+        "The share of the time of the plain matrix products of a task, at the rate of a float32 product measured in "
+        "the same run; float64 products count twice.",
     ),
     "paths": ("Paths of least energy", "On the VAE of Fashion-MNIST, in features of its classifier."),
     "images": ("Images a second", "Networks of 256 pixels have random weights."),
@@ -86,28 +86,29 @@ ABOUT = {
 NO_TIME = "There was no time left for this part."
 
 
-def parts(device: Device, sizes: Sizes) -> dict[str, Callable[[], Iterator[Row]]]:
-    """What is measured, by part."""
+def parts(device: Device, sizes: Sizes, only: Callable[[str], bool]) -> dict[str, Callable[[], Iterator[Row]]]:
+    """What is measured, by part; only: which metrics and networks."""
     n, d = sizes.samples, sizes.dimensions
+    chosen = sorted(filter(only, METRICS))
     return {
-        "metrics": lambda: (row for name in sorted(METRICS) for row in metrics.agreement(name, device, n, d)),
+        "metrics": lambda: (row for name in chosen for row in metrics.agreement(name, device, n, d)),
         "decisions": partial(metrics.decisions, device, n, d),
-        "generators": partial(networks.decoding, device, sizes.images),
-        "extractors": partial(networks.extracting, device, sizes.images),
+        "generators": partial(networks.decoding, device, sizes.images, only),
+        "extractors": partial(networks.extracting, device, sizes.images, only),
         "training": partial(networks.training, device, sizes.batch, sizes.steps),
         "speed": partial(speed.shares, device),
         "paths": partial(speed.paths, device),
-        "images": partial(speed.throughput, device, sizes.seconds),
+        "images": partial(speed.throughput, device, sizes.seconds, only),
         "faiss": partial(metrics.approximate, device, *sizes.neighbours),
     }
 
 
-def check(device: Device, sizes: Sizes, out: Path) -> list[Row]:
+def check(device: Device, sizes: Sizes, out: Path, only: Callable[[str], bool] = lambda name: True) -> list[Row]:
     """Measure, write the page, and return the rows that are beyond their bounds."""
     discover()
     torch.backends.cudnn.allow_tf32 = False  # as `assay run` does
     begin, found = time.perf_counter(), dict[str, Part]()
-    for name, rows in parts(device, sizes).items():
+    for name, rows in parts(device, sizes, only).items():
         title, about = ABOUT[name]
         if time.perf_counter() - begin > BUDGET:
             found[name] = Part(title, f"{about} {NO_TIME}", [])
