@@ -1,9 +1,9 @@
 """A CUDA device that is none: tensors on it are on the CPU, and whatever CUDA would refuse is refused.
 
-Inside `Pretending`, a tensor moved to "cuda" says that it is there, and so do all that are computed from it. An operation
-on tensors of both devices, a generator of the other device, or a view in NumPy of a tensor that is on the device raises
-RuntimeError, as on a GPU. Numbers are those of the CPU, so results must be equal. `waits` counts how often the host
-reads a value from the device, and so has to wait for it.
+Inside `Pretending`, a tensor moved to "cuda" says that it is there, and so do all that are computed from it. An
+operation on tensors of both devices, a generator of the other device, or a view in NumPy of a tensor on the device
+raises RuntimeError, as on a GPU. Numbers are those of the CPU, so results must be equal. `waits` counts how often the
+host reads a value from the device, and so has to wait for it.
 """
 
 from collections import Counter
@@ -84,10 +84,8 @@ class Pretending(TorchFunctionMode):
             indexed = any(isinstance(part, Tensor) for part in _flat(args[1]))
             if not indexed or not (isinstance(args[2], Tensor) and args[2].ndim and not _is_there(args[2])):
                 return
-        shapes = [list(tensor.shape) for tensor in (there[0], here[0])]
-        raise RuntimeError(
-            f"{name}: expected all tensors on one device, {shapes[0]} is on {GPU}, {shapes[1]} on the CPU"
-        )
+        one, other = (list(tensor.shape) for tensor in (there[0], here[0]))
+        raise RuntimeError(f"{name}: expected all tensors on one device, {one} is on {GPU}, {other} on the CPU")
 
 
 def _getter(function: Any, args: tuple[Any, ...]) -> Any:
@@ -167,8 +165,5 @@ def _marked(found: Any, on_gpu: bool, given: list[Tensor]) -> Any:
         return found
     if isinstance(found, (tuple, list)):
         parts = [_marked(part, on_gpu, given) for part in found]
-        if type(found) in (tuple, list):
-            return type(found)(parts)
-        for part in parts:
-            del part
+        return type(found)(parts) if type(found) in (tuple, list) else found
     return found

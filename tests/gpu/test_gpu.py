@@ -25,7 +25,7 @@ GENERATORS = {
     **networks.SMALL,
 }
 QUICK = (
-    "adm", "deepsdf", "dit", "first_stage kl8", "latent_diffusion on digits", "progan", "sdf_stylegan",
+    "adm", "deepsdf", "first_stage kl8", "latent_diffusion on digits", "progan", "sdf_stylegan",
     "sdf_vae on sdf_primitives", "stylegan2 on digits", "stylegan3", "vae on digits", "classifier on digits",
     "judge on digits", "pixels on fashion_mnist", "points on sdf_primitives", "random on fashion_mnist",
     "signals on sdf_primitives",
