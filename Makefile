@@ -55,7 +55,8 @@ check: venv
 	$(BIN)/mypy
 
 # On a machine that reaches no package registry: make gpu-wheels elsewhere, and bring the folder wheels/ along. Its
-# Python then uses the torch, numpy, scipy and scikit-learn that the machine has.
+# Python then uses the torch, numpy, scipy and scikit-learn that the machine has. faiss comes along by
+# make gpu-wheels GPU_WHEELS='faiss-gpu nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 nvidia-curand-cu12' (600 MB).
 WHEELS ?= $(wildcard wheels)
 GPU_PYTHON ?= 3.12
 GPU_VENV := .venv-gpu
@@ -72,7 +73,7 @@ endif
 $(GPU_VENV)/.installed: tests/gpu/wheels.txt
 	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
 	$(GPU_VENV)/bin/pip install --quiet --no-index --find-links $(WHEELS) --no-deps -r tests/gpu/wheels.txt
-	$(GPU_VENV)/bin/pip install --quiet --no-index --find-links $(WHEELS) --no-deps faiss-gpu 2>/dev/null || \
+	$(GPU_VENV)/bin/pip install --quiet --no-index --find-links $(WHEELS) faiss-gpu 2>/dev/null || \
 	  echo 'no wheel of faiss-gpu: that part is left out'
 	@touch $@
 

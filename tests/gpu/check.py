@@ -49,7 +49,7 @@ ABOUT = {
         "Metrics",
         "Largest difference as a share of the largest value; of an interval's ends, as a share of its length. CPU: "
         "float32 against float64. GPU: against the CPU, both in float32. Bounds: 1e-12 of metrics that count "
-        "decisions, of which none may differ; 2e-5 of others, twice what float32 may be from float64; 0.05 where a "
+        "decisions, of which none may differ; 2e-5 of others, twice what float32 may be from float64; 0.01 where a "
         "network is trained; 0.02 of intervals, whose random halves are counted by float32 bounds.",
     ),
     "decisions": (
@@ -77,7 +77,7 @@ ABOUT = {
     "speed": (
         "Speed",
         "The share of the time of the plain matrix products of a task, at the rate of a float32 product measured in "
-        "the same run; float64 products count twice.",
+        "the same run; float64 products count twice. Times are of the wall, so what else runs beside shows.",
     ),
     "paths": ("Paths of least energy", "On the VAE of Fashion-MNIST, in features of its classifier."),
     "images": ("Images a second", "Networks of 256 pixels have random weights."),

@@ -31,9 +31,10 @@ COUNTED = 1e-12
 ROUNDED = 2e-5
 """The bound of all others. tests/metrics/test_agreement.py holds float32 to 1e-5 of float64 formulas, whoever computes
 it, so two of them differ by at most twice that."""
-LEARNED = {"density_ratio": 0.05}
-"""A network is trained in float32: rounding grows over its 100 steps. Moving the codes by one part in 10^7 changes the
-scores on the CPU by up to 0.01."""
+LEARNED = {"density_ratio": 0.01}
+"""A network is trained in float32, and trees are grown on codes rounded to it. Moving 200 codes by one part in 10^7,
+the rounding of float32, changes the scores on the CPU by 7e-6; a code that falls into another bin of the trees, by
+more."""
 INTERVAL = 0.02
 """The bound of an interval's ends, as a share of its length. Halves of the samples are counted by float32 bounds of
 distances, so a few of their decisions may differ."""
@@ -125,23 +126,26 @@ def approximate(device: Device, n: int, d: int) -> Iterator[Row]:
     """Share of true neighbours that faiss finds, how far its coverage is from the exact one, and its speed."""
     try:
         import faiss  # noqa: F401
-    except ImportError:
-        yield Row("faiss is not installed", "", None)
+    except ImportError as error:  # it is not installed, or the CUDA libraries that it needs are not there
+        yield Row(f"faiss: not at hand: {error}", "", None)
         return
     sets = features(n, d, 2, scale=0.95), features(n, d, 1)
     on_cpu = _by_faiss(*sets)
     on_gpu = {} if device is None else _by_faiss(*(x.to(device) for x in sets))
-    for what, bound, least in FAISS:
-        yield Row(what, f"{n}x{d}", on_cpu[what], gpu=on_gpu.get(what), bound=bound, least=least)
+    for what, room in FAISS.items():
+        bound = None if room is None else on_cpu[what] + room
+        yield Row(
+            what, f"{n}x{d}", on_cpu[what], gpu=on_gpu.get(what), bound=bound, least=room is not None and room < 0
+        )
 
 
-FAISS = (
-    ("share of true neighbours found", 0.8, True),
-    ("coverage, distance from the exact one", 0.02, False),
-    ("seconds", None, False),
-    ("seconds of the exact search", None, False),
-)
-"""What is told of faiss, and its bounds: those of the CPU at these sizes, with room for other k-means cells."""
+FAISS = {
+    "share of true neighbours found": -0.02,
+    "coverage, distance from the exact one": 0.01,
+    "seconds": None,
+    "seconds of the exact search": None,
+}
+"""What is told of faiss, and by how much the GPU may be worse: its k-means begins from other numbers."""
 
 
 def _by_faiss(y: Tensor, x: Tensor) -> dict[str, float]:
@@ -150,7 +154,7 @@ def _by_faiss(y: Tensor, x: Tensor) -> dict[str, float]:
     by_faiss = coverage(y, x, backend="faiss")
     assert isinstance(by_faiss, dict)
     off = abs(by_faiss["coverage"].value - near.value)
-    return dict(zip([what for what, *_ in FAISS], (found.recall.value, off, seconds, exact_seconds), strict=True))
+    return dict(zip(FAISS, (found.recall.value, off, seconds, exact_seconds), strict=True))
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -2,6 +2,7 @@
 
 import csv
 import platform
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -87,12 +88,14 @@ def write(folder: Path, parts: Mapping[str, Part], device: torch.device | None) 
 
 def _table(part: Part) -> str:
     bounded, sizes = any(row.bound is not None for row in part.rows), any(row.gpu_size for row in part.rows)
-    heads = ["what", "CPU: size", "CPU", *(["GPU: size"] if sizes else []), "GPU", *(["bound"] if bounded else [])]
-    lines = [" | ".join(heads), "|".join(["---"] * len(heads))]
+    size = ["CPU: size", "CPU", "GPU: size", "GPU"] if sizes else ["size", "CPU", "GPU"]
+    heads = ["what", *size, *(["bound"] if bounded else [])]
+    lines = [heads, ["---"] * len(heads)]
     for row in part.rows:
         cells = [row.what, row.cpu_size, _told(row.cpu), *([row.gpu_size] if sizes else []), _told(row.gpu)]
-        lines.append(" | ".join([*cells, *([_bound(row)] if bounded else [])]))
-    return "\n".join(["", f"## {part.title}", "", part.about, "", *(f"| {line} |" for line in lines)])
+        lines.append([*cells, *([_bound(row)] if bounded else [])])
+    table = [f"| {' | '.join(line)} |" for line in lines] if part.rows else []
+    return "\n".join(["", f"## {part.title}", "", textwrap.fill(part.about, 118), "", *table])
 
 
 def _bound(row: Row) -> str:
@@ -100,4 +103,6 @@ def _bound(row: Row) -> str:
 
 
 def _told(number: float | None) -> str:
-    return "" if number is None else f"{number:.3g}" if number < 0.99 or number >= 100 else f"{number:.5g}"
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.5g}" if 0.99 <= number <= 1 else f"{number:.3g}"
