@@ -40,9 +40,9 @@ class Sizes(NamedTuple):
 
 
 SMALL = Sizes(400, 48, (2000, 64), 8, 16, 8, 1.0)
-LARGE = Sizes(2000, 256, (20_000, 256), 64, 32, 32, 2.0)
+LARGE = Sizes(1500, 128, (20_000, 256), 64, 32, 32, 2.0)
 BUDGET = 420.0
-"""Seconds after which no further part begins."""
+"""Seconds after which no further part begins on a machine with a GPU."""
 
 ABOUT = {
     "metrics": (
@@ -110,7 +110,7 @@ def check(device: Device, sizes: Sizes, out: Path, only: Callable[[str], bool] =
     begin, found = time.perf_counter(), dict[str, Part]()
     for name, rows in parts(device, sizes, only).items():
         title, about = ABOUT[name]
-        if time.perf_counter() - begin > BUDGET:
+        if device is not None and time.perf_counter() - begin > BUDGET:
             found[name] = Part(title, f"{about} {NO_TIME}", [])
             continue
         found[name] = Part(title, about, [])
