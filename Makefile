@@ -1,6 +1,7 @@
 # make venv   an environment in .venv          make run    the quickstart: tables, pictures, a page
 # make test   all tests                        make check  format, lint, types
 # make quick  the tests that take a moment     make clean
+# make gpu    compares a GPU with the CPU and measures it; without one, the CPU alone at small sizes
 # Another interpreter: make PYTHON=python3.12 ...   A CUDA build of torch: make TORCH_INDEX= EXTRAS=dev,cuda venv
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Compiled modules are kept whatever the environment says: the tests start a hundred processes that would compile again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv run test quick check clean
+.PHONY: venv run test quick check gpu gpu-wheels clean
 venv: $(VENV)/.installed
 
 # torch comes first and alone: its CPU build lies in an index of its own, and any other package would pull the CUDA one.
@@ -43,15 +44,45 @@ TWO := --numprocesses 2 --dist loadfile
 test quick: export OMP_NUM_THREADS := 1
 
 test: venv
-	$(BIN)/python -m pytest $(TWO)
+	$(BIN)/python -m pytest $(TWO) -m "not gpu"
 
 quick: venv
-	$(BIN)/python -m pytest $(TWO) -m "not slow"
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not gpu"
 
 check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# On a machine that reaches no package registry: make gpu-wheels elsewhere, and bring the folder wheels/ along. Its
+# Python then uses the torch, numpy, scipy and scikit-learn that the machine has. faiss comes along by
+# make gpu-wheels GPU_WHEELS='faiss-gpu nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 nvidia-curand-cu12' (600 MB).
+WHEELS ?= $(wildcard wheels)
+GPU_PYTHON ?= 3.12
+GPU_VENV := .venv-gpu
+ifeq ($(WHEELS),)
+gpu: venv
+	$(BIN)/python -m tests.gpu.check $(GPU_ARGS)
+	$(BIN)/python -m pytest -m gpu
+else
+gpu: $(GPU_VENV)/.installed
+	PYTHONPATH=.typing $(GPU_VENV)/bin/python -m tests.gpu.check $(GPU_ARGS)
+	PYTHONPATH=.typing $(GPU_VENV)/bin/python -m pytest -m gpu tests/gpu
+endif
+
+$(GPU_VENV)/.installed: tests/gpu/wheels.txt
+	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --no-index --find-links $(WHEELS) --no-deps -r tests/gpu/wheels.txt
+	$(GPU_VENV)/bin/pip install --quiet --no-index --find-links $(WHEELS) faiss-gpu 2>/dev/null || \
+	  echo 'no wheel of faiss-gpu: that part is left out'
+	@touch $@
+
+# antlr4-python3-runtime is published as source alone.
+gpu-wheels: venv
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir wheels antlr4-python3-runtime==4.9.3
+	$(BIN)/pip download --quiet --no-deps --only-binary :all: --find-links wheels --dest wheels \
+	  --python-version $(GPU_PYTHON) $(foreach glibc,17 27 28,--platform manylinux_2_$(glibc)_x86_64) \
+	  --platform manylinux2014_x86_64 --constraint constraints.txt -r tests/gpu/wheels.txt $(GPU_WHEELS)
+
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) $(GPU_VENV) outputs

@@ -24,7 +24,7 @@ CONTROL = "not published; https://docs.pytorch.org/docs/stable/generated/torch"
 def random_score(fake: Array, seed: Seed = 0) -> Tensor:
     """Uniform numbers in [0, 1) that are independent of the samples, float64 [N], drawn with `seed`."""
     (x,) = samples(fake=fake)
-    return torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(x.device)
 
 
 @metric(better="neither", kind="sample", modality="image", source="arXiv:2406.03537", fake=View("fake", "images"))

@@ -149,16 +149,16 @@ class _Means(NamedTuple):
 def _means(a: Tensor, b: Tensor | None, kernel: Callable[[Tensor, Tensor], Tensor]) -> _Means:
     other = a if b is None else b
     m, n = len(a), len(other) - (b is None)
-    rows, columns, square = [], torch.zeros(len(other), dtype=torch.float64, device=a.device), 0.0
+    rows, (columns, square) = [], (torch.zeros(size, dtype=torch.float64, device=a.device) for size in (len(other), ()))
     for start in range(0, m, BLOCK):
         values = kernel(a[start : start + BLOCK], other)
         if b is None:
             values.diagonal(start).fill_(0)
         rows.append(values.sum(1) / n)
         columns += values.sum(0)
-        square += float(values.square_().sum())
+        square += values.square_().sum()
     by_row = torch.cat(rows)
-    return _Means(by_row, columns / (m - (b is None)), float(by_row.mean()), square / (m * n))
+    return _Means(by_row, columns / (m - (b is None)), float(by_row.mean()), float(square) / (m * n))
 
 
 def _squared_mmd(y: Tensor, x: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:

@@ -26,6 +26,9 @@ BLOCK_ELEMENTS = 1 << 21
 CACHED = 1 << 17
 """Size of the pieces that sums over rows are cut into: what fits the cache."""
 
+GPU_ELEMENTS = 1 << 24
+"""Smallest size of pieces on a GPU, where it takes longer to start the work on a piece than to do it."""
+
 EXACT = 1 << 53
 """Whole numbers below this are exact in float64."""
 
@@ -246,6 +249,7 @@ def latents(codes: Array) -> Tensor:
 
 def row_blocks(x: Tensor, elements: int = BLOCK_ELEMENTS) -> tuple[Tensor, ...]:
     """x [N, ...] cut along its rows into pieces of bounded size, so that working memory does not grow with N."""
+    elements = max(elements, GPU_ELEMENTS) if x.is_cuda else elements
     return torch.split(x, max(1, elements * len(x) // max(1, x.numel())))
 
 

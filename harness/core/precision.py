@@ -8,18 +8,22 @@ import torch
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Context manager and decorator: no autocast, and float32 matrix products without TF32 or bfloat16.
+    """Context manager and decorator: no autocast; float32 products and convolutions without TF32 or bfloat16.
 
     The caller's settings are restored at the end. A generator function must use it as a context manager inside, because
     its body runs after the call.
     """
-    before = torch.get_float32_matmul_precision()
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     # Each change of this setting costs time, and most callers never change it.
     if before != "highest":
         torch.set_float32_matmul_precision("highest")
+    if convolutions:
+        torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
         if before != "highest":
             torch.set_float32_matmul_precision(before)
+        if convolutions:
+            torch.backends.cudnn.allow_tf32 = True

@@ -84,7 +84,7 @@ def _index(x: Tensor, centre: Tensor) -> Any:
     groups = max(1, round(math.sqrt(len(x))))
     index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(x.shape[1]), x.shape[1], groups)
     index.cp.min_points_per_centroid = 1  # otherwise faiss prints a warning for small sets
-    index.nprobe = PROBES
+    index.nprobe = min(PROBES, groups)
     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: POINTS * groups]

@@ -224,7 +224,8 @@ def refine_path(
         value, gradient = energy_and_gradient(embed, free, fixed, power, chunk, radius)
         better = value < lowest
         lowest = torch.where(better, value, lowest)
-        best[better], best_gradient[better] = free[better], gradient[better]
+        paths = better.view(-1, *[1] * (free.ndim - 1))
+        best, best_gradient = torch.where(paths, free, best), torch.where(paths, gradient, best_gradient)
         energies.append(lowest)
         advance(1)
     found = torch.cat([ends[:, :1], best, ends[:, 1:]], 1)

@@ -49,9 +49,9 @@ def plain(embed: Embedding, start: Tensor, end: Tensor, iterations: int) -> tupl
         return path[0], energy_of(path)
 
 
-def networks_alone(embed: Embedding, latents: Tensor, iterations: int) -> None:
+def networks_alone(embed: Embedding, latents: Tensor, iterations: int, levels: int = LEVELS) -> None:
     """Forward and backward passes over as many vertices, in chunks of the same size."""
-    for level in range(LEVELS):
+    for level in range(levels):
         vertices = 2 ** (level + 1) - 1
         together = CHUNK // vertices * vertices
         codes = latents.repeat(vertices, 1)

@@ -27,47 +27,48 @@ RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
 Made = Callable[[int], Tensor]
 
 
-def registered(name: str, **options: Any) -> Made:
+def registered(name: str, dataset: str = "fashion_mnist", device: str = "cpu") -> Made:
     """A registered generator, from seeds to images."""
     from assay.harness.core.registry import GENERATORS, discover
 
     discover()
-    generator = GENERATORS[name].function("fashion_mnist", **options)
+    generator = GENERATORS[name].function(dataset)
     space = generator.spaces[0]
-    return lambda n: generator.decode(generator.latents(range(n), space), space)
+    return lambda n: generator.decode(generator.latents(range(n), space).to(device), space)
 
 
-def network(build: Callable[[], torch.nn.Module], *shape: int) -> Made:
+def network(build: Callable[[], torch.nn.Module], *shape: int, device: str = "cpu") -> Made:
     """A network of a published size with random weights, from normal latents [n, *shape] to images."""
-    made = build().eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda n: made(torch.randn(n, *shape))
+    made: Any = build().eval().requires_grad_(False)
+    made.to(device, memory_format=torch.channels_last)
+    return lambda n: made(torch.randn(n, *shape, device=device))
 
 
-def stylegan2(resolution: int) -> Made:
+def stylegan2(resolution: int, device: str = "cpu") -> Made:
     from assay.generators.networks.stylegan2_networks import StyleGAN2Network
 
-    return network(lambda: StyleGAN2Network(512, 0, 512, resolution, 3), 512)
+    return network(lambda: StyleGAN2Network(512, 0, 512, resolution, 3), 512, device=device)
 
 
-def stylegan3(resolution: int) -> Made:
+def stylegan3(resolution: int, device: str = "cpu") -> Made:
     from assay.generators.stylegan3 import StyleGAN3Network
 
-    made = StyleGAN3Network(512, 0, 512, resolution, 3).eval().requires_grad_(False)
-    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda n: made.images(made.mapping(torch.randn(n, 512)))
+    made: Any = StyleGAN3Network(512, 0, 512, resolution, 3).eval().requires_grad_(False)
+    made.to(device, memory_format=torch.channels_last)
+    return lambda n: made.images(made.mapping(torch.randn(n, 512, device=device)))
 
 
-def fastgan(resolution: int) -> Made:
+def fastgan(resolution: int, device: str = "cpu") -> Made:
     from assay.generators.fastgan import FastGANNetwork
 
-    return network(lambda: FastGANNetwork(256, 128, resolution, 3, False), 256)
+    return network(lambda: FastGANNetwork(256, 128, resolution, 3, False), 256, device=device)
 
 
-def progan(resolution: int) -> Made:
+def progan(resolution: int, device: str = "cpu") -> Made:
     from assay.generators.progan import ProGANNetwork
 
     widths = [min(512, 8192 // 2**level) for level in range(2, resolution.bit_length())]
-    return network(lambda: ProGANNetwork(512, widths, 3), 512)
+    return network(lambda: ProGANNetwork(512, widths, 3), 512, device=device)
 
 
 def extractor(name: str, side: int, **options: Any) -> Made:

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from ...core.folders import Files, Folder, below, is_folder, open_files
 from .lmdb import is_lmdb, lmdb_spans
 from .spans import Span, Spans
-from .tables import open_tables, shard_name
 from .tar import is_tar, tar_spans
 from .unpacked import begin_of, unpacked_tar
 
@@ -38,6 +37,8 @@ def open_container(top: Path) -> Files:
         return open_files(top)
     shards = _shards(top, kind)
     if kind in ("parquet", "arrow"):
+        from .tables import open_tables, shard_name  # pyarrow, which a machine may do without, is for these alone
+
         return open_tables(top, [(path, before + shard_name(path, len(shards) > 1)) for path, before in shards])
     if kind == "tar":
         return Spans(top, _apart(list(_inside(shards, lambda path: (unpacked_tar(path), tar_spans)))))

@@ -183,6 +183,24 @@ def test_the_network_computes_what_is_described(name: str) -> None:
     assert (network.in_channels, network.out_channels) == (3, design.out)
 
 
+def published(size: int, width: int, mult: Sequence[float], blocks: int) -> tuple[dict[str, Tensor], Heads]:
+    """Tensors without values of ADM for ImageNet (arXiv:2105.05233, hyperparameters), and its heads.
+
+    Attention is at 32, 16 and 8 pixels, with 64 channels a head.
+    """
+    attention = tuple(size // 2**level in (32, 16, 8) for level in range(len(mult)))
+    design = Design(Heads(width=64), width, mult, blocks, attention, updown=True, classes=1000)
+    shapes: dict[str, Tensor] = {}
+
+    def get(name: str, *shape: int) -> Tensor:
+        shapes[name] = torch.empty(*shape, device="meta")
+        return shapes[name]
+
+    label = torch.empty(1, dtype=torch.long, device="meta")
+    unet(get, design, torch.empty(1, 3, 64, 64, device="meta"), torch.tensor([1.0]), label)
+    return shapes, design.heads
+
+
 @pytest.mark.parametrize(
     ("size", "width", "mult", "blocks", "millions"),
     [
@@ -195,18 +213,8 @@ def test_the_network_computes_what_is_described(name: str) -> None:
 def test_published_networks_have_their_published_size(
     size: int, width: int, mult: Sequence[float], blocks: int, millions: int
 ) -> None:
-    """ADM for ImageNet (arXiv:2105.05233, hyperparameters): attention at 32, 16 and 8 pixels, 64 channels a head."""
-    attention = tuple(size // 2**level in (32, 16, 8) for level in range(len(mult)))
-    design = Design(Heads(width=64), width, mult, blocks, attention, updown=True, classes=1000)
-    shapes: dict[str, Tensor] = {}
-
-    def get(name: str, *shape: int) -> Tensor:
-        shapes[name] = torch.empty(*shape, device="meta")
-        return shapes[name]
-
-    label = torch.empty(1, dtype=torch.long, device="meta")
-    unet(get, design, torch.empty(1, 3, 64, 64, device="meta"), torch.tensor([1.0]), label)
-    network = UNet(shapes, design.heads)
+    shapes, heads = published(size, width, mult, blocks)
+    network = UNet(shapes, heads)
     assert round(sum(p.numel() for p in network.parameters()) / 1e6) == millions
     assert network.levels == len(mult)
 

@@ -15,6 +15,18 @@ def test_autocast_is_off_within_and_on_again_after(dtype):
         assert (x @ x).dtype == dtype
 
 
+def test_convolutions_are_not_rounded_either_and_are_as_before_after():
+    """On a GPU, cuDNN rounds them to TF32 by default."""
+    assert torch.backends.cudnn.allow_tf32
+    with contextlib.suppress(ZeroDivisionError), full_precision():
+        assert not torch.backends.cudnn.allow_tf32
+        with full_precision():
+            pass
+        assert not torch.backends.cudnn.allow_tf32
+        raise ZeroDivisionError
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_it_decorates_and_can_be_nested_and_called_again():
     @full_precision()
     def product(x, depth=2):
