@@ -3,15 +3,14 @@
 import hashlib
 import io
 import os
-import zipfile
-import zlib
+import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from .files import sha256_of
+from . import zips
+from .texts import Texts
 
 LARGEST = 2**30
 """Most bytes of a file in an archive that are read: no image or mesh has more, a false size may."""
@@ -23,7 +22,7 @@ class Files(Protocol):
     """
 
     top: Path
-    names: Sequence[str]
+    names: Texts
 
     def open(self, name: str) -> BinaryIO:
         """The content of a file. Raises OSError, and ValueError for what is no regular file."""
@@ -39,13 +38,14 @@ class Folder:
 
     def __init__(self, top: Path):
         self.top = top
-        self.names: Sequence[str] = sorted(below(top))
+        self.names = Texts.of(below(top)).sorted()
 
     def open(self, name: str) -> BinaryIO:
         return self._regular(name).open("rb")
 
     def sha256(self, name: str) -> str:
-        return sha256_of(self._regular(name))
+        with self._regular(name).open("rb") as file:  # its digest is not kept: there may be a million files
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _regular(self, name: str) -> Path:
         path = self.top / name
@@ -58,33 +58,42 @@ class Archive:
     """The files in a zip archive, of which one at a time is in memory. Raises ValueError for a damaged archive."""
 
     def __init__(self, top: Path):
-        self.top = top
+        self.top, self._entries = top, zips.Table()
         try:
-            with zipfile.ZipFile(top) as archive:
-                found = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            found = Texts.of(self._listed())
+        except (OSError, struct.error, UnicodeDecodeError, zips.ArchiveError) as error:
             raise ValueError(f"{top} cannot be read as a zip archive ({error}); pack it again") from None
-        if len(set(found)) < len(found):
+        self._order = found.order()
+        self.names = found.at(self._order)
+        if len(self.names.repeated()):
             raise ValueError(f"{top} holds two files of one name; unpack it and give the folder")
-        if out := next((name for name in found if not inside(name)), None):
-            raise ValueError(f"{top} holds {out[:200]!r}, which lies outside of it; pack it again from its folder")
-        self.names: Sequence[str] = sorted(name for name in found if not hidden(PurePosixPath(name)))
 
-    @cached_property
-    def _archive(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self.top)
+    def _listed(self) -> Iterator[str]:
+        for name, entry in zips.entries(self.top):
+            if name.endswith("/") or not name:
+                continue
+            if not inside(name):
+                raise ValueError(
+                    f"{self.top} holds {name[:200]!r}, which lies outside of it; pack it again from its folder"
+                )
+            if not hidden(PurePosixPath(name)):
+                self._entries.add(entry)
+                yield name
 
     def open(self, name: str) -> BinaryIO:
-        try:
-            if (size := self._archive.getinfo(name).file_size) > LARGEST:
-                raise ValueError(f"it has {size:,} bytes; files of at most {LARGEST:,} bytes are read")
-            return io.BytesIO(self._archive.read(name))
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(str(error)) from None
+        return io.BytesIO(self._content(name))
 
     def sha256(self, name: str) -> str:
-        with self.open(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.sha256(self._content(name)).hexdigest()
+
+    def _content(self, name: str) -> bytes:
+        place = self.names.place(name)
+        if place is None:
+            raise FileNotFoundError(f"{self.top} has no file {name}")
+        entry = self._entries[int(self._order[place])]
+        if max(entry.size, entry.packed) > LARGEST:
+            raise ValueError(f"it has {entry.size:,} bytes; files of at most {LARGEST:,} bytes are read")
+        return zips.content(self.top, name, entry)
 
 
 def is_folder(path: Path) -> bool:

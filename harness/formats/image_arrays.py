@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..core.digests import BYTES
 from ..core.progress import say_once
-from .images import AUTO, MODES, Mode, content_of, is_grey
+from .images import AUTO, MODES, Mode, contents_of, is_grey
 
 CHANNELS = (1, 3)
 BLOCK = 2**22
@@ -65,11 +66,11 @@ class ImageArray:
         if value_range != AUTO:
             self._check(self._bounds, f"; give another {option}.range, or ")
         self._mode: Mode | None = "L" if mode == "L" else None
-        grey, self.contents = True, list[str]()
-        for _, rows in self._blocks():
-            for image in self._eight_bits(rows):
-                grey &= is_grey(image)
-                self.contents.append(content_of(image))
+        grey, self.contents = True, np.empty(self.count, f"S{BYTES}")
+        for start, rows in self._blocks():
+            images = self._eight_bits(rows)
+            grey = grey and all(map(is_grey, images))
+            self.contents[start : start + len(images)] = contents_of(images)
         self.mode: Mode = "L" if mode == "L" or (mode == AUTO and grey) else "RGB"
         self._mode = self.mode
         height, width = array.shape[2:] if self._first else array.shape[1:3]
@@ -78,7 +79,7 @@ class ImageArray:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, rows: slice | Sequence[int]) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         numbers = range(self.count)[rows] if isinstance(rows, slice) else rows
         order = np.unique(np.asarray(numbers, np.int64))  # what HDF5 wants
         found = self._eight_bits(self._read(order))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from torch import nn
 
 from ...datasets.parts.splits import Arrays, Part, divided, image_fingerprint
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
-from ..formats.images import content_of
+from ..formats.images import contents_of
 from ..run import MADE, Opened, open_dataset, open_generator
 from .modules import Decoder, drawn, stored
 from .names import named
@@ -139,16 +140,15 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
     if len({side.pixels.shape[1:] for side in sides}) > 1:
         shapes = " and ".join(str(list(side.pixels.shape[1:])) for side in sides)
         raise ValueError(f"dataset: images of the two splits are {shapes} [C, H, W]; give both the same shape")
-    contents = [one for side in sides for one in map(content_of, side.pixels)]
-    labels: list[int] | None = []
-    for side in sides:
-        labels = None if labels is None or side.labels is None else labels + side.labels.tolist()
+    contents = np.concatenate([contents_of(side.pixels) for side in sides])
+    told = [side.labels for side in sides if side.labels is not None]
+    labels = np.concatenate(told) if len(told) == len(sides) else None
     classes = train.classes if labels is not None else []
     splits: list[Split] = ["train" if row < len(train.pixels) else "test" for row in range(len(contents))]
     rows = divided("images", contents, labels, splits, 0.0)
     fingerprint = image_fingerprint(train.pixels.shape[1], contents, labels, classes, rows)
     counts: dict[Split, int] = {split: len(numbers) for split, numbers in rows.items()}
-    order = {**rows, "test": [row - len(train.pixels) for row in rows["test"]]}
+    order = {**rows, "test": rows["test"] - len(train.pixels)}
     parts: dict[Split, Part] = {}
     for split, side in zip(SPLITS, (train, test or train), strict=True):
         parts[split] = Part(side.pixels, None if labels is None else side.labels)
