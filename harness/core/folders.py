@@ -41,17 +41,14 @@ class Folder:
         self.names = Texts.of(below(top)).sorted()
 
     def open(self, name: str) -> BinaryIO:
-        return self._regular(name).open("rb")
+        path = os.path.join(self.top, name)  # a Path for each of a million files would take longer than to open it
+        if not os.path.isfile(path):
+            raise ValueError("not a regular file" if os.path.exists(path) else "a link to nothing")
+        return open(path, "rb")
 
     def sha256(self, name: str) -> str:
-        with self._regular(name).open("rb") as file:  # its digest is not kept: there may be a million files
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def _regular(self, name: str) -> Path:
-        path = self.top / name
-        if not path.is_file():
-            raise ValueError("not a regular file" if path.exists() else "a link to nothing")
-        return path
+        with self.open(name) as file:  # its digest is not kept: there may be a million files
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 class Archive:
@@ -124,20 +121,21 @@ def inside(name: str) -> bool:
 
 def below(top: Path) -> Iterator[str]:
     """The names of the files in a directory and in those below it, in no order; hidden ones are not among them."""
-    yield from _below(top, PurePosixPath(), frozenset())
+    yield from _below(str(top), "", frozenset())
 
 
-def _below(top: Path, folder: PurePosixPath, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _below(top: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     """Names of files; `above` are the folders on the way down, by device and inode."""
-    status = (top / folder).stat()
+    status = os.stat(os.path.join(top, folder))
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    with os.scandir(top / folder) as entries:
+    with os.scandir(os.path.join(top, folder)) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if (top / folder / entry.name).is_dir():
-                yield from _below(top, folder / entry.name, above | {here})
+            name = os.path.join(folder, entry.name)
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                yield from _below(top, name, above | {here})
             else:
-                yield str(folder / entry.name)
+                yield name

@@ -3,13 +3,14 @@
 import hashlib
 import io
 import os
+import posixpath
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -194,7 +195,7 @@ class Pictures:
 
 def is_image(name: str) -> bool:
     """Whether a file has the suffix of an image that Pillow decodes."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def as_shown(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
