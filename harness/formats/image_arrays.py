@@ -17,6 +17,7 @@ from .images import AUTO, MODES, Mode, contents_of, is_grey
 CHANNELS = (1, 3)
 BLOCK = 2**22
 """Number of values of an array that are in memory at a time."""
+SCATTERED = 16
 Range = Literal["auto", "0..1", "-1..1", "0..255"]
 BOUNDS: Mapping[str, tuple[float, float]] = {"0..1": (0, 1), "-1..1": (-1, 1), "0..255": (0, 255)}
 """The values of black and of white."""
@@ -82,9 +83,21 @@ class ImageArray:
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         numbers = range(self.count)[rows] if isinstance(rows, slice) else rows
         order = np.unique(np.asarray(numbers, np.int64))  # what HDF5 wants
-        found = self._eight_bits(self._read(order))
-        self._let_go()
+        parts = []
+        for start in range(0, len(order), self._scattered):
+            parts.append(self._eight_bits(self._read(order[start : start + self._scattered])))
+            self._let_go()
+        found = np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), np.uint8)
         return found[np.searchsorted(order, numbers)]
+
+    @property
+    def _scattered(self) -> int:
+        """How many rows are read at a time. Of a file that is mapped, Linux maps up to a megabyte around each."""
+        return SCATTERED if self._map() else max(1, BLOCK // math.prod(self.shape[1:]))
+
+    def _map(self) -> mmap.mmap | None:
+        mapped = getattr(self._array, "_mmap", None)
+        return mapped if isinstance(mapped, mmap.mmap) else None
 
     def _read(self, rows: Any) -> NDArray[Any]:
         """Rows as [n, C, H, W], of the type of the array."""
@@ -105,8 +118,7 @@ class ImageArray:
 
     def _let_go(self) -> None:
         """Of a file that is mapped, what was read would stay in memory while there is room."""
-        mapped = getattr(self._array, "_mmap", None)
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        if (mapped := self._map()) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
     def _eight_bits(self, rows: NDArray[Any]) -> NDArray[np.uint8]:

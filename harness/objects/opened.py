@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,8 @@ from .paths import dataset_of, existing, generator_of
 from .samples import Images, Range, images_of
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""What data sets of the Hugging Face hub are called."""
 
 
 class Found(NamedTuple):
@@ -120,7 +123,10 @@ def _path(who: str, given: Any, noun: str, known: list[str]) -> tuple[Path, Mapp
         return None
     try:
         return existing(who, given), options
-    except FileNotFoundError:
+    except FileNotFoundError as missing:
+        if who == "dataset" and isinstance(given, str) and ON_HUB.fullmatch(given):
+            hub = f"hub(name={given!r}, download=true)"
+            raise FileNotFoundError(f"{missing}; one of the Hugging Face hub is {hub}") from None
         if isinstance(given, Path) or "/" in given:
             raise
         raise LookupError(f"{who}: {unknown(noun, given, sorted(known))}, or give a path that exists") from None

@@ -71,7 +71,7 @@ class Spans:
         names = Texts.of(listed())
         self._sources, places = list(sources), np.frombuffer(table, np.int64).reshape(-1, 3)
         order = names.order()
-        if apart and len(twice := names.at(order).repeated()):
+        if apart and len(sources) > 1 and len(twice := names.at(order).repeated()):
             several = np.zeros(len(names), bool)
             several[order[twice]] = several[order[twice - 1]] = True
             told = zip(names, several, places[:, 0], strict=True)
