@@ -6,7 +6,7 @@
 Writes results/benchmarks/families.csv and .md (or --out). The files are those of the tests, with random weights.
 `error` is the largest difference over the largest expected number: what the authors' code gave for the same file, run
 apart from this project, or a slow float64 version of the text where `beside` says so. The command is run, and `value`
-is its number.
+is its number. With --only, the other rows of the table stay.
 """
 
 import argparse
@@ -318,7 +318,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     out = chosen.out.absolute()
-    rows = []
     discover()
     with tempfile.TemporaryDirectory() as folder, chdir(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -338,15 +337,21 @@ def main() -> None:
                 latents, command, value = scored(name)
             told = "" if math.isnan(value) else f"{value:.5g}"
             row = {"family": name, "beside": compared.beside, "compared": count, "error": f"{largest:.1e}"}
-            rows.append({**row, "latents": latents, "command": command, "value": told})
-            print(name, count, f"{largest:.1e}", latents, value, flush=True)
-    frame = pd.DataFrame(rows)
+            write({**row, "latents": latents, "command": f"`{command}`", "value": told}, out)
+
+
+def write(row: dict[str, Any], out: Path) -> None:
+    """A row of the table, in place of what stands there."""
+    file = out / "families.csv"
     out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out / "families.csv", index=False, lineterminator="\n")
-    cells = [list(frame.columns), ["---"] * len(frame.columns),
-             *frame.assign(command=[f"`{c}`" for c in frame["command"]]).values]  # fmt: skip
-    table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
+    known = pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records") if file.exists() else []
+    rows = {one["family"]: one for one in known} | {row["family"]: row}
+    frame = pd.DataFrame([rows[name] for name in COMPARED if name in rows])
+    frame.to_csv(file, index=False, lineterminator="\n")
+    cells = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    table = "\n".join(f"| {' | '.join(map(str, one))} |" for one in cells)
     (out / "families.md").write_text(f"    .venv/bin/python -m tests.benchmarks.families\n\n{table}\n")
+    print(*row.values(), flush=True)
 
 
 if __name__ == "__main__":

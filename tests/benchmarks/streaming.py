@@ -185,8 +185,8 @@ def run(command: list[str], cache: str) -> dict[str, float]:
     }
 
 
-def measured(kind: str, count: int, top: Path, begin: dict[str, float]) -> dict[str, Any]:
-    """The row of one kind of file; begin: what a process takes for nothing. The cache is that of all containers of one
+def measured(kind: str, count: int, top: Path) -> dict[str, Any]:
+    """The row of one kind of file. The cache is that of all containers of one
     count: it knows the pixels that another one has decoded.
     """
     plugin, source = top / "means.py", top / str(count) / kind
@@ -197,7 +197,7 @@ def measured(kind: str, count: int, top: Path, begin: dict[str, float]) -> dict[
     plain = run([sys.executable, __file__, "--loop", str(source)], "") if count == FEW else None
     for name, one in (("assay", found), ("loop", plain)):
         for clock in ("wall", "cpu"):
-            row[f"{name}_per_{clock}_s"] = count / (one[clock] - begin[clock]) if one else None
+            row[f"{name}_per_{clock}_s"] = count / one[clock] if one else None
     return row | {"loop_peak_mib": plain["peak"] if plain else None}
 
 
@@ -224,14 +224,13 @@ def table(only: str, folder: Path | None, out: Path) -> None:
         for count in (FEW, MANY):
             if not (top / str(count)).exists():
                 make(top / str(count), count)
-        begin = run([sys.executable, "-c", "import assay, torch, pandas, h5py, pyarrow; assay.score"], "")
         for kind in (kind for kind in KINDS if only in kind):
             for count in (FEW, MANY):
-                write(measured(kind, count, top, begin), out)
+                write(measured(kind, count, top), out)
         for metric in (one for one in ("frechet_distance", "precision") if only in f"Metric {one}"):
             for count in (FEW, MANY):
                 found = run([sys.executable, __file__, "--stream", str(count), metric], "")
-                speed = {f"assay_per_{clock}_s": 2 * count / (found[clock] - begin[clock]) for clock in ("wall", "cpu")}
+                speed = {f"assay_per_{clock}_s": 2 * count / found[clock] for clock in ("wall", "cpu")}
                 what = f"Metric {metric}, update()"
                 write({"what": what, "images": count, "peak_mib": found["peak"], **speed}, out)
 
@@ -258,8 +257,8 @@ INTRODUCTION = """    .venv/bin/python tests/benchmarks/streaming.py
 
 Peak memory of `assay statistics` in MiB, and pictures of 32 x 32 pixels per second; two cores with other work beside,
 torch {torch}. The first container decodes each picture twice, once to learn its content; of the others the cache knows
-that, since they hold the same pictures. `loop` is a plain DataLoader that decodes once, in the order of the file. Wall
-time depends on what else runs, processor time hardly. The last rows are of `assay.Metric`, with so many pictures on
+that, since they hold the same pictures. `loop` is a plain DataLoader that decodes once, in the order of the file. Times
+are of whole commands, with their start of a few seconds; wall time depends on what else runs, processor time hardly. The last rows are of `assay.Metric`, with so many pictures on
 either side and a reservoir of 1,000.
 
 """

@@ -98,7 +98,8 @@ def unpacked_rows(
         texts = {"words": words, "names": named.content[:-WORD]}
         with _written(index) as file:
             whole: dict[str, Any] = {name: np.array(part, np.int64) for name, part in arrays.items()}
-            np.savez(file, **whole, **{name: np.frombuffer(part, np.uint8) for name, part in texts.items()})
+            whole |= {name: np.frombuffer(part, np.uint8) for name, part in texts.items()}
+            np.savez(file, **whole)
     with np.load(index, allow_pickle=False) as found:
         labels: NDArray[np.int64] | Texts | None = found["numbers"] if len(found["numbers"]) else None
         if len(found["word_ends"]):
