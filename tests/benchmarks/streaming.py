@@ -258,8 +258,8 @@ INTRODUCTION = """    .venv/bin/python tests/benchmarks/streaming.py
 Peak memory of `assay statistics` in MiB, and pictures of 32 x 32 pixels per second; two cores with other work beside,
 torch {torch}. The first container decodes each picture twice, once to learn its content; of the others the cache knows
 that, since they hold the same pictures. `loop` is a plain DataLoader that decodes once, in the order of the file. Times
-are of whole commands, with their start of a few seconds; wall time depends on what else runs, processor time hardly. The last rows are of `assay.Metric`, with so many pictures on
-either side and a reservoir of 1,000.
+are of whole commands, with their start of a few seconds; wall time depends on what else runs, processor time hardly.
+The last rows are of `assay.Metric`, with so many pictures on either side and a reservoir of 1,000.
 
 """
 

@@ -30,7 +30,7 @@ from ...nvlabs import dump, dumps, instance, named, plain, record, save
 from .limited import OPENERS, SECONDS, child, limit, outcome
 
 Rng = np.random.Generator
-BATCH = 2000
+BATCH = 500
 """Runs of one process."""
 
 
@@ -218,6 +218,8 @@ def fuzz(first: int, last: int, seconds: float) -> tuple[Counter[tuple[str, str]
             fault = came.startswith(("escaped", "hung", "died"))
             counts[kind, "fault" if fault else "opened" if came == "opened" else "refused"] += 1
             faults += [f"run {run}, {kind}: {came}"] if fault else []
+        if ended == "hung" and time.monotonic() >= end:  # time is over; a run that takes too long ends by itself
+            break
         if ended:
             kind = TURNS[first % len(TURNS)]
             counts[kind, "fault"] += 1
