@@ -88,8 +88,8 @@ class Archive:
         if place is None:
             raise FileNotFoundError(f"{self.top} has no file {name}")
         entry = self._entries[int(self._order[place])]
-        if max(entry.size, entry.packed) > LARGEST:
-            raise ValueError(f"it has {entry.size:,} bytes; files of at most {LARGEST:,} bytes are read")
+        if (size := max(entry.size, entry.packed)) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes; files of at most {LARGEST:,} bytes are read")
         return zips.content(self.top, name, entry)
 
 
