@@ -325,7 +325,7 @@ def main() -> None:
         for name, compared in COMPARED.items():
             if chosen.only not in name:
                 continue
-            (apart := Path(folder) / "compared").mkdir(exist_ok=True)
+            apart = Path(tempfile.mkdtemp(dir=folder))  # flags of another family must not lie beside a file
             count, largest = error(apart, compared)
             if name.startswith("pipeline"):
                 model = from_pipeline(tiny(kind := name.partition(", ")[2]), **test_diffusers_pipeline.options(kind))
