@@ -53,8 +53,8 @@ def array(path: str = "", holdout: float = 0.0, range: Range = "auto", mode: str
         pictures = {name: ImageArray(f"{file}, {name}", arrays[name], "dataset.array", range, "RGB") for name in names}
     _check_consistent(file, pictures)
     labels, classes = _labels(file, {name: _found(file, arrays, name, len(pictures[name])) for name in names}, pictures)
-    contents = [content for part in pictures.values() for content in part.contents]
-    numbers = None if labels is None else np.concatenate(list(labels.values())).tolist()
+    contents = np.concatenate([part.contents for part in pictures.values()])
+    numbers = None if labels is None else np.concatenate(list(labels.values())).astype(np.int64)
     count = len(pictures[first])
     splits: list[Split] = ["train" if i < count else "test" for i, _ in enumerate(contents)]
     rows = divided("array", contents, numbers, splits if held else None, holdout)
@@ -64,7 +64,7 @@ def array(path: str = "", holdout: float = 0.0, range: Range = "auto", mode: str
     for split, name in zip(rows, (first, held[0] if held else first), strict=True):
         parts[split] = Part(pictures[name], None if labels is None else labels[name])
     if held:
-        rows["test"] = [row - count for row in rows["test"]]
+        rows["test"] = rows["test"] - count
     return Arrays("array", fingerprint, classes, counts, parts.__getitem__, rows)
 
 

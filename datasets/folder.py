@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..harness.core.protocols import Dataset, Samples, Split
 from ..harness.core.registry import dataset
+from ..harness.core.texts import Texts
 from ..harness.formats.arrays import holds_arrays, kind_of
 from ..harness.formats.containers.open import container_of
 from ..harness.formats.images import AUTO, MODES, Pictures
@@ -22,8 +25,8 @@ class Folder:
     def __init__(
         self,
         pictures: Pictures,
-        names: Mapping[Split, Sequence[str]],
-        labels: Mapping[Split, Sequence[int]] | None,
+        names: Mapping[Split, Texts],
+        labels: Mapping[Split, NDArray[np.int64]] | None,
         classes: Sequence[str],
         fingerprint: str,
     ):
@@ -36,7 +39,9 @@ class Folder:
     def take(self, split: Split, start: int, stop: int) -> Samples:
         check_range(self.name, split, self.count(split), start, stop)
         images = self._pictures.load(self.names[split][start:stop])
-        return Samples(images, None if self._labels is None else torch.tensor(self._labels[split][start:stop]))
+        return Samples(
+            images, None if self._labels is None else torch.from_numpy(self._labels[split][start:stop].copy())
+        )
 
 
 @dataset
@@ -77,13 +82,12 @@ def folder(root: str = "", size: int = 0, mode: str = AUTO, holdout: float = 0.0
     found = layout("dataset.folder.root", top, pictures.names)
     if stated := pictures.labels(found.names):
         classes, number = stated
-        labels = [number[name] for name in found.names] if classes else None
+        labels = number if classes else None
     else:
         classes, labels = classes_of(top, found)
-    content = dict(zip(pictures.names, pictures.contents, strict=True))
-    contents = [content[name] for name in found.names]
+    contents = pictures.contents[found.places]
     rows = divided("folder", contents, labels, found.splits, holdout)
     fingerprint = image_fingerprint(MODES[pictures.mode], contents, labels, classes, rows)
-    names = {split: [found.names[i] for i in numbers] for split, numbers in rows.items()}
-    by_split = None if labels is None else {split: [labels[i] for i in numbers] for split, numbers in rows.items()}
+    names = {split: found.names.at(numbers) for split, numbers in rows.items()}
+    by_split = None if labels is None else {split: labels[numbers] for split, numbers in rows.items()}
     return Folder(pictures, names, by_split, classes, fingerprint)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from ..harness.core.digests import hexadecimal, packed
 from ..harness.core.files import digest
 from ..harness.core.folders import is_folder
 from ..harness.core.progress import say_once
 from ..harness.core.protocols import Dataset
 from ..harness.core.registry import dataset
+from ..harness.core.texts import Texts
 from ..harness.shapes.mesh_files import Fit, MeshFiles
 from .parts.layout import classes_of, layout
 from .parts.meshes import Meshes
@@ -49,13 +51,13 @@ def mesh_folder(
     normalized = [name for name in files.names if name.endswith(f"/{SHAPENET}")]
     if normalized and (left := len(files.names) - len(normalized)):
         say_once(f"{top}: left out {left:,} meshes that are not called {SHAPENET}")
-    found = layout("dataset.mesh_folder.root", top, normalized or files.names)
+    found = layout("dataset.mesh_folder.root", top, Texts.of(normalized or files.names))
     classes, labels = classes_of(top, found)
-    contents = [files.sha256(name) for name in found.names]
+    contents = packed(map(files.sha256, found.names), len(found.names))
     rows = divided("mesh_folder", contents, labels, found.splits, holdout)
-    names = {split: [found.names[i] for i in numbers] for split, numbers in rows.items()}
-    by_split = None if labels is None else {split: [labels[i] for i in numbers] for split, numbers in rows.items()}
+    names = {split: found.names.at(numbers) for split, numbers in rows.items()}
+    by_split = None if labels is None else {split: labels[numbers].tolist() for split, numbers in rows.items()}
     named = [SYNSETS.get(folder, folder) for folder in classes]
-    content = {split: [contents[i] for i in numbers] for split, numbers in rows.items()}
+    content = {split: hexadecimal(contents, numbers) for split, numbers in rows.items()}
     fingerprint = digest("mesh_folder", 2, content, by_split, named, *fit)
     return Meshes("mesh_folder", files, names, by_split, named, fingerprint)

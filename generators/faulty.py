@@ -107,7 +107,7 @@ def faulty(dataset: str, share: float = 0.5, encoder: str = "auto", data: Mappin
         raise ValueError(f"generator.faulty.share={share} must be in [0, 1]")
     broken = {"broken": share} if "broken" in DATASETS[dataset].options else {}
     samples = open_held_out(dataset, {**(data or {}), **broken})
-    shapes = samples.load([0]).ndim == 5
+    shapes = samples.load(np.zeros(1, np.int64)).ndim == 5
     model = GENERATORS[("sdf_vae" if shapes else "vae") if encoder == "auto" else encoder].function(dataset)
     if isinstance(samples.data, HasGroundTruth):
         return Faulty(samples, samples.data, model)

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..harness.core.digests import packed
 from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Encoder, Encoding, Generator
 from ..harness.core.registry import DATASETS, GENERATORS, generator
@@ -25,13 +28,13 @@ class HeldOut:
     count: int
     made: bool
 
-    def load(self, numbers: Sequence[int]) -> Tensor:
+    def load(self, numbers: NDArray[np.int64]) -> Tensor:
         """Samples uint8 [N, C, H, W], or volumes uint8 [N, 1, R, R, R]; number 0 is the sample `first`."""
-        return torch.stack([self.data.take("test", n, n + 1).images[0] for n in (self.first + i for i in numbers)])
+        return torch.stack([self.data.take("test", n, n + 1).images[0] for n in (self.first + numbers).tolist()])
 
     def replay(self, family: str) -> Replay:
         """A generator that returns these samples; `family` is part of its fingerprint."""
-        stored = Stored(self.load, self.count, [self.data.fingerprint], None)
+        stored = Stored(self.load, self.count, packed((), 0), None)
         where = [self.first] if self.first else []
         return Replay(stored, None, digest(family, 1, self.data.fingerprint, *where), self.made)
 

@@ -10,16 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..harness.core.digests import Digests, hexadecimal, packed
 from ..harness.core.files import digest
 from ..harness.core.folders import is_folder, open_files
 from ..harness.core.progress import say_once
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
+from ..harness.core.texts import Texts
 from ..harness.formats.arrays import holds_arrays, read_arrays
 from ..harness.formats.containers.open import container_of
 from ..harness.formats.image_arrays import HELD_OUT, IMAGES, ImageArray, Range, named_images
 from ..harness.formats.images import AUTO, Pictures, is_image
 from ..harness.shapes.mesh_files import Fit, MeshFiles, is_mesh
+
+NOTHING = Texts.of(())
 
 
 class Stored(NamedTuple):
@@ -27,11 +31,11 @@ class Stored(NamedTuple):
     what they come from. codes: latent codes [total, ...] or None. names: of the files of the samples, or their rows.
     """
 
-    load: Callable[[list[int]], Tensor]
+    load: Callable[[NDArray[np.int64]], Tensor]
     total: int
-    sha256: list[str]
+    sha256: Digests
     codes: NDArray[Any] | None
-    names: Sequence[str] = ()
+    names: Texts = NOTHING
 
 
 class Replay:
@@ -67,7 +71,7 @@ class Replay:
         numbers = [int(number) for number in latents[:, 0]]
         if not torch.equal(latents, self.latents(numbers).to(latents)):
             raise ValueError("replay has no network: there is nothing between its samples; give whole sample numbers")
-        return self._load(numbers).to(latents.device).float() / 255
+        return self._load(np.array(numbers, np.int64)).to(latents.device).float() / 255
 
 
 @generator
@@ -111,7 +115,7 @@ def replay(
         codes = read_arrays(Path(what), "latents").get("latents")
     stored, tensor = _by_content(stored, _codes(what, codes, stored.total))
     given = [] if tensor is None else [hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), *tensor.shape]
-    return Replay(stored, tensor, digest("replay", 2, stored.sha256, given))
+    return Replay(stored, tensor, digest("replay", 2, hexadecimal(stored.sha256), given))
 
 
 def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
@@ -120,28 +124,35 @@ def _files(top: Path, dataset: str, mode: str, fit: Fit) -> Stored:
     if any(map(is_mesh, names)) and (dataset == "mesh_folder" or not any(map(is_image, names))):
         fit = fit.checked("generator.replay")
         meshes = MeshFiles(top, fit)
-        contents = [digest(meshes.sha256(name), *fit) for name in meshes.names]
-        return Stored(_numbered(meshes.load, meshes.names), len(contents), contents, None, meshes.names)
+        names = Texts.of(meshes.names)
+        contents = packed((digest(meshes.sha256(name), *fit) for name in names), len(names))
+        return Stored(_numbered(meshes.load, names), len(contents), contents, None, names)
     pictures = Pictures("generator.replay", top, 0, mode, "replay does not resize samples: give them one size")
-    contents = [digest(content, pictures.mode) for content in pictures.contents]
+    contents = _in_mode(pictures.contents, pictures.mode)
     return Stored(_numbered(pictures.load, pictures.names), len(contents), contents, None, pictures.names)
 
 
 def _by_content(stored: Stored, codes: Tensor | None) -> tuple[Stored, Tensor | None]:
     """The same samples and their codes in the order of their contents; of equal samples, of their codes."""
-    beside = [b""] * stored.total if codes is None else [row.numpy().tobytes() for row in codes]
-    order = sorted(range(stored.total), key=lambda i: (stored.sha256[i], beside[i], i))
-    names = [stored.names[i] for i in order]
+    order = np.argsort(stored.sha256, kind="stable")
+    if codes is not None:
+        of = stored.sha256
+        order = np.array(sorted(order.tolist(), key=lambda i: (of[i], codes[i].numpy().tobytes())), np.int64)
 
-    def load(numbers: list[int]) -> Tensor:
-        return stored.load([order[number] for number in numbers])
+    def load(numbers: NDArray[np.int64]) -> Tensor:
+        return stored.load(order[numbers])
 
-    moved = Stored(load, stored.total, [stored.sha256[i] for i in order], None, names)
+    moved = Stored(load, stored.total, stored.sha256[order], None, stored.names.at(order))
     return moved, None if codes is None else codes[order]
 
 
-def _numbered(load: Callable[[Sequence[str]], Tensor], names: Sequence[str]) -> Callable[[list[int]], Tensor]:
-    return lambda numbers: load([names[number] for number in numbers])
+def _numbered(load: Callable[[Texts], Tensor], names: Texts) -> Callable[[NDArray[np.int64]], Tensor]:
+    return lambda numbers: load(names.at(numbers))
+
+
+def _in_mode(contents: Digests, mode: str) -> Digests:
+    """The digests of pixels together with their mode."""
+    return packed((digest(content, mode) for content in hexadecimal(contents)), len(contents))
 
 
 def _array(file: Path, mode: str, value_range: Range) -> Stored:
@@ -151,8 +162,8 @@ def _array(file: Path, mode: str, value_range: Range) -> Stored:
     if left := [other for other in HELD_OUT if other in arrays]:
         say_once(f"{file}: the samples are `{name}`; left out {', '.join(left)}")
     images = ImageArray(f"{file}, {name}", arrays[name], "generator.replay", value_range, mode)
-    contents = [digest(content, images.mode) for content in images.contents]
-    rows = [str(row) for row in range(len(images))]
+    contents = _in_mode(images.contents, images.mode)
+    rows = Texts.of(map(str, range(len(images))))
     return Stored(lambda numbers: torch.from_numpy(images[numbers]), len(images), contents, arrays.get("latents"), rows)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...harness.core.digests import Digests, first_word, hexadecimal
 from ...harness.core.files import digest
 from ...harness.core.protocols import Samples, Split
 from ...harness.formats.image_arrays import ImageArray, eight_bits
@@ -22,13 +23,9 @@ class Part(NamedTuple):
 
 
 def divided(
-    option: str,
-    contents: Sequence[str],
-    labels: Sequence[int] | None,
-    splits: Sequence[Split] | None,
-    holdout: float,
-) -> dict[Split, list[int]]:
-    """The numbers of the samples of each split, in the order of their contents, hexadecimal digests, and labels.
+    option: str, contents: Digests, labels: NDArray[np.int64] | None, splits: Sequence[Split] | None, holdout: float
+) -> dict[Split, NDArray[np.int64]]:
+    """The numbers of the samples of each split, in the order of their contents and labels.
 
     splits: of each sample, where it is given. Otherwise the digests decide which samples belong to the share `holdout`
     that is the test split. So nothing depends on the order or the names of files.
@@ -36,26 +33,27 @@ def divided(
     Raises ValueError where no sample is left for training.
     """
     check_holdout(option, holdout)
-    by_content: list[Split] = ["test" if int(content[:8], 16) < holdout * 2**32 else "train" for content in contents]
-    order = sorted(range(len(contents)), key=lambda i: (contents[i], labels[i] if labels is not None else 0))
-    rows: dict[Split, list[int]] = {"train": [], "test": []}
-    for i in order:
-        rows[(splits or by_content)[i]].append(i)
-    if not rows["train"]:
+    if splits is None:
+        held = first_word(contents) < holdout * 2**32
+    else:
+        held = np.fromiter((split == "test" for split in splits), bool, len(splits))
+    order = np.argsort(contents, kind="stable") if labels is None else np.lexsort((labels, contents))
+    held = held[order]
+    if held.all():
         raise ValueError(f"dataset.{option}.holdout={holdout} leaves none of {len(contents)} samples to train on")
-    return rows
+    return {"train": order[~held], "test": order[held]}
 
 
 def image_fingerprint(
     channels: int,
-    contents: Sequence[str],
-    labels: Sequence[int] | None,
+    contents: Digests,
+    labels: NDArray[np.int64] | None,
     classes: Sequence[str],
-    rows: Mapping[Split, Sequence[int]],
+    rows: Mapping[Split, NDArray[np.int64]],
 ) -> str:
     """The fingerprint of a data set of images: of pixels, labels and their order, and not of files."""
-    pixels = {split: [contents[i] for i in numbers] for split, numbers in rows.items()}
-    named = None if labels is None else {split: [labels[i] for i in numbers] for split, numbers in rows.items()}
+    pixels = {split: hexadecimal(contents, numbers) for split, numbers in rows.items()}
+    named = None if labels is None else {split: map(int, labels[numbers]) for split, numbers in rows.items()}
     return digest("images", 1, channels, pixels, named, list(classes))
 
 
@@ -72,7 +70,7 @@ class Arrays:
         classes: Sequence[str],
         counts: Mapping[Split, int],
         load: Callable[[Split], Part],
-        order: Mapping[Split, Sequence[int]] | None = None,
+        order: Mapping[Split, NDArray[np.int64]] | None = None,
     ):
         self.name, self.fingerprint, self.classes = name, fingerprint, classes
         self._counts, self._load, self._order = counts, load, order
@@ -83,7 +81,7 @@ class Arrays:
     def take(self, split: Split, start: int, stop: int) -> Samples:
         check_range(self.name, split, self.count(split), start, stop)
         part = self._load(split)
-        rows = slice(start, stop) if self._order is None else list(self._order[split][start:stop])
+        rows = slice(start, stop) if self._order is None else self._order[split][start:stop]
         labels = None if part.labels is None else torch.from_numpy(np.array(part.labels[rows], np.int64))
         return Samples(torch.from_numpy(eight_bits(part.images[rows])), labels)
 

@@ -18,12 +18,14 @@ from torch import Tensor
 from ..arrays.spaces import extracted
 from ..arrays.subsets import Subset
 from ..core.files import replace
-from ..core.protocols import Estimate
+from ..core.protocols import Estimate, Statistics
 from ..core.registry import METRICS, Metric, discover, unknown
 from ..evaluate import estimates, reason
 from ..formats.arrays import read_arrays
+from ..formats.statistics import has_statistics, read_statistics
 
 USUAL = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
+OF_STATISTICS = "frechet_distance"
 NAMES = ("features", "arr_0")
 """Names under which features are looked for in a .npz file with several arrays of rows."""
 
@@ -45,20 +47,30 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="assay compare-features",
         description="Set metrics of two files of features [N, D]: .npy, or .npz with the array `features`, `arr_0` or "
-        "only one of rows. All rows are used. `real` is what a draw of real rows scores against other real rows.",
+        "only one of rows. All rows are used. `real` is what a draw of real rows scores against other real rows. "
+        "REAL may also be a file of statistics, mu [D] and sigma [D, D], for frechet_distance alone.",
     )
     parser.add_argument("fake", type=Path, help="features of generated samples")
-    parser.add_argument("real", type=Path, help="features of real samples")
-    parser.add_argument("metrics", nargs="*", default=USUAL, metavar="METRIC",
-                        help=f"name, or name(option=value,...) in quotes; by default {' '.join(USUAL)}")  # fmt: skip
+    parser.add_argument("real", type=Path, help="features of real samples, or their statistics")
+    parser.add_argument("metrics", nargs="*", metavar="METRIC",
+                        help=f"name, or name(option=value,...) in quotes; by default {' '.join(USUAL)}, or of "
+                        f"statistics {OF_STATISTICS}")  # fmt: skip
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
     given = parser.parse_args(list(arguments))
-    chosen = {entry: _chosen(entry) for entry in given.metrics}
-    fake, real = (features(file) for file in (given.fake, given.real))
+    if has_statistics(given.fake.expanduser()):
+        raise ValueError(
+            f"{given.fake} has statistics: give the features of the generated samples; REAL may be such a file"
+        )
+    known = has_statistics(given.real.expanduser())
+    entries = given.metrics or ([OF_STATISTICS] if known else USUAL)
+    chosen = {entry: _chosen(entry) for entry in entries}
+    fake, real = features(given.fake), read_statistics(given.real) if known else features(given.real)
     rows = [row for entry, (metric, options) in chosen.items() for row in compared(entry, metric, options, fake, real)]
-    _print(rows, f"{len(fake):,} generated and {len(real):,} real rows of {fake.shape[1]:,} numbers")
+    beside = "mean and covariance of real rows" if isinstance(real, Statistics) else f"{len(real):,} real rows"
+    _print(rows, f"{len(fake):,} generated rows and {beside} of {fake.shape[1]:,} numbers")
     if given.csv:
-        replace(given.csv, _frame(rows, len(fake), len(real)).to_csv(index=False).encode())
+        count = real.n if isinstance(real, Statistics) else len(real)
+        replace(given.csv, _frame(rows, len(fake), count).to_csv(index=False).encode())
     return 1 if any(row.why for row in rows) else 0
 
 
@@ -75,17 +87,24 @@ def features(file: Path) -> Tensor:
     return torch.from_numpy(arrays[named[0]].astype(arrays[named[0]].dtype.newbyteorder("="), copy=True))
 
 
-def compared(entry: str, metric: Metric, options: Mapping[str, Any], fake: Tensor, real: Tensor) -> list[Compared]:
+def compared(
+    entry: str, metric: Metric, options: Mapping[str, Any], fake: Tensor, real: Tensor | Statistics
+) -> list[Compared]:
     """The numbers of one metric, called as `entry` says."""
     roles = {view.source: name for name, view in metric.views.items()}
+    if isinstance(real, Statistics) and roles["real"] not in metric.moments:
+        why = f"it needs real rows, and mean and covariance are not enough: give features, or take {OF_STATISTICS}"
+        return [Compared(entry, metric.better, None, None, why)]
 
-    def numbers(these: Tensor, those: Tensor) -> Mapping[str, Estimate]:
+    def numbers(these: Tensor, those: Tensor | Statistics) -> Mapping[str, Estimate]:
         return estimates(entry, metric.function(**{roles["fake"]: these, roles["real"]: those}, **options), len(these))
 
     try:
         found = numbers(fake, real)
     except ValueError as failure:
         return [Compared(entry, metric.better, None, None, reason(failure))]
+    if isinstance(real, Statistics):
+        return [Compared(name, metric.better, one, None) for name, one in found.items()]
     half = min(len(fake), len(real) // 2)
     draws = [torch.from_numpy(Subset("real", len(real), half, 0, first).numbers) for first in (0, half)]
     try:
@@ -148,7 +167,7 @@ def _print(rows: Sequence[Compared], title: str) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table, markup=False)
 
 
-def _frame(rows: Sequence[Compared], fake: int, real: int) -> pd.DataFrame:
+def _frame(rows: Sequence[Compared], fake: int, real: int | None) -> pd.DataFrame:
     nothing = Estimate(math.nan, (math.nan, math.nan))
     return pd.DataFrame([
         {

@@ -2,6 +2,8 @@
 
 import glob
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
@@ -9,7 +11,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -115,6 +117,17 @@ def require_writable(folder: Path) -> None:
         raise OSError(f"cannot write results to {folder.absolute()} ({why}); choose another folder with out=DIR")
 
 
+def read_at(file: io.FileIO, offset: int, length: int) -> bytes:
+    """Bytes of a file, whichever other threads read it too. Raises EOFError where it has not so many."""
+    parts = list[bytes]()
+    while length and (part := os.pread(file.fileno(), length, offset)):
+        parts.append(part)
+        length, offset = length - len(part), offset + len(part)
+    if length:
+        raise EOFError("the file ends before it does")
+    return b"".join(parts)
+
+
 def sha256_of(path: Path) -> str:
     """sha256 of a file's content; a file that has not changed is read once per process."""
     status = path.stat()
@@ -133,5 +146,29 @@ def canonical(value: object) -> str:
 
 
 def digest(*parts: object) -> str:
-    """sha256 of the canonical JSON of `parts`."""
-    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+    """sha256 of the canonical JSON of `parts`. Iterators among them, or among the values of a mapping, stand for lists
+    that need not be in memory.
+    """
+    found = hashlib.sha256(b"[")
+    for i, part in enumerate(parts):
+        found.update(b"," if i else b"")
+        for piece in _pieces(part):
+            found.update(piece.encode())
+    found.update(b"]")
+    return found.hexdigest()
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """The canonical JSON of a value, piece by piece."""
+    if isinstance(value, Mapping) and any(isinstance(one, Iterator) for one in value.values()):
+        for i, (name, one) in enumerate(sorted(value.items())):
+            yield f"{',' if i else '{'}{canonical(name)}:"
+            yield from _pieces(one)
+        yield "}"
+    elif isinstance(value, Iterator):
+        yield "["
+        for i, some in enumerate(iter(lambda: list(itertools.islice(value, 1000)), [])):
+            yield ("," if i else "") + canonical(some)[1:-1]
+        yield "]"
+    else:
+        yield canonical(value)

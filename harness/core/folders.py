@@ -3,15 +3,14 @@
 import hashlib
 import io
 import os
-import zipfile
-import zlib
+import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from .files import sha256_of
+from . import zips
+from .texts import Texts
 
 LARGEST = 2**30
 """Most bytes of a file in an archive that are read: no image or mesh has more, a false size may."""
@@ -23,7 +22,7 @@ class Files(Protocol):
     """
 
     top: Path
-    names: Sequence[str]
+    names: Texts
 
     def open(self, name: str) -> BinaryIO:
         """The content of a file. Raises OSError, and ValueError for what is no regular file."""
@@ -39,52 +38,59 @@ class Folder:
 
     def __init__(self, top: Path):
         self.top = top
-        self.names: Sequence[str] = sorted(below(top))
+        self.names = Texts.of(below(top)).sorted()
 
     def open(self, name: str) -> BinaryIO:
-        return self._regular(name).open("rb")
+        path = os.path.join(self.top, name)  # a Path for each of a million files would take longer than to open it
+        if not os.path.isfile(path):
+            raise ValueError("not a regular file" if os.path.exists(path) else "a link to nothing")
+        return open(path, "rb")
 
     def sha256(self, name: str) -> str:
-        return sha256_of(self._regular(name))
-
-    def _regular(self, name: str) -> Path:
-        path = self.top / name
-        if not path.is_file():
-            raise ValueError("not a regular file" if path.exists() else "a link to nothing")
-        return path
+        with self.open(name) as file:  # its digest is not kept: there may be a million files
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 class Archive:
     """The files in a zip archive, of which one at a time is in memory. Raises ValueError for a damaged archive."""
 
     def __init__(self, top: Path):
-        self.top = top
+        self.top, self._entries = top, zips.Table()
         try:
-            with zipfile.ZipFile(top) as archive:
-                found = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            found = Texts.of(self._listed())
+        except (OSError, struct.error, UnicodeDecodeError, zips.ArchiveError) as error:
             raise ValueError(f"{top} cannot be read as a zip archive ({error}); pack it again") from None
-        if len(set(found)) < len(found):
+        self._order = found.order()
+        self.names = found.at(self._order)
+        if len(self.names.repeated()):
             raise ValueError(f"{top} holds two files of one name; unpack it and give the folder")
-        if out := next((name for name in found if not inside(name)), None):
-            raise ValueError(f"{top} holds {out[:200]!r}, which lies outside of it; pack it again from its folder")
-        self.names: Sequence[str] = sorted(name for name in found if not hidden(PurePosixPath(name)))
 
-    @cached_property
-    def _archive(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self.top)
+    def _listed(self) -> Iterator[str]:
+        for name, entry in zips.entries(self.top):
+            if name.endswith("/") or not name:
+                continue
+            if not inside(name):
+                raise ValueError(
+                    f"{self.top} holds {name[:200]!r}, which lies outside of it; pack it again from its folder"
+                )
+            if not hidden(PurePosixPath(name)):
+                self._entries.add(entry)
+                yield name
 
     def open(self, name: str) -> BinaryIO:
-        try:
-            if (size := self._archive.getinfo(name).file_size) > LARGEST:
-                raise ValueError(f"it has {size:,} bytes; files of at most {LARGEST:,} bytes are read")
-            return io.BytesIO(self._archive.read(name))
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(str(error)) from None
+        return io.BytesIO(self._content(name))
 
     def sha256(self, name: str) -> str:
-        with self.open(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.sha256(self._content(name)).hexdigest()
+
+    def _content(self, name: str) -> bytes:
+        place = self.names.place(name)
+        if place is None:
+            raise FileNotFoundError(f"{self.top} has no file {name}")
+        entry = self._entries[int(self._order[place])]
+        if (size := max(entry.size, entry.packed)) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes; files of at most {LARGEST:,} bytes are read")
+        return zips.content(self.top, name, entry)
 
 
 def is_folder(path: Path) -> bool:
@@ -115,20 +121,21 @@ def inside(name: str) -> bool:
 
 def below(top: Path) -> Iterator[str]:
     """The names of the files in a directory and in those below it, in no order; hidden ones are not among them."""
-    yield from _below(top, PurePosixPath(), frozenset())
+    yield from _below(str(top), "", frozenset())
 
 
-def _below(top: Path, folder: PurePosixPath, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _below(top: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     """Names of files; `above` are the folders on the way down, by device and inode."""
-    status = (top / folder).stat()
+    status = os.stat(os.path.join(top, folder))
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    with os.scandir(top / folder) as entries:
+    with os.scandir(os.path.join(top, folder)) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if (top / folder / entry.name).is_dir():
-                yield from _below(top, folder / entry.name, above | {here})
+            name = os.path.join(folder, entry.name)
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                yield from _below(top, name, above | {here})
             else:
-                yield str(folder / entry.name)
+                yield name

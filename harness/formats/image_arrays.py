@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..core.digests import BYTES
 from ..core.progress import say_once
-from .images import AUTO, MODES, Mode, content_of, is_grey
+from .images import AUTO, MODES, Mode, contents_of, is_grey
 
 CHANNELS = (1, 3)
 BLOCK = 2**22
 """Number of values of an array that are in memory at a time."""
+SCATTERED = 16
 Range = Literal["auto", "0..1", "-1..1", "0..255"]
 BOUNDS: Mapping[str, tuple[float, float]] = {"0..1": (0, 1), "-1..1": (-1, 1), "0..255": (0, 255)}
 """The values of black and of white."""
@@ -65,11 +67,11 @@ class ImageArray:
         if value_range != AUTO:
             self._check(self._bounds, f"; give another {option}.range, or ")
         self._mode: Mode | None = "L" if mode == "L" else None
-        grey, self.contents = True, list[str]()
-        for _, rows in self._blocks():
-            for image in self._eight_bits(rows):
-                grey &= is_grey(image)
-                self.contents.append(content_of(image))
+        grey, self.contents = True, np.empty(self.count, f"S{BYTES}")
+        for start, rows in self._blocks():
+            images = self._eight_bits(rows)
+            grey = grey and all(map(is_grey, images))
+            self.contents[start : start + len(images)] = contents_of(images)
         self.mode: Mode = "L" if mode == "L" or (mode == AUTO and grey) else "RGB"
         self._mode = self.mode
         height, width = array.shape[2:] if self._first else array.shape[1:3]
@@ -78,12 +80,24 @@ class ImageArray:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, rows: slice | Sequence[int]) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         numbers = range(self.count)[rows] if isinstance(rows, slice) else rows
         order = np.unique(np.asarray(numbers, np.int64))  # what HDF5 wants
-        found = self._eight_bits(self._read(order))
-        self._let_go()
+        parts = []
+        for start in range(0, len(order), self._scattered):
+            parts.append(self._eight_bits(self._read(order[start : start + self._scattered])))
+            self._let_go()
+        found = np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), np.uint8)
         return found[np.searchsorted(order, numbers)]
+
+    @property
+    def _scattered(self) -> int:
+        """How many rows are read at a time. Of a file that is mapped, Linux maps up to a megabyte around each."""
+        return SCATTERED if self._map() else max(1, BLOCK // math.prod(self.shape[1:]))
+
+    def _map(self) -> mmap.mmap | None:
+        mapped = getattr(self._array, "_mmap", None)
+        return mapped if isinstance(mapped, mmap.mmap) else None
 
     def _read(self, rows: Any) -> NDArray[Any]:
         """Rows as [n, C, H, W], of the type of the array."""
@@ -104,8 +118,7 @@ class ImageArray:
 
     def _let_go(self) -> None:
         """Of a file that is mapped, what was read would stay in memory while there is room."""
-        mapped = getattr(self._array, "_mmap", None)
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        if (mapped := self._map()) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
     def _eight_bits(self, rows: NDArray[Any]) -> NDArray[np.uint8]:

@@ -3,13 +3,14 @@
 import hashlib
 import io
 import os
+import posixpath
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from ..core.digests import BYTES, Digests, packed
 from ..core.files import cache_folder, digest, replace
 from ..core.folders import by_suffix
 from ..core.progress import say_once, track
+from ..core.texts import Texts
 from .containers.open import open_container
 from .labels import ABOUT, is_label, stated_labels
 
@@ -49,7 +52,7 @@ NOTES = {
 """What is said of images that are not taken as their pixels are stored."""
 T = TypeVar("T")
 SEEN = np.dtype([
-    ("content", "S32"), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("brightest", "u1"), ("notes", "u1")
+    ("content", f"S{BYTES}"), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("brightest", "u1"), ("notes", "u1")
 ])  # fmt: skip
 """What is known of an image file that was decoded once: sha256 of its pixels, as of `content_of`; its size; whether all
 its pixels are grey; its largest value, 0..255; a bit for each of NOTES."""
@@ -67,7 +70,8 @@ class Pictures:
     for all images; otherwise the shorter side is resized to `size` (bicubic, with antialiasing) and the central
     size × size pixels are cut out. mode: "RGB", "L" (grey), or "auto": "L" if all images are grey.
 
-    names: relative to `top`, in order; contents: of each, the sha256 of its pixels, which is kept in the cache.
+    names: relative to `top`, in order; contents: of each, the sha256 of its pixels, which is kept in the cache. No
+    more than these stays in memory.
 
     Raises FileNotFoundError when there are no images, ValueError with the name of a file that cannot be decoded, has
     more than 8 bits per channel or does not fit.
@@ -79,28 +83,26 @@ class Pictures:
         if size < 0:
             raise ValueError(f"{who}.size={size} must be 0 (as stored) or a number of pixels")
         self.top, self._size, self._files = top, size, open_container(top)
-        self.names = [name for name in self._files.names if is_image(name)]
-        rest = [name for name in self._files.names if not is_image(name) and name != ABOUT and not is_label(name)]
-        if not self.names:
-            raise FileNotFoundError(f"{top} has no images" + (f", but {by_suffix(rest)}" if rest else ""))
-        seen = self._seen("L" if mode == "L" else "RGB", fix)
+        found = self._files.names
+        chosen = np.fromiter(map(is_image, found), bool, len(found))
+        others = (found[int(i)] for i in np.flatnonzero(~chosen))
+        rest = by_suffix(name for name in others if name != ABOUT and not is_label(name))
+        if not chosen.any():
+            raise FileNotFoundError(f"{top} has no images" + (f", but {rest}" if rest else ""))
+        self.names = found if chosen.all() else found.at(np.flatnonzero(chosen))
+        seen, place = self._seen("L" if mode == "L" else "RGB", fix)
         if seen["brightest"].max() == 1:
             raise ValueError(f"{top}: all pixels are 0 or 1 of 255, which is nearly black; multiply the images by 255")
         self.mode: Mode = "L" if mode == "L" or (mode == AUTO and seen["grey"].all()) else "RGB"
-        self._contents = seen["content"].copy()
-        self._say(rest, seen)
+        self.contents: Digests = seen["content"][place]
+        self._say(rest, seen["notes"][place])
 
-    @property
-    def contents(self) -> list[str]:
-        """Of each image, the sha256 of its pixels."""
-        return [bytes(content).ljust(32, b"\0").hex() for content in self._contents]
-
-    def load(self, names: Sequence[str]) -> Tensor:
+    def load(self, names: Texts) -> Tensor:
         """Images uint8 [N, C, H, W]."""
         pixels = _parallel(lambda name: self._decode(name, self.mode)[0], names)
         return torch.from_numpy(np.stack(list(pixels)))
 
-    def labels(self, names: Sequence[str]) -> tuple[list[str], dict[str, int]] | None:
+    def labels(self, names: Texts) -> tuple[list[str], NDArray[np.int64]] | None:
         """Class names, and the class number of each of `names`, where a file or the container states them."""
         return stated_labels(self._files, names)
 
@@ -125,17 +127,17 @@ class Pictures:
         content = bytes.fromhex(content_of(pixels))
         return content, width, height, is_grey(pixels), int(pixels.max()), noted
 
-    def _seen(self, mode: Mode, fix: str) -> NDArray[Any]:
-        """SEEN of all images, which are decoded to `mode` unless the cache knows these files already."""
-        hashes = np.fromiter(_parallel(self._hash, self.names), "S32", len(self.names))
-        unique, first, place = np.unique(hashes, return_index=True, return_inverse=True)
-        files = hashlib.sha256(unique.tobytes()).hexdigest()
+    def _seen(self, mode: Mode, fix: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """SEEN of all different files, and of each image which it is. They are decoded to `mode` unless the cache knows
+        them already.
+        """
+        files, first, place = self._different()
         kept = cache_folder() / "pixels" / f"{digest(2, files, mode, self._size, PIL.__version__)}.npy"
-        known = _read(kept, len(unique))
+        known = _read(kept, len(first))
         if known is None:
-            known = np.zeros(len(unique), SEEN)
+            known = np.zeros(len(first), SEEN)
             order = np.sort(first)
-            names = [self.names[i] for i in order]
+            names = self.names.at(order)
             with track(f"reading {self.top}", len(names), "images") as advance:
                 for i, seen in zip(order, _parallel(lambda name: self._look(name, mode), names), strict=True):
                     known[place[i]] = seen
@@ -149,7 +151,26 @@ class Pictures:
         if differs.any():
             i = int(np.argmax(differs[place]))
             self._check_size(self.names[i], known[["width", "height"]][place[i]], known[place[0]], fix)
-        return known[place]
+        return known, place
+
+    def _different(self) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
+        """What all files are in one digest, the first image of each different file in their order, and the number of
+        the file of each image.
+        """
+        hashes = np.fromiter(_parallel(self._hash, self.names), f"S{BYTES}", len(self.names))
+        order, total = np.argsort(hashes, kind="stable"), hashlib.sha256()
+        new = np.ones(len(order), bool)
+        for begin in range(0, len(order), AHEAD):
+            some = hashes[order[max(0, begin - 1) : begin + AHEAD]]
+            if begin:
+                new[begin : begin + AHEAD] = some[1:] != some[:-1]
+                some = some[1:]
+            else:
+                new[1:AHEAD] = some[1:] != some[:-1]
+            total.update(some[new[begin : begin + AHEAD]].tobytes())
+        place = np.empty(len(order), np.int64)
+        place[order] = np.cumsum(new) - 1
+        return total.hexdigest(), order[new], place
 
     def _hash(self, name: str) -> bytes:
         try:
@@ -162,19 +183,19 @@ class Pictures:
         if (found := f"{size[0]} x {size[1]}") != expected:
             raise ValueError(f"{self.top / name} has {found} pixels, {self.names[0]} {expected}; {fix}")
 
-    def _say(self, rest: Sequence[str], seen: NDArray[Any]) -> None:
-        counts = {note: int((seen["notes"] >> i & 1).sum()) for i, note in enumerate(NOTES)}
-        words = [f"left out {by_suffix(rest)}"] if rest else []
+    def _say(self, rest: str, notes: NDArray[np.uint8]) -> None:
+        counts = {note: int((notes >> i & 1).sum()) for i, note in enumerate(NOTES)}
+        words = [f"left out {rest}"] if rest else []
         words += [
             f"{counts[note]:,} {'is' if counts[note] == 1 else 'are'} {NOTES[note]}" for note in NOTES if counts[note]
         ]
         if words:
-            say_once(f"{self.top}: read {len(seen):,} images; {'; '.join(words)}")
+            say_once(f"{self.top}: read {len(notes):,} images; {'; '.join(words)}")
 
 
 def is_image(name: str) -> bool:
     """Whether a file has the suffix of an image that Pillow decodes."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def as_shown(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
@@ -203,12 +224,17 @@ def content_of(image: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
 
 
+def contents_of(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Digests:
+    """`content_of` of each."""
+    return packed(map(content_of, images), len(images))
+
+
 def is_grey(image: NDArray[np.uint8]) -> bool:
     """Whether the channels of an image [C, H, W] are equal."""
     return bool((image[1:] == image[:1]).all())
 
 
-def _parallel(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+def _parallel(work: Callable[[str], T], names: Texts) -> Iterator[T]:
     """What becomes of each name, in order. Reading and decoding files let other threads of Python run."""
     if len(names) <= TOGETHER:
         yield from map(work, names)

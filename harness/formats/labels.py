@@ -1,11 +1,16 @@
 """Labels that a folder or a container of images states, instead of class folders."""
 
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..core.folders import Files
+from ..core.texts import Texts
 
 ABOUT = "dataset.json"
 """The file in which StyleGAN's data sets keep their labels."""
@@ -15,23 +20,18 @@ MAX_CLASSES = 1_000_000
 LONGEST = 1000
 
 
-def stated_labels(files: Files, names: Sequence[str]) -> tuple[list[str], dict[str, int]] | None:
-    """Class names, and the class number of each of the images `names`; None where nothing is stated.
+def stated_labels(files: Files, names: Texts) -> tuple[list[str], NDArray[np.int64]] | None:
+    """Class names, and the class number of each of the images `names`, which are in order; None where none is stated.
 
     Raises ValueError, in one line, where labels are damaged or missing for some.
     """
-    if ABOUT in files.names:
+    if files.names.place(ABOUT) is not None:
         return _of_stylegan(files, names)
-    own: Mapping[str, int | str] = getattr(files, "labels", {})
-    if own:
-        return _numbered(files.top, own, names, getattr(files, "classes", ()))
-    if beside := {name.removesuffix(BESIDE): name for name in files.names if name.endswith(BESIDE)}:
-        labels = dict[str, int | str]()
-        for name in names:
-            if (file := beside.get(_key(name))) is None:
-                raise ValueError(f"{files.top / name} has no label: there is no {_key(name)}{BESIDE} beside it; add it")
-            labels[name] = _text(files, file)
-        return _numbered(files.top, labels, names)
+    if (own := getattr(files, "labels", None)) is not None:
+        places = (files.names.place(name) for name in names)
+        return _numbered(files.top, names, (own[place] for place in places), getattr(files, "classes", ()))
+    if any(name.endswith(BESIDE) for name in files.names):
+        return _numbered(files.top, names, (_beside(files, name) for name in names))
     return None
 
 
@@ -46,7 +46,11 @@ def _key(name: str) -> str:
     return str(path.parent / path.name.partition(".")[0])
 
 
-def _text(files: Files, name: str) -> int | str:
+def _beside(files: Files, image: str) -> int | str:
+    """The label in the file beside an image."""
+    name = _key(image) + BESIDE
+    if files.names.place(name) is None:
+        raise ValueError(f"{files.top / image} has no label: there is no {name} beside it; add it")
     try:
         with files.open(name) as file:
             text = file.read(LONGEST).decode().strip()
@@ -58,22 +62,27 @@ def _text(files: Files, name: str) -> int | str:
 
 
 def _numbered(
-    top: Path, labels: Mapping[str, int | str], names: Sequence[str], classes: Sequence[str] = ()
-) -> tuple[list[str], dict[str, int]]:
+    top: Path, names: Texts, labels: Iterable[int | str], classes: Sequence[str] = ()
+) -> tuple[list[str], NDArray[np.int64]]:
     """Numbers as they are; names in their order."""
-    found = {name: labels[name] for name in names}
-    if any(isinstance(label, str) for label in found.values()):
-        words = sorted({str(label) for label in found.values()})
+    known, codes = dict[int | str, int](), array("q")
+    for label in labels:
+        codes.append(known.setdefault(label if isinstance(label, str) else int(label), len(known)))
+    numbers = np.array(codes, np.int64)
+    if any(isinstance(label, str) for label in known):
+        words = sorted(set(map(str, known)))
         place = {word: i for i, word in enumerate(words)}
-        return words, {name: place[str(label)] for name, label in found.items()}
-    numbers = {name: int(label) for name, label in found.items()}
-    if wrong := next((name for name, number in numbers.items() if not 0 <= number < MAX_CLASSES), None):
-        raise ValueError(f"{top / wrong} has the label {numbers[wrong]}, not a class number 0..{MAX_CLASSES - 1}")
-    count = 1 + max(numbers.values())
-    return list(classes) if len(classes) >= count else [str(i) for i in range(count)], numbers
+        return words, np.array([place[str(label)] for label in known])[numbers]
+    found = np.array([int(label) for label in known], object)
+    if len(wrong := np.flatnonzero((found < 0) | (found >= MAX_CLASSES))):
+        first = names[codes.index(int(wrong[0]))]
+        raise ValueError(f"{top / first} has the label {found[wrong[0]]}, not a class number 0..{MAX_CLASSES - 1}")
+    count = 1 + int(found.max())
+    told = list(classes) if len(classes) >= count else [str(i) for i in range(count)]
+    return told, found.astype(np.int64)[numbers]
 
 
-def _of_stylegan(files: Files, names: Sequence[str]) -> tuple[list[str], dict[str, int]] | None:
+def _of_stylegan(files: Files, names: Texts) -> tuple[list[str], NDArray[np.int64]] | None:
     """From the `labels` of dataset.json: null, or a list of [name, label] with numbers, or vectors that are 1 at one
     place and 0 at all others.
     """
@@ -87,7 +96,7 @@ def _of_stylegan(files: Files, names: Sequence[str]) -> tuple[list[str], dict[st
         return None
     stated: Any = about["labels"]
     if stated is None:
-        return [], {}
+        return [], np.zeros(0, np.int64)
     try:
         pairs = dict(stated)
         number = {name: label.index(1) if isinstance(label, list) else label for name, label in pairs.items()}
@@ -99,4 +108,5 @@ def _of_stylegan(files: Files, names: Sequence[str]) -> tuple[list[str], dict[st
         raise ValueError(f"{file}: labels must be a list of [name, class number]; mend it, or remove it")
     if absent := [name for name in names if name not in number]:
         raise ValueError(f"{file} has no label of {absent[0]} and of {len(absent) - 1} more; add them, or remove it")
-    return [str(i) for i in range(1 + max(number.values()))], {name: number[name] for name in names}
+    numbers = np.fromiter((number[name] for name in names), np.int64, len(names))
+    return [str(i) for i in range(1 + max(number.values()))], numbers

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...generators.networks.seeds import normal
-from ...generators.replay import Replay, Stored
+from ...generators.replay import NOTHING, Replay, Stored
 from ..arrays.views import SEEDS
+from ..core.digests import hexadecimal, packed
 from ..core.files import digest
 from ..core.progress import track
+from ..core.texts import Texts
 from ..formats.image_arrays import CHANNELS
-from ..formats.images import content_of
+from ..formats.images import contents_of
 from .calls import evaluating
 from .samples import Collected, Images, Range, content
 
@@ -41,7 +43,7 @@ class Decoder:
             return self._decoded(self.latents(numbers, "z"))
 
         pixels = _drawn(type(module).__name__, make, range(count), value_range).pixels
-        self.samples = _replayed(pixels, range(count), content(pixels))
+        self.samples = _replayed(pixels, np.arange(count), content(pixels))
         weights = [tensor.detach().cpu() for tensor in module.state_dict().values() if isinstance(tensor, Tensor)]
         known = [content(tensor.reshape(-1).view(torch.uint8).numpy()) for tensor in weights if tensor.numel()]
         self.fingerprint = digest("module", 1, self.samples.fingerprint, known, self._latent, seed)
@@ -82,19 +84,19 @@ def drawn(make: Callable[[list[int]], Any], count: int, seed: int, value_range: 
 
 def stored(images: Images) -> Replay:
     """Images as a Generator, in the order of their contents, as in a folder; `names` are their places as given."""
-    contents = list(map(content_of, images.pixels))
-    order = sorted(range(len(contents)), key=contents.__getitem__)
-    known = [images.pixels.shape[1], [contents[place] for place in order]]
-    return _replayed(images.pixels, order, digest("images", 1, known), [str(place) for place in order])
+    contents = contents_of(images.pixels)
+    order = np.argsort(contents, kind="stable")
+    known = digest("images", 1, [images.pixels.shape[1], list(hexadecimal(contents, order))])
+    return _replayed(images.pixels, order, known, Texts.of(map(str, order)))
 
 
-def _replayed(pixels: NDArray[np.uint8], order: Sequence[int], known: str, names: Sequence[str] = ()) -> Replay:
+def _replayed(pixels: NDArray[np.uint8], order: NDArray[np.int64], known: str, names: Texts = NOTHING) -> Replay:
     """Seed i is the image at place order[i]."""
 
-    def load(numbers: list[int]) -> Tensor:
-        return torch.from_numpy(np.array(pixels[[order[number] for number in numbers]]))
+    def load(numbers: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.array(pixels[order[numbers]]))
 
-    return Replay(Stored(load, len(order), [], None, names), None, known)
+    return Replay(Stored(load, len(order), packed((), 0), None, names), None, known)
 
 
 def _drawn(name: str, make: Callable[[list[int]], Any], seeds: range, value_range: Range | None) -> Images:

@@ -2,16 +2,18 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from torch import nn
 
 from ...datasets.parts.splits import Arrays, Part, divided, image_fingerprint
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
-from ..formats.images import content_of
+from ..formats.images import contents_of
 from ..run import MADE, Opened, open_dataset, open_generator
 from .modules import Decoder, drawn, stored
 from .names import named
@@ -19,6 +21,8 @@ from .paths import dataset_of, existing, generator_of
 from .samples import Images, Range, images_of
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""What data sets of the Hugging Face hub are called."""
 
 
 class Found(NamedTuple):
@@ -119,7 +123,10 @@ def _path(who: str, given: Any, noun: str, known: list[str]) -> tuple[Path, Mapp
         return None
     try:
         return existing(who, given), options
-    except FileNotFoundError:
+    except FileNotFoundError as missing:
+        if who == "dataset" and isinstance(given, str) and ON_HUB.fullmatch(given):
+            hub = f"hub(name={given!r}, download=true)"
+            raise FileNotFoundError(f"{missing}; one of the Hugging Face hub is {hub}") from None
         if isinstance(given, Path) or "/" in given:
             raise
         raise LookupError(f"{who}: {unknown(noun, given, sorted(known))}, or give a path that exists") from None
@@ -139,16 +146,15 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
     if len({side.pixels.shape[1:] for side in sides}) > 1:
         shapes = " and ".join(str(list(side.pixels.shape[1:])) for side in sides)
         raise ValueError(f"dataset: images of the two splits are {shapes} [C, H, W]; give both the same shape")
-    contents = [one for side in sides for one in map(content_of, side.pixels)]
-    labels: list[int] | None = []
-    for side in sides:
-        labels = None if labels is None or side.labels is None else labels + side.labels.tolist()
+    contents = np.concatenate([contents_of(side.pixels) for side in sides])
+    told = [side.labels for side in sides if side.labels is not None]
+    labels = np.concatenate(told) if len(told) == len(sides) else None
     classes = train.classes if labels is not None else []
     splits: list[Split] = ["train" if row < len(train.pixels) else "test" for row in range(len(contents))]
     rows = divided("images", contents, labels, splits, 0.0)
     fingerprint = image_fingerprint(train.pixels.shape[1], contents, labels, classes, rows)
     counts: dict[Split, int] = {split: len(numbers) for split, numbers in rows.items()}
-    order = {**rows, "test": [row - len(train.pixels) for row in rows["test"]]}
+    order = {**rows, "test": rows["test"] - len(train.pixels)}
     parts: dict[Split, Part] = {}
     for split, side in zip(SPLITS, (train, test or train), strict=True):
         parts[split] = Part(side.pixels, None if labels is None else side.labels)

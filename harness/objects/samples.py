@@ -80,7 +80,8 @@ class Collected:
         self.count += len(images)
         if self._labels is not None:
             found = _class_numbers(self._who, labels, len(images))
-            self._labels = None if found is None else [*self._labels, *found]
+            self._labels = None if found is None else self._labels
+            (self._labels or []).extend(found or ())
 
     @property
     def at_once(self) -> int:

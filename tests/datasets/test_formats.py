@@ -64,7 +64,7 @@ def zipped(path: Path, images: np.ndarray) -> Path:
 
 def packed(path: Path, images: np.ndarray) -> Path:
     mode = {".gz": "w:gz", ".xz": "w:xz"}.get(path.suffix, "w")
-    return tar(path, ((f"./{7 * i % 40}.png", encoded(image)) for i, image in enumerate(images)), mode)
+    return tar(path, ((f"./{7 * i % 1009}.png", encoded(image)) for i, image in enumerate(images)), mode)
 
 
 def shards(path: Path, images: np.ndarray, labels: np.ndarray | None = None) -> Path:
@@ -82,7 +82,7 @@ def database(path: Path, images: np.ndarray) -> Path:
     """Small and large values; a key beside them as many tools write one. A path with a suffix is a file."""
     with lmdb.open(str(path), map_size=2**24, subdir=not path.suffix) as opened, opened.begin(write=True) as writing:
         for i, image in enumerate(images):
-            writing.put(f"{7 * i % 40:08}".encode(), encoded(image))
+            writing.put(f"{7 * i % 1009:08}".encode(), encoded(image))
         writing.put(b"length", str(len(images)).encode())
     return path
 
@@ -105,7 +105,7 @@ def parquet(path: Path, images: np.ndarray, labels: np.ndarray | None = None) ->
 def parquets(path: Path, images: np.ndarray, labels: np.ndarray | None = None) -> Path:
     (path / "data").mkdir(parents=True)
     (path / "README.md").write_text("x")
-    for i, part in enumerate((slice(0, 13), slice(13, 40))):
+    for i, part in enumerate((slice(0, 13), slice(13, None))):
         parquet(
             path / "data" / f"train-0000{i}-of-00002.parquet", images[part], None if labels is None else labels[part]
         )

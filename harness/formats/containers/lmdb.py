@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .spans import BEGIN, Span, read_at, suffix_of
+from ...core.files import read_at
+from .spans import BEGIN, Span, suffix_of
 
 MAGIC = struct.pack("<I", 0xBEEFC0DE)
 META, META_AT, HEADER = "<IIQQ" + 2 * "IHHQQQQQ" + "QQ", 16, 16

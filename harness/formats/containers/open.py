@@ -41,7 +41,7 @@ def open_container(top: Path) -> Files:
 
         return open_tables(top, [(path, before + shard_name(path, len(shards) > 1)) for path, before in shards])
     if kind == "tar":
-        return Spans(top, _apart(list(_inside(shards, lambda path: (unpacked_tar(path), tar_spans)))))
+        return Spans(top, _inside(shards, lambda path: (unpacked_tar(path), tar_spans)), apart=_with)
     if kind == "lmdb":
         return Spans(top, _inside(shards, lambda path: (path, lmdb_spans)))
     raise ValueError(f"{top} is no folder and no container of images that assay reads")
@@ -84,16 +84,11 @@ def _inside(shards: list[tuple[Path, str]], read: Callable[[Path], tuple[Path, R
         yield from ((place, span._replace(name=before + span.name)) for span in spans(place))
 
 
-def _apart(found: list[tuple[Path, Span]]) -> list[tuple[Path, Span]]:
-    """Files of one name in several shards get the name of their shard."""
-    names, twice = set[str](), set[str]()
-    for _, span in found:
-        (twice if span.name in names else names).add(span.name)
-    return [(path, span._replace(name=_with(span.name, path)) if span.name in twice else span) for path, span in found]
-
-
 def _with(name: str, shard: Path) -> str:
-    """A key of WebDataset ends at the first dot, so the shard comes before it: a/1.cls becomes a/1@shard.cls."""
+    """The name of a file that several shards have, with that of its shard.
+
+    A key of WebDataset ends at the first dot, so the shard comes before it: a/1.cls becomes a/1@shard.cls.
+    """
     folder, _, last = name.rpartition("/")
     key, dot, rest = last.partition(".")
     return f"{folder}/{key}@{shard.stem}{dot}{rest}".lstrip("/")

@@ -2,15 +2,17 @@
 
 import hashlib
 import io
-import os
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...core.files import read_at
 from ...core.folders import LARGEST, inside
+from ...core.texts import Texts
 
 IMAGE_BYTES = (
     (0, b"\x89PNG\r\n\x1a\n", ".png"),
@@ -40,28 +42,45 @@ class Span(NamedTuple):
     length: int
 
 
+Labels = NDArray[np.int64] | Texts
+
+
 class Spans:
     """Files inside other files, read one at a time: of each only its name and place are in memory.
 
-    names: in order; labels: of the files by name, where the container has them; classes: names of the class numbers.
+    names: in order; labels: of the files in this order, where the container has them; classes: names of the class
+    numbers. apart: the name that a file gets of which several are found in different places, from name and place.
     """
 
     def __init__(
         self,
         top: Path,
         found: Iterable[tuple[Path, Span]],
-        labels: Mapping[str, int | str] | None = None,
+        labels: Labels | None = None,
         classes: Sequence[str] = (),
+        apart: Callable[[str, Path], str] | None = None,
     ):
-        self.top, self.labels, self.classes = top, labels or {}, classes
-        entries = sorted(((span.name, source, span) for source, span in found), key=lambda entry: entry[0])
-        self.names: Sequence[str] = [name for name, _, _ in entries]
-        self._sources = sorted({source for _, source, _ in entries})
-        number = {source: i for i, source in enumerate(self._sources)}
-        places = [(number[source], span.offset, span.length) for _, source, span in entries]
-        self._places = np.array(places, np.int64).reshape(-1, 3)
-        if twice := next((a for a, b in zip(self.names, self.names[1:], strict=False) if a == b), None):
-            raise ValueError(f"{top} holds two files of the name {twice}; unpack it and give the folder")
+        self.top, self.classes = top, classes
+        sources, table = dict[Path, int](), array("q")
+
+        def listed() -> Iterator[str]:
+            for source, span in found:
+                table.extend((sources.setdefault(source, len(sources)), span.offset, span.length))
+                yield span.name
+
+        names = Texts.of(listed())
+        self._sources, places = list(sources), np.frombuffer(table, np.int64).reshape(-1, 3)
+        order = names.order()
+        if apart and len(sources) > 1 and len(twice := names.at(order).repeated()):
+            several = np.zeros(len(names), bool)
+            several[order[twice]] = several[order[twice - 1]] = True
+            told = zip(names, several, places[:, 0], strict=True)
+            names = Texts.of(apart(name, self._sources[i]) if again else name for name, again, i in told)
+            order = names.order()
+        self.names, self._places = names.at(order), places[order]
+        self.labels = None if labels is None else labels.at(order) if isinstance(labels, Texts) else labels[order]
+        if len(twice := self.names.repeated()):
+            raise ValueError(f"{top} holds two files of the name {self.names[twice[0]]}; unpack it and give the folder")
 
     def open(self, name: str) -> BinaryIO:
         return io.BytesIO(self._content(name))
@@ -74,27 +93,16 @@ class Spans:
         return self._content(name, BEGIN)
 
     def _content(self, name: str, limit: int = LARGEST + 1) -> bytes:
-        i = bisect_left(self.names, name)
-        if i == len(self.names) or self.names[i] != name:
+        place = self.names.place(name)
+        if place is None:
             raise FileNotFoundError(f"{self.top} has no file {name}")
-        source, offset, length = map(int, self._places[i])
+        source, offset, length = map(int, self._places[place])
         if length == NOTHING:
             raise ValueError("a link to nothing in the archive")
         if length > LARGEST and limit > LARGEST:
             raise ValueError(f"it has {length:,} bytes; files of at most {LARGEST:,} bytes are read")
         with self._sources[source].open("rb", buffering=0) as file:  # anew: another file may lie there by now
             return read_at(file, offset, min(length, limit))
-
-
-def read_at(file: io.FileIO, offset: int, length: int) -> bytes:
-    """Bytes of a file, whichever other threads read it too. Raises EOFError where it has not so many."""
-    parts = list[bytes]()
-    while length and (part := os.pread(file.fileno(), length, offset)):
-        parts.append(part)
-        length, offset = length - len(part), offset + len(part)
-    if length:
-        raise EOFError("the file ends before it does")
-    return b"".join(parts)
 
 
 def suffix_of(begin: bytes) -> str:

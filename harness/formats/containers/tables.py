@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,20 +44,16 @@ def open_tables(top: Path, shards: Sequence[tuple[Path, str]]) -> Spans:
     ):
         raise ValueError(f"{top}: its files have different columns; give a folder of files with the same")
 
-    def rows() -> Iterator[tuple[bytes, Any]]:
+    def rows() -> Iterator[tuple[bytes, str, int | str | None]]:
         for (path, before), column in zip(shards, columns, strict=True):
             for number, (content, label) in enumerate(_rows(path, column)):
                 suffix = suffix_of(content[:BEGIN]) or UNDECODED
-                yield content, [f"{before}{number:09}{suffix}", label]
+                yield content, f"{before}{number:09}{suffix}", label
 
-    kept, notes = unpacked_rows(top, sources, rows)
-    spans, labels, offset = list[tuple[Path, Span]](), dict[str, int | str](), 0
-    for length, (name, label) in notes:
-        spans.append((kept, Span(name, offset, length)))
-        offset += length
-        if label is not None:
-            labels[name] = label
-    return Spans(top, spans, labels, columns[0].classes)
+    kept = unpacked_rows(top, sources, rows)
+    begins = np.cumsum(kept.lengths) - kept.lengths
+    spans = zip(kept.names, begins.tolist(), kept.lengths.tolist(), strict=True)
+    return Spans(top, ((kept.file, Span(*span)) for span in spans), kept.labels, columns[0].classes)
 
 
 def _columns(path: Path) -> Column:

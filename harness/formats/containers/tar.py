@@ -23,7 +23,15 @@ def tar_spans(top: Path) -> Iterator[Span]:
 
     Raises ValueError, in one line, for an archive that is cut off or damaged, and for names that lead out of it.
     """
-    files, links = dict[str, Span](), dict[str, str]()
+    links = dict[str, str]()
+    yield from _files(top, links)
+    if links:
+        yield from _linked(top, {span.name: span for span in _files(top, {})}, links)
+
+
+def _files(top: Path, links: dict[str, str]) -> Iterator[Span]:
+    """The files themselves. To `links` are added, by name, what those stand for."""
+    count = 0
     try:
         with tarfile.open(top, "r:") as archive:
             for entry in archive:
@@ -33,7 +41,7 @@ def tar_spans(top: Path) -> Iterator[Span]:
                 name = plain_name(top, entry.name)
                 if hidden(PurePosixPath(name)):
                     continue
-                if name in files or name in links:
+                if name in links:
                     raise ValueError(f"{top} holds two files of the name {name}; unpack it and give the folder")
                 if entry.issym():
                     links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname))
@@ -42,16 +50,15 @@ def tar_spans(top: Path) -> Iterator[Span]:
                 elif entry.issparse() or entry.size < 0:
                     raise ValueError(f"{top}: {name} is stored as a sparse file; pack it again without sparse files")
                 else:
-                    files[name] = Span(name, entry.offset_data, entry.size)
+                    count += 1
+                    yield Span(name, entry.offset_data, entry.size)
             end = archive.offset
         with top.open("rb") as file:
             file.seek(end)
             if file.read(512) != bytes(512):
-                raise ValueError(f"{top} is cut off or damaged after {len(files):,} files; pack it again")
+                raise ValueError(f"{top} is cut off or damaged after {count:,} files; pack it again")
     except (tarfile.TarError, OSError, EOFError, OverflowError) as error:
         raise ValueError(f"{top} cannot be read as a tar archive ({error}); pack it again") from None
-    yield from files.values()
-    yield from _linked(top, files, links)
 
 
 def _linked(top: Path, files: dict[str, Span], links: dict[str, str]) -> Iterator[Span]:

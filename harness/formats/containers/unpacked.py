@@ -2,18 +2,22 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import os
 import shutil
 import zlib
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from ...core.files import cache_folder, digest, left_beside, replace, sha256_of, temporary_beside
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.files import cache_folder, digest, left_beside, sha256_of, temporary_beside
 from ...core.progress import say
+from ...core.texts import CODEC, WORD, Texts
 
 OPENERS: Mapping[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 RATIO, AT_LEAST = 200, 2**30
@@ -57,19 +61,50 @@ def unpacked_tar(path: Path) -> Path:
     return kept
 
 
-def unpacked_rows(top: Path, sources: list[Path], rows: Callable[[], Iterator[tuple[bytes, Any]]]) -> tuple[Path, Any]:
-    """One file with the bytes of all rows after each other, and a list of [length, note] for them."""
+class Rows(NamedTuple):
+    """Rows whose bytes lie after each other in a file: their lengths, int64 [N], names and labels, None without."""
+
+    file: Path
+    lengths: NDArray[np.int64]
+    names: Texts
+    labels: NDArray[np.int64] | Texts | None
+
+
+def unpacked_rows(
+    top: Path, sources: list[Path], rows: Callable[[], Iterator[tuple[bytes, str, int | str | None]]]
+) -> Rows:
+    """The rows of tables, each with its bytes, its name and its label."""
     kept = _place(top, sources, ".images")
-    index = kept.with_suffix(".json")
+    index = kept.with_suffix(".npz")
     if not (kept.exists() and index.exists()):
         say(f"{top}: copying its images into {kept.parent}, since single ones of it cannot be read")
-        notes = []
+        lengths, numbers, words = array("q"), array("q"), bytearray()
+        ends = array("q")
         with _written(kept) as file:
-            for content, note in rows():
-                file.write(content)
-                notes.append([len(content), note])
-        replace(index, json.dumps(notes).encode())
-    return kept, json.loads(index.read_bytes())
+
+            def names() -> Iterator[str]:
+                for content, name, label in rows():
+                    file.write(content)
+                    lengths.append(len(content))
+                    if isinstance(label, int):
+                        numbers.append(label)
+                    elif label is not None:
+                        words.extend(label.encode(*CODEC))
+                        ends.append(len(words))
+                    yield name
+
+            named = Texts.of(names())
+        arrays = {"lengths": lengths, "numbers": numbers, "word_ends": ends, "name_ends": named.ends}
+        texts = {"words": words, "names": named.content[:-WORD]}
+        with _written(index) as file:
+            whole: dict[str, Any] = {name: np.array(part, np.int64) for name, part in arrays.items()}
+            whole |= {name: np.frombuffer(part, np.uint8) for name, part in texts.items()}
+            np.savez(file, **whole)
+    with np.load(index, allow_pickle=False) as found:
+        labels: NDArray[np.int64] | Texts | None = found["numbers"] if len(found["numbers"]) else None
+        if len(found["word_ends"]):
+            labels = Texts.joined(found["words"].tobytes(), found["word_ends"])
+        return Rows(kept, found["lengths"], Texts.joined(found["names"].tobytes(), found["name_ends"]), labels)
 
 
 def _place(top: Path, sources: list[Path], suffix: str) -> Path:

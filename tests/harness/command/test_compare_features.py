@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import linalg
 
 from assay.harness.command.compare_features import features, main
 from assay.metrics.frechet import frechet_distance
@@ -32,7 +33,7 @@ def test_numbers_are_those_of_the_formulas(files: tuple[Path, Path], capsys: pyt
     assert np.allclose(found[["low", "high"]], [one.interval for one in want], rtol=1e-9)
     assert (found.n == 120).all()
     assert (found.n_real == 150).all()
-    assert "120 generated and 150 real rows of 6 numbers" in capsys.readouterr().out
+    assert "120 generated rows and 150 real rows of 6 numbers" in capsys.readouterr().out
 
 
 def test_what_fails_stands_in_the_table_and_the_rest_goes_on(files: tuple[Path, Path]) -> None:
@@ -67,3 +68,22 @@ def test_files_without_features_are_told(tmp_path: Path) -> None:
             features(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         features(tmp_path / "none.npy")
+
+
+def test_real_rows_may_be_known_by_mean_and_covariance(files: tuple[Path, Path], tmp_path: Path) -> None:
+    fake, real = np.load(files[0]), np.load(files[1])["features"].astype(float)
+    mean, covariance = real.mean(0), np.cov(real, rowvar=False)
+    np.savez(tmp_path / "stats.npz", mu=mean, sigma=covariance)
+    root = linalg.sqrtm(np.cov(fake, rowvar=False) @ covariance).real
+    want = ((fake.mean(0) - mean) ** 2).sum() + np.trace(np.cov(fake, rowvar=False) + covariance - 2 * root)
+    table = tmp_path / "table.csv"
+    assert main([str(files[0]), str(tmp_path / "stats.npz"), "--csv", str(table)]) == 0
+    (found,) = pd.read_csv(table).itertuples()
+    assert (found.metric, found.n) == ("frechet_distance", 120)
+    assert found.value == pytest.approx(want, rel=1e-9)
+    assert main([str(files[0]), str(tmp_path / "stats.npz"), "precision", "frechet_distance", "--csv", str(table)]) == 1
+    refused, found = pd.read_csv(table).itertuples()
+    assert "it needs real rows, and mean and covariance are not enough" in refused.error
+    assert found.value == pytest.approx(want, rel=1e-9)
+    with pytest.raises(ValueError, match="has statistics: give the features of the generated samples"):
+        main([str(tmp_path / "stats.npz"), str(files[1])])

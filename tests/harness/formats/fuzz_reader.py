@@ -25,11 +25,12 @@ from safetensors.torch import save as save_safetensors
 
 from assay.generators.vae import VAENetwork
 
+from ...family_files import FAMILIES
 from ...nvlabs import dump, dumps, instance, named, plain, record, save
-from .limited import SECONDS, child, limit, outcome
+from .limited import OPENERS, SECONDS, child, limit, outcome
 
 Rng = np.random.Generator
-BATCH = 2000
+BATCH = 500
 """Runs of one process."""
 
 
@@ -99,6 +100,10 @@ KINDS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "zip": ("zip", pictures),
 }
 """Kinds of files: the opener, and what writes one."""
+OFTEN = 10
+"""So many times as often come these as the checkpoints of families, which take as much longer to open."""
+TURNS = [*OFTEN * list(KINDS), *FAMILIES]
+"""The kinds in turn."""
 
 NUMBERS = (b"0", b"-1", b"4294967296", b"9223372036854775808", b"1e999", b"NaN", b"99999999999999999999999999")
 WORDS = (b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\0\0\0\0\x40")
@@ -161,7 +166,9 @@ def changed_inside(raw: bytes, rng: Rng) -> bytes:
     if raw[:2] == b"PK":
         buffer = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w") as new:
-            chosen = rng.integers(len(old.namelist()))
+            names = old.namelist()
+            (pickled, *_) = [i for i, name in enumerate(names) if name.endswith("data.pkl")] or [0]
+            chosen = rng.integers(len(names)) if rng.random() < 0.5 else pickled  # most others are numbers
             for i, entry in enumerate(old.infolist()):
                 content = old.read(entry)
                 new.writestr(entry.filename, changed(content, rng) if i == chosen else content, entry.compress_type)
@@ -174,7 +181,7 @@ def changed_inside(raw: bytes, rng: Rng) -> bytes:
 def mutant(run: int, whole: dict[str, bytes]) -> tuple[str, bytes]:
     """The kind of a run, and the damaged file."""
     rng = np.random.default_rng(run)
-    kind = list(KINDS)[run % len(KINDS)]
+    kind = TURNS[run % len(TURNS)]
     raw = whole[kind]
     inside = raw[:2] == b"PK" or "safetensors" in kind
     return kind, changed_inside(raw, rng) if inside and rng.random() < 0.7 else changed(raw, rng)
@@ -182,13 +189,17 @@ def mutant(run: int, whole: dict[str, bytes]) -> tuple[str, bytes]:
 
 def opened(first: int, last: int) -> Iterator[tuple[int, str, str]]:
     """Number, kind and outcome of some runs, in this process."""
-    whole = {kind: make() for kind, (_, make) in KINDS.items()}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file"
+        paths = {kind: Path(folder) / "file" for kind in KINDS}
+        whole = {kind: make() for kind, (_, make) in KINDS.items()}
+        for number, (kind, family) in enumerate(FAMILIES.items()):
+            (beside := Path(folder) / str(number)).mkdir()
+            paths[kind] = Path(family.write(beside))
+            whole[kind], OPENERS[kind] = paths[kind].read_bytes(), family.open
         for run in range(first, last):
             kind, raw = mutant(run, whole)
-            path.write_bytes(raw)
-            yield run, kind, outcome(KINDS[kind][0], path)
+            paths[kind].write_bytes(raw)
+            yield run, kind, outcome(KINDS[kind][0] if kind in KINDS else kind, paths[kind])
 
 
 def fuzz(first: int, last: int, seconds: float) -> tuple[Counter[tuple[str, str]], list[str], int]:
@@ -207,8 +218,10 @@ def fuzz(first: int, last: int, seconds: float) -> tuple[Counter[tuple[str, str]
             fault = came.startswith(("escaped", "hung", "died"))
             counts[kind, "fault" if fault else "opened" if came == "opened" else "refused"] += 1
             faults += [f"run {run}, {kind}: {came}"] if fault else []
+        if ended == "hung" and time.monotonic() >= end:  # time is over; a run that takes too long ends by itself
+            break
         if ended:
-            kind = list(KINDS)[first % len(KINDS)]
+            kind = TURNS[first % len(TURNS)]
             counts[kind, "fault"] += 1
             faults.append(f"run {first}, {kind}: {ended}")
             first += 1
@@ -234,7 +247,7 @@ def main() -> int:
             print(json.dumps([run, kind, came, peak_memory()]), flush=True)
         return 0
     counts, faults, peak = fuzz(chosen.first, chosen.first + chosen.runs, chosen.seconds)
-    for kind in KINDS:
+    for kind in (*KINDS, *FAMILIES):
         print(f"{kind}: {counts[kind, 'opened']:,} opened, {counts[kind, 'refused']:,} refused")
     print(*faults, sep="\n")
     print(

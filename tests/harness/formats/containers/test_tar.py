@@ -87,7 +87,10 @@ def test_damage_in_the_middle_or_at_the_end_is_told(tmp_path: Path) -> None:
         list(tar_spans(path))
     packed(path, [("a", FILE, "1"), ("a", FILE, "2")])
     with pytest.raises(ValueError, match="two files of the name a"):
-        list(tar_spans(path))
+        open_container(path)
+    packed(path, [("a", FILE, "1"), ("a", LINK, "a")])
+    with pytest.raises(ValueError, match="two files of the name a"):
+        open_container(path)
 
 
 def test_names_of_several_shards_do_not_meet(tmp_path: Path) -> None:
