@@ -8,6 +8,9 @@ from ...harness.formats.settings import read_settings
 from .openai_unet import Heads
 
 T = TypeVar("T", int, bool, str)
+UNSET = -1
+"""What stands for a number of heads, or of their channels, that is not set."""
+HEADS = {"num_heads", "num_head_channels"}
 
 
 def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
@@ -15,7 +18,7 @@ def read_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any]:
 
     args: a JSON or YAML file; "" for FILE.args.EXT or STEM.args.EXT beside the checkpoint, EXT being json, yaml or yml,
     or a config of latent-diffusion in STEM.yaml or config.yaml.
-    Raises ValueError when there is no such file, or it does not contain a mapping.
+    Raises ValueError when there is no such file, it does not contain a mapping, or two such files disagree.
     """
     if (flags := find_flags(checkpoint, args, family)) is None:
         raise ValueError(
@@ -34,10 +37,27 @@ def find_flags(checkpoint: Path, args: str, family: str) -> dict[str, Any] | Non
         if not (file := Path(args).expanduser()).is_file():
             raise ValueError(f"{args} does not exist; give generator.{family}.args=FILE")
         return _flags_in(file)
-    if file := next((file for file in own if file.is_file()), None):  # type: ignore[assignment]
-        return _flags_in(file)
-    found = (_flags_in(file) for file in configs if file.is_file())
-    return next((flags for flags in found if "model" in flags), None)
+    found = {file: _flags_in(file) for file in (*own, *configs) if file.is_file()}
+    known = {file: flags for file, flags in found.items() if file in own or "model" in flags}
+    _require_agreement(known, family)
+    return next(iter(known.values()), None)
+
+
+def _require_agreement(known: Mapping[Path, Mapping[str, Any]], family: str) -> None:
+    """Raises ValueError where a file beside a checkpoint states other settings than the one that would be taken."""
+    if len(known) < 2:
+        return
+    (taken, flags), *others = known.items()
+    for file, other in others:
+        shared = flags.keys() & other.keys()
+        if HEADS & flags.keys() and HEADS & other.keys():
+            shared |= HEADS & (flags.keys() | other.keys())
+        for name in sorted(shared):
+            if (one := flags.get(name, UNSET)) != (two := other.get(name, UNSET)):
+                raise ValueError(
+                    f"{taken.name} and {file.name} lie beside the checkpoint and disagree: {name} is {one} and {two}; "
+                    f"remove the one that belongs to another file, or give generator.{family}.args=FILE"
+                )
 
 
 def _flags_in(file: Path) -> dict[str, Any]:
@@ -68,7 +88,7 @@ def heads_of(flags: Mapping[str, Any]) -> Heads:
     As in the public scripts, -1 means that a number is not set, and the default order is the legacy one.
     """
     count, width, count_up = (
-        flag(flags, name, int) if flags.get(name, -1) != -1 else None
+        flag(flags, name, int) if flags.get(name, UNSET) != UNSET else None
         for name in ("num_heads", "num_head_channels", "num_heads_upsample")
     )
     for name, number in (("num_heads", count), ("num_head_channels", width), ("num_heads_upsample", count_up)):

@@ -274,7 +274,9 @@ def test_where_configs_are_found(cases: dict[str, Case], tmp_path: Path) -> None
     (tmp_path / "model.yaml").write_text(json.dumps(config))
     assert opened(path).shape == (3, 4, 4)
     (tmp_path / "model.args.yaml").write_text(json.dumps(changed(config, "unet_config", image_size=6)))
-    assert opened(path).shape == (3, 6, 6)
+    with pytest.raises(ValueError, match=r"model\.args\.yaml and model\.yaml .* disagree: image_size is 6 and 4"):
+        opened(path)
+    assert opened(path, args=str(tmp_path / "model.args.yaml")).shape == (3, 6, 6)
     assert opened(path, args=str(tmp_path / "model.yaml")).shape == (3, 4, 4)
 
 

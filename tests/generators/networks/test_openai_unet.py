@@ -296,12 +296,32 @@ def test_flags_are_found_beside_the_checkpoint(tmp_path: Path) -> None:
         read_flags(checkpoint, "", "adm")
     (tmp_path / "model.args.yaml").write_text("num_heads: 4\nuse_new_attention_order: true\n")
     assert read_flags(checkpoint, "", "adm") == {"num_heads": 4, "use_new_attention_order": True}
-    (tmp_path / "model.pt.args.json").write_text(json.dumps({"num_heads": 8}))
-    assert read_flags(checkpoint, "", "adm") == {"num_heads": 8}
+    (tmp_path / "model.pt.args.json").write_text(json.dumps({"num_heads": 4, "num_head_channels": -1}))
+    assert read_flags(checkpoint, "", "adm") == {"num_heads": 4, "num_head_channels": -1}
     (tmp_path / "other.json").write_text(json.dumps({"num_heads": 1}))
     assert read_flags(checkpoint, str(tmp_path / "other.json"), "adm") == {"num_heads": 1}
     with pytest.raises(ValueError, match=r"missing\.json does not exist; give generator\.ldm\.args=FILE"):
         read_flags(checkpoint, str(tmp_path / "missing.json"), "ldm")
+
+
+@pytest.mark.parametrize(
+    ("stray", "message"),
+    [
+        ({"num_heads": 8}, r"model\.args\.json and config\.yaml .* num_head_channels is -1 and 32"),
+        ({"num_head_channels": 32, "image_size": 8}, "image_size is 8 and 64"),
+    ],
+)
+def test_flags_of_another_file_beside_the_checkpoint_are_refused(
+    tmp_path: Path, stray: dict[str, int], message: str
+) -> None:
+    """Flags of another family there gave images that were wrong by .83 of the largest value, without a word."""
+    config = {"model": {"params": {"unet_config": {"params": {"image_size": 64, "num_head_channels": 32}}}}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    (tmp_path / "model.args.json").write_text(json.dumps(stray))
+    with pytest.raises(ValueError, match=message):
+        read_flags(tmp_path / "model.ckpt", "", "ldm")
+    flags = read_flags(tmp_path / "model.ckpt", str(tmp_path / "config.yaml"), "ldm")
+    assert flags["num_head_channels"] == 32
 
 
 def test_a_config_of_latent_diffusion_is_unfolded(tmp_path: Path) -> None:
