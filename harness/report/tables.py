@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..arrays.records import USED, read_records, record_name
 from ..arrays.subsets import in_words
+from ..core.escapes import for_csv
 from ..core.files import replace
 from ..core.protocols import Record
 from ..core.registry import TABLE_NAME, is_table_name
@@ -56,7 +57,7 @@ def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
     Of more than MANY rows there is <name>.parquet, too, with all digits.
     """
     for name, frame in found.items():
-        text = pd.DataFrame({column: [_text(value) for value in frame[column].tolist()] for column in frame})
+        text = pd.DataFrame({for_csv(column): [_text(value) for value in frame[column].tolist()] for column in frame})
         path = folder / "tables" / f"{name}.csv"
         if len(frame) > MANY:
             content = io.BytesIO()
@@ -75,19 +76,8 @@ def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
 
 def _text(value: object) -> str:
     """A value in a csv file: six digits, nothing where there is no number."""
-    text = f"{value:.6g}" if isinstance(value, float) else inert(str(value))
+    text = f"{value:.6g}" if isinstance(value, float) else for_csv(str(value))
     return "" if text == "nan" else text
-
-
-def inert(text: str) -> str:
-    """Text for a csv file, which a spreadsheet would take for a formula, with an apostrophe before it."""
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def from_papers(experiment: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.escapes import for_latex, for_markdown, in_one_line
 from ..stats.families import HOLM
 
 NUMBERS = ["value", "low", "high"]
@@ -79,19 +80,13 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def markdown(table: pd.DataFrame) -> str:
     caption, text = compact(table)
     body = markdown_table(list(text.columns), text.values.tolist())
-    return f"{markdown_text(caption)}\n\n{body}" if caption else body
-
-
-def markdown_text(text: str) -> str:
-    """Any text in one line of Markdown: nothing in it ends a line, parts cells of a table or opens an HTML tag."""
-    escaped = re.sub(r"[\\|]", r"\\\g<0>", _in_one_line(text))
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
+    return f"{for_markdown(caption)}\n\n{body}" if caption else body
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows of text below names of columns."""
     every = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(map(markdown_text, row)) + " |\n" for row in every)
+    return "".join("| " + " | ".join(map(for_markdown, row)) + " |\n" for row in every)
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -99,23 +94,8 @@ def latex(table: pd.DataFrame) -> str:
     caption, text = compact(table)
 
     def line(row: Sequence[str]) -> str:
-        return " & ".join(map(_latex_text, row)) + r" \\" + "\n"
+        return " & ".join(map(for_latex, row)) + r" \\" + "\n"
 
     head = "\\begin{tabular}{" + "l" * len(text.columns) + "}\n\\toprule\n" + line(list(text.columns)) + "\\midrule\n"
     body = head + "".join(line(row) for row in text.values.tolist()) + "\\bottomrule\n\\end{tabular}\n"
-    return f"% {_in_one_line(caption)}\n{body}" if caption else body
-
-
-def _latex_text(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in _in_one_line(text))
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.splitlines())
-
-
-LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-}
+    return f"% {in_one_line(caption)}\n{body}" if caption else body

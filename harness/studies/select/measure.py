@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...core.escapes import for_csv, for_json
 from ...core.files import replace
 from ...core.progress import say
 from ...core.protocols import Cell, Estimate, Part, Row
 from ...core.registry import study
 from ...report.figures import save_strips
-from ...report.tables import inert
 from ...run import MetricSpec, Run
 from ...shapes.pictures import distances
 from ...shapes.surfaces import isosurface, write_mesh
@@ -55,7 +55,7 @@ def select(run: Run, options: Options) -> Iterator[Part]:
         raise ValueError(f"count={options.count} must be 1 or more samples")
     seeds = run.views.seeds(run.seed, run.n)
     files: Sequence[str] = getattr(run.views.generator, "names", ())
-    names = [files[seed] if files else "" for seed in seeds]
+    names = [for_json(files[seed]) if files else "" for seed in seeds]
     for cell in run.cells(list(options.scores) or run.scores):
         scores = run.oriented(cell)
         order = ranked(-scores if options.worst else scores)
@@ -70,8 +70,8 @@ def select(run: Run, options: Options) -> Iterator[Part]:
             {
                 "rank": range(1, len(order) + 1),
                 "sample": [seeds[i] for i in order],
-                "name": [inert(names[i]) for i in order],
-                cell.label: raw[order],
+                "name": [for_csv(names[i]) for i in order],
+                for_csv(cell.label): raw[order],
             }
         )
         path = selection_folder(run.folder, run.title, cell.label) / "ranking.csv"
