@@ -14,6 +14,7 @@ from torch import Tensor
 from .arrays.records import find_record, write_record
 from .arrays.store import Store, open_store
 from .arrays.views import Views
+from .core.escapes import for_json
 from .core.files import canonical, require_writable
 from .core.options import checked
 from .core.protocols import (
@@ -268,7 +269,7 @@ def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) ->
     """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
     usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
     differing = [f"{key}={value}" for key, value in options.items() if key not in usual or usual[key] != value]
-    return f"{name}({', '.join(differing)})" if differing else name
+    return for_json(f"{name}({', '.join(differing)})" if differing else name)
 
 
 class Opened(NamedTuple, Generic[T]):

@@ -91,7 +91,8 @@ class Store:
     ) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
 
-        numerics: with what it is computed; kept on the card beside the array.
+        numerics: with what it is computed; kept on the card beside the array. Raises OSError that names the file where
+        the store cannot be written.
         """
         path = self._path(key)
         if not self.has(key):
@@ -124,13 +125,9 @@ class Store:
             return True
         if not path.is_file() or not path.with_suffix(".json").is_file():
             return False
-        try:
-            expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
-        except (ValueError, KeyError, TypeError):
-            expected = None
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if why := fault(path):
             if path.name not in self._damaged:
-                say(f"store: entry {path} is damaged ({_readable(key)}); it is made again")
+                say(f"store: entry {path} is damaged ({_readable(key)}: {why}); it is made again")
             self._damaged.add(path.name)
             return False
         self._sound.add(path.name)
@@ -139,6 +136,21 @@ class Store:
     def _path(self, key: ShardKey | ScoreKey) -> Path:
         name = digest(KINDS[type(key)], key.content)
         return self.root / name[:2] / f"{name}.npy"
+
+
+def fault(path: Path) -> str:
+    """What is wrong with an entry, by its array file; "" where nothing is. Its name must be the digest of its key."""
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            return f"{file.name} is not there"
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        key, expected = card["key"], card["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "its card cannot be read"
+    if path.stem not in [digest(kind, key) for kind in KINDS.values()]:
+        return "its card is that of another entry"
+    return "" if hashlib.sha256(path.read_bytes()).hexdigest() == expected else "its content has changed"
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays.records import record_name, write_record
-from ..core.files import require_writable
+from ..core.files import require_plain, require_writable
 from ..core.progress import say
 from ..core.protocols import Cell
 from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options, discover
@@ -34,6 +34,7 @@ class Outcome:
 
     anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
     nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
+    records: names of the records that answer it, made or found.
     """
 
     folder: str
@@ -42,6 +43,7 @@ class Outcome:
     failed: Sequence[str]
     left_out: Mapping[str, str]
     samples: Sequence[str]
+    records: Sequence[str] = ()
 
 
 def carry_out_all(
@@ -99,6 +101,7 @@ def with_paths(
 
 
 def _folder(config: Mapping[str, Any]) -> Path:
+    require_plain(str(config["name"]))
     return Path(config["out"]) / str(config["name"])
 
 
@@ -168,13 +171,13 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
     planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
     planned.studies = dict.fromkeys(studies, False)
     plan.begin(key, planned)
-    refused = {record_name(record.cell) for record in run.written}
+    refused, answers = {record_name(record.cell) for record in run.written}, list[Record]()
     for name, cell in cells.items():
         if planned.metrics[name] not in refused:
-            run.evaluate(cell)
+            answers.append(run.evaluate(cell))
     for name, options in studies.items():
         try:
-            carry_out(run, name, **(options or {}))
+            answers += carry_out(run, name, **(options or {}))
         except ValueError as failure:
             if alone:
                 raise
@@ -189,6 +192,7 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
+        records=list(dict.fromkeys(record_name(record.cell) for record in [*answers, *run.written])),
     )
 
 
@@ -235,9 +239,8 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         "floor",
     )
     chosen = {key: config[key] for key in keys}
-    folder = Path(config["out"]) / str(config["name"])
     return open_run(
-        config["dataset"], config["generator"], folder, extractors=config["extractor"], opened=opened, **chosen
+        config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened, **chosen
     )
 
 

@@ -101,6 +101,12 @@ def left_beside(path: Path, after: float) -> Iterator[Path]:
                 yield found
 
 
+def require_plain(name: str) -> None:
+    """Raises ValueError for what leads to another folder as the name of a file or folder."""
+    if name in ("", ".", "..") or name != Path(name).name or "\0" in name:
+        raise ValueError(f"name={name} must be a plain name, without folders in it; choose the folder with out=DIR")
+
+
 def require_writable(folder: Path) -> None:
     """Make a results folder. Raises OSError with the fix when it cannot be made or written."""
     try:

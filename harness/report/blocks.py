@@ -180,13 +180,18 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        return html.figure(self.path, self.caption) if self.path.is_file() else ""
+        return html.figure(self.path, self.caption) if self._is_there else ""
 
     def markdown(self) -> str:
-        return _image(self.path, self.caption) if self.path.is_file() else ""
+        return _image(self.path, self.caption) if self._is_there else ""
 
     def printed(self) -> list[str]:
-        return [f"  picture: {self.path}"] if self.path.is_file() else []
+        return [f"  picture: {self.path}"] if self._is_there else []
+
+    @property
+    def _is_there(self) -> bool:
+        """A link, in a folder that may be anybody's, might put any file into the page."""
+        return self.path.is_file() and not self.path.is_symlink()
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,13 @@
 """Tables as people read them, in Markdown and LaTeX: a number and its interval in one cell, what varies last across."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from ..arrays.schema3 import BESIDE
 from ..core.escapes import for_latex, for_markdown, in_one_line
-from ..stats.families import HOLM
 
-NUMBERS = ["value", "low", "high"]
-FLOOR = ["floor", "floor_low", "floor_high", "floor_n"]
-"""What a set metric says of real samples in place of generated ones, and of how many."""
-BESIDE = [*NUMBERS, "n", "missing", *FLOOR, HOLM]
-"""Columns of a long table that tell of the number in a row; all others tell what it is."""
 KEPT = ("better", "error", "used")
 """Columns that are shown although others determine them."""
 NUMERIC = r"[-+.e\d]*"

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import json
 import lzma
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
