@@ -18,7 +18,7 @@ from typing import Any
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
 from .command.jobs import carry_out_all, with_paths
-from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, without_data
+from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, with_metrics, without_data
 from .command.paths import take_paths, take_plugins
 from .core.files import require_plain
 from .core.options import limits
@@ -98,7 +98,7 @@ def _run(overrides: list[str]) -> int:
     overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
-    overrides = without_data(full_names(renamed(overrides), "vae"))
+    overrides = without_data(with_metrics(full_names(renamed(overrides), "vae")))
     expanded = partial(with_paths, paths=paths, fakes=fakes)
     outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides))
     reasons: dict[str, dict[str, None]] = {}

@@ -60,6 +60,7 @@ class Run:
     written: the records that were written, not found.
     floor:   whether set metrics are also computed of real samples in place of the generated ones.
     data_options: those that the data set was opened with.
+    metric_options: of per-sample metrics, by name, where an entry does not set them itself.
     """
 
     experiment: str
@@ -78,6 +79,7 @@ class Run:
     written: list[Record] = field(default_factory=list)
     floor: bool = False
     data_options: Mapping[str, Any] = field(default_factory=dict)
+    metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cells(self, entries: MetricSpec | Sequence[MetricSpec]) -> list[Cell]:
         """The cells of entries; an entry with lists of values gives one for each combination."""
@@ -89,7 +91,9 @@ class Run:
             if "metric" not in options:
                 raise ValueError(f"{options} names no metric; write it as {{metric: name, option: value}}")
             axes = [value if isinstance(value, list) else [value] for value in options.values()]
-            cells += [self.cell(**dict(zip(options, values, strict=True))) for values in itertools.product(*axes)]
+            given = self.metric_options.get(str(options["metric"]), {})
+            for values in itertools.product(*axes):
+                cells.append(self.cell(**{**given, **dict(zip(options, values, strict=True))}))
         return cells
 
     def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
@@ -320,6 +324,7 @@ def run_on(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Run:
     """A run of what is open already.
 
@@ -349,6 +354,7 @@ def run_on(
         set_metrics=set_metrics,
         floor=floor,
         data_options=data.options,
+        metric_options=metric_options or {},
     )
 
 

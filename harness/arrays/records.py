@@ -4,15 +4,13 @@ A run writes `records/<metric>-<digest>.json`, a file a record, so that several 
 joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line. Files of
 the first release have other names, since the labels of their cells were others.
 
-At the end of a line stands the sha256 of all before it. A record that was changed since has the status "edited": it is
-shown as such, ranked by nothing, and computed again. Those of earlier releases have no such digest.
+Each has a digest of all else in it. One that was changed since has the status "edited": it is shown as such, ranked by
+nothing, and computed again. Those of earlier releases have no digest.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,8 +25,6 @@ from .schema3 import SCHEMA, record_of
 
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
-SEAL = re.compile(rb', "digest": "([0-9a-f]{64})"\}\s*$')
-"""The end of a line."""
 TRIES = 3
 """Times that tables are made again at once because other processes wrote records meanwhile."""
 EDITED = "edited: it was changed after it was written, so its digest is another one"
@@ -193,29 +189,21 @@ def line(record: Record) -> bytes:
     for name in ("samples", "floor"):  # older records have neither
         if not fields[name]:
             del fields[name]
-    text = json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False).encode()
-    return b'%s, "digest": "%s"}\n' % (text[:-1], _digest(text).encode())
-
-
-def _digest(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()
-
-
-def _sealed(record: Record) -> str:
-    """The digest that a record has however its JSON was laid out."""
-    return SEAL.search(line(record))[1].decode()  # type: ignore[index]
+    plain = _plain(fields)
+    plain["digest"] = digest(plain)
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
 
 def _entry(text: bytes, where: str) -> Entry:
-    seal = SEAL.search(text)
     try:
         fields = json.loads(text)
-        schema = fields.pop("schema")
-        if schema == 2:
+        if fields["schema"] == 2:
             return Entry(where, upgraded(fields))
-        if schema != SCHEMA:
-            raise ValueError(f"schema {schema!r} is not known here; this release reads {SCHEMA} and 2")
+        if fields["schema"] != SCHEMA:
+            raise ValueError(f"schema {fields['schema']!r} is not known here; this release reads {SCHEMA} and 2")
         told = fields.pop("digest", None)
+        edited = told is not None and told != digest(fields)
+        del fields["schema"]
         record = record_of(fields)
     except RecursionError:
         return Entry(where, None, "its lists are too deep", text=text)
@@ -223,15 +211,13 @@ def _entry(text: bytes, where: str) -> Entry:
         return Entry(where, None, "it is no record", text=text)
     except ValueError as error:
         return Entry(where, None, " ".join(str(error).split())[:300], text=text)
-    if told is None:
-        return Entry(where, record)
-    if (seal and _digest(text[: seal.start()] + b"}") == seal[1].decode()) or _sealed(record) == told:
-        return Entry(where, record, sealed=True)
-    return Entry(where, dataclasses.replace(record, status="edited"), EDITED, True, text)
+    if edited:
+        return Entry(where, dataclasses.replace(record, status="edited"), EDITED, True, text)
+    return Entry(where, record, sealed=told is not None)
 
 
 def _flat(row: Row) -> list[Any]:
-    return [*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]]
+    return [*row.keys, *map(float, (row.estimate.value, *row.estimate.interval)), *row.estimate[2:]]
 
 
 def _plain(value: Any) -> Any:

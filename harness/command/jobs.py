@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arrays.records import record_name, write_record
+from ..arrays.records import read_records, record_name, write_record
 from ..core.files import require_plain, require_writable
 from ..core.progress import say
 from ..core.protocols import Cell
@@ -51,6 +51,7 @@ def carry_out_all(
 ) -> list[Outcome]:
     """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
     from ..engines.plan import Plan, job_key
+    from .objective import objective
     from .sweep import configs
 
     register(overrides, "evaluate")
@@ -67,7 +68,12 @@ def carry_out_all(
                     found.append(_refused(one, failure.why))
             return list(map(asdict, found))
 
-        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs) for fields in done]
+        def value(config: dict[str, Any], done: list[dict[str, Any]]) -> float:
+            named = {name for one in done for name in one["records"]}
+            records = [one for one in read_records(_folder(config)) if record_name(one.cell) in named]
+            return objective(config["objective"], records)
+
+        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs, value) for fields in done]
     planned = [one for config in composed for one in expanded(config)]
     for config in planned:
         check_options(config)
@@ -171,7 +177,8 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
     planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
     planned.studies = dict.fromkeys(studies, False)
     plan.begin(key, planned)
-    refused, answers = {record_name(record.cell) for record in run.written}, list[Record]()
+    refused = {record_name(record.cell) for record in run.written}
+    answers: list[Record] = []
     for name, cell in cells.items():
         if planned.metrics[name] not in refused:
             answers.append(run.evaluate(cell))
@@ -239,9 +246,12 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         "floor",
     )
     chosen = {key: config[key] for key in keys}
+    metrics = config["metric"] or {}
+    given = {name: options for name, options in metrics.items() if METRICS[name].kind == "sample" and options}
     return open_run(
-        config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened, **chosen
-    )
+        config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened,
+        metric_options=given, **chosen,
+    )  # fmt: skip
 
 
 def _unopened(

@@ -94,16 +94,12 @@ def _changed(path: Path) -> float:
 _HELD: dict[Path, int] = {}
 
 
-def hold(path: Path) -> None:
-    """Be at work on a file until `release`, or until this process ends; to hold a file that is held holds it anew."""
-    release(path)
-    try:
-        opened = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # somebody deleted it, and with it what others could see
-        return
-    with suppress(OSError):
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def hold(path: Path, opened: int) -> None:
+    """Be at work on a file until `release`, or until this process ends. opened: the file, locked; it is closed then."""
+    before = _HELD.get(path)
     _HELD[path] = opened
+    if before is not None:
+        os.close(before)
     _beating()
 
 

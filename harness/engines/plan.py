@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..arrays.records import read_records, record_name
-from ..core.files import digest, replace
+from ..core.files import digest, writing
 from ..core.locks import hold, host, if_left, release
 
 State = Literal["planned", "running", "finished"]
@@ -67,19 +67,24 @@ class Plan:
             self.write(key, job)
 
     def begin(self, key: str, job: Job) -> None:
-        """The file of a job is held while it runs, so that others see whether it still does."""
         job.state, job.host, job.process, job.begun = "running", host(), os.getpid(), time.time()
         self.write(key, job)
-        hold(self.file(key))
 
     def end(self, key: str, job: Job) -> None:
         job.state, job.seconds = "finished", time.time() - job.begun
         self.write(key, job)
-        release(self.file(key))
 
     def write(self, key: str, job: Job) -> None:
+        """The file of a job that runs stays locked, so that others see whether its process still does."""
         told = {name: value for name, value in vars(job).items() if name != "is_alive"}
-        replace(self.file(key), json.dumps(told).encode(), lasting=False)
+        with writing(self.file(key), lasting=False) as file:
+            file.write(json.dumps(told).encode())
+            opened = os.dup(file.fileno())
+        if job.state == "running":
+            hold(self.file(key), opened)
+        else:
+            os.close(opened)
+            release(self.file(key))
 
     def read(self, key: str) -> Job | None:
         """None where there is no such job, or what is there is damaged."""

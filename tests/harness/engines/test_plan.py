@@ -51,7 +51,8 @@ def test_each_state_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("age", "alive"), [(SILENT - 60, True), (SILENT + 60, False)])
 def test_a_job_elsewhere_is_alive_while_its_file_gets_new_times(tmp_path: Path, age: float, alive: bool) -> None:
     plan = Plan(tmp_path / "run")
-    plan.write("a", Job("a", state="running", host="elsewhere", process=1))
+    plan.write("a", Job("a"))
+    plan.file("a").write_text('{"title": "a", "state": "running", "host": "elsewhere", "process": 1}')
     os.utime(plan.file("a"), (time.time() - age,) * 2)
     job = plan.read("a")
     assert job is not None
