@@ -143,7 +143,7 @@ def pack(folder: Path) -> None:
     What is damaged or edited stays as it is.
     """
     fine = {path: [entry for entry in _read(path) if not entry.text] for path in _files(folder)}
-    kept = [entry.text for entry in _read(folder / "records.jsonl") if entry.text]
+    kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
     whole = [line(entry.record) for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
     replace(folder / "records.jsonl", b"".join([*whole, *kept]))
     for path in [path for path, found in fine.items() if found]:

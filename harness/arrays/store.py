@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..core.files import cache_folder, digest, replace
@@ -91,7 +92,8 @@ class Store:
     ) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
 
-        numerics: with what it is computed; kept on the card beside the array. Raises OSError that names the file where
+        numerics: with what it is computed, kept on the card beside the array: without it the number of threads, on which
+        the last digits may depend. Raises OSError that names the file where
         the store cannot be written.
         """
         path = self._path(key)
@@ -100,7 +102,7 @@ class Store:
             np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
             raw = content.getvalue()
             card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest()}
-            card |= {"numerics": dict(numerics())} if numerics else {}
+            card["numerics"] = dict(numerics()) if numerics else {"threads": str(torch.get_num_threads())}
             replace(path, raw)
             replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
             self._sound.add(path.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from assay.harness.core import files as module
-from assay.harness.core.files import replace, temporary_beside, writing
+from assay.harness.core.files import replace, require_plain, temporary_beside, writing
 from assay.harness.core.locks import claim
 from assay.harness.formats.download import temporary_folder
 
@@ -31,6 +31,13 @@ def left_by(path: Path) -> Path:
     left = temporary_beside(path)
     left.write_bytes(b"half")
     return left
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../escaped", "/root", "a/b", "a/", "a\0"])
+def test_a_name_that_leads_to_another_folder_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="must be a plain name, without folders in it; choose the folder with out=DIR"):
+        require_plain(name)
+    require_plain("run 1.é")
 
 
 def test_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
