@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, get_args
 
-from ..core.protocols import Better, Cell, Codes, Estimate, Floor, Record, Row, Scalar, View
+from ..core.protocols import Better, Cell, Codes, Estimate, Floor, Record, Row, View
 from ..core.registry import TABLE_NAME, is_table_name
 from ..stats.families import HOLM
 
@@ -76,7 +76,7 @@ def _is_whole(value: Any) -> bool:
 def _is_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return _is_text(value)
-    return value is None or (isinstance(value, Scalar) and -LARGEST <= value <= LARGEST)
+    return value is None or (isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST)
 
 
 def _is_option(value: Any, deep: int = 0) -> bool:

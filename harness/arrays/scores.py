@@ -51,7 +51,7 @@ def _write(folder: Path, store: Store) -> None:
     if lacking:
         say(f"{file} not written: the store lacks {len(lacking)} scores, the first is {lacking[0]}")
         return
-    runs: dict[tuple[str, str, int, int], dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]] = {}
+    runs: dict[tuple[str, str, int, int], dict[str, NDArray[np.float64] | None]] = {}
     numbers: dict[tuple[str, str, int, int], NDArray[np.int64]] = {}
     for record in sorted(records, key=lambda record: record.cell.label):
         run = (record.cell.dataset, record.cell.generator, record.cell.seed, record.cell.n)

@@ -92,9 +92,8 @@ class Store:
     ) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
 
-        numerics: with what it is computed, kept on the card beside the array: without it the number of threads, on which
-        the last digits may depend. Raises OSError that names the file where
-        the store cannot be written.
+        numerics: with what it is computed, kept on the card beside the array; without it the number of threads, on
+        which the last digits may depend. Raises OSError that names the file where the store cannot be written.
         """
         path = self._path(key)
         if not self.has(key):

@@ -20,7 +20,7 @@ from assay.harness.stats import intervals
 def run(open_views: Callable[..., Views], plain: object, tmp_path: Path) -> Run:
     discover()
     run = Run("study", "plain", "squares", open_views(plain), tmp_path / "run", seed=0, n=20)
-    for name in ("mean_intensity", "laplacian_variance"):
+    for name in ("mean_intensity", "random_score"):
         run.evaluate(run.cell(name))
     write_scores(run.folder, run.views.store)
     return run
@@ -33,7 +33,7 @@ def test_a_valid_record_does_not_stand_for_the_scores(
     (run.folder / "scores.parquet").unlink()
     fresh = Views(run.views.data, run.views.generator, "doubled", Store(tmp_path / "other"), run.views.device)
     again = replace(run, views=fresh, written=[])
-    for name in ("mean_intensity", "laplacian_variance"):
+    for name in ("mean_intensity", "random_score"):
         again.evaluate(again.cell(name))
     assert again.written == [], "no record was computed again"
     write_scores(run.folder, fresh.store)
@@ -65,12 +65,12 @@ def test_scores_of_another_record_are_not_taken(
 def test_a_record_of_other_lengths_than_its_scores_has_none(run: Run) -> None:
     """Anybody can write a record that names the key of an entry in the store of another one."""
     record = run.written[0]
-    wrong = replace(record, cell=replace(record.cell, n=2**50), rows=[replace_estimate(record)])
+    wrong = replace(
+        record,
+        cell=replace(record.cell, n=2**50),
+        rows=[record.rows[0]._replace(estimate=intervals.normal(0.0, 1.0, 3))],
+    )
     write_record(run.folder, wrong)
     before = (run.folder / "scores.parquet").read_bytes()
     write_scores(run.folder, run.views.store)
     assert (run.folder / "scores.parquet").read_bytes() == before
-
-
-def replace_estimate(record: object) -> object:
-    return record.rows[0]._replace(estimate=intervals.normal(0.0, 1.0, 3))  # type: ignore[attr-defined]
