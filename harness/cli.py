@@ -20,6 +20,7 @@ from .command.hydra_jobs import one_line, run_jobs
 from .command.jobs import carry_out_all, with_paths
 from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, with_metrics, without_data
 from .command.paths import take_paths, take_plugins
+from .core.escapes import for_terminal
 from .core.files import require_plain
 from .core.options import limits
 from .core.progress import say
@@ -181,7 +182,7 @@ def _status(arguments: list[str]) -> int:
     from .engines.plan import status
 
     found = status(Path(arguments[0] if arguments else "outputs/run"))
-    print(found)
+    print(for_terminal(str(found)))
     return 0 if found.counts["done"] == sum(found.counts.values()) else 1
 
 

@@ -19,6 +19,10 @@ WRITER = re.compile(r"(?:^|(?<=\.))([0-9a-f]{12})\.(?:[1-9][0-9]{0,8}\.)?[0-9a-f
 """The end of a temporary name: host, in older ones the process, and a number of its own."""
 
 
+WRITTEN = ("records", "tables", "figures", "select", "meshes", "tuned")
+"""Folders in a results folder that assay writes to."""
+
+
 def cache_folder() -> Path:
     """$ASSAY_CACHE, else $XDG_CACHE_HOME/assay, else ~/.cache/assay. It can be deleted without loss."""
     if own := os.environ.get("ASSAY_CACHE"):
@@ -46,20 +50,26 @@ def writing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _begun(path)
     try:
-        with file:  # its lock is held until it has its name
+        with naming(path), file:  # its lock is held until it has its name
             _sweep(path.parent)
             yield file
             file.flush()
             if lasting:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.filename is None and error.errno is not None:  # a full disk does not say where it was full
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the body name this file where they name none: a full disk does not say where it was full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
 
 
@@ -108,7 +118,8 @@ def require_plain(name: str) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a results folder. Raises OSError with the fix when it cannot be made or written."""
+    """Make a results folder. Raises OSError with the fix when it cannot be made or written, ValueError as below."""
+    require_inside(folder, *WRITTEN)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         why = "" if os.access(folder, os.W_OK) else "permission denied"
@@ -116,6 +127,13 @@ def require_writable(folder: Path) -> None:
         why = error.strerror or str(error)
     if why:
         raise OSError(f"cannot write results to {folder.absolute()} ({why}); choose another folder with out=DIR")
+
+
+def require_inside(folder: Path, *names: str) -> None:
+    """Raises ValueError where a folder to write to is a link that leads out of the results folder that it is in."""
+    for name in names:
+        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder / name} is a link out of {folder}, so nothing is written there; remove the link")
 
 
 def sha256_of(path: Path) -> str:

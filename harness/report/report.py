@@ -12,7 +12,7 @@ import pandas as pd
 from ..arrays.records import Entry, agreeing, entries, read_records
 from ..arrays.subsets import SOURCES, in_words
 from ..core.escapes import for_terminal, in_one_line
-from ..core.files import replace
+from ..core.files import WRITTEN, replace, require_inside
 from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
@@ -44,7 +44,7 @@ def _made(folder: Path) -> str:
     records = read_records(folder)
     faults = [entry for entry in entries(folder) if entry.why]
     found = tables(records)
-    _require_inside(folder, "tables", "figures")
+    require_inside(folder, *WRITTEN)
     write_tables(found, folder)
     answered = study_tables([record for record in records if record.status == "ok"])  # _about tells of the others
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
@@ -58,13 +58,6 @@ def _made(folder: Path) -> str:
     replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
     summary = [_printed(found), *printed(blocks), *(block.text for block in _faults(folder, faults))]
     return for_terminal("\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"]))
-
-
-def _require_inside(folder: Path, *names: str) -> None:
-    """Raises ValueError where a folder to write to is a link that leads away from the run."""
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{folder / name} is a link out of {folder}, so nothing is written there; remove the link")
 
 
 def _about(records: Sequence[Record]) -> Iterator[Block]:

@@ -1,5 +1,6 @@
 """Which samples are the best? They are ranked by a score and written as files, with a csv of all ranks."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,9 @@ def _write(run: Run, cell: Cell, chosen: Tensor, seeds: Sequence[int], names: Se
     else:
         for stem, image in zip(stems, run.views.images("fake", run.seed, run.n, chosen.tolist()), strict=True):
             pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-            Image.fromarray(pixels.numpy()).save(folder / f"{stem}.png")
+            content = io.BytesIO()
+            Image.fromarray(pixels.numpy()).save(content, "PNG")
+            replace(folder / f"{stem}.png", content.getvalue(), lasting=False)
     shown = run.views.images("fake", run.seed, run.n, chosen[:SHOWN].tolist())
     save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from assay.harness.core import files as module
-from assay.harness.core.files import replace, require_plain, temporary_beside, writing
+from assay.harness.core.files import WRITTEN, replace, require_plain, require_writable, temporary_beside, writing
 from assay.harness.core.locks import claim
 from assay.harness.formats.download import temporary_folder
 
@@ -38,6 +38,20 @@ def test_a_name_that_leads_to_another_folder_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="must be a plain name, without folders in it; choose the folder with out=DIR"):
         require_plain(name)
     require_plain("run 1.é")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_results_folder_whose_parts_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    outside.mkdir()
+    require_writable(folder)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(ValueError, match=f"{name} is a link out of .* remove the link"):
+        require_writable(folder)
+    (folder / name).unlink()
+    (folder / "within").mkdir()
+    (folder / name).symlink_to("within")
+    require_writable(folder)
 
 
 def test_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
