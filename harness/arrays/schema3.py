@@ -9,18 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, get_args
 
+from ..core.columns import RESERVED
 from ..core.protocols import Better, Cell, Codes, Estimate, Floor, Record, Row, View
 from ..core.registry import TABLE_NAME, is_table_name
-from ..stats.families import HOLM
 
 SCHEMA = 3
-NUMBERS = ["value", "low", "high"]
-FLOOR = ["floor", "floor_low", "floor_high", "floor_n"]
-"""What a set metric says of real samples in place of generated ones, and of how many."""
-BESIDE = [*NUMBERS, "n", "missing", *FLOOR, HOLM]
-"""Columns of a long table that tell of the number in a row; all others tell what it is."""
-RESERVED = ("dataset", "generator", "seed", "samples", "run", *BESIDE)
-"""Columns of every table of a study; `run` is that of the page."""
 LARGEST = 2**53
 """No number of samples, seed or version is larger."""
 DEEPEST = 4

@@ -246,7 +246,7 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         "floor",
     )
     chosen = {key: config[key] for key in keys}
-    metrics = config["metric"] or {}
+    metrics = config.get("metric") or {}
     given = {name: options for name, options in metrics.items() if METRICS[name].kind == "sample" and options}
     return open_run(
         config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened,

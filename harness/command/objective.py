@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..arrays.schema3 import BESIDE
+from ..core.columns import BESIDE
 from ..core.protocols import Record
 from ..core.registry import unknown
 from ..report.tables import tables

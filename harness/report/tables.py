@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ..arrays.records import USED, read_records, record_name
-from ..arrays.schema3 import FLOOR, NUMBERS
 from ..arrays.subsets import in_words
+from ..core.columns import FLOOR, NUMBERS
 from ..core.escapes import for_csv
 from ..core.files import replace
 from ..core.protocols import Record

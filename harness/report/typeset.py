@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..arrays.schema3 import BESIDE
+from ..core.columns import BESIDE
 from ..core.escapes import for_latex, for_markdown, in_one_line
 
 KEPT = ("better", "error", "used")

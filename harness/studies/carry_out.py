@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from ..arrays.records import USED
-from ..arrays.schema3 import RESERVED
 from ..arrays.views import watched_view
+from ..core.columns import RESERVED
 from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
 from ..core.registry import METRICS, STUDIES, Study, unknown

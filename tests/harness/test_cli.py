@@ -651,7 +651,7 @@ def test_images_whose_names_are_no_utf8_are_read(assay: Shell) -> None:
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert r"n\xf6mes" in finished.stdout
-    (ranking,) = (assay.folder / "odd" / "run" / "select").glob("*/ranking.csv")
+    (ranking,) = (assay.folder / "odd" / "run" / "select").rglob("ranking.csv")
     assert r"caf\xe93.png" in ranking.read_text()
 
 

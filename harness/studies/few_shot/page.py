@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 
-from ...arrays.schema3 import BESIDE, NUMBERS
+from ...core.columns import BESIDE, NUMBERS
 from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
 from ...report.tables import from_papers
