@@ -5,6 +5,7 @@ Each command imports what it needs, so that `assay --help` does not wait for tor
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -17,20 +18,24 @@ from typing import Any
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
 from .command.jobs import carry_out_all, with_paths
-from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, without_data
+from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, with_metrics, without_data
 from .command.paths import take_paths, take_plugins
+from .core.escapes import for_terminal
+from .core.files import require_plain
 from .core.options import limits
 from .core.progress import say
 from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
-OWN_HELP = ("run", "train", "statistics", "compare-features")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
   assay status [DIR]            what is done, failed, running and missing of the runs in DIR (default outputs/run)
+  assay check [DIR]             what is wrong with results, e.g. edited records of somebody else (default outputs/run)
+  assay store verify [DIR]      whether the arrays that runs keep are whole, and those of their keys
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
@@ -55,10 +60,13 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 
 def main() -> None:
     """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal has an arrow, or a name of this file
+            stream.reconfigure(errors="backslashreplace")
     arguments = take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
-        "statistics": _statistics, "compare-features": _compare_features,
+        "statistics": _statistics, "compare-features": _compare_features, "check": _check, "store": _store,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -81,7 +89,7 @@ def main() -> None:
 
 
 def _run(overrides: list[str]) -> int:
-    from .arrays.records import pack
+    from .arrays.records import pack, read_records, record_name
     from .arrays.scores import write_scores
     from .arrays.store import open_store
     from .report.report import report
@@ -91,7 +99,7 @@ def _run(overrides: list[str]) -> int:
     overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", *overrides]
-    overrides = without_data(full_names(renamed(overrides), "vae"))
+    overrides = without_data(with_metrics(full_names(renamed(overrides), "vae")))
     expanded = partial(with_paths, paths=paths, fakes=fakes)
     outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides))
     reasons: dict[str, dict[str, None]] = {}
@@ -101,6 +109,7 @@ def _run(overrides: list[str]) -> int:
         say(f"left out: {', '.join(names)}: {why}")
     for line in dict.fromkeys(line for outcome in outcomes for line in outcome.samples):
         say(f"samples, {line}")
+    lost = False
     for name, store in dict.fromkeys((outcome.folder, outcome.store) for outcome in outcomes):
         folder, here = Path(name), [outcome for outcome in outcomes if outcome.folder == name]
         anew = any(outcome.anew for outcome in here)
@@ -111,10 +120,15 @@ def _run(overrides: list[str]) -> int:
             say("nothing was recomputed: every record and every array was there and valid")
         for line in dict.fromkeys(line for outcome in here for line in outcome.failed):
             say(f"failed: {line}")
+        there = {record_name(record.cell) for record in read_records(folder)}
+        asked = {record for outcome in here for record in outcome.records}
+        if gone := len(asked - there):
+            lost = True
+            say(f"error: {gone} of {len(asked)} records were deleted from {folder} meanwhile; run the command again")
         say(compare_with_published(folder))
         if is_published(folder):
             pack(folder)
-    return 1 if any(outcome.failed for outcome in outcomes) else 0
+    return 1 if lost or any(outcome.failed for outcome in outcomes) else 0
 
 
 def _train(overrides: list[str]) -> int:
@@ -137,6 +151,8 @@ def _train_job(plain: dict[str, Any]) -> None:
     name, options = only(plain["trainer"], "trainer")
     data = DATASETS[data_name].function(**data_options)
     device, out = pick_device(plain["device"]), Path(plain["out"])
+    if plain["name"] is not None:
+        require_plain(str(plain["name"]))
     weigh = partial(by_pseudo_density, data, device, **plain["importance"])
     more = {"tag": plain["name"], "images": plain["images"], "snapshots": plain["snapshots"]}
     measure = Measure(**plain["measure"])
@@ -166,7 +182,7 @@ def _status(arguments: list[str]) -> int:
     from .engines.plan import status
 
     found = status(Path(arguments[0] if arguments else "outputs/run"))
-    print(found)
+    print(for_terminal(str(found)))
     return 0 if found.counts["done"] == sum(found.counts.values()) else 1
 
 
@@ -178,6 +194,18 @@ def _statistics(arguments: list[str]) -> int:
 
 def _compare_features(arguments: list[str]) -> int:
     from .command.compare_features import main
+
+    return main(arguments)
+
+
+def _check(arguments: list[str]) -> int:
+    from .command.check import main
+
+    return main(arguments)
+
+
+def _store(arguments: list[str]) -> int:
+    from .command.store import main
 
     return main(arguments)
 

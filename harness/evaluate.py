@@ -15,6 +15,7 @@ from torch import Tensor
 from .arrays.costs import Cost
 from .arrays.records import USED, find_record, write_record
 from .arrays.schema2 import METRIC_VERSION, OLD
+from .arrays.scores import score_key
 from .arrays.spaces import extracted
 from .arrays.store import ScoreKey
 from .arrays.views import Views
@@ -86,6 +87,8 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record], floo
     )
     record = evaluate_or_load(question, views, folder, written)
     if record.status == "ok":
+        if metric.kind == "sample" and not views.store.has(score_key(record)):
+            sample_scores(cell, views)  # a valid record does not stand for the scores of each sample
         for view in cell.views.values():
             views.complete(view, cell.seed, cell.n)
     return record

@@ -14,6 +14,7 @@ from torch import Tensor
 from .arrays.records import find_record, write_record
 from .arrays.store import Store, open_store
 from .arrays.views import Views
+from .core.escapes import for_json
 from .core.files import canonical, require_writable
 from .core.options import checked
 from .core.protocols import (
@@ -59,6 +60,7 @@ class Run:
     written: the records that were written, not found.
     floor:   whether set metrics are also computed of real samples in place of the generated ones.
     data_options: those that the data set was opened with.
+    metric_options: of per-sample metrics, by name, where an entry does not set them itself.
     """
 
     experiment: str
@@ -77,6 +79,7 @@ class Run:
     written: list[Record] = field(default_factory=list)
     floor: bool = False
     data_options: Mapping[str, Any] = field(default_factory=dict)
+    metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cells(self, entries: MetricSpec | Sequence[MetricSpec]) -> list[Cell]:
         """The cells of entries; an entry with lists of values gives one for each combination."""
@@ -88,7 +91,9 @@ class Run:
             if "metric" not in options:
                 raise ValueError(f"{options} names no metric; write it as {{metric: name, option: value}}")
             axes = [value if isinstance(value, list) else [value] for value in options.values()]
-            cells += [self.cell(**dict(zip(options, values, strict=True))) for values in itertools.product(*axes)]
+            given = self.metric_options.get(str(options["metric"]), {})
+            for values in itertools.product(*axes):
+                cells.append(self.cell(**{**given, **dict(zip(options, values, strict=True))}))
         return cells
 
     def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
@@ -268,7 +273,7 @@ def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) ->
     """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
     usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
     differing = [f"{key}={value}" for key, value in options.items() if key not in usual or usual[key] != value]
-    return f"{name}({', '.join(differing)})" if differing else name
+    return for_json(f"{name}({', '.join(differing)})" if differing else name)
 
 
 class Opened(NamedTuple, Generic[T]):
@@ -319,6 +324,7 @@ def run_on(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Run:
     """A run of what is open already.
 
@@ -348,6 +354,7 @@ def run_on(
         set_metrics=set_metrics,
         floor=floor,
         data_options=data.options,
+        metric_options=metric_options or {},
     )
 
 

@@ -70,6 +70,7 @@ def train(
     snapshots: bool = False,
     weigh: Callable[[bool], Importance | None] = lambda selective: None,
     measure: Measure = NOTHING,
+    replacing: bool = False,
 ) -> Path:
     """Train `name` on a data set, or go on where a killed training stopped. Returns the path of the weights.
 
@@ -81,7 +82,9 @@ def train(
     weigh:     what is seen more often, given whether the training can choose among samples of its own. Real images are
                then drawn by weight with replacement; without it an epoch takes them in a new order, each once.
     measure:   what the card tells of the samples before the first epoch and after each.
-    Raises ValueError for options out of range, and for a checkpoint that is damaged or of another training.
+    replacing: finished weights of another training, which lie in the place of these, are replaced; else they stay.
+    Raises ValueError for options out of range, for files of another training in their place, and for a checkpoint that
+    is damaged.
     """
     available = data.count("train")
     if images is not None and not 1 <= images <= available:
@@ -104,7 +107,7 @@ def train(
     overrides += importance.given if importance else []
     start = _start(name, options, data)
     settings = digest(name, sorted(overrides), data.fingerprint, seed, *start.values())
-    if _made_by(path, settings):
+    if _claimed(path, settings, replacing):
         say(f"{path} is there already, made by the same training; to make it again, delete it")
         return path
     card = {
@@ -148,13 +151,43 @@ def train(
     return path
 
 
-def _made_by(path: Path, settings: str) -> bool:
-    """Whether finished weights are there, whole, and by their card from a training with these settings."""
+def _claimed(path: Path, settings: str, replacing: bool) -> bool:
+    """Whether finished weights of a training with these settings are there, whole; else they are now to be made.
+
+    Their card says from the beginning which training they are of. Raises ValueError where that is another one that
+    is not to be replaced.
+    """
     card = path.with_suffix(".json")
-    if not path.is_file() or not card.is_file():
-        return False
-    found = json.loads(card.read_text())
-    return (found.get("settings"), found.get("sha256")) == (settings, sha256_of(path))
+    claim = json.dumps({"settings": settings, "unfinished": True}).encode()
+    card.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with card.open("xb") as file:
+            file.write(claim)
+    except FileExistsError:
+        found = _card(card)
+        if found is None:
+            say(f"{card} is damaged, so nothing tells what made the weights beside it; they are made again")
+            replace(card, claim)
+            return False
+        if found.get("settings") != settings and replacing and not found.get("unfinished"):
+            replace(card, claim)
+            return False
+        if found.get("settings") != settings:
+            raise ValueError(
+                f"{card} belongs to a training with other settings or another seed; choose another folder with "
+                "out=DIR, another name with name=NAME, such as name='seed${seed}', or delete it and the weights"
+            ) from None
+        return path.is_file() and found.get("sha256") == sha256_of(path)
+    return False
+
+
+def _card(card: Path) -> dict[str, Any] | None:
+    """What a card says; None where it is damaged."""
+    try:
+        found = json.loads(card.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _rows(available: int, count: int, importance: Importance | None) -> Rows:

@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from ..core.escapes import for_csv, for_json
+from ..core.files import naming
+from ..core.locks import one_at_a_time
 from ..core.protocols import Cell
 
 FIELDS = ("dataset", "generator", "label", "seed", "n", "seconds", "peak_memory_mib")
@@ -30,9 +33,10 @@ class Cost:
             return
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         cell = self.cell
-        row = (cell.dataset, cell.generator, cell.label, cell.seed, cell.n, f"{self.seconds:.2f}", f"{peak:.0f}")
+        named = [for_csv(for_json(text)) for text in (cell.dataset, cell.generator, cell.label)]
+        row = (*named, cell.seed, cell.n, f"{self.seconds:.2f}", f"{peak:.0f}")
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", newline="") as file:
+        with one_at_a_time(self.file.parent), naming(self.file), self.file.open("a", newline="") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(FIELDS)

@@ -3,25 +3,46 @@
 A run writes `records/<metric>-<digest>.json`, a file a record, so that several processes can share a folder. `pack`
 joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line. Files of
 the first release have other names, since the labels of their cells were others.
+
+Each has a digest of all else in it. One that was changed since has the status "edited": it is shown as such, ranked by
+nothing, and computed again. Those of earlier releases have no digest.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+from ..core.escapes import for_json
 from ..core.files import digest, replace
-from ..core.protocols import Cell, Estimate, Floor, Record, Row, Scalar, View
+from ..core.locks import one_at_a_time
+from ..core.protocols import Cell, Record, Row
 from .schema2 import upgraded
+from .schema3 import SCHEMA, record_of
 
-SCHEMA = 3
-SHARED = ("columns", "preprocessing", "numerics", "samples", "source", "inputs")
-"""Fields that many records of a folder have in common."""
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
+TRIES = 3
+"""Times that tables are made again at once because other processes wrote records meanwhile."""
+EDITED = "edited: it was changed after it was written, so its digest is another one"
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """What stands in a file of records, or in a line of one.
+
+    record: None where it is damaged. why: what is wrong with it, "" where nothing is. sealed: whether it has a digest.
+    text: as it stands there, where it cannot be written again from the record.
+    """
+
+    where: str
+    record: Record | None
+    why: str = ""
+    sealed: bool = False
+    text: bytes = b""
 
 
 def record_name(cell: Cell) -> str:
@@ -31,21 +52,21 @@ def record_name(cell: Cell) -> str:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    replace(folder / "records" / record_name(record.cell), _line(record).encode())
+    replace(folder / "records" / record_name(record.cell), line(record))
 
 
 def find_record(folder: Path, cell: Cell) -> Record | None:
     """The record of a cell; None when there is none, or what is there is not a whole record."""
     name = record_name(cell)
     own = _read(folder / "records" / name)
-    if own and record_name(own[0].cell) == name:
-        return own[0]
+    if own and own[0].record and record_name(own[0].record.cell) == name:
+        return own[0].record
     other = _otherwise_named(folder).get(name)
-    for record in _read(other) if other else ():
-        if record_name(record.cell) == name:
-            return record
+    for entry in _read(other) if other else ():
+        if entry.record and record_name(entry.record.cell) == name:
+            return entry.record
     packed = folder / "records.jsonl"
-    return _named(packed, packed.stat().st_mtime_ns).get(name) if packed.exists() else None
+    return _named(packed, *_status(packed)).get(name) if packed.exists() else None
 
 
 @lru_cache(maxsize=64)
@@ -55,64 +76,112 @@ def _otherwise_named(folder: Path) -> Mapping[str, Path]:
     To look again for each cell would take a time that grows with the square of their number.
     """
     found = {}
-    for path in sorted((folder / "records").glob("*.json")):
-        for record in _read(path):
-            if record_name(record.cell) != path.name:
-                found[record_name(record.cell)] = path
+    for path in _files(folder):
+        for entry in _read(path):
+            if entry.record and record_name(entry.record.cell) != path.name:
+                found[record_name(entry.record.cell)] = path
     return found
 
 
 @lru_cache(maxsize=8)
-def _named(packed: Path, modified: int) -> Mapping[str, Record]:
-    return {record_name(record.cell): record for record in _read(packed)}
+def _named(packed: Path, *status: int) -> Mapping[str, Record]:
+    return {record_name(entry.record.cell): entry.record for entry in _read(packed) if entry.record}
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Records of a run in the order of their names. Raises FileNotFoundError when the run has none at all."""
+    """Records of a run in the order of their names; damaged ones are not among them.
+
+    Raises FileNotFoundError when the run has none at all.
+    """
     found = _by_name(folder)
     if not found:
-        raise FileNotFoundError(f"no records in {folder}; `assay run` makes them")
-    return [record for _, record in sorted(found.items())]
+        damaged = [f"{entry.where} is damaged: {entry.why}" for entry in entries(folder)]
+        raise FileNotFoundError(f"no records in {folder}; {damaged[0] if damaged else '`assay run` makes them'}")
+    return [entry.record for _, entry in sorted(found.items()) if entry.record]
+
+
+def entries(folder: Path) -> list[Entry]:
+    """All that stands in the files of records of a folder, whole or not."""
+    return [entry for path in (folder / "records.jsonl", *_files(folder)) for entry in _read(path)]
+
+
+def agreeing(folder: Path, write: Callable[[], T]) -> T:
+    """Call what makes files of all records of a folder, so that at the end these are of the records that are there.
+
+    One process at a time; where locks are not seen by other hosts, again when there are other records at the end.
+    """
+    if not folder.is_dir():
+        return write()
+    with one_at_a_time(folder):
+        for _ in range(TRIES):
+            before = _state(folder)
+            made = write()
+            if _state(folder) == before:
+                break
+    return made
+
+
+def _state(folder: Path) -> list[tuple[Path, tuple[int, ...]]]:
+    return [(path, _status(path)) for path in (folder / "records.jsonl", *_files(folder))]
+
+
+def _status(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / "records").glob("[!.]*.json"))
 
 
 def pack(folder: Path) -> None:
-    """Write all records of a folder into its records.jsonl, and remove their files."""
-    files = [path for path in (folder / "records").glob("*.json") if _read(path)]
-    replace(folder / "records.jsonl", "".join(map(_line, read_records(folder))).encode())
-    for path in files:
+    """Write all records of a folder into its records.jsonl, and remove their files.
+
+    What is damaged or edited stays as it is.
+    """
+    fine = {path: [entry for entry in _read(path) if not entry.text] for path in _files(folder)}
+    kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
+    whole = [line(entry.record) for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
+    replace(folder / "records.jsonl", b"".join([*whole, *kept]))
+    for path in [path for path, found in fine.items() if found]:
         path.unlink()
     if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
         (folder / "records").rmdir()
 
 
-def _by_name(folder: Path) -> dict[str, Record]:
+def _by_name(folder: Path) -> dict[str, Entry]:
     """All records of a folder. Of two of the same cell a file counts before a line, and one of its own name most."""
-    files = sorted((folder / "records").glob("*.json"))
-    read = [(path.name, record) for path in (folder / "records.jsonl", *files) for record in _read(path)]
-    named = [(record_name(record.cell), name, record) for name, record in read]
-    own = {name: record for name, file, record in named if name == file}
-    return {name: record for name, _, record in named} | own
+    found = [(entry, record_name(entry.record.cell)) for entry in entries(folder) if entry.record]
+    own = {name: entry for entry, name in found if name == Path(entry.where).name}
+    return {name: entry for entry, name in found} | own
 
 
-def _read(path: Path) -> Sequence[Record]:
-    """The whole records in a file, one a line; that of the first release is one over many lines."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    return _parsed(path, status.st_mtime_ns, status.st_size)
+def _read(path: Path) -> Sequence[Entry]:
+    """What is in a file, one record a line; that of the first release is one over many lines."""
+    status = _status(path)
+    return _parsed(path, *status) if status else ()
 
 
 @lru_cache(maxsize=4096)
-def _parsed(path: Path, modified: int, size: int) -> Sequence[Record]:
+def _parsed(path: Path, *status: int) -> Sequence[Entry]:
     """A file that has not changed is parsed once per process."""
-    content = path.read_bytes()
-    texts = content.split(b"\n") if path.suffix == ".jsonl" else [content]
-    return [record for record in map(_parse, texts) if record is not None]
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        return (Entry(str(path), None, error.strerror or str(error), text=b"?"),)
+    if path.suffix != ".jsonl":
+        return (_entry(content, str(path)),)
+    lines = enumerate(content.split(b"\n"), 1)
+    return [_entry(text, f"{path}, line {number}") for number, text in lines if text.strip()]
 
 
-def _line(record: Record) -> str:
-    """A record as JSON. A row is a list of its keys, value, low, high, n and missing."""
+def line(record: Record) -> bytes:
+    """A record as a line of JSON. A row is a list of its keys, value, low, high, n and missing."""
     fields = {"schema": SCHEMA} | dataclasses.asdict(record) | {"inputs": dict(sorted(record.inputs.items()))}
     fields["rows"] = list(map(_flat, record.rows))
     if record.floor is not None:
@@ -120,65 +189,43 @@ def _line(record: Record) -> str:
     for name in ("samples", "floor"):  # older records have neither
         if not fields[name]:
             del fields[name]
-    return json.dumps(_plain(fields), allow_nan=False, ensure_ascii=False) + "\n"
+    plain = _plain(fields)
+    plain["digest"] = digest(plain)
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
 
-def _parse(text: bytes) -> Record | None:
-    """A record from its JSON; None for what is not a whole record."""
+def _entry(text: bytes, where: str) -> Entry:
     try:
         fields = json.loads(text)
         if fields["schema"] == 2:
-            return upgraded(fields)
-        if fields.pop("schema") != SCHEMA:
-            return None
-        cell = fields.pop("cell")
-        views = _views(json.dumps(cell.pop("views")))
-        for name in SHARED:
-            if name in fields:
-                fields[name] = _shared(json.dumps(fields[name]))
-        rows = [_row(row, len(fields["columns"])) for row in fields.pop("rows")]
-        floor = fields.pop("floor", None)
-        if floor is not None:
-            floor = Floor(**floor | {"rows": [_row(row, len(fields["columns"])) for row in floor["rows"]]})
-        return Record(cell=Cell(**cell, views=views), rows=rows, floor=floor, **fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-@lru_cache(maxsize=4096)
-def _views(text: str) -> Mapping[str, View]:
-    """One object for all records whose views are the same."""
-    return {name: View(**view) for name, view in json.loads(text).items()}
-
-
-@lru_cache(maxsize=4096)
-def _shared(text: str) -> Any:
-    """One object for all equal values: of 100,000 records most have the same source, preprocessing and numerics."""
-    return json.loads(text)
+            return Entry(where, upgraded(fields))
+        if fields["schema"] != SCHEMA:
+            raise ValueError(f"schema {fields['schema']!r} is not known here; this release reads {SCHEMA} and 2")
+        told = fields.pop("digest", None)
+        edited = told is not None and told != digest(fields)
+        del fields["schema"]
+        record = record_of(fields)
+    except RecursionError:
+        return Entry(where, None, "its lists are too deep", text=text)
+    except (TypeError, KeyError, AttributeError):
+        return Entry(where, None, "it is no record", text=text)
+    except ValueError as error:
+        return Entry(where, None, " ".join(str(error).split())[:300], text=text)
+    if edited:
+        return Entry(where, dataclasses.replace(record, status="edited"), EDITED, True, text)
+    return Entry(where, record, sealed=told is not None)
 
 
 def _flat(row: Row) -> list[Any]:
-    return [*row.keys, row.estimate.value, *row.estimate.interval, *row.estimate[2:]]
-
-
-def _row(row: Sequence[Any], keys: int) -> Row:
-    value, low, high, n, missing = row[keys:]
-    value, low, high = (math.nan if number is None else float(number) for number in (value, low, high))
-    return Row(tuple(map(_scalar, row[:keys])), Estimate(value, (low, high), int(n), int(missing)))
-
-
-def _scalar(key: Any) -> Scalar:
-    if not isinstance(key, Scalar):
-        raise TypeError(f"{key!r} is no key of a row")
-    return key
+    return [*row.keys, *map(float, (row.estimate.value, *row.estimate.interval)), *row.estimate[2:]]
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor tuples: undefined numbers become null."""
+    """JSON knows neither NaN nor tuples, and UTF-8 no halves of pairs: undefined numbers become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {for_json(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return for_json(value) if isinstance(value, str) else value

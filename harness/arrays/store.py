@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..core.files import cache_folder, digest, replace
@@ -91,7 +92,8 @@ class Store:
     ) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
 
-        numerics: with what it is computed; kept on the card beside the array.
+        numerics: with what it is computed, kept on the card beside the array; without it the number of threads, on
+        which the last digits may depend. Raises OSError that names the file where the store cannot be written.
         """
         path = self._path(key)
         if not self.has(key):
@@ -99,7 +101,7 @@ class Store:
             np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
             raw = content.getvalue()
             card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest()}
-            card |= {"numerics": dict(numerics())} if numerics else {}
+            card["numerics"] = dict(numerics()) if numerics else {"threads": str(torch.get_num_threads())}
             replace(path, raw)
             replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
             self._sound.add(path.name)
@@ -124,13 +126,9 @@ class Store:
             return True
         if not path.is_file() or not path.with_suffix(".json").is_file():
             return False
-        try:
-            expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
-        except (ValueError, KeyError, TypeError):
-            expected = None
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if why := fault(path):
             if path.name not in self._damaged:
-                say(f"store: entry {path} is damaged ({_readable(key)}); it is made again")
+                say(f"store: entry {path} is damaged ({_readable(key)}: {why}); it is made again")
             self._damaged.add(path.name)
             return False
         self._sound.add(path.name)
@@ -139,6 +137,21 @@ class Store:
     def _path(self, key: ShardKey | ScoreKey) -> Path:
         name = digest(KINDS[type(key)], key.content)
         return self.root / name[:2] / f"{name}.npy"
+
+
+def fault(path: Path) -> str:
+    """What is wrong with an entry, by its array file; "" where nothing is. Its name must be the digest of its key."""
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            return f"{file.name} is not there"
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        key, expected = card["key"], card["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "its card cannot be read"
+    if path.stem not in [digest(kind, key) for kind in KINDS.values()]:
+        return "its card is that of another entry"
+    return "" if hashlib.sha256(path.read_bytes()).hexdigest() == expected else "its content has changed"
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,9 +33,16 @@ def register(overrides: Sequence[str], config_name: str) -> None:
     check_names(overrides, config_name)
 
 
-def run_jobs(config_name: str, overrides: list[str], job: Callable[[dict[str, Any]], Any]) -> list[Any]:
+def run_jobs(
+    config_name: str,
+    overrides: list[str],
+    job: Callable[[dict[str, Any]], Any],
+    value: Callable[[dict[str, Any], Any], float] | None = None,
+) -> list[Any]:
     """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
 
+    value: of a config and what its job returned, the number that a sweeper which optimises is told. The best trial is
+    then said, and carried out once more, so that what it wrote is what stands there at the end.
     `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
     """
     import hydra
@@ -45,27 +53,72 @@ def run_jobs(config_name: str, overrides: list[str], job: Callable[[dict[str, An
     plain = without_flags(overrides)
     flags = [argument for argument in overrides if argument not in plain]  # argparse wants them first
     sys.argv = [f"assay {'run' if config_name == 'evaluate' else 'train'}", *flags, *plain]
-    with temporary_folder(cache_folder() / "jobs") as answers:
+    with temporary_folder(_place()) as answers:
+        if not any(override.lstrip("+").startswith("hydra.sweep.dir=") for override in plain):
+            sys.argv.append(f"hydra.sweep.dir='{answers / 'sweep'}'")
         launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
-        launch(_answering(job, answers))()
-        return [json.loads(file.read_text()) for file in sorted(answers.glob("*.json"))]
+        launch(_answering(job, answers, value))()
+        found = [json.loads(file.read_text()) for file in sorted(answers.glob("*.json"))]
+        best = _best(answers / "sweep" / "optimization_results.yaml")
+    if best is None:
+        return found
+    rest = [one for one in plain if one.partition("=")[0] not in best and not one.lstrip("+").startswith("hydra")]
+    return found + run_jobs(config_name, [*rest, *(f"{name}={value}" for name, value in best.items())], job)
 
 
-def _answering(job: Callable[[dict[str, Any]], Any], answers: Path) -> Callable[[DictConfig], None]:
+def _place() -> Path:
+    """The cache, which jobs on other machines may see; where it cannot be written, a folder of this machine."""
+    kept = cache_folder() / "jobs"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return kept if os.access(kept, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _answering(
+    job: Callable[[dict[str, Any]], Any], answers: Path, value: Callable[[dict[str, Any], Any], float] | None
+) -> Callable[[DictConfig], float | None]:
     """The job on a plain config. What it returns goes to a file; what a user can mend is printed in one line."""
 
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> float | None:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            answer = job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            answer = job(plain)
+            told = value(plain, answer) if value and _optimises() else None
         except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:
             say(f"error: {one_line(error)}")
             raise SystemExit(2) from None
         replace(answers / f"{time.time_ns()}-{os.getpid()}.json", json.dumps(answer).encode())
+        return told
 
     return run
+
+
+def _optimises() -> bool:
+    """Whether the sweeper chooses what to try next by what it is told, as all but Hydra's own do."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN and not str(config.sweeper._target_).endswith("BasicSweeper")
+
+
+def _best(file: Path) -> dict[str, Any] | None:
+    """What Optuna's sweeper found, which it tells in a file alone: said, and returned where there is one best trial."""
+    import yaml
+
+    if not file.is_file():
+        return None
+    found = yaml.safe_load(file.read_text())
+    trials = found.get("solutions") or [{"params": found["best_params"], "values": [found["best_value"]]}]
+    for trial in trials:
+        values = ", ".join(f"{value:.6g}" for value in trial["values"])
+        say(f"best trial: {' '.join(f'{name}={value}' for name, value in trial['params'].items())}: {values}")
+    return dict(trials[0]["params"]) if len(trials) == 1 else None
 
 
 def one_line(error: Exception) -> str:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arrays.records import record_name, write_record
-from ..core.files import require_writable
+from ..arrays.records import read_records, record_name, write_record
+from ..core.files import require_plain, require_writable
 from ..core.progress import say
 from ..core.protocols import Cell
 from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options, discover
@@ -34,6 +34,7 @@ class Outcome:
 
     anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
     nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
+    records: names of the records that answer it, made or found.
     """
 
     folder: str
@@ -42,6 +43,7 @@ class Outcome:
     failed: Sequence[str]
     left_out: Mapping[str, str]
     samples: Sequence[str]
+    records: Sequence[str] = ()
 
 
 def carry_out_all(
@@ -49,6 +51,7 @@ def carry_out_all(
 ) -> list[Outcome]:
     """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
     from ..engines.plan import Plan, job_key
+    from .objective import objective
     from .sweep import configs
 
     register(overrides, "evaluate")
@@ -65,7 +68,12 @@ def carry_out_all(
                     found.append(_refused(one, failure.why))
             return list(map(asdict, found))
 
-        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs) for fields in done]
+        def value(config: dict[str, Any], done: list[dict[str, Any]]) -> float:
+            named = {name for one in done for name in one["records"]}
+            records = [one for one in read_records(_folder(config)) if record_name(one.cell) in named]
+            return objective(config["objective"], records)
+
+        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs, value) for fields in done]
     planned = [one for config in composed for one in expanded(config)]
     for config in planned:
         check_options(config)
@@ -99,6 +107,7 @@ def with_paths(
 
 
 def _folder(config: Mapping[str, Any]) -> Path:
+    require_plain(str(config["name"]))
     return Path(config["out"]) / str(config["name"])
 
 
@@ -169,12 +178,13 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
     planned.studies = dict.fromkeys(studies, False)
     plan.begin(key, planned)
     refused = {record_name(record.cell) for record in run.written}
+    answers: list[Record] = []
     for name, cell in cells.items():
         if planned.metrics[name] not in refused:
-            run.evaluate(cell)
+            answers.append(run.evaluate(cell))
     for name, options in studies.items():
         try:
-            carry_out(run, name, **(options or {}))
+            answers += carry_out(run, name, **(options or {}))
         except ValueError as failure:
             if alone:
                 raise
@@ -189,6 +199,7 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
+        records=list(dict.fromkeys(record_name(record.cell) for record in [*answers, *run.written])),
     )
 
 
@@ -235,10 +246,12 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         "floor",
     )
     chosen = {key: config[key] for key in keys}
-    folder = Path(config["out"]) / str(config["name"])
+    metrics = config.get("metric") or {}
+    given = {name: options for name, options in metrics.items() if METRICS[name].kind == "sample" and options}
     return open_run(
-        config["dataset"], config["generator"], folder, extractors=config["extractor"], opened=opened, **chosen
-    )
+        config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened,
+        metric_options=given, **chosen,
+    )  # fmt: skip
 
 
 def _unopened(

@@ -63,6 +63,14 @@ def without_data(overrides: list[str]) -> list[str]:
     return [*overrides, "dataset=none"]
 
 
+def with_metrics(overrides: list[str]) -> list[str]:
+    """`metric.NAME.OPTION=VALUE` alone chooses that metric, so that the option has its place."""
+    keys = [override.partition("=")[0] for override in without_flags(overrides)]
+    names = list(dict.fromkeys(re.findall(r"^metric\.(\w+)\.", "\n".join(keys), re.MULTILINE)))
+    chosen = {"metric", "experiment"} & set(keys) or any(argument.startswith(VALUED) for argument in overrides)
+    return overrides if chosen or not names else [*overrides, f"metric=[{','.join(names)}]"]
+
+
 def check_names(overrides: Sequence[str], config_name: str) -> None:
     """Raise LookupError for a name that nothing knows; hydra's own message would not say which are near."""
     from omegaconf import OmegaConf

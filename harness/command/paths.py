@@ -1,10 +1,9 @@
 """Files and folders among the arguments, which Hydra never sees: samples, and plugins."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.registry import PLUGINS
+from ..core.registry import plugin_files, tell_plugin_files
 
 
 def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str], dict[str, str]]:
@@ -67,16 +66,16 @@ def real_data(path: Path) -> tuple[str, str, str]:
 
 def take_plugins(arguments: list[str]) -> list[str]:
     """The arguments without `--plugin FILE`; the files go to the environment, which worker processes inherit."""
-    rest, files = [], list(filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)))
+    rest, files = [], plugin_files()
     position = 0
     while position < len(arguments):
         if arguments[position] == "--plugin" and position + 1 < len(arguments):
-            files.append(str(Path(arguments[position + 1]).absolute()))
+            files.append(Path(arguments[position + 1]).absolute())
             position += 1
         elif arguments[position].startswith("--plugin="):
-            files.append(str(Path(arguments[position].removeprefix("--plugin=")).absolute()))
+            files.append(Path(arguments[position].removeprefix("--plugin=")).absolute())
         else:
             rest.append(arguments[position])
         position += 1
-    os.environ[PLUGINS] = os.pathsep.join(files)
+    tell_plugin_files(files)
     return rest

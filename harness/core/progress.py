@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .escapes import for_terminal
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 LONG = 5.0
 """Work that takes so many seconds is reported even where little is."""
@@ -23,7 +25,7 @@ class Advance(Protocol):
 
 def say(line: str) -> None:
     """One line to standard error."""
-    console.print(line, markup=False)
+    console.print(for_terminal(line), markup=False)
 
 
 @cache

@@ -391,7 +391,8 @@ class Record:
 
     columns: names of the keys of each row: "name" for a metric's numbers, a study's own for those of a study.
     rows:    the numbers. An undefined one is NaN in memory and null on disk.
-    status:  "failed" where the cell could not be evaluated; `error` says why and there are no rows.
+    status:  "failed" where the cell could not be evaluated; `error` says why and there are no rows. "edited" is never
+             written: so a record is read that somebody changed after it was written.
     inputs:  what was read, by name: the digest of each view, and the version of each metric that a study used. A record
              is valid while these and `version` are those of the code and the weights.
     preprocessing: of each view through an extractor: its name, and what it does to an image before and in the network.
@@ -409,7 +410,7 @@ class Record:
     source: str
     columns: Sequence[str]
     rows: Sequence[Row]
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "edited"]
     error: str | None
     inputs: Mapping[str, str]
     preprocessing: Mapping[str, str] = field(default_factory=dict)

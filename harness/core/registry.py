@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -423,8 +424,19 @@ def discover(*patterns: str) -> None:
             importlib.import_module(".".join([package, *file.relative_to(root).with_suffix("").parts]))
     for entry in entry_points(group="assay.plugins"):
         entry.load()
-    for plugin in filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)):
-        _import_file(Path(plugin))
+    for plugin in plugin_files():
+        _import_file(plugin)
+
+
+def plugin_files() -> list[Path]:
+    """The files in the variable PLUGINS, which colons part; a colon within a path has a backslash before it."""
+    texts = re.split(rf"(?<!\\){os.pathsep}", os.environ.get(PLUGINS, ""))
+    return [Path(text.replace(f"\\{os.pathsep}", os.pathsep)) for text in texts if text]
+
+
+def tell_plugin_files(files: Sequence[Path]) -> None:
+    """Put files into that variable, which other processes inherit."""
+    os.environ[PLUGINS] = os.pathsep.join(str(file).replace(os.pathsep, f"\\{os.pathsep}") for file in files)
 
 
 def _import_file(file: Path) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..arrays.records import read_records, record_name
-from ..core.files import digest, host, replace, runs
+from ..core.files import digest, writing
+from ..core.locks import hold, host, if_left, release
 
 State = Literal["planned", "running", "finished"]
-DAY = 24 * 60 * 60.0
-"""After so many seconds without a word, a job on another host is taken to be lost."""
+SILENT = 10 * 60.0
+"""After so many seconds without a new time of its file, a job on another host is taken to be lost."""
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Job:
     title: what it evaluates, in words. metrics: by label, the file of the record, "" where it is not known yet.
     studies: by name, whether it was carried out to its end. error: why the job could not begin. seconds: that it took.
     host, process, begun: where and when it runs, or ran last.
+    is_alive: whether somebody is at work on it, as far as can be known from here; found anew whenever it is read.
     """
 
     title: str
@@ -39,13 +41,10 @@ class Job:
     host: str = ""
     process: int = 0
     begun: float = 0.0
+    is_alive: bool = False
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether a process is at work on it, as far as can be known from here."""
-        if self.state != "running":
-            return False
-        return runs(self.process) if self.host == host() else time.time() - self.begun < DAY
+
+KINDS = {name: (int, float) if name in ("seconds", "begun") else type(value) for name, value in vars(Job("")).items()}
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,32 @@ class Plan:
         self.write(key, job)
 
     def write(self, key: str, job: Job) -> None:
-        replace(self.file(key), json.dumps(vars(job)).encode(), lasting=False)
+        """The file of a job that runs stays locked, so that others see whether its process still does."""
+        told = {name: value for name, value in vars(job).items() if name != "is_alive"}
+        with writing(self.file(key), lasting=False) as file:
+            file.write(json.dumps(told).encode())
+            opened = os.dup(file.fileno())
+        if job.state == "running":
+            hold(self.file(key), opened)
+        else:
+            os.close(opened)
+            release(self.file(key))
 
     def read(self, key: str) -> Job | None:
         """None where there is no such job, or what is there is damaged."""
         try:
-            return Job(**json.loads(self.file(key).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            job = Job(**json.loads(self.file(key).read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        if not all(isinstance(value, KINDS[name]) for name, value in vars(job).items()):
+            return None
+        if job.state == "running":
+            with if_left(self.file(key), job.host, SILENT) as left:
+                job.is_alive = not left and self.file(key).exists()
+        return job
 
     def jobs(self) -> list[Job]:
-        found = (self.read(path.stem) for path in sorted(self.place.glob("*.json")))
+        found = (self.read(path.stem) for path in sorted(self.place.glob("[!.]*.json")))
         return sorted((job for job in found if job), key=lambda job: job.title)
 
 

@@ -11,11 +11,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.files import cache_folder, left_beside, sha256_of, temporary_beside
+from ..core.files import DAY, cache_folder, left_beside, sha256_of, temporary_beside
+from ..core.locks import claim
 from ..core.progress import say, track
 
 TIMEOUT = 10
 BLOCK = 2**20
+WEEK = 7 * DAY
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,20 @@ def fetch(url: str, to: Path) -> None:
 def temporary_folder(folder: Path) -> Iterator[Path]:
     """A folder of this process alone, inside a folder of the cache and deleted at the end.
 
-    Those that killed processes of this host left there are deleted too.
+    Those that killed processes left there are deleted too: of this host at once, of others after a week.
     """
     name = folder / "unfinished"
     temporary = temporary_beside(name)
     try:
         temporary.mkdir(parents=True, mode=0o700)
+        opened = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise OSError(f"the cache {folder} cannot be written ({error}); set ASSAY_CACHE to a folder that can") from None
     try:
+        claim(opened, temporary)
         yield temporary
     finally:
-        for path in (temporary, *left_beside(name)):
+        os.close(opened)
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in left_beside(name, WEEK):
             shutil.rmtree(path, ignore_errors=True)

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..core.escapes import for_markdown
 from ..core.protocols import Record
 from . import html
 from .figures import COLOURS, save
-from .typeset import estimate, markdown_table, markdown_text
+from .typeset import estimate, markdown_table
 from .verdict import Number, Verdict
 
 
@@ -59,7 +60,7 @@ class Heading:
         return html.heading(self.text, self.level)
 
     def markdown(self) -> str:
-        return f"{'#' * self.level} {markdown_text(self.text)}"
+        return f"{'#' * self.level} {for_markdown(self.text)}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Text:
         return html.paragraph(self.text, self.kind) if self.text else ""
 
     def markdown(self) -> str:
-        return markdown_text(self.text)
+        return for_markdown(self.text)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Verdicts:
         return (html.paragraph(self.title) if self.title else "") + html.items(list(map(str, self.lines)))
 
     def markdown(self) -> str:
-        title = [f"{markdown_text(self.title)}\n"] if self.title else []
-        return "\n".join([*title, *(f"- {markdown_text(str(line))}" for line in self.lines)])
+        title = [f"{for_markdown(self.title)}\n"] if self.title else []
+        return "\n".join([*title, *(f"- {for_markdown(str(line))}" for line in self.lines)])
 
     def printed(self) -> list[str]:
         return [*([f"{self.title}:"] if self.title else []), *(f"  {line}" for line in self.lines)]
@@ -179,13 +180,18 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        return html.figure(self.path, self.caption) if self.path.is_file() else ""
+        return html.figure(self.path, self.caption) if self._is_there else ""
 
     def markdown(self) -> str:
-        return _image(self.path, self.caption) if self.path.is_file() else ""
+        return _image(self.path, self.caption) if self._is_there else ""
 
     def printed(self) -> list[str]:
-        return [f"  picture: {self.path}"] if self.path.is_file() else []
+        return [f"  picture: {self.path}"] if self._is_there else []
+
+    @property
+    def _is_there(self) -> bool:
+        """A link, in a folder that may be anybody's, might put any file into the page."""
+        return self.path.is_file() and not self.path.is_symlink()
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ class Fold:
 
     def markdown(self) -> str:
         inside = [text for block in self.blocks if (text := block.markdown())]
-        return "\n\n".join([f"**{markdown_text(self.summary)}**", *inside]) if inside else ""
+        return "\n\n".join([f"**{for_markdown(self.summary)}**", *inside]) if inside else ""
 
 
 Block = Heading | Text | Verdicts | Table | Grid | Drawing | Picture | Fold
@@ -213,7 +219,7 @@ def printed(blocks: Iterable[Block]) -> list[str]:
 
 
 def _image(path: Path, caption: str) -> str:
-    return f"![{markdown_text(caption)}](figures/{path.name})"
+    return f"![{for_markdown(caption)}](figures/{path.name})"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
 COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
 """Of the curves of a plot, in order."""
+LONGEST = 90
+"""Letters of a name in a file name, which may hold two of them and no more than 255."""
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -68,5 +70,6 @@ def short(setting: Mapping[str, object]) -> str:
 
 
 def slug(text: str) -> str:
-    """A name as part of a file name."""
-    return re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(",", "")).strip("-")
+    """A name as part of a file name; of a long one the beginning, and eight digits that stand for all of it."""
+    plain = re.sub(r"[^a-zA-Z0-9.-]+", "-", text.replace(",", "")).strip("-")
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 9]}-{digest(text)[:8]}"

@@ -4,13 +4,15 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from ..arrays.records import read_records
+from ..arrays.records import Entry, agreeing, entries, read_records
 from ..arrays.subsets import SOURCES, in_words
-from ..core.files import replace
+from ..core.escapes import for_terminal, in_one_line
+from ..core.files import WRITTEN, replace, require_inside
 from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
@@ -30,31 +32,32 @@ SHOWN = 1000
 def report(folder: Path) -> str:
     """Write tables/, figures/, report.html and report.md from the records of a run. Returns what is worth printing.
 
-    The folder may be anybody's: nothing is written outside of it, whatever its records say. Raises ValueError where
-    that cannot be kept, FileNotFoundError where there are no records.
+    The folder may be anybody's: nothing is written outside of it, whatever its records say. A record that is damaged or
+    edited is named and costs no other one. Where other processes write records to the folder, tables and page are those
+    of the records that are there at the end. Raises ValueError where a link leads out of the folder, FileNotFoundError
+    where there are no records.
     """
+    return agreeing(folder, partial(_made, folder))
+
+
+def _made(folder: Path) -> str:
     records = read_records(folder)
+    faults = [entry for entry in entries(folder) if entry.why]
     found = tables(records)
-    _require_inside(folder, "tables", "figures")
+    require_inside(folder, *WRITTEN)
     write_tables(found, folder)
-    answered = study_tables([record for record in records if record.status == "ok"])  # _about tells what failed
+    answered = study_tables([record for record in records if record.status == "ok"])  # _about tells of the others
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
     named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
-    blocks = [*_about(records), *_leaderboard(found, records), *_studies(named), *_cells(found)]
+    about = [*_about(records), *_faults(folder, faults)]
+    blocks = [*about, *_leaderboard(found, records), *_studies(named), *_cells(found)]
     title = f"assay: {folder.name}"
-    body = [text for block in blocks if (text := block.html())]
+    body = [text for block in blocks if (text := _rendered(block))]
     replace(folder / "report.html", html.page(title, body).encode())
     lines = [Heading(title, 1).markdown(), *(text for block in blocks if (text := block.markdown()))]
     replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
-    summary = [_printed(found), *printed(blocks)]
-    return "\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"])
-
-
-def _require_inside(folder: Path, *names: str) -> None:
-    """Raises ValueError where a folder to write to is a link that leads away from the run."""
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{folder / name} is a link out of {folder}, so nothing is written there; remove the link")
+    summary = [_printed(found), *printed(blocks), *(block.text for block in _faults(folder, faults))]
+    return for_terminal("\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"]))
 
 
 def _about(records: Sequence[Record]) -> Iterator[Block]:
@@ -73,6 +76,15 @@ def _about(records: Sequence[Record]) -> Iterator[Block]:
         yield Text(f"failed: {record.cell.generator} {record.cell.label}: {record.error}", "failed")
     if len(failed) > SHOWN:
         yield Text(f"and {len(failed) - SHOWN:,} more, in tables/metrics.csv", "failed")
+
+
+def _faults(folder: Path, faults: Sequence[Entry]) -> Iterator[Text]:
+    """What is wrong with single records, each named."""
+    for entry in faults[:SHOWN]:
+        where = entry.where.removeprefix(f"{folder}/")
+        yield Text(f"{where}: {entry.why if entry.record else f'damaged, and left out: {entry.why}'}", "failed")
+    if len(faults) > SHOWN:
+        yield Text(f"and {len(faults) - SHOWN:,} more, which `assay check` names", "failed")
 
 
 def samples_used(records: Sequence[Record]) -> list[str]:
@@ -104,10 +116,33 @@ def _studies(found: Found) -> Iterator[Block]:
             yield from _introduced(study)
             columns = (found.tables[table][["generator", "dataset"]] for table in filled)
             yield Text(on_networks(pd.concat(columns).drop_duplicates().itertuples(index=False, name=None)))
-            yield from study.page(found) if study.page else _plain(found, filled)
+            yield from _paged(study, found, filled)
     for table in sorted(found.tables.keys() - shown):
         yield Heading(table.replace("_", " "), 2)
         yield from _plain(found, [table])
+
+
+def _paged(study: Study, found: Found, filled: Sequence[str]) -> Sequence[Block]:
+    """The page of a study; where it cannot be made of what there is, the reason and its tables as they are."""
+    if study.page is None:
+        return list(_plain(found, filled))
+    try:
+        return list(study.page(found))
+    except Exception as failure:  # of records that lack parts, or of another release: the rest of the page stands
+        return [Text(_unmade(f"the page of {study.name}", failure), "failed"), *_plain(found, filled)]
+
+
+def _rendered(block: Block) -> str:
+    try:
+        return block.html()
+    except OSError:
+        raise
+    except Exception as failure:
+        return html.paragraph(_unmade(f"a {type(block).__name__.lower()}", failure), "failed")
+
+
+def _unmade(what: str, failure: Exception) -> str:
+    return f"{what} cannot be made of these records ({type(failure).__name__}: {in_one_line(str(failure))})"
 
 
 def _introduced(study: Study) -> Iterator[Block]:

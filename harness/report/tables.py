@@ -10,17 +10,16 @@ import pandas as pd
 
 from ..arrays.records import USED, read_records, record_name
 from ..arrays.subsets import in_words
+from ..core.columns import FLOOR, NUMBERS
+from ..core.escapes import for_csv
 from ..core.files import replace
 from ..core.protocols import Record
-from ..core.registry import TABLE_NAME, is_table_name
 from ..stats.families import HOLM, decided
-from .typeset import BESIDE, FLOOR, NUMBERS, latex, markdown
+from .typeset import latex, markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results"
 USED_SAMPLES = "used"
 """Column of the table of metrics: of each view, how many samples were found and used, and by which rule."""
-RESERVED = ("dataset", "generator", "seed", "samples", "run", *BESIDE)
-"""Columns of every table of a study; `run` is that of the page."""
 READABLE = 200
 """Rows of a table up to which it is written for people too."""
 MANY = 10_000
@@ -37,15 +36,9 @@ def tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 def study_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """The tables of studies, by name. A part that failed is a row that says why.
-
-    Raises ValueError where a record, which may be anybody's, gives its table a name that no file should have.
-    """
+    """The tables of studies, by name. A part that failed is a row that says why."""
     studies = [record for record in records if record.kind == "study"]
     names = sorted({record.cell.metric for record in studies})
-    for name in names:
-        if not is_table_name(name):
-            raise ValueError(f"a record cannot be shown: {TABLE_NAME.format(name)}")
     found = {name: _frame(_study_rows([record for record in studies if record.cell.metric == name])) for name in names}
     return {name: decided(name, frame) for name, frame in found.items() if len(frame)}
 
@@ -55,39 +48,36 @@ def write_tables(found: dict[str, pd.DataFrame], folder: Path) -> None:
 
     Of more than MANY rows there is <name>.parquet, too, with all digits.
     """
+    made = dict(table_files(found, folder))
+    for path, content in made.items():
+        replace(path, content)
+    for name in found:
+        for suffix in (".parquet", ".md", ".tex"):
+            path = folder / "tables" / f"{name}{suffix}"
+            if path not in made:
+                path.unlink(missing_ok=True)
+
+
+def table_files(found: dict[str, pd.DataFrame], folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files that `write_tables` makes, and what is in them."""
     for name, frame in found.items():
-        text = pd.DataFrame({column: [_text(value) for value in frame[column].tolist()] for column in frame})
+        text = pd.DataFrame({for_csv(column): [_text(value) for value in frame[column].tolist()] for column in frame})
         path = folder / "tables" / f"{name}.csv"
+        yield path, text.to_csv(index=False, lineterminator="\n").encode()
         if len(frame) > MANY:
             content = io.BytesIO()
             mixed = {column: frame[column].map(str) for column in frame if frame[column].dtype == object}
             frame.assign(**mixed).to_parquet(content, index=False)
-            replace(path.with_suffix(".parquet"), content.getvalue())
-        else:
-            path.with_suffix(".parquet").unlink(missing_ok=True)
-        replace(path, text.to_csv(index=False, lineterminator="\n").encode())
-        for suffix, typeset in ((".md", markdown), (".tex", latex)):
-            if len(frame) <= READABLE:
-                replace(path.with_suffix(suffix), typeset(frame).encode())
-            else:
-                path.with_suffix(suffix).unlink(missing_ok=True)
+            yield path.with_suffix(".parquet"), content.getvalue()
+        if len(frame) <= READABLE:
+            yield path.with_suffix(".md"), markdown(frame).encode()
+            yield path.with_suffix(".tex"), latex(frame).encode()
 
 
 def _text(value: object) -> str:
     """A value in a csv file: six digits, nothing where there is no number."""
-    text = f"{value:.6g}" if isinstance(value, float) else inert(str(value))
+    text = f"{value:.6g}" if isinstance(value, float) else for_csv(str(value))
     return "" if text == "nan" else text
-
-
-def inert(text: str) -> str:
-    """Text for a csv file, which a spreadsheet would take for a formula, with an apostrophe before it."""
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def from_papers(experiment: str) -> pd.DataFrame:
@@ -219,9 +209,10 @@ def _study_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
     settings = dict.fromkeys((name for record in records for name in record.cell.params), "")
     for record in records:
         common = {**_about(record), **settings, **record.cell.params}
-        if record.status == "failed":
-            keys = dict.fromkeys(record.columns, f"failed: {record.error}")
+        if record.status != "ok":
+            keys = dict.fromkeys(record.columns, f"failed: {record.error}" if record.error else record.status)
             yield {**common, **keys, **_numbers(None), "n": 0, "missing": 0}
+            continue
         for row in record.rows:
             estimate = row.estimate
             numbers = _numbers((estimate.value, *estimate.interval))

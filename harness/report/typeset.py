@@ -1,18 +1,13 @@
 """Tables as people read them, in Markdown and LaTeX: a number and its interval in one cell, what varies last across."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from ..stats.families import HOLM
+from ..core.columns import BESIDE
+from ..core.escapes import for_latex, for_markdown, in_one_line
 
-NUMBERS = ["value", "low", "high"]
-FLOOR = ["floor", "floor_low", "floor_high", "floor_n"]
-"""What a set metric says of real samples in place of generated ones, and of how many."""
-BESIDE = [*NUMBERS, "n", "missing", *FLOOR, HOLM]
-"""Columns of a long table that tell of the number in a row; all others tell what it is."""
 KEPT = ("better", "error", "used")
 """Columns that are shown although others determine them."""
 NUMERIC = r"[-+.e\d]*"
@@ -79,19 +74,13 @@ def compact(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def markdown(table: pd.DataFrame) -> str:
     caption, text = compact(table)
     body = markdown_table(list(text.columns), text.values.tolist())
-    return f"{markdown_text(caption)}\n\n{body}" if caption else body
-
-
-def markdown_text(text: str) -> str:
-    """Any text in one line of Markdown: nothing in it ends a line, parts cells of a table or opens an HTML tag."""
-    escaped = re.sub(r"[\\|]", r"\\\g<0>", _in_one_line(text))
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
+    return f"{for_markdown(caption)}\n\n{body}" if caption else body
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows of text below names of columns."""
     every = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(map(markdown_text, row)) + " |\n" for row in every)
+    return "".join("| " + " | ".join(map(for_markdown, row)) + " |\n" for row in every)
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -99,23 +88,8 @@ def latex(table: pd.DataFrame) -> str:
     caption, text = compact(table)
 
     def line(row: Sequence[str]) -> str:
-        return " & ".join(map(_latex_text, row)) + r" \\" + "\n"
+        return " & ".join(map(for_latex, row)) + r" \\" + "\n"
 
     head = "\\begin{tabular}{" + "l" * len(text.columns) + "}\n\\toprule\n" + line(list(text.columns)) + "\\midrule\n"
     body = head + "".join(line(row) for row in text.values.tolist()) + "\\bottomrule\n\\end{tabular}\n"
-    return f"% {_in_one_line(caption)}\n{body}" if caption else body
-
-
-def _latex_text(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in _in_one_line(text))
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.splitlines())
-
-
-LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-}
+    return f"% {in_one_line(caption)}\n{body}" if caption else body

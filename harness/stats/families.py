@@ -14,8 +14,9 @@ import pandas as pd
 from scipy.special import logit
 from scipy.stats import t as student
 
-HOLM = "holm_p"
-"""Column of a table: the p-value of a comparison, corrected for all others of its family."""
+from ..core import columns
+
+HOLM = columns.HOLM
 LEVEL = 0.05
 Scale = Literal["plain", "correlation", "odds"]
 Rows = Callable[[pd.DataFrame], "pd.Series[bool]"]

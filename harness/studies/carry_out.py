@@ -8,11 +8,11 @@ from typing import Any
 
 from ..arrays.records import USED
 from ..arrays.views import watched_view
+from ..core.columns import RESERVED
 from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
 from ..core.registry import METRICS, STUDIES, Study, unknown
 from ..evaluate import Question, StudyError, evaluate_or_load, numerics, view_digests, view_preprocessing, view_samples
-from ..report.tables import RESERVED
 from ..run import Run
 
 READ, FAILED = "view ", "failed "

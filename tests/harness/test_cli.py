@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assay import __version__
 from assay.harness import cli
@@ -566,6 +568,111 @@ def test_a_score_that_works_again_is_taken_up(assay: Shell, failed: tuple[Finish
     healed = assay(*HOLES)
     assert healed.returncode == 0, healed.stderr
     assert has_raw_correlation(assay.files("holes/run")) == {"flaky": True, "random_score": True}
+
+
+# Faults from outside
+
+
+def test_a_terminal_without_arrows_costs_nothing(assay: Shell, cells: Finished) -> None:
+    finished = assay(*CELLS, "out=cells", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert finished.returncode == 0, finished.stderr
+    assert r"precision \u2191" in finished.stdout
+    assert "nothing was recomputed" in finished.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("hydra/launcher=basic",)], ids=["own", "Hydra's"])
+def test_what_has_nothing_to_make_needs_neither_cache_nor_home(
+    assay: Shell, cells: Finished, more: tuple[str, ...]
+) -> None:
+    finished = assay(
+        "run", "-m", *CELLS[1:], *more, "out=cells", HOME="/dev/null/home", ASSAY_CACHE="/dev/null/cache"
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "nothing was recomputed" in finished.stderr
+
+
+DELETING = """
+from pathlib import Path
+from assay import View, metric
+
+@metric(better="higher", kind="set", source="not published", fake=View("fake", "images"))
+def deleting(fake):
+    for path in Path("deleted/run/records").glob("*.json"):
+        path.unlink()
+    return 1.0
+"""
+
+
+def test_records_that_are_deleted_during_a_run_are_missed(assay: Shell) -> None:
+    (assay.folder / "deleting.py").write_text(DELETING)
+    finished = assay("--plugin", "deleting.py", "run", "metric=[precision,recall,deleting]", *TINY, "out=deleted")
+    assert finished.returncode == 1
+    assert "error: 2 of 3 records were deleted from deleted/run meanwhile; run the command again" in finished.stderr
+
+
+def test_a_failed_cell_never_exits_with_0_whatever_the_clock_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["assay"])
+    before = time.time()
+    for hours in (0, -1, 1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: before + 3600 * hours)
+        assert cli._run(["metric=[random_score,recall]", "metric.recall.k=500", *TINY]) == 1
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "${oc.env:HOME}", "a/b"])
+def test_a_name_does_not_lead_out_of_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "argv", ["assay", "run", "metric=random_score", *TINY, f"name={name}"])
+    with pytest.raises(SystemExit) as finished:
+        main()
+    assert finished.value.code == 2
+    assert "must be a plain name, without folders in it; choose the folder with out=DIR" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_images_whose_names_are_no_utf8_are_read(assay: Shell) -> None:
+    folder = assay.folder / "names"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        name = os.fsdecode(b"caf\xe9%d.png" % i)
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(folder / name)
+    odd = folder.rename(folder.with_name(os.fsdecode(b"n\xf6mes")))
+    finished = assay(
+        "run", "--fake", str(odd), "--real", str(odd), "metric=precision", "study=select",
+        "scores=[mean_intensity]", "features=pixels", "out=odd",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert r"n\xf6mes" in finished.stdout
+    (ranking,) = (assay.folder / "odd" / "run" / "select").rglob("ranking.csv")
+    assert r"caf\xe93.png" in ranking.read_text()
+
+
+def test_optuna_maximises_a_correlation(assay: Shell) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    number = "{table:correlate,covariates:nothing,score:latent_density,signal:judge_confidence}"
+    optuna = ("hydra/sweeper=optuna", *(f"hydra.sweeper.{what}" for what in ("n_trials=3", "n_jobs=1")))
+    call = (
+        "run", "-m", *optuna, "hydra.sweeper.direction=maximize", "study=correlate", "study.correlate.resamples=20",
+        "scores=[latent_density]", "metric.latent_density.bandwidth=interval(0.05,1)", *TINY, "out=optuna",
+    )  # fmt: skip
+    finished = assay(*call, f"objective={number}")
+    assert finished.returncode == 0, finished.stderr
+    (best,) = re.findall(r"best trial: metric.latent_density.bandwidth=(\S+): (\S+)", finished.stderr)
+    rows = list(csv.DictReader(io.StringIO(assay.files("optuna/run")["tables/correlate.csv"].decode())))
+    told = {row["score"]: row for row in rows if (row["covariates"], row["signal"]) == ("nothing", "judge_confidence")}
+    assert float(told[f"latent_density(bandwidth={best[0]})"]["value"]) == float(best[1])
+    assert len([name for name in assay.files("optuna/run") if "records/latent_density" in name]) == 3
+    several = assay(*call, "objective=correlate")
+    assert several.returncode == 2
+    assert "error: objective=correlate: 16 numbers of correlate; choose one of each: covariates (" in several.stderr
 
 
 # Other people's samples

@@ -49,6 +49,10 @@ class Killed(BaseException):
     pass
 
 
+def killed(*arguments: object) -> None:
+    raise Killed
+
+
 def kill_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies right after the checkpoint of this epoch."""
     save = module._save
@@ -91,9 +95,41 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_fix(
         with pytest.raises(Killed):
             run("vae", data, tmp_path)
     for change in ({"seed": 1}, {"epochs": 4}):
-        with pytest.raises(ValueError, match=r"other settings; finish that one, delete the file, .* out=DIR"):
+        with pytest.raises(ValueError, match=r"other settings or another seed; choose another folder with out=DIR"):
             run("vae", data, tmp_path, **change)
     run("vae", data, tmp_path)
+
+
+def test_finished_weights_of_another_training_stay_unless_they_are_to_be_replaced(data: Small, tmp_path: Path) -> None:
+    before = run("vae", data, tmp_path, epochs=1).read_bytes()
+    with pytest.raises(ValueError, match=r"vae-small\.json belongs to .* another seed; .* name='seed\$\{seed\}'"):
+        run("vae", data, tmp_path, 1, epochs=1)
+    assert (tmp_path / "vae-small.safetensors").read_bytes() == before
+    path = train("vae", {"epochs": 1, "batch": 64}, data, 1, tmp_path, CPU, replacing=True)
+    assert path.read_bytes() != before
+    assert run("vae", data, tmp_path, 1, epochs=1) == path
+
+
+@pytest.mark.parametrize("card", ["", "{", "[]", "\x00"])
+def test_a_damaged_card_is_named_and_healed(
+    data: Small, tmp_path: Path, card: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run("vae", data, tmp_path, epochs=1)
+    files = {file: file.read_bytes() for file in (path, path.with_suffix(".json"))}
+    path.with_suffix(".json").write_text(card)
+    run("vae", data, tmp_path, epochs=1)
+    assert f"{path.with_suffix('.json')} is damaged" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in files} == files
+
+
+def test_two_seeds_at_once_cannot_share_a_place(data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins when the first has not yet written anything but its card."""
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_resume", killed)
+        with pytest.raises(Killed):
+            run("vae", data, tmp_path, 0)
+    with pytest.raises(ValueError, match="another seed"):
+        run("vae", data, tmp_path, 1)
 
 
 def test_a_damaged_checkpoint_is_told_in_one_line(data: Small, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import lzma
-import os
 import shutil
 import zlib
 from array import array
@@ -15,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.files import cache_folder, digest, left_beside, sha256_of, temporary_beside
+from ...core.files import cache_folder, digest, sha256_of, writing
 from ...core.progress import say
 from ...core.texts import CODEC, WORD, Texts
 
@@ -115,20 +114,11 @@ def _place(top: Path, sources: list[Path], suffix: str) -> Path:
 @contextmanager
 def _written(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there when all of it is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in left_beside(path):
-        left_over.unlink(missing_ok=True)
-    temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
+        with writing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
             f"cannot write {path} ({error}; {free:,} bytes are free); set ASSAY_CACHE to a larger disk"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,10 +6,11 @@ from functools import partial
 
 import pandas as pd
 
+from ...core.columns import BESIDE, NUMBERS
 from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Verdicts, lines, numbers
 from ...report.figures import figure_path, short
 from ...report.tables import from_papers
-from ...report.typeset import BESIDE, NUMBERS, estimate
+from ...report.typeset import estimate
 from ...report.verdict import Number, Verdict, sign
 from ...stats.families import HOLM, family
 from .settings import ACCURACY, GAIN, NONE, NORM, OF_ORACLE, ORACLE, OVER_NORM, POOLED, PROTOTYPE

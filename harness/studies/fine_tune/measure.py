@@ -228,6 +228,7 @@ class Tuned:
         return train(
             self.family, self.options, views.data, arm.seed, self.run.folder / "tuned", views.device,
             tag=slug(arm.label), images=arm.images, weigh=weigh, measure=measure,
+            replacing=True,
         )  # fmt: skip
 
     def views(self, arm: Arm) -> Views:

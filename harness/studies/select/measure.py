@@ -1,5 +1,6 @@
 """Which samples are the best? They are ranked by a score and written as files, with a csv of all ranks."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...core.escapes import for_csv, for_json
 from ...core.files import replace
 from ...core.progress import say
 from ...core.protocols import Cell, Estimate, Part, Row
 from ...core.registry import study
 from ...report.figures import save_strips
-from ...report.tables import inert
 from ...run import MetricSpec, Run
 from ...shapes.pictures import distances
 from ...shapes.surfaces import isosurface, write_mesh
@@ -55,7 +56,7 @@ def select(run: Run, options: Options) -> Iterator[Part]:
         raise ValueError(f"count={options.count} must be 1 or more samples")
     seeds = run.views.seeds(run.seed, run.n)
     files: Sequence[str] = getattr(run.views.generator, "names", ())
-    names = [files[seed] if files else "" for seed in seeds]
+    names = [for_json(files[seed]) if files else "" for seed in seeds]
     for cell in run.cells(list(options.scores) or run.scores):
         scores = run.oriented(cell)
         order = ranked(-scores if options.worst else scores)
@@ -70,8 +71,8 @@ def select(run: Run, options: Options) -> Iterator[Part]:
             {
                 "rank": range(1, len(order) + 1),
                 "sample": [seeds[i] for i in order],
-                "name": [inert(names[i]) for i in order],
-                cell.label: raw[order],
+                "name": [for_csv(names[i]) for i in order],
+                for_csv(cell.label): raw[order],
             }
         )
         path = selection_folder(run.folder, run.title, cell.label) / "ranking.csv"
@@ -103,7 +104,9 @@ def _write(run: Run, cell: Cell, chosen: Tensor, seeds: Sequence[int], names: Se
     else:
         for stem, image in zip(stems, run.views.images("fake", run.seed, run.n, chosen.tolist()), strict=True):
             pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-            Image.fromarray(pixels.numpy()).save(folder / f"{stem}.png")
+            content = io.BytesIO()
+            Image.fromarray(pixels.numpy()).save(content, "PNG")
+            replace(folder / f"{stem}.png", content.getvalue(), lasting=False)
     shown = run.views.images("fake", run.seed, run.n, chosen[:SHOWN].tolist())
     save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from assay.harness.arrays.records import find_record, pack, read_records, record_name, write_record
+from assay.harness.arrays.records import agreeing, entries, find_record, pack, read_records, record_name, write_record
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, Estimate, Record, Row, View
 from assay.harness.core.registry import metric
@@ -106,7 +106,6 @@ def test_a_file_counts_before_a_line(tmp_path: Path) -> None:
     "change",
     [
         lambda text: text[: len(text) // 2] + "\n",
-        lambda text: text.replace('"schema": 3', '"schema": 4'),
         lambda text: text.replace('["precision", 0.5', '["precision", "half"'),
         lambda text: text.replace('["precision", 0.5', "[0.5"),
         lambda text: text.replace('["precision", 0.5', '[["precision"], 0.5'),
@@ -127,6 +126,119 @@ def test_a_damaged_record_is_left_out(tmp_path: Path, change: Callable[[str], st
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / record_name(SET.cell)).write_text(damaged)
     assert plain(read_records(tmp_path)[0]) == plain(SET), "a damaged file does not hide a whole line"
+
+
+WRONG: dict[str, tuple[str, str, str]] = {
+    "n as text": ('"n": 100', '"n": "12"', "n='12' cannot be"),
+    "n as a fraction": ('"n": 100', '"n": 1.5', "n=1.5 cannot be"),
+    "n as truth": ('"n": 100', '"n": true', "n=True cannot be"),
+    "n beyond bounds": ('"n": 100', f'"n": {10**30}', "n=10000"),
+    "a seed below 0": ('"seed": 0', '"seed": -1', "seed=-1 cannot be"),
+    "depth": ('"k": 9', f'"k": {"[" * 50}{"]" * 50}', "k=[[[["),
+    "more depth": ('"k": 9', f'"k": {"[" * 100_000}{"]" * 100_000}', "too deep"),
+    "half a letter": ('"generator": "vae"', '"generator": "\\ud800"', "generator='\\ud800' cannot be"),
+    "a number beyond bounds": ('["precision", 0.5', '["precision", 1e999', "inf is no number"),
+    "a number of 5,000 digits": ('["precision", 0.5', f'["precision", {"9" * 5000}', ""),
+    "NaN": ('["precision", 0.5', '["precision", NaN', "nan is no number"),
+    "truth as a number": ('["precision", 0.5', '["precision", true', "True is no number"),
+    "another direction": ('"better": "higher"', '"better": "best"', "better='best' cannot be"),
+    "another kind": ('"kind": "set"', '"kind": "sets"', "kind='sets' cannot be"),
+    "edited, as a status": ('"status": "ok"', '"status": "edited"', "status='edited' cannot be"),
+    "no columns": ('"columns": ["name"]', '"columns": []', ""),
+    "other columns": ('"columns": ["name"]', '"columns": ["value"]', "columns=['value']"),
+    "a source of lists": ('"source": "not published"', '"source": ["x"]', "source=['x'] cannot be"),
+    "samples of text": ('"inputs": {', '"samples": {"real": {"found": "many"}}, "inputs": {', "samples={'real'"),
+    "an unknown field": ('"status"', '"colour": 3, "status"', "unexpected keyword argument 'colour'"),
+    "a missing field": ('"version": 2, ', "", "version"),
+    "an unknown view": ('"encode": "mean"', '"encode": "meen"', "encode='meen' cannot be"),
+    "views as a list": ('"views": {', '"views": [1], "x": {', ""),
+    "another schema": ('"schema": 3', '"schema": 4', "schema 4 is not known here"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_with_a_record_is_told_and_costs_no_other(tmp_path: Path, what: str) -> None:
+    old, new, why = WRONG[what]
+    folder = folder_of(tmp_path, SET, FAILED)
+    path = folder / "records" / record_name(SET.cell)
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    assert path.read_text() != text
+    assert [record.cell for record in read_records(folder)] == [FAILED.cell]
+    (wrong,) = [entry for entry in entries(folder) if entry.why]
+    assert wrong.where == str(path)
+    assert why in wrong.why
+    assert len(wrong.why.splitlines()) == 1
+
+
+@pytest.mark.parametrize("table", ["../../up", "/up", "a b", "", "metrics"])
+def test_a_study_whose_table_no_file_can_be_called_is_damaged(tmp_path: Path, table: str) -> None:
+    text = line(tmp_path, STUDY).replace('"metric": "groups"', f'"metric": "{table}"')
+    (tmp_path / "records.jsonl").write_text(text + line(tmp_path, SET))
+    assert [record.cell for record in read_records(tmp_path)] == [SET.cell]
+    assert "a table cannot be called" in entries(tmp_path)[0].why
+
+
+@pytest.mark.parametrize("column", ["value", "seed", "run", "holm_p", "score"])
+def test_a_study_with_a_column_twice_is_damaged(tmp_path: Path, column: str) -> None:
+    text = line(tmp_path, STUDY).replace('"params": {"size"', f'"params": {{"{column}"')
+    (tmp_path / "records.jsonl").write_text(text + line(tmp_path, SET))
+    assert [record.cell for record in read_records(tmp_path)] == [SET.cell]
+    assert f"a column {column!r} already" in entries(tmp_path)[0].why
+
+
+def test_an_edited_record_is_read_as_edited_and_is_no_answer(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, SET, FAILED)
+    path = folder / "records" / record_name(SET.cell)
+    path.write_text(path.read_text().replace('["precision", 0.5', '["precision", 0.9'))
+    found = find_record(folder, SET.cell)
+    assert found is not None
+    assert (found.status, found.values["precision"].value) == ("edited", 0.9)
+    assert sorted(record.status for record in read_records(folder)) == ["edited", "failed"]
+
+
+def test_a_record_without_a_digest_is_one_of_an_earlier_release(tmp_path: Path) -> None:
+    fields = json.loads(line(tmp_path, SET))
+    del fields["digest"]
+    (tmp_path / "records.jsonl").write_text(json.dumps(fields))
+    (entry,) = entries(tmp_path)
+    assert (entry.why, entry.sealed) == ("", False)
+    assert entry.record is not None
+    assert plain(entry.record) == plain(SET)
+
+
+def test_packing_keeps_edited_and_damaged_ones_as_they_are(tmp_path: Path) -> None:
+    """To write them anew would give what somebody changed a digest that fits."""
+    folder = folder_of(tmp_path, SET, STUDY, FAILED)
+    edited = line(tmp_path, SET).replace('["precision", 0.5', '["precision", 0.9')
+    (folder / "records" / record_name(SET.cell)).write_text(edited)
+    (folder / "records.jsonl").write_text("{\n" + edited)
+    pack(folder)
+    assert [path.name for path in (folder / "records").iterdir()] == [record_name(SET.cell)]
+    assert (folder / "records" / record_name(SET.cell)).read_text() == edited
+    lines = (folder / "records.jsonl").read_text().split("\n")
+    expected = [line(tmp_path, FAILED), line(tmp_path, STUDY), "{", edited, ""]
+    assert sorted(lines) == sorted(text.rstrip("\n") for text in expected)
+
+
+def test_a_name_with_bytes_that_are_no_text_is_written(tmp_path: Path) -> None:
+    record = replace(SET, error="caf\udce9.png is damaged", status="failed", rows=[])
+    (read,) = read_records(folder_of(tmp_path, record))
+    assert read.error == "caf\\xe9.png is damaged"
+
+
+def test_what_is_made_of_records_is_made_again_where_others_wrote_meanwhile(tmp_path: Path) -> None:
+    """As another host does, whose locks are not seen here."""
+    folder, seen = folder_of(tmp_path, SET), list[int]()
+
+    def write() -> int:
+        seen.append(len(read_records(folder)))
+        if len(seen) == 1:
+            write_record(folder, FAILED)
+        return seen[-1]
+
+    assert agreeing(folder, write) == 2
+    assert seen == [1, 2]
 
 
 def test_bytes_that_are_no_text_are_no_record(tmp_path: Path) -> None:

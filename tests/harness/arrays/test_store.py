@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from assay.harness.arrays.store import ScoreKey, ShardKey, Store
 from assay.harness.arrays.subsets import Subset
@@ -50,6 +51,27 @@ def test_an_array_is_made_once(tmp_path: Path) -> None:
     assert make.times == 1
     assert Store(tmp_path).has(KEY)
     assert [path.suffix for path in files(tmp_path)] == [".json", ".npy"]
+
+
+def test_the_card_tells_how_many_threads_made_an_array(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.array(KEY, Made())
+    store.array(SCORE_KEY, Made(), lambda: {"device": "cpu", "threads": "7"})
+    assert store.numerics(KEY) == {"threads": str(torch.get_num_threads())}
+    assert store.numerics(SCORE_KEY)["threads"] == "7"
+
+
+def test_the_array_and_the_card_of_another_entry_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = dataclasses.replace(KEY, seed=1)
+    Store(tmp_path).array(other, lambda: np.zeros(5))
+    Store(tmp_path).array(KEY, Made())
+    mine, theirs = (Store(tmp_path)._path(key) for key in (KEY, other))
+    for suffix in (".npy", ".json"):
+        mine.with_suffix(suffix).write_bytes(theirs.with_suffix(suffix).read_bytes())
+    np.testing.assert_array_equal(Store(tmp_path).array(KEY, Made()), np.ones(5))
+    assert "its card is that of another entry" in capsys.readouterr().err
 
 
 def test_what_comes_back_cannot_be_written_to(tmp_path: Path) -> None:

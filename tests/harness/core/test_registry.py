@@ -26,7 +26,9 @@ from assay.harness.core.registry import (
     extractor,
     generator,
     metric,
+    plugin_files,
     study,
+    tell_plugin_files,
     trainer,
 )  # fmt: skip
 
@@ -188,6 +190,15 @@ def test_an_unknown_name_is_told_the_nearest_first_and_then_all() -> None:
     assert line.startswith("unknown metric 'precison'; did you mean precision")
     assert line.index("did you mean") < line.index("Known: ")
     assert all(name in line.partition("Known: ")[2] for name in ("coverage", "precision", "recall"))
+
+
+def test_a_colon_in_the_path_of_a_plugin_parts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS, "")
+    files = [tmp_path / "a:b" / "c:d.py", tmp_path / "e.py"]
+    tell_plugin_files(files)
+    assert plugin_files() == files
+    monkeypatch.setenv(PLUGINS, ":".join(map(str, (tmp_path / "x.py", tmp_path / "y.py"))))
+    assert plugin_files() == [tmp_path / "x.py", tmp_path / "y.py"]
 
 
 def test_the_same_name_in_two_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

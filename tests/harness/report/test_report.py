@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from assay.harness.arrays.records import write_record
+from assay.harness.arrays.records import record_name, write_record
 from assay.harness.core.protocols import Cell, Estimate, Part, Record, Row
 from assay.harness.core.registry import discover, study
-from assay.harness.report.blocks import Block, Found, Text
+from assay.harness.report.blocks import Block, Found, Grid, Picture, Text
+from assay.harness.report.figures import LONGEST, slug
 from assay.harness.report.report import report
 
 EVIL = 'vae(<script>alert(1)</script> & "q")'
@@ -185,16 +188,113 @@ def test_the_page_tells_with_what_numbers_were_computed_each_once(tmp_path: Path
 
 
 @pytest.mark.parametrize("table", ["../../up", "/tmp/up", "a/b", "..", "metrics", "leaderboard", "a b", ""])
-def test_a_table_of_a_name_that_no_file_should_have_is_refused(tmp_path: Path, table: str) -> None:
+def test_a_table_of_a_name_that_no_file_should_have_is_left_out(tmp_path: Path, table: str) -> None:
     folder = tmp_path / "a" / "b" / "run"
-    folder.mkdir(parents=True)
-    write_record(folder, part("things", "x"))
-    (path,) = (folder / "records").iterdir()
+    written(folder, part("things", "x"), RECORD)
+    (path,) = (folder / "records").glob("things-*")
     path.write_text(path.read_text().replace('"metric": "things"', f'"metric": "{table}"'))
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="a table cannot be called "):
-        report(folder)
-    assert sorted(tmp_path.rglob("*")) == before
+    printed = report(folder)
+    assert f"records/{path.name}: damaged, and left out: a table cannot be called {table!r}" in printed
+    made = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert all(name.startswith("a/b/run/") for name in made)
+    tables = {f"tables/{name}.{suffix}" for name in ("metrics", "leaderboard") for suffix in ("csv", "md", "tex")}
+    assert {name.removeprefix("a/b/run/") for name in made} == {
+        "report.html", "report.md", f"records/{path.name}", f"records/{record_name(RECORD.cell)}", *tables
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{", "", "[" * 100_000, '{"schema": 3}', "\x1b[2J"])
+def test_a_damaged_record_costs_its_own_row_and_is_named(tmp_path: Path, text: str) -> None:
+    folder = written(tmp_path, RECORD, FAILED, part("things", "x"))
+    (path,) = (folder / "records").glob("recall-*")
+    path.write_text(text)
+    printed = report(folder)
+    assert f"records/{path.name}: damaged, and left out: " in printed
+    assert f"records/{path.name}: damaged, and left out: " in (folder / "report.html").read_text()
+    assert "2 records, 0 failed" in (folder / "report.md").read_text()
+    assert "recall" not in (folder / "tables" / "metrics.csv").read_text()
+
+
+def test_an_edited_record_is_told_and_ranked_by_nothing(tmp_path: Path) -> None:
+    folder = written(tmp_path, RECORD, other(0.1, 0.05, 0.15, generator="gan"), part("things", "x"))
+    for path in (folder / "records").iterdir():
+        if "gan" in path.read_text() or "things" in path.name:
+            path.write_text(path.read_text().replace("0.05", "0.95").replace("0.1,", "0.99,").replace("0.5,", "0.9,"))
+    printed = report(folder)
+    assert printed.count("edited: it was changed after it was written") == 2
+    page = (folder / "report.html").read_text()
+    assert page.count("edited: it was changed after it was written") == 2
+    assert "0.99" not in (folder / "tables" / "leaderboard.csv").read_text()
+    (row,) = [row for row in (folder / "tables" / "metrics.csv").read_text().splitlines() if "gan" in row]
+    assert ",edited," in row
+    assert "0.9" not in (folder / "tables" / "things.csv").read_text()
+
+
+def test_a_page_that_its_records_do_not_suffice_for_is_replaced_by_its_tables(
+    tmp_path: Path, own_registries: None
+) -> None:
+    def page(found: Found) -> Iterator[Block]:
+        yield Text(str(found.tables["things"]["absent"]))
+
+    def drawn(found: Found) -> Iterator[Block]:
+        yield Grid("corner", ["a"], ["b"], {("a", "b"): None})  # type: ignore[dict-item]
+
+    def one(run: object, options: Options) -> Iterator[Part]:
+        yield from ()
+
+    study(page=page, things=("key 0",))(one)
+    study(page=drawn, others=("key 0",))(studied)
+    report(written(tmp_path, RECORD, part("things", "a"), part("others", "b")))
+    text = (tmp_path / "report.html").read_text()
+    assert "the page of one cannot be made of these records (KeyError: " in text
+    assert "<td>a</td>" in text
+    assert "Leaderboard" in text
+
+
+def test_a_picture_that_is_a_link_is_not_shown(tmp_path: Path) -> None:
+    """It could be any file of the one who makes the page."""
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    (tmp_path / "link.png").symlink_to(secret)
+    assert Picture(tmp_path / "link.png", "x").html() == Picture(tmp_path / "link.png", "x").markdown() == ""
+    assert "c2VjcmV0" in Picture(secret, "x").html()
+
+
+def test_a_name_of_any_length_is_part_of_a_file_name() -> None:
+    long = [slug("x" * 500 + end) for end in ("a", "b")]
+    assert all(len(name) == LONGEST for name in long)
+    assert long[0] != long[1]
+    assert slug("vae, digits, seed 0") == "vae-digits-seed-0"
+
+
+def test_escape_sequences_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    printed = report(written(tmp_path, other(0.5, 0.4, 0.6, generator="vae\x1b[2J\x07")))
+    assert "vae\\x1b[2J\\x07" in printed
+    assert "\x1b" not in printed
+
+
+REPORT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from assay.harness.arrays.records import read_records, write_record
+from assay.harness.report.report import report
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+(record,) = [one for one in read_records(folder) if one.cell.generator == "first"]
+for i in range(12):
+    write_record(folder, replace(record, cell=replace(record.cell, generator=f"{name}{i}")))
+    report(folder)
+"""
+
+
+def test_tables_and_page_of_several_processes_are_those_of_all_records(tmp_path: Path) -> None:
+    folder = written(tmp_path / "run", other(0.5, 0.4, 0.6, generator="first"))
+    both = [subprocess.Popen([sys.executable, "-c", REPORT, str(folder), name]) for name in ("one", "two", "three")]
+    assert [process.wait(120) for process in both] == [0, 0, 0]
+    for name in ("tables/metrics.csv", "tables/metrics.tex", "tables/leaderboard.md", "report.html", "report.md"):
+        text = (folder / name).read_text()
+        assert all(f"{who}{i}" in text for who in ("one", "two", "three") for i in range(12)), name
 
 
 @pytest.mark.parametrize("name", ["tables", "figures"])
