@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
@@ -23,6 +23,9 @@ from .core.options import limits
 from .core.progress import say
 from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
+
+if TYPE_CHECKING:
+    from .sinks.jobs import JobLogs
 
 OWN_HELP = ("run", "train", "statistics", "compare-features")
 """Commands that answer --help themselves, the first two through Hydra."""
@@ -81,6 +84,13 @@ def main() -> None:
 
 
 def _run(overrides: list[str]) -> int:
+    from .sinks.jobs import JobLogs
+
+    with JobLogs(["run", *overrides]) as logs:
+        return _carry_out(overrides, logs)
+
+
+def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     from .arrays.records import pack
     from .arrays.scores import write_scores
     from .arrays.store import open_store
@@ -93,7 +103,7 @@ def _run(overrides: list[str]) -> int:
         overrides = ["study=all", "metric=all", *overrides]
     overrides = without_data(full_names(renamed(overrides), "vae"))
     expanded = partial(with_paths, paths=paths, fakes=fakes)
-    outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides))
+    outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides), logs)
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
         reasons.setdefault(why, {})[name] = None
@@ -112,6 +122,7 @@ def _run(overrides: list[str]) -> int:
         for line in dict.fromkeys(line for outcome in here for line in outcome.failed):
             say(f"failed: {line}")
         say(compare_with_published(folder))
+        logs.reported(here[0].config, any(outcome.failed for outcome in here))
         if is_published(folder):
             pack(folder)
     return 1 if any(outcome.failed for outcome in outcomes) else 0

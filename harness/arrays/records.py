@@ -8,7 +8,7 @@ the first release have other names, since the labels of their cells were others.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,16 @@ def read_records(folder: Path) -> list[Record]:
 def pack(folder: Path) -> None:
     """Write all records of a folder into its records.jsonl, and remove their files."""
     files = [path for path in (folder / "records").glob("*.json") if _read(path)]
-    replace(folder / "records.jsonl", "".join(map(_line, read_records(folder))).encode())
+    replace(folder / "records.jsonl", joined(read_records(folder)))
     for path in files:
         path.unlink()
     if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
         (folder / "records").rmdir()
+
+
+def joined(records: Iterable[Record]) -> bytes:
+    """The content of a records.jsonl."""
+    return "".join(map(_line, records)).encode()
 
 
 def _by_name(folder: Path) -> dict[str, Record]:

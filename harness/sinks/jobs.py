@@ -1,0 +1,93 @@
+"""The sinks of a command: a run of them for each of its jobs, and where these are several one for their report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from ..arrays.records import read_records
+from ..core.files import digest
+from ..core.protocols import Record
+from ..report.tables import run_name
+from .log import Log
+from .protocol import About
+from .told import command_of, config_of
+
+
+class Evaluated(NamedTuple):
+    """What a job has evaluated, as its records name it."""
+
+    generator: str
+    dataset: str
+    seed: int
+    n: int
+
+    @classmethod
+    def of(cls, record: Record) -> Evaluated:
+        return cls(record.cell.generator, record.cell.dataset, record.cell.seed, record.cell.n)
+
+
+class JobLogs:
+    """Belongs to the process that gathers the outcomes of jobs; the jobs themselves may run in others.
+
+    words: the command as it was typed. jobs: how many there are; of a single one its report is told in its own run.
+    """
+
+    def __init__(self, words: Sequence[str], jobs: int = 1):
+        self._command, self.jobs = command_of(words), jobs
+        self._logs: dict[str, Log] = {}
+        self._dead: set[str] = set()
+
+    def __enter__(self) -> JobLogs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for log in self._logs.values():
+            log.close(failed=True)
+
+    def evaluated(self, key: str, config: Mapping[str, Any], records: Sequence[Record], planned: int) -> None:
+        """Records of a job that is at work, as they come. key: by which the job is known; planned: how many it plans."""
+        if records and config["sink"]:
+            self._log(key, config, Evaluated.of(records[0])).evaluated(records, planned)
+
+    def done(self, key: str, config: Mapping[str, Any], evaluated: Evaluated) -> None:
+        """A job is at its end, or could not begin: its run has all numbers, and is closed where there are other jobs."""
+        if not config["sink"]:
+            return
+        records = [record for record in read_records(_folder(config)) if Evaluated.of(record) == evaluated]
+        log = self._log(key, config, evaluated)
+        log.summary(records)
+        if self.jobs > 1:
+            log.table(records)
+            log.close(any(record.status == "failed" for record in records))
+            del self._logs[key]
+
+    def reported(self, config: Mapping[str, Any], failed: bool) -> None:
+        """The report of a results folder is made. config: of one of the jobs that write there; failed: if any did."""
+        if not config["sink"]:
+            return
+        folder = _folder(config)
+        if self.jobs == 1 and self._logs:
+            ((key, log),) = self._logs.items()
+            del self._logs[key]
+        else:
+            log = Log(self._about(config, folder.name, "report"), config["sink"], self._dead)
+        log.report(folder)
+        log.close(failed)
+
+    def _log(self, key: str, config: Mapping[str, Any], evaluated: Evaluated) -> Log:
+        if key not in self._logs:
+            about = self._about(config, run_name(*evaluated), "evaluate")
+            self._logs[key] = Log(about, config["sink"], self._dead)
+        return self._logs[key]
+
+    def _about(self, config: Mapping[str, Any], name: str, kind: Any) -> About:
+        folder = _folder(config)
+        group = f"{folder.name}-{digest(self._command)[:8]}"
+        return About(name, kind, group, folder, config_of(config), self._command)
+
+
+def _folder(config: Mapping[str, Any]) -> Path:
+    return Path(config["out"]) / str(config["name"])

@@ -1,0 +1,129 @@
+"""The sinks of one run: all are told the same, and none of their failures gets out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..arrays.records import joined, read_records
+from ..core.progress import say, say_once
+from ..core.protocols import Record
+from ..core.registry import SINKS, Entry
+from ..evaluate import reason
+from ..report.tables import tables
+from .protocol import About, Sink
+from .told import counts, numbers
+
+ROWS = 10_000
+"""Rows of a table up to which sinks are given it."""
+
+
+class Log:
+    """What a run tells its sinks: they are opened when there is something to tell.
+
+    chosen: the names of sinks with their options. dead: names of those that are not called any more; a sink that fails
+    is added, so that one line is said of it however many runs share the set.
+    """
+
+    def __init__(self, about: About, chosen: Mapping[str, Mapping[str, Any]], dead: set[str] | None = None):
+        self.about, self._chosen = about, chosen
+        self._dead = set[str]() if dead is None else dead
+        self._open: dict[str, Sink] | None = None
+        self._records: dict[tuple[str, str, str, int, int], Record] = {}
+
+    def evaluated(self, records: Sequence[Record], planned: int | None = None) -> None:
+        """Records of cells that are done, as they come. planned: how many there will be, as far as that is known."""
+        if not records or not self._chosen:
+            return
+        for record in records:
+            cell = record.cell
+            self._records[cell.generator, cell.dataset, cell.label, cell.seed, cell.n] = record
+        found = list(self._records.values())
+        told = {f"progress/{name}": float(value) for name, value in counts(found).items()}
+        if planned:
+            told["progress/planned"] = float(planned)
+        self._tell(records[0].cell.label, lambda sink: sink.progress(told, len(found)))
+        self._tell(records[0].cell.label, lambda sink: sink.summary(numbers(records)))
+
+    def epoch(self, number: int, figures: Mapping[str, float], picture: Path | None = None) -> None:
+        """The losses and what was measured after an epoch of a training; a picture of samples."""
+        if picture is not None:
+            self._tell(f"epoch {number}", lambda sink: sink.pictures({"samples": picture}, number))
+        self._tell(f"epoch {number}", lambda sink: sink.progress(figures, number))
+
+    def summary(self, records: Sequence[Record]) -> None:
+        """The numbers of all records of the run, found or made."""
+        self._tell("the summary", lambda sink: sink.summary(numbers(records) | counts(records)))
+
+    def table(self, records: Sequence[Record]) -> None:
+        """A row for each number of metrics."""
+        self._tables({name: table for name, table in tables(records).items() if name == "metrics"})
+
+    def values(self, values: Mapping[str, float]) -> None:
+        """Final values that come from no record."""
+        self._tell("the summary", lambda sink: sink.summary(dict(values)))
+
+    def report(self, folder: Path) -> None:
+        """All that a report has made of a results folder: tables, pictures, and the records themselves."""
+        if not self._chosen:
+            return
+        records = read_records(folder)
+        self._tell("the summary", lambda sink: sink.summary(counts(records)))
+        self._tables(tables(records))
+        pictures = {f"figures/{path.stem}": path for path in sorted((folder / "figures").glob("*.png"))}
+        if pictures:
+            self._tell("the figures", lambda sink: sink.pictures(pictures))
+        files = {"records.jsonl": joined(records)}
+        files |= {f"tables/{path.name}": path.read_bytes() for path in sorted((folder / "tables").glob("*.csv"))}
+        self._tell("the records", lambda sink: sink.records(folder.name, files))
+
+    def close(self, failed: bool = False) -> None:
+        if self._open:
+            self._tell("the end", lambda sink: sink.close(failed))
+        self._open = {}
+
+    def _tables(self, found: Mapping[str, pd.DataFrame]) -> None:
+        for name, table in found.items():
+            if len(table) > ROWS:
+                say_once(f"sinks are given the first {ROWS:,} of {len(table):,} rows of table {name}")
+            self._tell(f"table {name}", partial(_table, name, table[:ROWS]))
+
+    def _tell(self, what: str, tell: Callable[[Sink], None]) -> None:
+        if self._open is None:
+            self._open = {}
+            for name, options in self._chosen.items():
+                self._guarded(name, "the start", partial(self._begin, name, options))
+        for name, sink in list(self._open.items()):
+            self._guarded(name, what, partial(tell, sink))
+
+    def _begin(self, name: str, options: Mapping[str, Any]) -> None:
+        about = replace(self.about, folder=self.about.folder.with_name(f"{self.about.folder.name}.{name}"))
+        entry: Entry = SINKS[name]
+        assert self._open is not None
+        self._open[name] = entry.function(about, **options)
+
+    def _guarded(self, name: str, what: str, action: Callable[[], None]) -> None:
+        """Calls a sink that is still alive. Of its failure one line is said: why, and from where on it lacks all."""
+        if name in self._dead:
+            return
+        try:
+            action()
+        except (Exception, SystemExit) as failure:
+            self._dead.add(name)
+            missing = isinstance(failure, ImportError)
+            why = f"it needs a package: pip install 'assay[{name}]'" if missing else reason(failure)
+            say(f"sink {name} failed: {why}. All else goes on without it; it lacks everything from {what} on")
+            sink = (self._open or {}).get(name)
+            if sink is not None:
+                with suppress(Exception, SystemExit):
+                    sink.close(True)
+
+
+def _table(name: str, table: pd.DataFrame, sink: Sink) -> None:
+    sink.table(f"tables/{name}", table)

@@ -1,0 +1,122 @@
+"""Weights & Biases (wandb): offline unless asked otherwise, and nothing of the machine, its user or their code is sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from ..core.registry import sink
+from ..report.figures import slug
+from .protocol import About, Value
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+SECONDS = 300
+"""How long the end of a run that is online may take; after that its files wait for `wandb sync`."""
+UNTOLD = {
+    "disable_git": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
+    "x_save_requirements": False, "host": "",
+}  # fmt: skip
+"""Settings by which wandb says nothing of the host, its state of git, its hardware and its packages."""
+
+
+@sink("wandb")
+def open_wandb(
+    about: About,
+    project: str = "assay",
+    entity: str = "",
+    group: str = "",
+    mode: Literal["offline", "online"] = "offline",
+    host: bool = False,
+) -> Wandb:
+    """A run of wandb.
+
+    entity: the user or team that owns the project, by default that of the account. group: by default one for each
+    command. host: whether host name, hardware, load, packages and state of git are sent, too.
+    """
+    folder = Path(os.environ.get("WANDB_DIR") or about.folder)
+    if about.run is not None:
+        return Wandb(about.run, folder, given=True)
+    with _places(folder):
+        import wandb
+
+        settings = wandb.Settings(
+            silent=True, console="off", save_code=False, disable_code=True, disable_job_creation=True, symlink=False,
+            finish_timeout=SECONDS, finish_timeout_raises=True, **({} if host else UNTOLD),
+        )  # fmt: skip
+        run = wandb.init(
+            project=project,
+            entity=entity or None,
+            group=group or about.group,
+            name=about.name,
+            job_type=about.kind,
+            config={**about.config, "command": about.command},
+            dir=str(folder),
+            mode=mode,
+            reinit="create_new",
+            settings=settings,
+        )
+    return Wandb(run, folder)
+
+
+class Wandb:
+    """given: the run is its user's: it counts its own steps and stays open."""
+
+    def __init__(self, run: Run, folder: Path, given: bool = False):
+        self._run, self._folder, self._given = run, folder, given
+
+    def progress(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=None if self._given else step)
+
+    def summary(self, values: Mapping[str, Value]) -> None:
+        self._run.summary.update(dict(values))
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        import wandb
+
+        cells = table.astype(object).where(table.notna(), None)
+        with _places(self._folder):
+            shown = wandb.Table(columns=list(table.columns), data=cells.values.tolist(), allow_mixed_types=True)
+            self._run.log({name: shown})
+
+    def pictures(self, pictures: Mapping[str, Path], step: int | None = None) -> None:
+        import wandb
+
+        found = {name: wandb.Image(str(path), caption=path.stem) for name, path in pictures.items()}
+        self._run.log(found, step=None if self._given else step)
+
+    def records(self, name: str, files: Mapping[str, bytes]) -> None:
+        import wandb
+
+        with _places(self._folder):
+            artifact = wandb.Artifact(f"records-{slug(name)}", type="records")
+            for file, content in files.items():
+                with artifact.new_file(file, "wb") as written:
+                    written.write(content)
+            self._run.log_artifact(artifact)
+
+    def close(self, failed: bool) -> None:
+        if not self._given:
+            with _places(self._folder):
+                self._run.finish(exit_code=int(failed))
+
+
+@contextmanager
+def _places(folder: Path) -> Iterator[None]:
+    """Inside, wandb keeps all its files below a folder, unless its user told it others, and reports no errors home."""
+    places = {"WANDB_DATA_DIR": folder / "wandb" / "data", "WANDB_CACHE_DIR": folder / "wandb" / "cache"}
+    places = {name: str(path.absolute()) for name, path in places.items()} | {"WANDB_ERROR_REPORTING": "false"}
+    added = {name: value for name, value in places.items() if name not in os.environ}
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
