@@ -132,13 +132,15 @@ def _train(overrides: list[str]) -> int:
     discover()
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    run_jobs("train", full_names(renamed(overrides), "vae"), _train_job)
+    job = partial(_train_job, ["train", *overrides])
+    run_jobs("train", full_names(renamed(overrides), "vae"), job)
     return 0
 
 
-def _train_job(plain: dict[str, Any]) -> None:
+def _train_job(words: list[str], plain: dict[str, Any]) -> None:
     from .core.protocols import pick_device
     from .run import only
+    from .sinks.jobs import log_of_training
     from .studies.fine_tune.importance import by_pseudo_density
     from .train import Measure, train
 
@@ -151,7 +153,9 @@ def _train_job(plain: dict[str, Any]) -> None:
     weigh = partial(by_pseudo_density, data, device, **plain["importance"])
     more = {"tag": plain["name"], "images": plain["images"], "snapshots": plain["snapshots"]}
     measure = Measure(**plain["measure"])
-    train(name, options, data, plain["seed"], out, device, data_options, **more, weigh=weigh, measure=measure)
+    with log_of_training(f"{name} on {data.name}, seed {plain['seed']}", out, plain, words) as log:
+        more |= {"weigh": weigh, "measure": measure, "log": log}
+        train(name, options, data, plain["seed"], out, device, data_options, **more)
 
 
 def _report(arguments: list[str]) -> int:

@@ -86,7 +86,9 @@ def carry_out_all(
     logs.jobs = len(planned)
     for config in planned:
         try:
-            outcome = _job(config, from_glob, len(planned) == 1, opened, partial(logs.evaluated, job_key(config), config))
+            outcome = _job(
+                config, from_glob, len(planned) == 1, opened, partial(logs.evaluated, job_key(config), config)
+            )
             outcomes.append(_logged(outcome, logs))
         except CannotBeginError as failure:
             refused.append((config, failure.why))

@@ -92,7 +92,9 @@ class Plan:
 
 def job_key(config: Mapping[str, Any]) -> str:
     """A name for all that decides what a job evaluates: where it runs and where results and arrays go does not."""
-    return digest({name: value for name, value in config.items() if name not in ("device", "store", "out", "sink")})[:16]
+    return digest({name: value for name, value in config.items() if name not in ("device", "store", "out", "sink")})[
+        :16
+    ]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -43,17 +44,19 @@ class JobLogs:
     def __enter__(self) -> JobLogs:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for log in self._logs.values():
             log.close(failed=True)
 
     def evaluated(self, key: str, config: Mapping[str, Any], records: Sequence[Record], planned: int) -> None:
-        """Records of a job that is at work, as they come. key: by which the job is known; planned: how many it plans."""
+        """Records of a job at work, as they come. key: by which the job is known; planned: how many are planned."""
         if records and config["sink"]:
             self._log(key, config, Evaluated.of(records[0])).evaluated(records, planned)
 
     def done(self, key: str, config: Mapping[str, Any], evaluated: Evaluated) -> None:
-        """A job is at its end, or could not begin: its run has all numbers, and is closed where there are other jobs."""
+        """A job is at its end, or could not begin. Its run gets all numbers; among other jobs it is closed."""
         if not config["sink"]:
             return
         records = [record for record in read_records(_folder(config)) if Evaluated.of(record) == evaluated]
@@ -87,6 +90,19 @@ class JobLogs:
         folder = _folder(config)
         group = f"{folder.name}-{digest(self._command)[:8]}"
         return About(name, kind, group, folder, config_of(config), self._command)
+
+
+@contextmanager
+def log_of_training(name: str, out: Path, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[Log]:
+    """What a training tells its sinks. out: the folder of its weights."""
+    command = command_of(words)
+    log = Log(About(name, "train", f"train-{digest(command)[:8]}", out, config_of(config), command), config["sink"])
+    try:
+        yield log
+    except BaseException:
+        log.close(failed=True)
+        raise
+    log.close()
 
 
 def _folder(config: Mapping[str, Any]) -> Path:

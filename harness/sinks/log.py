@@ -17,7 +17,7 @@ from ..core.protocols import Record
 from ..core.registry import SINKS, Entry
 from ..evaluate import reason
 from ..report.tables import tables
-from .protocol import About, Sink
+from .protocol import About, Sink, Value
 from .told import counts, numbers
 
 ROWS = 10_000
@@ -37,6 +37,11 @@ class Log:
         self._open: dict[str, Sink] | None = None
         self._records: dict[tuple[str, str, str, int, int], Record] = {}
 
+    @classmethod
+    def silent(cls) -> Log:
+        """One without sinks."""
+        return cls(About("", "train", "", Path()), {})
+
     def evaluated(self, records: Sequence[Record], planned: int | None = None) -> None:
         """Records of cells that are done, as they come. planned: how many there will be, as far as that is known."""
         if not records or not self._chosen:
@@ -51,11 +56,11 @@ class Log:
         self._tell(records[0].cell.label, lambda sink: sink.progress(told, len(found)))
         self._tell(records[0].cell.label, lambda sink: sink.summary(numbers(records)))
 
-    def epoch(self, number: int, figures: Mapping[str, float], picture: Path | None = None) -> None:
-        """The losses and what was measured after an epoch of a training; a picture of samples."""
+    def step(self, number: int, values: Mapping[str, float], picture: Path | None = None) -> None:
+        """What is known after an epoch of a training, or a call; a picture of samples."""
         if picture is not None:
-            self._tell(f"epoch {number}", lambda sink: sink.pictures({"samples": picture}, number))
-        self._tell(f"epoch {number}", lambda sink: sink.progress(figures, number))
+            self._tell(f"step {number}", lambda sink: sink.pictures({"samples": picture}, number))
+        self._tell(f"step {number}", lambda sink: sink.progress(values, number))
 
     def summary(self, records: Sequence[Record]) -> None:
         """The numbers of all records of the run, found or made."""
@@ -65,8 +70,8 @@ class Log:
         """A row for each number of metrics."""
         self._tables({name: table for name, table in tables(records).items() if name == "metrics"})
 
-    def values(self, values: Mapping[str, float]) -> None:
-        """Final values that come from no record."""
+    def values(self, values: Mapping[str, Value]) -> None:
+        """Final values of other kinds."""
         self._tell("the summary", lambda sink: sink.summary(dict(values)))
 
     def report(self, folder: Path) -> None:
@@ -94,19 +99,23 @@ class Log:
                 say_once(f"sinks are given the first {ROWS:,} of {len(table):,} rows of table {name}")
             self._tell(f"table {name}", partial(_table, name, table[:ROWS]))
 
-    def _tell(self, what: str, tell: Callable[[Sink], None]) -> None:
+    def open(self) -> dict[str, Sink]:
+        """The sinks that could be opened, by name; opened at the first call."""
         if self._open is None:
             self._open = {}
             for name, options in self._chosen.items():
                 self._guarded(name, "the start", partial(self._begin, name, options))
-        for name, sink in list(self._open.items()):
+        return self._open
+
+    def _tell(self, what: str, tell: Callable[[Sink], None]) -> None:
+        for name, sink in list(self.open().items()):
             self._guarded(name, what, partial(tell, sink))
 
     def _begin(self, name: str, options: Mapping[str, Any]) -> None:
-        about = replace(self.about, folder=self.about.folder.with_name(f"{self.about.folder.name}.{name}"))
+        beside = self.about.folder.absolute()
+        about = replace(self.about, folder=beside.with_name(f"{beside.name}.{name}"))
         entry: Entry = SINKS[name]
-        assert self._open is not None
-        self._open[name] = entry.function(about, **options)
+        self.open()[name] = entry.function(about, **options)
 
     def _guarded(self, name: str, what: str, action: Callable[[], None]) -> None:
         """Calls a sink that is still alive. Of its failure one line is said: why, and from where on it lacks all."""

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @sink("tensorboard")
 def open_tensorboard(about: About, folder: str = "") -> TensorBoard:
-    """folder: where the event files lie, by default <out>/<name>.tensorboard; each run has a folder of its own there."""
+    """Event files in a folder for each run.
+
+    folder: where these folders lie, by default in <out>/<name>.tensorboard.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     if about.run is not None:
@@ -32,7 +35,7 @@ def open_tensorboard(about: About, folder: str = "") -> TensorBoard:
     place = (Path(folder) if folder else about.folder) / slug(about.name)
     for old in place.glob("events.out.tfevents.*"):  # of the same run before: TensorBoard would show both as one
         old.unlink()
-    writer = SummaryWriter(str(place))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(place))
     shown = TensorBoard(writer)
     shown.text("config", f"```\n{yaml.safe_dump(dict(about.config), sort_keys=False)}```")
     shown.text("command", markdown_text(about.command))

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.protocols import Estimate, Record
+from ..core.registry import EXTRACTORS
 from .protocol import Value
 
 FOLDERS = re.compile(r"(?<![\w.:/-])(?:~\w*|\.{1,2})?/(?:[^/,\]}'\"=]+/)*(?=[^/\s,\]}'\"=])")
 """All but the last part of a path that starts at a root, a home or a dot."""
-UNSAID = ("out", "store", "sink", "extractor")
-"""Options of a run that say where things lie or what was not chosen."""
+UNSAID = ("out", "store", "sink")
+"""Options that say where results and arrays go."""
 
 
 def numbers(records: Iterable[Record]) -> dict[str, Value]:
@@ -50,8 +51,19 @@ def counts(records: Sequence[Record]) -> dict[str, Value]:
 
 
 def config_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run or a training as plain values, without those that say where things lie."""
-    return dict(private({name: value for name, value in config.items() if name not in UNSAID}))
+    """The options of a run or a training as plain values, without those that say where things lie.
+
+    Of feature spaces, all of which are there, those that differ from their defaults.
+    """
+    told = {name: value for name, value in config.items() if name not in UNSAID}
+    if "extractor" in told:
+        changed = {name: _changed(EXTRACTORS[name].options, options) for name, options in told["extractor"].items()}
+        told["extractor"] = {name: options for name, options in changed.items() if options}
+    return dict(private(told))
+
+
+def _changed(defaults: Mapping[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (options or {}).items() if value != defaults.get(name)}
 
 
 def command_of(words: Sequence[str]) -> str:

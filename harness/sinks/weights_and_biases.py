@@ -1,4 +1,4 @@
-"""Weights & Biases (wandb): offline unless asked otherwise, and nothing of the machine, its user or their code is sent."""
+"""Weights & Biases (wandb): offline unless asked otherwise; nothing of machine, user or code is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -17,9 +17,12 @@ from .protocol import About, Value
 if TYPE_CHECKING:
     from wandb import Run
 
-SECONDS = 300
-"""How long the end of a run that is online may take; after that its files wait for `wandb sync`."""
-UNTOLD = {
+QUIET = {
+    "silent": True, "console": "off", "save_code": False, "disable_code": True, "disable_job_creation": True,
+    "symlink": False, "finish_timeout": 300, "finish_timeout_raises": True,
+}  # fmt: skip
+"""Settings of every run. The end of one that is online may take so many seconds; then its files await `wandb sync`."""
+PRIVATE = {
     "disable_git": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
     "x_save_requirements": False, "host": "",
 }  # fmt: skip
@@ -46,10 +49,7 @@ def open_wandb(
     with _places(folder):
         import wandb
 
-        settings = wandb.Settings(
-            silent=True, console="off", save_code=False, disable_code=True, disable_job_creation=True, symlink=False,
-            finish_timeout=SECONDS, finish_timeout_raises=True, **({} if host else UNTOLD),
-        )  # fmt: skip
+        settings = wandb.Settings.model_validate(QUIET if host else QUIET | PRIVATE)
         run = wandb.init(
             project=project,
             entity=entity or None,
@@ -110,8 +110,8 @@ class Wandb:
 @contextmanager
 def _places(folder: Path) -> Iterator[None]:
     """Inside, wandb keeps all its files below a folder, unless its user told it others, and reports no errors home."""
-    places = {"WANDB_DATA_DIR": folder / "wandb" / "data", "WANDB_CACHE_DIR": folder / "wandb" / "cache"}
-    places = {name: str(path.absolute()) for name, path in places.items()} | {"WANDB_ERROR_REPORTING": "false"}
+    below = {"WANDB_DATA_DIR": folder / "wandb" / "data", "WANDB_CACHE_DIR": folder / "wandb" / "cache"}
+    places = {name: str(path.absolute()) for name, path in below.items()} | {"WANDB_ERROR_REPORTING": "false"}
     added = {name: value for name, value in places.items() if name not in os.environ}
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(added)
