@@ -130,9 +130,9 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
 
 def _train(overrides: list[str]) -> int:
     discover()
+    job = partial(_train_job, ["train", *overrides])
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    job = partial(_train_job, ["train", *overrides])
     run_jobs("train", full_names(renamed(overrides), "vae"), job)
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,9 +43,9 @@ def open_wandb(
     entity: the user or team that owns the project, by default that of the account. group: by default one for each
     command. host: whether host name, hardware, load, packages and state of git are sent, too.
     """
-    folder = Path(os.environ.get("WANDB_DIR") or about.folder)
     if about.run is not None:
-        return Wandb(about.run, folder, given=True)
+        return Wandb(about.run)
+    folder = Path(os.environ.get("WANDB_DIR") or about.folder)
     with _places(folder):
         import wandb
 
@@ -66,13 +66,13 @@ def open_wandb(
 
 
 class Wandb:
-    """given: the run is its user's: it counts its own steps and stays open."""
+    """folder: of a run of ours; None for one of its user's, which has its own folders and steps and stays open."""
 
-    def __init__(self, run: Run, folder: Path, given: bool = False):
-        self._run, self._folder, self._given = run, folder, given
+    def __init__(self, run: Run, folder: Path | None = None):
+        self._run, self._folder = run, folder
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=None if self._given else step)
+        self._run.log(dict(values), step=step if self._folder else None)
 
     def summary(self, values: Mapping[str, Value]) -> None:
         self._run.summary.update(dict(values))
@@ -89,7 +89,7 @@ class Wandb:
         import wandb
 
         found = {name: wandb.Image(str(path), caption=path.stem) for name, path in pictures.items()}
-        self._run.log(found, step=None if self._given else step)
+        self._run.log(found, step=step if self._folder else None)
 
     def records(self, name: str, files: Mapping[str, bytes]) -> None:
         import wandb
@@ -102,14 +102,24 @@ class Wandb:
             self._run.log_artifact(artifact)
 
     def close(self, failed: bool) -> None:
-        if not self._given:
-            with _places(self._folder):
-                self._run.finish(exit_code=int(failed))
+        import wandb
+
+        if self._folder:
+            try:
+                with _places(self._folder):
+                    self._run.finish(exit_code=int(failed))
+            except ConnectionError:  # its service is dead, for all runs of this process: at exit it would be awaited
+                with suppress(ConnectionError):
+                    wandb.teardown()
+                raise
 
 
 @contextmanager
-def _places(folder: Path) -> Iterator[None]:
+def _places(folder: Path | None) -> Iterator[None]:
     """Inside, wandb keeps all its files below a folder, unless its user told it others, and reports no errors home."""
+    if folder is None:
+        yield
+        return
     below = {"WANDB_DATA_DIR": folder / "wandb" / "data", "WANDB_CACHE_DIR": folder / "wandb" / "cache"}
     places = {name: str(path.absolute()) for name, path in below.items()} | {"WANDB_ERROR_REPORTING": "false"}
     added = {name: value for name, value in places.items() if name not in os.environ}
