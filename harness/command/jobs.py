@@ -143,14 +143,14 @@ def _job(
     from_glob: bool,
     alone: bool,
     opened: dict[str, tuple[str, Any]],
-    tell: Callable[[Sequence[Record], int], None] = lambda records, planned: None,
+    tell: Callable[[Evaluated, Sequence[Record], int], None] = lambda evaluated, records, planned: None,
 ) -> Outcome:
     """One generator on one data set: every chosen metric, then every chosen study.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
     alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
-    opened: what the job before has opened. tell: is called with records as they come, found or made, and with how many
-    metrics and studies are planned. Raises CannotBeginError where opening fails.
+    opened: what the job before has opened. tell: is called after each metric and study with its records, found or made,
+    and with how many metrics and studies there are. Raises CannotBeginError where opening fails.
     """
     from ..engines.plan import Plan, job_key
     from ..evaluate import reason
@@ -198,10 +198,11 @@ def _job(
     planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
     planned.studies = dict.fromkeys(studies, False)
     plan.begin(key, planned)
-    refused = {record_name(record.cell) for record in run.written}
+    refused = {record_name(record.cell): record for record in run.written}
+    evaluated = Evaluated(run.generator, run.dataset, run.seed, run.n)
     for name, cell in cells.items():
-        if planned.metrics[name] not in refused:
-            tell([run.evaluate(cell)], len(cells) + len(studies))
+        record = refused.get(planned.metrics[name]) or run.evaluate(cell)
+        tell(evaluated, [record], len(cells) + len(studies))
     for name, options in studies.items():
         before = len(run.written)
         try:
@@ -211,7 +212,7 @@ def _job(
                 raise
             run.refused_study(name, reason(failure))
         planned.studies[name] = True
-        tell(run.written[before:], len(cells) + len(studies))
+        tell(evaluated, run.written[before:], len(cells) + len(studies))
     plan.end(key, planned)
     failed = [record for record in run.written if record.status == "failed"]
     return Outcome(
@@ -222,7 +223,7 @@ def _job(
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
         config=config,
-        evaluated=Evaluated(run.generator, run.dataset, run.seed, run.n),
+        evaluated=evaluated,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..arrays.records import read_records
 from ..core.files import digest
 from ..core.protocols import Record
+from ..core.registry import SINKS
 from ..report.tables import run_name
 from .log import Log
 from .protocol import About
@@ -50,14 +51,16 @@ class JobLogs:
         for log in self._logs.values():
             log.close(failed=True)
 
-    def evaluated(self, key: str, config: Mapping[str, Any], records: Sequence[Record], planned: int) -> None:
-        """Records of a job at work, as they come. key: by which the job is known; planned: how many are planned."""
-        if records and config["sink"]:
-            self._log(key, config, Evaluated.of(records[0])).evaluated(records, planned)
+    def evaluated(
+        self, key: str, config: Mapping[str, Any], evaluated: Evaluated, records: Sequence[Record], planned: int
+    ) -> None:
+        """One of the planned metrics and studies of a job is done. key: by which the job is known; records: of it."""
+        if chosen(config):
+            self._log(key, config, evaluated).evaluated(records, planned)
 
     def done(self, key: str, config: Mapping[str, Any], evaluated: Evaluated) -> None:
         """A job is at its end, or could not begin. Its run gets all numbers; among other jobs it is closed."""
-        if not config["sink"]:
+        if not chosen(config):
             return
         records = [record for record in read_records(_folder(config)) if Evaluated.of(record) == evaluated]
         log = self._log(key, config, evaluated)
@@ -69,21 +72,21 @@ class JobLogs:
 
     def reported(self, config: Mapping[str, Any], failed: bool) -> None:
         """The report of a results folder is made. config: of one of the jobs that write there; failed: if any did."""
-        if not config["sink"]:
+        if not chosen(config):
             return
         folder = _folder(config)
         if self.jobs == 1 and self._logs:
             ((key, log),) = self._logs.items()
             del self._logs[key]
         else:
-            log = Log(self._about(config, folder.name, "report"), config["sink"], self._dead)
+            log = Log(self._about(config, folder.name, "report"), chosen(config), self._dead)
         log.report(folder)
         log.close(failed)
 
     def _log(self, key: str, config: Mapping[str, Any], evaluated: Evaluated) -> Log:
         if key not in self._logs:
             about = self._about(config, run_name(*evaluated), "evaluate")
-            self._logs[key] = Log(about, config["sink"], self._dead)
+            self._logs[key] = Log(about, chosen(config), self._dead)
         return self._logs[key]
 
     def _about(self, config: Mapping[str, Any], name: str, kind: Any) -> About:
@@ -96,13 +99,19 @@ class JobLogs:
 def log_of_training(name: str, out: Path, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[Log]:
     """What a training tells its sinks. out: the folder of its weights."""
     command = command_of(words)
-    log = Log(About(name, "train", f"train-{digest(command)[:8]}", out, config_of(config), command), config["sink"])
+    log = Log(About(name, "train", f"train-{digest(command)[:8]}", out, config_of(config), command), chosen(config))
     try:
         yield log
     except BaseException:
         log.close(failed=True)
         raise
     log.close()
+
+
+def chosen(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The sinks that a config asks for, with their options; it may also set options of others."""
+    asked = {name: options or {} for name, options in (config.get("sink") or {}).items()}
+    return {name: options for name, options in asked.items() if SINKS[name].options.keys() <= options.keys()}
 
 
 def _folder(config: Mapping[str, Any]) -> Path:

@@ -35,26 +35,21 @@ class Log:
         self.about, self._chosen = about, chosen
         self._dead = set[str]() if dead is None else dead
         self._open: dict[str, Sink] | None = None
-        self._records: dict[tuple[str, str, str, int, int], Record] = {}
+        self._done = self._failed = 0
 
     @classmethod
     def silent(cls) -> Log:
         """One without sinks."""
         return cls(About("", "train", "", Path()), {})
 
-    def evaluated(self, records: Sequence[Record], planned: int | None = None) -> None:
-        """Records of cells that are done, as they come. planned: how many there will be, as far as that is known."""
-        if not records or not self._chosen:
-            return
-        for record in records:
-            cell = record.cell
-            self._records[cell.generator, cell.dataset, cell.label, cell.seed, cell.n] = record
-        found = list(self._records.values())
-        told = {f"progress/{name}": float(value) for name, value in counts(found).items()}
-        if planned:
-            told["progress/planned"] = float(planned)
-        self._tell(records[0].cell.label, lambda sink: sink.progress(told, len(found)))
-        self._tell(records[0].cell.label, lambda sink: sink.summary(numbers(records)))
+    def evaluated(self, records: Sequence[Record], planned: int) -> None:
+        """One more of the planned metrics and studies is done. records: of it, none where they were found."""
+        self._done += 1
+        self._failed += any(record.status == "failed" for record in records)
+        progress = {"progress/done": self._done, "progress/failed": self._failed, "progress/planned": planned}
+        what = records[0].cell.label if records else f"step {self._done}"
+        self._tell(what, lambda sink: sink.progress(progress, self._done))
+        self._tell(what, lambda sink: sink.summary(numbers(records)))
 
     def step(self, number: int, values: Mapping[str, float], picture: Path | None = None) -> None:
         """What is known after an epoch of a training, or a call; a picture of samples."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @sink("tensorboard")
 def open_tensorboard(about: About, folder: str = "") -> TensorBoard:
-    """Event files in a folder for each run.
+    """TensorBoard: event files, in a folder for each run.
 
     folder: where these folders lie, by default in <out>/<name>.tensorboard.
     """

@@ -22,6 +22,8 @@ QUIET = {
     "symlink": False, "finish_timeout": 300, "finish_timeout_raises": True,
 }  # fmt: skip
 """Settings of every run. The end of one that is online may take so many seconds; then its files await `wandb sync`."""
+ROOM = 2**16
+"""Bytes that must find room after a run: wandb cuts its file short on a full disk and says nothing."""
 PRIVATE = {
     "disable_git": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
     "x_save_requirements": False, "host": "",
@@ -38,10 +40,10 @@ def open_wandb(
     mode: Literal["offline", "online"] = "offline",
     host: bool = False,
 ) -> Wandb:
-    """A run of wandb.
+    """Weights & Biases: a run for each job, in one group for each command.
 
-    entity: the user or team that owns the project, by default that of the account. group: by default one for each
-    command. host: whether host name, hardware, load, packages and state of git are sent, too.
+    entity: the user or team that owns the project, by default that of the account. mode: offline runs
+    wait for `wandb sync`. host: whether host name, hardware, load, packages and state of git are sent, too.
     """
     if about.run is not None:
         return Wandb(about.run)
@@ -112,6 +114,8 @@ class Wandb:
                 with suppress(ConnectionError):
                     wandb.teardown()
                 raise
+            (probe := self._folder / ".room").write_bytes(bytes(ROOM))
+            probe.unlink()
 
 
 @contextmanager
