@@ -35,7 +35,8 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
   assay status [DIR]            what is done, failed, running and missing of the runs in DIR (default outputs/run)
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
-  assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
+  assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
+                                tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
   assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
@@ -52,6 +53,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
+  assay run metric=precision sink=wandb                results go to wandb, too, offline; or sink=[wandb,tensorboard]
 
 `assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
 

@@ -49,7 +49,8 @@ class Log:
         progress = {"progress/done": self._done, "progress/failed": self._failed, "progress/planned": planned}
         what = records[0].cell.label if records else f"step {self._done}"
         self._tell(what, lambda sink: sink.progress(progress, self._done))
-        self._tell(what, lambda sink: sink.summary(numbers(records)))
+        if told := numbers(records):
+            self._tell(what, lambda sink: sink.summary(told))
 
     def step(self, number: int, values: Mapping[str, float], picture: Path | None = None) -> None:
         """What is known after an epoch of a training, or a call; a picture of samples."""

@@ -39,7 +39,7 @@ class Offline:
 def offline_runs(folder: Path) -> list[Offline]:
     """The runs below a folder in order of their names, by `wandb leet inspect`."""
     paths = [path for path in sorted(folder.rglob("*.wandb")) if path.is_file()]
-    return sorted(map(_read, paths), key=lambda one: str(one.run["display_name"]))
+    return sorted(map(_read, paths), key=lambda one: str(one.run.get("display_name")))
 
 
 def _read(path: Path) -> Offline:
@@ -51,7 +51,7 @@ def _read(path: Path) -> Offline:
             case "run":
                 found.run = record["run"]
             case "summary":
-                found.summary |= record["summary"]["update"]
+                found.summary |= record["summary"].get("update", {})
             case "history":
                 found.history.append(record["history"]["item"])
             case "artifact" if record["artifact"]["type"] != "run_table":
