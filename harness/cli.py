@@ -102,7 +102,7 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     discover()
     overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
-        overrides = ["study=all", "metric=all", *overrides]
+        overrides = ["study=all", "metric=all", "sink=all", *overrides]
     overrides = without_data(full_names(renamed(overrides), "vae"))
     expanded = partial(with_paths, paths=paths, fakes=fakes)
     outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides), logs)
