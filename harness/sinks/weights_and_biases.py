@@ -114,8 +114,13 @@ class Wandb:
                 with suppress(ConnectionError):
                     wandb.teardown()
                 raise
-            (probe := self._folder / ".room").write_bytes(bytes(ROOM))
-            probe.unlink()
+            probe = self._folder / ".room"
+            try:
+                probe.write_bytes(bytes(ROOM))
+            except OSError as full:
+                raise OSError(f"{full.strerror}: what wandb wrote to {self._folder} may be cut short") from full
+            finally:
+                probe.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -135,6 +135,19 @@ def test_offline_asks_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert offline_runs(tmp_path)[0].exit_code == 0
 
 
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """wandb itself says nothing when its file is cut short."""
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with assay.log_to("wandb"):
+        evaluated("alone")
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("sink "))
+    assert "No space left on device: what wandb wrote to" in line
+
+
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with assay.log_to("wandb"):
