@@ -13,8 +13,9 @@ from .harness.core import moved
 
 if TYPE_CHECKING:
     from .harness.core.protocols import Dataset, Estimate, Extractor, Generator, Part, Record, Row, Statistics, View
-    from .harness.core.registry import dataset, extractor, generator, metric, study, trainer
+    from .harness.core.registry import dataset, extractor, generator, metric, sink, study, trainer
     from .harness.formats.statistics import read_statistics, write_statistics
+    from .harness.objects.log_to import log_to
     from .harness.objects.streaming import Metric
     from .harness.objects.verbs import Selection, compare, evaluate, load, score, select
     from .harness.run import Run
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Dataset", "Estimate", "Extractor", "Generator", "Metric", "Part", "Record", "Row", "Run", "Selection",
-    "Statistics", "View", "compare", "dataset", "evaluate", "extractor", "generator", "load", "metric",
-    "read_statistics", "score", "select", "study", "trainer", "write_statistics",
+    "Statistics", "View", "compare", "dataset", "evaluate", "extractor", "generator", "load", "log_to",
+    "metric", "read_statistics", "score", "select", "sink", "study", "trainer", "write_statistics",
 ]  # fmt: skip
 _HOMES = {
     "harness.core.protocols": (
@@ -37,8 +38,9 @@ _HOMES = {
         "Statistics",
         "View",
     ),
-    "harness.core.registry": ("dataset", "extractor", "generator", "metric", "study", "trainer"),
+    "harness.core.registry": ("dataset", "extractor", "generator", "metric", "sink", "study", "trainer"),
     "harness.formats.statistics": ("read_statistics", "write_statistics"),
+    "harness.objects.log_to": ("log_to",),
     "harness.objects.streaming": ("Metric",),
     "harness.objects.verbs": ("Selection", "compare", "evaluate", "load", "score", "select"),
     "harness.run": ("Run",),

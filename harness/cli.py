@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
@@ -27,6 +27,9 @@ from .core.progress import say
 from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
+if TYPE_CHECKING:
+    from .sinks.jobs import JobLogs
+
 OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
@@ -37,7 +40,8 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay check [DIR]             what is wrong with results, e.g. edited records of somebody else (default outputs/run)
   assay store verify [DIR]      whether the arrays that runs keep are whole, and those of their keys
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
-  assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
+  assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
+                                tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
   assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
@@ -54,6 +58,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
+  assay run metric=precision sink=wandb                results go to wandb, too, offline; or sink=[wandb,tensorboard]
 
 `assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
 
@@ -89,6 +94,13 @@ def main() -> None:
 
 
 def _run(overrides: list[str]) -> int:
+    from .sinks.jobs import JobLogs
+
+    with JobLogs(["run", *overrides]) as logs:
+        return _carry_out(overrides, logs)
+
+
+def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     from .arrays.records import pack, read_records, record_name
     from .arrays.scores import write_scores
     from .arrays.store import open_store
@@ -98,10 +110,10 @@ def _run(overrides: list[str]) -> int:
     discover()
     overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
-        overrides = ["study=all", "metric=all", *overrides]
+        overrides = ["study=all", "metric=all", "sink=all", *overrides]
     overrides = without_data(with_metrics(full_names(renamed(overrides), "vae")))
     expanded = partial(with_paths, paths=paths, fakes=fakes)
-    outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides))
+    outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides), logs)
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
         reasons.setdefault(why, {})[name] = None
@@ -126,6 +138,7 @@ def _run(overrides: list[str]) -> int:
             lost = True
             say(f"error: {gone} of {len(asked)} records were deleted from {folder} meanwhile; run the command again")
         say(compare_with_published(folder))
+        logs.reported(here[0].config, any(outcome.failed for outcome in here))
         if is_published(folder):
             pack(folder)
     return 1 if lost or any(outcome.failed for outcome in outcomes) else 0
@@ -133,15 +146,17 @@ def _run(overrides: list[str]) -> int:
 
 def _train(overrides: list[str]) -> int:
     discover()
+    job = partial(_train_job, ["train", *overrides])
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    run_jobs("train", full_names(renamed(overrides), "vae"), _train_job)
+    run_jobs("train", full_names(renamed(overrides), "vae"), job)
     return 0
 
 
-def _train_job(plain: dict[str, Any]) -> None:
+def _train_job(words: list[str], plain: dict[str, Any]) -> None:
     from .core.protocols import pick_device
     from .run import only
+    from .sinks.jobs import log_of_training
     from .studies.fine_tune.importance import by_pseudo_density
     from .train import Measure, train
 
@@ -156,7 +171,9 @@ def _train_job(plain: dict[str, Any]) -> None:
     weigh = partial(by_pseudo_density, data, device, **plain["importance"])
     more = {"tag": plain["name"], "images": plain["images"], "snapshots": plain["snapshots"]}
     measure = Measure(**plain["measure"])
-    train(name, options, data, plain["seed"], out, device, data_options, **more, weigh=weigh, measure=measure)
+    with log_of_training(f"{name} on {data.name}, seed {plain['seed']}", out, plain, words) as log:
+        more |= {"weigh": weigh, "measure": measure, "log": log}
+        train(name, options, data, plain["seed"], out, device, data_options, **more)
 
 
 def _report(arguments: list[str]) -> int:

@@ -20,6 +20,7 @@ from .core.registry import EXTRACTORS, METRICS, TRAINERS
 from .evaluate import estimates
 from .formats.weights import find_weights, write_weights
 from .report.figures import save_strips
+from .sinks.log import Log
 
 SHOWN = 10
 """Rows and columns of the sample grid after each epoch."""
@@ -71,6 +72,7 @@ def train(
     weigh: Callable[[bool], Importance | None] = lambda selective: None,
     measure: Measure = NOTHING,
     replacing: bool = False,
+    log: Log | None = None,
 ) -> Path:
     """Train `name` on a data set, or go on where a killed training stopped. Returns the path of the weights.
 
@@ -83,6 +85,7 @@ def train(
                then drawn by weight with replacement; without it an epoch takes them in a new order, each once.
     measure:   what the card tells of the samples before the first epoch and after each.
     replacing: finished weights of another training, which lie in the place of these, are replaced; else they stay.
+    log:       is told of every epoch, also of those before a resumed training was killed; it is not closed.
     Raises ValueError for options out of range, for files of another training in their place, and for a checkpoint that
     is damaged.
     """
@@ -123,6 +126,11 @@ def train(
     }
     before = _measured(training, data, seed, device, measure)
     history = _resume(checkpoint, training, settings)
+    log = log or Log.silent()
+    if before:
+        log.step(0, _told({"measured": before}))
+    for done, told in enumerate(history, 1):
+        log.step(done, _told(told))
     content, labels = data.take("train", 0, available)
     for epoch in range(len(history), training.epochs):
         torch.manual_seed(int(digest(seed, epoch)[:12], 16))
@@ -138,12 +146,15 @@ def train(
             written = card | _history(history, before, count)
             write_weights(file, training.network.state_dict(), training.architecture, written)
         if isinstance(training, CanSample):
-            say(f"  {_picture(training, path.with_suffix('.samples') / f'epoch-{done:03}.png')}")
+            picture = _picture(training, path.with_suffix(".samples") / f"epoch-{done:03}.png")
+            say(f"  {picture}")
+        log.step(done, _told(history[-1]), picture if isinstance(training, CanSample) else None)
     test: dict[str, float] = {}
     if held_out := data.count("test"):
         test_images, test_labels = data.take("test", 0, held_out)
         labels_there = None if test_labels is None else test_labels.to(device)
         test = training.assess(test_images.to(device).float() / 255, labels_there)
+    log.values(_told({"test": test}))
     written = card | _history(history, before, count) | {"test": _rounded(test)}
     write_weights(path, training.network.state_dict(), training.architecture, written)
     checkpoint.unlink(missing_ok=True)
@@ -241,6 +252,11 @@ def _history(history: History, before: Figures, count: int) -> dict[str, Any]:
         every = [before, *(epoch["measured"] for epoch in history)]
         epochs["measured"] = [{"images": i * count, **_rounded(figures)} for i, figures in enumerate(every)]
     return epochs
+
+
+def _told(parts: Mapping[str, Figures]) -> dict[str, float]:
+    """Figures of several parts by path, such as "losses/total"."""
+    return {f"{part}/{name}": value for part, figures in parts.items() for name, value in figures.items()}
 
 
 def _rounded(figures: Figures) -> dict[str, float]:

@@ -15,6 +15,7 @@ FLOORS = (
     ("stats", "shapes", "formats"),
     ("arrays",),
     ("evaluate", "report"),
+    ("sinks",),
     ("run", "train"),
     ("studies",),
     ("objects",),

@@ -108,7 +108,7 @@ def known(word: str, options: set[str], plugins: dict[str, set[str]]) -> bool:
 
 @each_document
 def test_commands_name_what_exists(path: Path) -> None:
-    declared = {"metric": {"nearest_cosine"}, "study": {"gap"}, "generator": {"toy"}}
+    declared = {"metric": {"nearest_cosine"}, "study": {"gap"}, "generator": {"toy"}, "sink": {"lines"}}
     found = {" ".join(words): wrong(words, declared) for words in calls(path.read_text()) if len(words) > 1}
     assert {call: names for call, names in found.items() if names} == {}
 

@@ -11,7 +11,7 @@ nothing, and computed again. Those of earlier releases have no digest.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -144,12 +144,17 @@ def pack(folder: Path) -> None:
     """
     fine = {path: [entry for entry in _read(path) if not entry.text] for path in _files(folder)}
     kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
-    whole = [line(entry.record) for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
-    replace(folder / "records.jsonl", b"".join([*whole, *kept]))
+    whole = [entry.record for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
+    replace(folder / "records.jsonl", joined(whole) + b"".join(kept))
     for path in [path for path, found in fine.items() if found]:
         path.unlink()
     if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
         (folder / "records").rmdir()
+
+
+def joined(records: Iterable[Record]) -> bytes:
+    """The content of a records.jsonl."""
+    return b"".join(map(line, records))
 
 
 def _by_name(folder: Path) -> dict[str, Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.protocols import Record
     from ..engines.plan import Job
     from ..run import Run
+    from ..sinks.jobs import Evaluated, JobLogs
 
 
 class CannotBeginError(Exception):
@@ -34,7 +36,7 @@ class Outcome:
 
     anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
     nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
-    records: names of the records that answer it, made or found.
+    records: names of the records that answer it, made or found. config: of the job; evaluated: what its records are of.
     """
 
     folder: str
@@ -43,13 +45,18 @@ class Outcome:
     failed: Sequence[str]
     left_out: Mapping[str, str]
     samples: Sequence[str]
+    config: Mapping[str, Any]
+    evaluated: Evaluated
     records: Sequence[str] = ()
 
 
 def carry_out_all(
-    overrides: list[str], expanded: Callable[[dict[str, Any]], list[dict[str, Any]]], from_glob: bool
+    overrides: list[str], expanded: Callable[[dict[str, Any]], list[dict[str, Any]]], from_glob: bool, logs: JobLogs
 ) -> list[Outcome]:
-    """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
+    """The outcomes of all jobs of a command, each of which is planned before the first one starts.
+
+    logs: is told of records as they come, and of jobs that are done.
+    """
     from ..engines.plan import Plan, job_key
     from .objective import objective
     from .sweep import configs
@@ -73,7 +80,9 @@ def carry_out_all(
             records = [one for one in read_records(_folder(config)) if record_name(one.cell) in named]
             return objective(config["objective"], records)
 
-        return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs, value) for fields in done]
+        answers = [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs, value) for fields in done]
+        logs.jobs = len(answers)
+        return [_logged(outcome, logs) for outcome in answers]
     planned = [one for config in composed for one in expanded(config)]
     for config in planned:
         check_options(config)
@@ -81,14 +90,26 @@ def carry_out_all(
         Plan(_folder(config)).add(job_key(config), _planned(config))
     opened: dict[str, tuple[str, Any]] = {}
     outcomes, refused = list[Outcome](), list[tuple[dict[str, Any], Exception]]()
+    logs.jobs = len(planned)
     for config in planned:
         try:
-            outcomes.append(_job(config, from_glob, len(planned) == 1, opened))
+            outcome = _job(
+                config, from_glob, len(planned) == 1, opened, partial(logs.evaluated, job_key(config), config)
+            )
+            outcomes.append(_logged(outcome, logs))
         except CannotBeginError as failure:
             refused.append((config, failure.why))
     if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
         raise refused[0][1]
-    return outcomes + [_refused(config, failure) for config, failure in refused]
+    return outcomes + [_logged(_refused(config, failure), logs) for config, failure in refused]
+
+
+def _logged(outcome: Outcome, logs: JobLogs) -> Outcome:
+    from ..engines.plan import job_key
+    from ..sinks.jobs import Evaluated
+
+    logs.done(job_key(outcome.config), outcome.config, Evaluated(*outcome.evaluated))
+    return outcome
 
 
 def with_paths(
@@ -125,15 +146,23 @@ def _planned(config: Mapping[str, Any]) -> Job:
     return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
 
 
-def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str, tuple[str, Any]]) -> Outcome:
+def _job(
+    config: dict[str, Any],
+    from_glob: bool,
+    alone: bool,
+    opened: dict[str, tuple[str, Any]],
+    tell: Callable[[Evaluated, Sequence[Record], int], None] = lambda evaluated, records, planned: None,
+) -> Outcome:
     """One generator on one data set: every chosen metric, then every chosen study.
 
     from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
     alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
-    opened: what the job before has opened. Raises CannotBeginError where opening fails.
+    opened: what the job before has opened. tell: is called after each metric and study with its records, found or made,
+    and with how many metrics and studies there are. Raises CannotBeginError where opening fails.
     """
     from ..engines.plan import Plan, job_key
     from ..evaluate import reason
+    from ..sinks.jobs import Evaluated
     from ..studies.carry_out import carry_out
 
     plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
@@ -177,12 +206,15 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
     planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
     planned.studies = dict.fromkeys(studies, False)
     plan.begin(key, planned)
-    refused = {record_name(record.cell) for record in run.written}
+    refused = {record_name(record.cell): record for record in run.written}
+    evaluated = Evaluated(run.generator, run.dataset, run.seed, run.n)
     answers: list[Record] = []
     for name, cell in cells.items():
-        if planned.metrics[name] not in refused:
-            answers.append(run.evaluate(cell))
+        record = refused.get(planned.metrics[name]) or run.evaluate(cell)
+        answers.append(record)
+        tell(evaluated, [record], len(cells) + len(studies))
     for name, options in studies.items():
+        before = len(run.written)
         try:
             answers += carry_out(run, name, **(options or {}))
         except ValueError as failure:
@@ -190,6 +222,7 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
                 raise
             run.refused_study(name, reason(failure))
         planned.studies[name] = True
+        tell(evaluated, run.written[before:], len(cells) + len(studies))
     plan.end(key, planned)
     failed = [record for record in run.written if record.status == "failed"]
     return Outcome(
@@ -200,12 +233,15 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
         left_out=left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
         records=list(dict.fromkeys(record_name(record.cell) for record in [*answers, *run.written])),
+        config=config,
+        evaluated=evaluated,
     )
 
 
 def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
     """The outcome of a job that could not begin: all that it was to evaluate is recorded as failed."""
     from ..engines.plan import Plan, job_key
+    from ..sinks.jobs import Evaluated
 
     folder, planned, why = _folder(config), _planned(config), one_line(failure)
     metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
@@ -213,7 +249,8 @@ def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
     planned.error = why
     Plan(folder).end(job_key(config), planned)
     name = records[0].cell.generator if records else planned.title
-    return Outcome(str(folder), config["store"], True, [f"{name}: {why}"], {}, [])
+    evaluated = Evaluated.of(records[0]) if records else Evaluated(planned.title, "", int(config["seed"]), 0)
+    return Outcome(str(folder), config["store"], True, [f"{name}: {why}"], {}, [], config, evaluated)
 
 
 def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:

@@ -125,14 +125,16 @@ def check_grammar(overrides: Sequence[str]) -> None:
 
 
 def _check_chosen(overrides: Sequence[str]) -> None:
-    """Raise ValueError for an option of a generator or data set that is not the chosen one."""
+    """Raise ValueError for an option of a generator, data set or sink that is not the chosen one."""
     chosen = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     for override in overrides:
         group, _, rest = override.partition("=")[0].partition(".")
         name = rest.partition(".")[0]
-        if group in ("generator", "dataset") and name in GROUPS[group] and group in chosen:
+        if group in ("generator", "dataset", "sink") and name in GROUPS[group] and group in chosen:
             if "(" not in chosen[group] and name not in re.findall(r"\w+", chosen[group]):
                 raise ValueError(f"{override} is an option of {name}, and {group}={chosen[group]} was chosen")
+        elif group == "sink" and name in GROUPS[group] and not {"sink", "experiment"} & chosen.keys():
+            raise ValueError(f"{override} is an option of {name}, which was not chosen: add sink={name}")
         elif group == "dataset" and name in GROUPS[group] and "experiment" not in chosen and name != DEFAULT_DATA:
             raise ValueError(f"{override} is an option of {name}, which was not chosen: add dataset={name}")
 

@@ -34,8 +34,9 @@ DECLARING = (
     "generators/*.py",
     "datasets/*.py",
     "harness/studies/*/measure.py",
+    "harness/sinks/*.py",
 )
-"""Files that declare metrics, feature spaces, generators, data sets and studies."""
+"""Files that declare metrics, feature spaces, generators, data sets, studies and sinks."""
 
 TABLES_OF_CELLS = ("metrics", "leaderboard")
 """Tables of every report; those of studies have other names."""
@@ -68,7 +69,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Entry:
-    """A declared generator, data set, extractor or trainer: a function with options.
+    """A declared generator, data set, extractor, trainer or sink: a function with options.
 
     types: the declared type of each option.
     recognise: for a generator, whether what `read_checkpoint` found in a file is one of its own.
@@ -156,6 +157,7 @@ DATASETS = Registry("dataset")
 EXTRACTORS = Registry("extractor")
 STUDIES = Registry("study")
 TRAINERS = Registry("trainer")
+SINKS = Registry("sink")
 GROUPS: Mapping[str, Registry] = {
     "metric": METRICS,
     "generator": GENERATORS,
@@ -163,6 +165,7 @@ GROUPS: Mapping[str, Registry] = {
     "extractor": EXTRACTORS,
     "study": STUDIES,
     "trainer": TRAINERS,
+    "sink": SINKS,
 }
 
 
@@ -275,17 +278,23 @@ def _in_full_precision(function: F) -> F:
 
 
 def _entry(
-    registry: Registry, needed: list[str], replace: bool, recognise: Callable[[Any], bool] | None = None
+    registry: Registry,
+    needed: list[str],
+    replace: bool,
+    recognise: Callable[[Any], bool] | None = None,
+    name: str = "",
 ) -> Callable[[F], F]:
+    """name: under which it is declared, by default that of the function."""
+
     def register(function: F) -> F:
+        called_by, types = name or function.__name__, option_types(function)
         required, options = _parameters(function)
         if required != needed:
             raise TypeError(
-                f"{registry.noun} {function.__name__!r}: parameters without default are {required}, must be {needed}"
+                f"{registry.noun} {called_by!r}: parameters without default are {required}, must be {needed}"
             )
-        name, types = function.__name__, option_types(function)
-        called = checking(f"{registry.noun} {name}", function, types)
-        registry.add(name, Entry(name, called, options, types, recognise, replace))
+        called = checking(f"{registry.noun} {called_by}", function, types)
+        registry.add(called_by, Entry(called_by, called, options, types, recognise, replace))
         return called
 
     return register
@@ -400,16 +409,15 @@ def trainer(name: str, *, replace: bool = False) -> Callable[[F], F]:
     replace: it stands for another one of its name.
     """
 
-    def register(function: F) -> F:
-        required, options = _parameters(function)
-        if required != ["data", "seed"]:
-            raise TypeError(f"trainer {name!r}: parameters without default are {required}, must be ['data', 'seed']")
-        types = option_types(function)
-        called = checking(f"trainer {name}", function, types)
-        TRAINERS.add(name, Entry(name, called, options, types, replace=replace))
-        return called
+    return _entry(TRAINERS, ["data", "seed"], replace, name=name)
 
-    return register
+
+def sink(name: str, *, replace: bool = False) -> Callable[[F], F]:
+    """Declare where else results go: `function(about, **options)` opens a Sink (harness/sinks/protocol.py).
+
+    What it needs beyond assay it imports when it is called. replace: it stands for another one of its name.
+    """
+    return _entry(SINKS, ["about"], replace, name=name)
 
 
 def discover(*patterns: str) -> None:

@@ -105,8 +105,10 @@ class Plan:
 
 
 def job_key(config: Mapping[str, Any]) -> str:
-    """A name for all that decides what a job evaluates: where it runs and where it keeps arrays does not."""
-    return digest({name: value for name, value in config.items() if name not in ("device", "store", "out")})[:16]
+    """A name for all that decides what a job evaluates: where it runs and where results and arrays go does not."""
+    return digest({name: value for name, value in config.items() if name not in ("device", "store", "out", "sink")})[
+        :16
+    ]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..stats.families import decided
 from ..studies.same_seeds import SameSeeds
 from .calls import untouched
 from .features import features_of, needs_features
+from .log_to import tell_sinks
 from .runs import metrics_of, opened_runs, with_options
 from .samples import Range
 
@@ -104,6 +105,7 @@ def evaluate(
             for name, chosen in with_options(entries, given, one=not isinstance(metric, list))
         ]
         records = [run.evaluate(cell) for cell in cells]
+        tell_sinks(records)
         if out is not None and run.folder != Path(out):  # what may change without a new version is computed again
             require_writable(Path(out))
             for record in records:

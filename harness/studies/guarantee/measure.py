@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ...core.escapes import for_csv
 from ...core.files import digest, replace
 from ...core.progress import say
 from ...core.protocols import Cell, Estimate, HasGroundTruth, Part, Row
 from ...core.registry import study
-from ...report.tables import inert
 from ...run import MetricSpec, Run
 from ...stats.intervals import proportion
 from ...stats.promise import Promise, draw_labelled, promise
@@ -204,8 +204,8 @@ def _write(run: Run, cell: Cell, scores: Tensor, made: Promise, bad: str, labels
     kept = pd.DataFrame(
         {
             "sample": [seeds[i] for i in rows],
-            "name": [inert(files[seeds[i]]) if files else "" for i in rows],
-            cell.label: raw[rows],
+            "name": [for_csv(files[seeds[i]]) if files else "" for i in rows],
+            for_csv(cell.label): raw[rows],
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
