@@ -11,7 +11,7 @@ nothing, and computed again. Those of earlier releases have no digest.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -138,23 +138,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def pack(folder: Path) -> None:
-    """Write all records of a folder into its records.jsonl, and remove their files.
-
-    What is damaged or edited stays as it is.
-    """
-    fine = {path: [entry for entry in _read(path) if not entry.text] for path in _files(folder)}
-    kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
-    whole = [entry.record for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
-    replace(folder / "records.jsonl", joined(whole) + b"".join(kept))
-    for path in [path for path, found in fine.items() if found]:
+    """Write all records of a folder into its records.jsonl, and remove their files, but for damaged and edited ones."""
+    fine = [path for path in _files(folder) if any(not entry.text for entry in _read(path))]
+    replace(folder / "records.jsonl", packed(folder))
+    for path in fine:
         path.unlink()
     if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
         (folder / "records").rmdir()
 
 
-def joined(records: Iterable[Record]) -> bytes:
-    """The content of a records.jsonl."""
-    return b"".join(map(line, records))
+def packed(folder: Path) -> bytes:
+    """The content of one records.jsonl for all records of a folder. What is damaged or edited there stays as it is."""
+    whole = [line(entry.record) for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
+    kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
+    return b"".join([*whole, *kept])
 
 
 def _by_name(folder: Path) -> dict[str, Entry]:

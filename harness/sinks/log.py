@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..arrays.records import joined, read_records
+from ..arrays.records import packed, read_records
 from ..core.progress import say, say_once
 from ..core.protocols import Record
 from ..core.registry import SINKS, Entry
@@ -80,7 +80,7 @@ class Log:
         pictures = {f"figures/{path.stem}": path for path in sorted((folder / "figures").glob("*.png"))}
         if pictures:
             self._tell("the figures", lambda sink: sink.pictures(pictures))
-        files = {"records.jsonl": joined(records)}
+        files = {"records.jsonl": packed(folder)}
         files |= {f"tables/{path.name}": path.read_bytes() for path in sorted((folder / "tables").glob("*.csv"))}
         self._tell("the records", lambda sink: sink.records(folder.name, files))
 

@@ -350,6 +350,11 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], 
     return records, offline_runs(out), out
 
 
+def without_digest(line: bytes) -> dict[str, Any]:
+    """Records that are older than digests get one where they are written again."""
+    return {name: value for name, value in json.loads(line).items() if name != "digest"}
+
+
 def test_the_quickstart_is_in_wandb_with_every_number(
     quickstart: tuple[list[Record], list[Offline], Path],
 ) -> None:
@@ -365,9 +370,9 @@ def test_the_quickstart_is_in_wandb_with_every_number(
         assert_summary(job.summary, own)
     for name, table in tables(records).items():
         assert_table(found, name, table)
-    assert (
-        found.files["records-quickstart"]["records.jsonl"] == (ROOT / "results/quickstart/records.jsonl").read_bytes()
-    )
+    lines = found.files["records-quickstart"]["records.jsonl"].splitlines()
+    published = (ROOT / "results/quickstart/records.jsonl").read_bytes().splitlines()
+    assert [without_digest(line) for line in lines] == [without_digest(line) for line in published]
     assert any("correlate-vae-fashion-mnist" in name for name in found.pictures)
     assert len(found.pictures) == len(list((out / "quickstart/figures").glob("*.png")))
 
