@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..core.protocols import Record
 from . import html
-from .figures import COLOURS, save
+from .figures import COLOURS, save_drawn
 from .typeset import estimate, markdown_table, markdown_text
 from .verdict import Number, Verdict
 
@@ -158,14 +158,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, saved as PNG where the page is made. `figure()` draws it."""
+    """A figure, saved as PNG where the page is made. `figure()` draws it; a `partial` of values is drawn only once."""
 
     path: Path
     caption: str
     figure: Callable[[], Figure]
 
     def html(self) -> str:
-        return html.figure(save(self.figure(), self.path), self.caption)
+        return html.figure(save_drawn(self.figure, self.path), self.caption)
 
     def markdown(self) -> str:
         return _image(self.path, self.caption)
