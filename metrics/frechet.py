@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..harness.core.inputs import POOL3, Array, require_pool3, row_blocks, samples, samples_or_statistics
 from ..harness.core.options import Range, Seed
-from ..harness.core.precision import full_precision
+from ..harness.core.precision import full_precision, one_blas_thread
 from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -286,9 +286,11 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
 def _spectrum(square: Tensor) -> tuple[Tensor, Tensor]:
     """Ascending eigenvalues [r] and eigenvectors [r, r] of the symmetric matrix with this lower triangle."""
     if square.device.type != "cpu":
-        return torch.linalg.eigh(square)
+        on_device = torch.linalg.eigh(square)
+        return on_device.eigenvalues, on_device.eigenvectors
     # By relatively robust representations, which torch does not offer: half the time of divide and conquer.
-    values, vectors = eigh(square.numpy(), driver="evr", check_finite=False)
+    with one_blas_thread():
+        values, vectors = eigh(square.numpy(), driver="evr", check_finite=False)
     return torch.from_numpy(values), torch.from_numpy(vectors)
 
 

@@ -33,7 +33,7 @@ SUBSET = 2000
 LIMIT_FLOAT32 = 5e-4
 """Largest error bound, in nats, with which float32 products are used; the errors themselves are far smaller."""
 
-FINE = 64
+FINE = 128
 """Longest inner product that is accumulated at once; sums of sums have far smaller rounding errors than long sums."""
 
 SMALL = 1 << 22

@@ -7,10 +7,14 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from torch import Tensor
 
 from ..core.inputs import CACHED, row_blocks
+from ..core.precision import one_blas_thread
 from ..core.protocols import Statistics
 
 STRIP = 256
 """Number of columns per strip in which symmetric products are computed."""
+
+FEW = 2
+"""Threads up to which one thread of BLAS, which does half the work, is as fast as all of torch."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ def add_symmetric(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def add_gram(total: Tensor, x: Tensor) -> Tensor:
     """Add x' x of x [n, D] to `total` [D, D], only on and below the diagonal; both float32 or both float64."""
-    if total.device.type != "cpu":
+    if total.device.type != "cpu" or torch.get_num_threads() > FEW:
         return add_symmetric(total, x.T, x)
     # torch lacks the product of BLAS that does half the work. To Fortran, rows are columns and below is above.
     syrk = dsyrk if total.dtype == torch.float64 else ssyrk
     rows, transposed = (x.T, 1) if x.T.is_contiguous() else (x.contiguous(), 0)
-    syrk(1.0, rows.numpy().T, 1.0, total.numpy().T, trans=transposed, overwrite_c=1)
+    with one_blas_thread():
+        syrk(1.0, rows.numpy().T, 1.0, total.numpy().T, trans=transposed, overwrite_c=1)
     return total
 
 

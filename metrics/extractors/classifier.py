@@ -4,7 +4,7 @@
 `judge` has another architecture and another seed, and is used only to judge quality. No score may depend on it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -33,12 +33,12 @@ class Halved(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] % 2 or x.shape[3] % 2 or torch.is_grad_enabled() or x.device.type != "cpu":
-            return super().forward(x)
+            return F.max_pool2d(x, 2, ceil_mode=True)
         rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
         return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
-LAYERS = {
+LAYERS: dict[int, tuple[Callable[..., nn.Module], ...]] = {
     2: (nn.Conv2d, Halved, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
     3: (nn.Conv3d, partial(nn.MaxPool3d, 2, ceil_mode=True), nn.AdaptiveAvgPool3d, nn.BatchNorm3d),
 }
