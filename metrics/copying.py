@@ -3,9 +3,6 @@
 import math
 
 import torch
-from scipy.stats import rankdata
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from ..harness.core.inputs import Array, samples
 from ..harness.core.options import Count, Seed
@@ -42,6 +39,10 @@ def copying_score(fake: Array, real: Array, holdout: Array, cells: Count = 3, se
     samples are left out; `missing` counts their samples.
     Raises ValueError for bad input, fewer than 1 cell, fewer real samples than cells, or when no cell is left.
     """
+    from scipy.stats import rankdata  # here, because these load for a second
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     y, x, t = samples(2, fake=fake, real=real, holdout=holdout)
     samples(cells, real=x)
     power = power_of_two(y, x, t)

@@ -5,7 +5,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -86,6 +85,8 @@ def _classifier(fake: Tensor, real: Tensor, seed: int) -> nn.Sequential:
 
 def _boosted(fake: Tensor, real: Tensor, held: Tensor, seed: int) -> Tensor:
     """Logits [len(held)] of gradient-boosted trees, float64."""
+    from sklearn.ensemble import HistGradientBoostingClassifier  # here, because it loads for a second
+
     labels = np.repeat([0, 1], [len(fake), len(real)])
     weights = np.repeat([0.5 / len(fake), 0.5 / len(real)], [len(fake), len(real)]) * len(labels)
     model = HistGradientBoostingClassifier(

@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import Annotated, overload
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor
 
 from ..harness.core.inputs import POOL3, Array, require_pool3, row_blocks, samples, samples_or_statistics
 from ..harness.core.options import Range, Seed
-from ..harness.core.precision import full_precision
+from ..harness.core.precision import full_precision, one_blas_thread
 from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import mean_of
-from .kernels.moments import Moments, add_symmetric, gram, moments, strips
+from .kernels.moments import Moments, add_gram, gram, moments, strips
 from .kernels.scale import power_of_two, scaled
 
 TOLERANCE = 1e-6
@@ -169,7 +170,12 @@ class Gaussian:
         """Lower triangle of F S F' [r, r], for the root F [r, D] of another Gaussian."""
         if self.few:
             return gram(self.data @ root.T)
-        return add_symmetric(root.new_zeros(len(root), len(root)), root, self.data @ root.T)
+        square = root.new_zeros(len(root), len(root))
+        triangular = not bool(root.tril(-1).any())
+        for strip in strips(len(root)):
+            rest = slice(strip.start if triangular else 0, None)
+            square[strip.start :, strip] = root[strip.start :, rest] @ (self.data[rest, rest] @ root[strip, rest].T)
+        return square
 
     def times(self, columns: Tensor) -> Tensor:
         """S columns."""
@@ -195,7 +201,7 @@ def _frechet(y: Tensor | Statistics, x: Tensor | Statistics) -> Estimate:
     # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
     # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which
     # amplifies rounding and is therefore computed in float64.
-    squares, vectors = torch.linalg.eigh(square)
+    squares, vectors = _spectrum(square)
     roots = squares.clamp(min=0).sqrt()
     null = int((roots <= TOLERANCE * roots[-1]).sum())
     roots, vectors = roots[null:], vectors[:, null:]
@@ -277,6 +283,17 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
     return max(0.0, raw)
 
 
+def _spectrum(square: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues [r] and eigenvectors [r, r] of the symmetric matrix with this lower triangle."""
+    if square.device.type != "cpu":
+        on_device = torch.linalg.eigh(square)
+        return on_device.eigenvalues, on_device.eigenvectors
+    # By relatively robust representations, which torch does not offer: half the time of divide and conquer.
+    with one_blas_thread():
+        values, vectors = eigh(square.numpy(), driver="evr", check_finite=False)
+    return torch.from_numpy(values), torch.from_numpy(vectors)
+
+
 def _require_no_negative(values: Tensor, scale: float) -> None:
     """ValueError for ascending eigenvalues that are negative beyond rounding: they are of no covariance."""
     if (least := float(values[0])) < -TOLERANCE * scale:
@@ -287,12 +304,16 @@ def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
     """Variance over rows of psi(x) = 2 shift.(x - mean) + (x - mean)'(I - T)(x - mean) with T = root root'."""
     factor, twice = root.to(x.dtype), 2 * shift.to(x.dtype)
     # z'(I - T)z equals z'Wz for every W with the same symmetric part. A triangular W needs half the products.
-    weights = add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), factor, factor.T).tril_().mul_(-2)
+    weights = add_gram(x.new_zeros(x.shape[1], x.shape[1]), factor.T).tril_().mul_(-2)
     weights.diagonal().mul_(0.5).add_(1)
     terms = []
-    for block in row_blocks(x):
-        centred = (block - mean).to(x.dtype)  # a mean in float32 would lose digits where features share an offset
-        carried = torch.empty_like(centred)
+    blocks = row_blocks(x)
+    wide = torch.empty(blocks[0].shape, dtype=torch.float64, device=x.device)
+    buffers = torch.empty(2, *wide.shape, dtype=x.dtype, device=x.device)
+    for block in blocks:
+        centred, carried = buffers[:, : len(block)]
+        # A mean in float32 would lose digits where features share an offset.
+        centred.copy_(wide[: len(block)].copy_(block).sub_(mean))
         for strip in strips(x.shape[1]):
             torch.mm(centred[:, strip.start :], weights[strip.start :, strip], out=carried[:, strip])
         terms.append(carried.add_(twice).mul_(centred).sum(1).double())

@@ -33,6 +33,9 @@ SUBSET = 2000
 LIMIT_FLOAT32 = 5e-4
 """Largest error bound, in nats, with which float32 products are used; the errors themselves are far smaller."""
 
+FINE = 128
+"""Longest inner product that is accumulated at once; sums of sums have far smaller rounding errors than long sums."""
+
 SMALL = 1 << 22
 """Sets with fewer products than this are computed in float64, where it costs next to nothing."""
 
@@ -104,33 +107,51 @@ def latent_density_profile(fake: Array, reference: Array, bandwidths: list[float
 
 def _log_kernel_means(z: Tensor, codes: Tensor, widths: list[float]) -> Tensor:
     """log mean_i exp(-|z - codes_i|^2 / (2 width^2)), float64 [len(widths), N]; each row in the fastest exact way."""
-    centre = mean_of(codes)
-    reach = centred_norms(z, centre).sqrt() + centred_norms(codes, centre).max().sqrt()
-    nats = 0.5 * (reach / min(widths)).square()
+    centre = mean_of(codes).to(z.dtype)
+    norms, code_norms = centred_norms(z, centre), centred_norms(codes, centre)
     result = torch.empty(len(widths), len(z), dtype=torch.float64, device=z.device)
     small = len(z) * codes.numel() <= SMALL
-    exact = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    rows = torch.arange(len(z), device=z.device)
     for kind, limit in ((torch.float32, LIMIT_FLOAT32), (torch.float64, LIMIT)):
         if kind == torch.float32 and (small or z.dtype != kind):
             continue
-        good = exact & (nats * usual_rounding(kind, z.shape[1]) <= limit)
-        exact &= ~good
-        if good.any():
-            result[:, good] = _by_products(z if good.all() else z[good], codes, centre, widths, kind)
-    if exact.any():
-        result[:, exact] = _by_differences(z[exact].double(), codes, centre, widths, reach[exact])
+        nats = 0.5 * usual_rounding(kind, min(FINE, z.shape[1]) + z.shape[1] // FINE) / min(widths) / min(widths)
+        hopeful = nats * norms[rows] <= limit
+        tried, rows = rows[hopeful], rows[~hopeful]
+        if len(tried):
+            own = norms[tried]
+            found, others = _by_products(
+                z if len(tried) == len(z) else z[tried], codes, centre, own, code_norms, widths, kind
+            )
+            result[:, tried] = found
+            rows = torch.cat([rows, tried[nats * (own + others.amax(0)) > limit]])
+    if len(rows):
+        reach = norms[rows].sqrt() + code_norms.max().sqrt()
+        result[:, rows] = _by_differences(z[rows].double(), codes, centre, widths, reach)
     return result - math.log(len(codes))
 
 
-def _by_products(z: Tensor, codes: Tensor, centre: Tensor, widths: list[float], kind: torch.dtype) -> Tensor:
+def _by_products(
+    z: Tensor, codes: Tensor, centre: Tensor, norms: Tensor, code_norms: Tensor, widths: list[float], kind: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Logs of the sums from products of type `kind`, and the mean squared norms of the codes that make up each sum.
+
+    With these norms, the error of a log is at most that of a squared distance of the row and such a code.
+    """
     widest = max(widths)
     powers = [(widest / width) ** 2 for width in widths]
     sums = [LogSum(len(z), z.device) for _ in powers]
+    z, start = z.to(kind), 0
     for part in (codes,) if codes.dtype == kind else row_blocks(codes):
-        for tile in squared_distance_tiles(z.to(kind), part.to(kind), centre=centre, scale=-0.5 / widest**2):
+        known = code_norms[start : start + len(part)]
+        for rows, columns, values, _ in squared_distance_tiles(
+            z, part.to(kind), centre=centre, scale=-0.5 / widest**2, norms=(norms, known), chunk=FINE
+        ):
+            values, marks = values[:, : columns.stop - columns.start], known[columns].to(kind)
             for power, total in zip(powers, sums, strict=True):
-                total.add(tile.rows, tile.values if len(powers) == 1 else tile.values * power)
-    return torch.stack([total.log() for total in sums])
+                total.add(rows, values if len(powers) == 1 else values * power, marks)
+        start += len(part)
+    return torch.stack([total.log() for total in sums]), torch.stack([total.mean() for total in sums])
 
 
 def _by_differences(z: Tensor, codes: Tensor, centre: Tensor, widths: list[float], reach: Tensor) -> Tensor:

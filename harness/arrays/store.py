@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ class ShardKey:
     @property
     def content(self) -> dict[str, Any]:
         """All fields under the names of the first release: they are part of every digest, so they stay."""
-        fields = dataclasses.asdict(self)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self.drawn is None:
             del fields["drawn"]
+        else:
+            fields["drawn"] = dataclasses.asdict(self.drawn)
         for new, old in {"source": "of", "space": "through", "fingerprint": "lens"}.items():
             fields[old] = fields.pop(new)
         return fields | {"through": self.space.replace("reencoded", "recoded")}
@@ -71,6 +73,17 @@ class ScoreKey:
 
 KINDS = {ShardKey: "Key", ScoreKey: "ScoreKey"}
 """What each kind of key is called in digests."""
+
+
+@lru_cache(maxsize=1 << 16)
+def _name_of(key: ShardKey | ScoreKey) -> str:
+    return digest(KINDS[type(key)], key.content)
+
+
+@lru_cache(maxsize=1 << 10)
+def digest_of(keys: tuple[ShardKey, ...]) -> str:
+    """Names the content of a view that these shards make up."""
+    return digest([key.content for key in keys])
 
 
 class Store:
@@ -135,7 +148,7 @@ class Store:
         return True
 
     def _path(self, key: ShardKey | ScoreKey) -> Path:
-        name = digest(KINDS[type(key)], key.content)
+        name = _name_of(key)
         return self.root / name[:2] / f"{name}.npy"
 
 

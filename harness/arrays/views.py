@@ -4,14 +4,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.files import digest
 from ..core.progress import track
 from ..core.protocols import (
     Dataset,
@@ -27,7 +26,7 @@ from ..core.protocols import (
 from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
 from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
-from .store import ShardKey, Store
+from .store import ShardKey, Store, digest_of
 from .subsets import DIMENSIONS, SOURCES, Source, Subset, in_words, taken
 
 SHARD = 1000
@@ -95,9 +94,9 @@ class Views:
 
     def digest_of(self, view: View, subset: Subset) -> str:
         """Names the content of a given subset of real samples in the space of a view; makes nothing."""
-        return digest([key.content for key in self._keys_of(view, self._space(view), subset)])
+        return digest_of(self._keys_of(view, self._space(view), subset))
 
-    def _tensor(self, view: View, keys: Sequence[ShardKey]) -> Tensor:
+    def _tensor(self, view: View, keys: tuple[ShardKey, ...]) -> Tensor:
         name = self._name(keys)
         if name not in _recent:
             array = torch.from_numpy(np.concatenate(self._shards(view, keys)))
@@ -121,9 +120,9 @@ class Views:
         found = str(self.store.read(keys[0]).dtype if known is None else known.dtype).removeprefix("torch.")
         return "float32" if found == "uint8" else found
 
-    def _name(self, keys: Sequence[ShardKey]) -> str:
+    def _name(self, keys: tuple[ShardKey, ...]) -> str:
         """What the tensor of these shards is called among those kept in memory."""
-        return f"{self.device} {digest([key.content for key in keys])}"
+        return f"{self.device} {digest_of(keys)}"
 
     @contextmanager
     def watched(self) -> Iterator[dict[str, str]]:
@@ -137,8 +136,8 @@ class Views:
 
     def digest(self, view: View, seed: int, n: int) -> str:
         """Names the content of a view; makes nothing."""
-        keys = [] if view.n == "moments" else self._keys(view, seed, n)
-        content = digest([key.content for key in keys]) if keys else self.data.fingerprint
+        keys = () if view.n == "moments" else self._keys(view, seed, n)
+        content = digest_of(keys) if keys else self.data.fingerprint
         for read in self._watched:
             read[f"{view.source} {view.space} {view.n} {view.encode} {seed} {n}"] = content
         return content
@@ -303,7 +302,7 @@ class Views:
             for key in missing:
                 self.store.array(key, partial(self._make, view, key, advance))
 
-    def _keys(self, view: View, seed: int, n: int) -> list[ShardKey]:
+    def _keys(self, view: View, seed: int, n: int) -> tuple[ShardKey, ...]:
         """Of all shards of a view. Raises ValueError where there is no such view."""
         space = self._space(view)
         subset, count = self._subset(view, space, seed, n)
@@ -312,7 +311,7 @@ class Views:
         repeat = seed if view.source == "fake" else 0
         return _shard_keys(ShardKey(*self._about(view, space), repeat, 0, count))
 
-    def _keys_of(self, view: View, space: Space, subset: Subset) -> list[ShardKey]:
+    def _keys_of(self, view: View, space: Space, subset: Subset) -> tuple[ShardKey, ...]:
         """Of all shards of a subset of a stored set, in the space of a view."""
         drawn = None if subset.whole else subset
         return _shard_keys(ShardKey(*self._about(view, space), 0, 0, subset.count, drawn))
@@ -437,10 +436,11 @@ class Views:
         return self.features if space == "features" else space
 
 
-def _shard_keys(whole: ShardKey) -> list[ShardKey]:
+@lru_cache
+def _shard_keys(whole: ShardKey) -> tuple[ShardKey, ...]:
     """The shards of what the key of a whole view names."""
     starts = range(whole.start, whole.stop, SHARD)
-    return [replace(whole, start=start, stop=min(start + SHARD, whole.stop)) for start in starts]
+    return tuple(replace(whole, start=start, stop=min(start + SHARD, whole.stop)) for start in starts)
 
 
 def _of_images(key: ShardKey) -> ShardKey:

@@ -1,9 +1,13 @@
 """Full precision for numbers that are reported, whatever the caller allowed for training."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 
 @contextlib.contextmanager
@@ -27,3 +31,14 @@ def full_precision() -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
         if convolutions:
             torch.backends.cudnn.allow_tf32 = True
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Context in which SciPy computes on one thread: the same bytes on every machine, and no threads that spin."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return limited
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")

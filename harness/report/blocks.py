@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ..core.escapes import for_markdown
 from ..core.protocols import Record
 from . import html
-from .figures import COLOURS, save
+from .figures import COLOURS, save_drawn
 from .typeset import estimate, markdown_table
 from .verdict import Number, Verdict
 
@@ -159,14 +159,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, saved as PNG where the page is made. `figure()` draws it."""
+    """A figure, saved as PNG where the page is made. `figure()` draws it; a `partial` of values is drawn only once."""
 
     path: Path
     caption: str
     figure: Callable[[], Figure]
 
     def html(self) -> str:
-        return html.figure(save(self.figure(), self.path), self.caption)
+        return html.figure(save_drawn(self.figure, self.path), self.caption)
 
     def markdown(self) -> str:
         return _image(self.path, self.caption)

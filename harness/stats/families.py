@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
-from scipy.stats import t as student
+from scipy.special import logit, stdtr, stdtrit
 
 from ..core import columns
 
@@ -105,7 +104,7 @@ def p_values(frame: pd.DataFrame, of: Family) -> np.ndarray:
         error = np.where(x >= null, x - below, above - x)
         error = np.where(error > 0, error, (above - below) / 2)  # a percentile interval may leave out its own value
         ratio = np.where(x == null, 0.0, np.abs(x - null) / error)
-        p = 2 * student.sf(ratio * student.ppf(0.975, degrees), degrees)
+        p = 2 * stdtr(degrees, -ratio * stdtrit(degrees, 0.975))
         if of.scale == "odds":
             end, chance = np.where(value == 1, low, 1 - high), np.where(value == 1, of.null, 1 - of.null)
             p = np.where((value == 0) | (value == 1), 2 * chance ** (math.log(0.025) / np.log(end)), p)

@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 
 import torch
+from scipy.linalg.blas import dsyrk, ssyrk
 from torch import Tensor
 
 from ..core.inputs import CACHED, row_blocks
+from ..core.precision import one_blas_thread
 from ..core.protocols import Statistics
 
 STRIP = 256
 """Number of columns per strip in which symmetric products are computed."""
+
+FEW = 2
+"""Threads up to which one thread of BLAS, which does half the work, is as fast as all of torch."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,10 @@ class Moments:
         """Of the rows of x [N, D]. Products are float64: float32 would give null directions a spurious variance."""
         mean = mean_of(x)
         scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-        for block in row_blocks(x):
-            centred = block - mean
-            add_symmetric(scatter, centred.T, centred)
+        blocks = row_blocks(x)
+        wide = torch.empty(blocks[0].shape, dtype=torch.float64, device=x.device)
+        for block in blocks:
+            add_gram(scatter, wide[: len(block)].copy_(block).sub_(mean))
         return cls(len(x), mean, mirrored(scatter))
 
     @property
@@ -76,6 +82,18 @@ def add_symmetric(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Add a symmetric product a b to `total`, only on and below the diagonal, which takes half the work."""
     for strip in strips(len(total)):
         total[strip.start :, strip].addmm_(a[strip.start :], b[:, strip])
+    return total
+
+
+def add_gram(total: Tensor, x: Tensor) -> Tensor:
+    """Add x' x of x [n, D] to `total` [D, D], only on and below the diagonal; both float32 or both float64."""
+    if total.device.type != "cpu" or torch.get_num_threads() > FEW:
+        return add_symmetric(total, x.T, x)
+    # torch lacks the product of BLAS that does half the work. To Fortran, rows are columns and below is above.
+    syrk = dsyrk if total.dtype == torch.float64 else ssyrk
+    rows, transposed = (x.T, 1) if x.T.is_contiguous() else (x.contiguous(), 0)
+    with one_blas_thread():
+        syrk(1.0, rows.numpy().T, 1.0, total.numpy().T, trans=transposed, overwrite_c=1)
     return total
 
 

@@ -9,25 +9,38 @@ from torch import Tensor
 
 
 class Ranking(NamedTuple):
-    """The order of a column. order [N] sorts it; the rows tied with row i are order[first[i]:last[i]]."""
+    """The order of a column. order [N] sorts it; the rows tied with row i are order[first[i]:last[i]].
+
+    tied: whether any rows are.
+    """
 
     order: Tensor
     first: Tensor
     last: Tensor
+    tied: bool
 
 
 def _ranking(column: Tensor) -> Ranking:
     ordered, order = column.sort()
-    return Ranking(order, torch.searchsorted(ordered, column), torch.searchsorted(ordered, column, right=True))
+    tied = bool((ordered[1:] == ordered[:-1]).any())
+    return Ranking(order, torch.searchsorted(ordered, column), torch.searchsorted(ordered, column, right=True), tied)
 
 
 def weighted_ranks(ranking: Ranking, weights: Tensor) -> Tensor:
     """Mid-ranks [B, N] of a column whose row i occurs weights[b, i] times in resample b."""
-    total = torch.nn.functional.pad(weights[:, ranking.order].cumsum(dim=1), (1, 0))
-    return (total[:, ranking.first] + total[:, ranking.last] + 1) / 2
+    total = weights.new_zeros(len(weights), weights.shape[1] + 1)
+    torch.cumsum(_columns(weights, ranking.order), dim=1, out=total[:, 1:])
+    below = _columns(total, ranking.first)
+    above = _columns(total, ranking.last) if ranking.tied else below + weights
+    return above.add_(below).add_(1).div_(2)
 
 
-def _resamples(n: int, resamples: int, seed: int, block: int = 20) -> Iterator[Tensor]:
+def _columns(x: Tensor, index: Tensor) -> Tensor:
+    """x[:, index] of x [B, N], in a third of the time."""
+    return x.gather(1, index.expand(len(x), -1))
+
+
+def _resamples(n: int, resamples: int, seed: int, block: int = 5) -> Iterator[Tensor]:
     """Blocks of bootstrap weights [B, N] with multinomial rows; the first block is a row of ones, the sample itself."""
     rng = np.random.default_rng(seed)
     yield torch.ones(1, n, dtype=torch.float64)
@@ -62,7 +75,7 @@ def rank_moments(columns: Tensor, classes: Tensor, resamples: int = 1000, seed: 
     indicators = (classes[:, None] == torch.unique(classes)[None, :]).double()
     second, sums, mass = [], [], []
     for weights in _resamples(len(columns), resamples, seed):
-        ranks = torch.stack([weighted_ranks(ranking, weights) for ranking in rankings], dim=1) / len(columns)
+        ranks = torch.stack([weighted_ranks(ranking, weights) for ranking in rankings], dim=1).div_(len(columns))
         weighted = ranks * weights[:, None, :]  # [B, P, N]
         second.append(weighted @ ranks.transpose(1, 2))
         sums.append((weighted @ indicators).transpose(1, 2))

@@ -4,7 +4,8 @@
 `judge` has another architecture and another seed, and is used only to judge quality. No score may depend on it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,23 @@ SKETCH = 8
 AT_ONCE = 250
 """Number of images per batch in the assessment."""
 
-LAYERS = {
-    2: (nn.Conv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
-    3: (nn.Conv3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d, nn.BatchNorm3d),
+
+class Halved(nn.MaxPool2d):
+    """Max pooling over squares of two pixels. Without gradients, by maxima of strips: the same values much sooner."""
+
+    def __init__(self) -> None:
+        super().__init__(2, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] % 2 or x.shape[3] % 2 or torch.is_grad_enabled() or x.device.type != "cpu":
+            return F.max_pool2d(x, 2, ceil_mode=True)
+        rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
+LAYERS: dict[int, tuple[Callable[..., nn.Module], ...]] = {
+    2: (nn.Conv2d, Halved, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
+    3: (nn.Conv3d, partial(nn.MaxPool3d, 2, ceil_mode=True), nn.AdaptiveAvgPool3d, nn.BatchNorm3d),
 }
 """Layers for images (2) and volumes (3). Networks of volumes start with 8 channels, not 32, because of their size."""
 
@@ -39,9 +54,9 @@ class PlainNetwork(nn.Module):
         layers: list[nn.Module] = []
         width = 32 if dimensions == 2 else 8
         while size > 7:
-            layers += [convolution(channels, width, 3, padding=1), nn.ReLU(), pool(2, ceil_mode=True)]
+            layers += [convolution(channels, width, 3, padding=1), nn.ReLU(inplace=True), pool()]
             channels, width, size = width, min(2 * width, 64), (size + 1) // 2
-        layers += [convolution(channels, 64, 3, padding=1), nn.ReLU(), average(3), nn.Flatten()]
+        layers += [convolution(channels, 64, 3, padding=1), nn.ReLU(inplace=True), average(3), nn.Flatten()]
         self.features = nn.Sequential(*layers, nn.Dropout(0.25), nn.Linear(64 * 3**dimensions, FEATURES), nn.ReLU())
         self.last = nn.Linear(FEATURES, classes)
 

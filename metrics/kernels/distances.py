@@ -33,9 +33,6 @@ SPARE = 3
 CHUNK = 2048
 """Longest inner product that is accumulated at once: longer rows are cut, so that rounding errors stay small."""
 
-LISTED = 6
-"""Smallest number of neighbours that is searched for, so that the metrics of a set share one pass."""
-
 
 class Tile(NamedTuple):
     """values[i, j] belongs to row rows.start + i of the first set and row columns.start + j of the second.
@@ -86,6 +83,7 @@ def squared_distance_tiles(
     scale: float = 1.0,
     lower: bool = False,
     norms: tuple[Tensor, Tensor] | None = None,
+    chunk: int = CHUNK,
 ) -> Iterator[Tile]:
     """Tiles of scale * |a_i - b_j|^2 for rows of a [N, D] and b [M, D]; rounding may make values near 0 negative.
 
@@ -93,6 +91,7 @@ def squared_distance_tiles(
     distance of a row to itself is replaced by inf. `centre` [D] is subtracted from both sets; the default is the mean
     of b (or a). `lower`: the values are lower bounds; adding twice the error of `rounding` makes them upper bounds.
     norms: `centred_norms` of a and b, where they are known, for the centre in the type of a.
+    chunk: longest inner product that is accumulated at once; bounds of `rounding` hold for up to CHUNK.
     Raises ValueError when squared distances overflow.
     """
     within, other = b is None, a if b is None else b
@@ -128,9 +127,9 @@ def squared_distance_tiles(
             left[:, -1] = 1
             values = buffer[: len(left) * len(right)].view(len(left), len(right))
             with full_precision():
-                for chunk in range(0, dimension, CHUNK):  # the last chunk has the two extra columns too
-                    part = slice(chunk, chunk + CHUNK if chunk + CHUNK < dimension else None)
-                    torch.addmm(values, left[:, part], right[:, part].T, beta=float(chunk > 0), out=values)
+                for begin in range(0, dimension, chunk):  # the last chunk has the two extra columns too
+                    part = slice(begin, begin + chunk if begin + chunk < dimension else None)
+                    torch.addmm(values, left[:, part], right[:, part].T, beta=float(begin > 0), out=values)
             if within and first >= start:
                 values.diagonal(first - start).fill_(torch.inf)
             yield Tile(slice(first, last), slice(start, stop), values, within and first < start)

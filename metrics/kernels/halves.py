@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binom
+from scipy.special import bdtr
 from torch import Tensor
 
 from .nearest import Listed, listed_others
@@ -120,7 +120,7 @@ class HalfBalls:
 
 def enough(k: int) -> int:
     """How many neighbours must be listed so that k of them are in a half."""
-    return next(count for count in range(2 * k, 20 * k + 64) if binom.cdf(k - 1, count, 0.5) < MISSED)
+    return next(count for count in range(2 * k, 20 * k + 64) if bdtr(k - 1, count, 0.5) < MISSED)
 
 
 def members(x: Tensor, seed: int) -> Tensor:

@@ -34,16 +34,24 @@ class LogSum:
     def __init__(self, rows: int, device: torch.device):
         self.peak = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
         self.total = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.marked = torch.zeros(rows, dtype=torch.float64, device=device)
 
-    def add(self, rows: slice | Tensor, values: Tensor) -> None:
-        """Add terms [>= len(rows), n] of these rows; a tile may have more rows. `values` is overwritten."""
+    def add(self, rows: slice | Tensor, values: Tensor, marks: Tensor | None = None) -> None:
+        """Add terms [>= len(rows), n] of these rows; a tile may have more rows. `values` is overwritten.
+
+        marks [n]: a number of each column, for `mean`.
+        """
         old = self.peak[rows]
         values = values[: len(old)]
         peak = torch.maximum(old, values.amax(1))
         peak = peak.to(values.dtype).double()
-        # Terms below exp(-80) are negligible beside the largest term, 1, and denormal numbers are slow on a CPU.
-        terms = values.sub_(peak.to(values.dtype)[:, None]).clamp_(min=-80).exp_().sum(1)
-        self.total[rows] = self.total[rows] * (old - peak).exp() + terms.double()
+        # Terms below exp(-80) are negligible beside the largest term, 1, and denormal numbers are slow on a CPU. So is
+        # the exponential to the base e, beside that to the base 2.
+        terms = values.sub_(peak.to(values.dtype)[:, None]).clamp_(min=-80).mul_(1 / math.log(2)).exp2_()
+        kept = (old - peak).exp()
+        self.total[rows] = self.total[rows] * kept + terms.sum(1).double()
+        if marks is not None:
+            self.marked[rows] = self.marked[rows] * kept + (terms @ marks).double()
         self.peak[rows] = peak
 
     def add_pairs(self, rows: Tensor, values: Tensor) -> None:
@@ -56,6 +64,10 @@ class LogSum:
 
     def log(self) -> Tensor:
         return self.peak + self.total.log()
+
+    def mean(self) -> Tensor:
+        """Mean of the marks, weighted by the terms."""
+        return self.marked / self.total
 
 
 def log_mixture(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:

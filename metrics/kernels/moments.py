@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...harness.core.inputs import Array, samples
 from ...harness.stats.moments import Moments as Moments
-from ...harness.stats.moments import add_symmetric as add_symmetric
+from ...harness.stats.moments import add_gram as add_gram
 from ...harness.stats.moments import mirrored
 from ...harness.stats.moments import strips as strips
 from .memo import remember
@@ -42,4 +42,4 @@ def streamed(batches: Iterable[Array]) -> Moments:
 
 def gram(x: Tensor) -> Tensor:
     """x' x [D, D] for x [N, D]."""
-    return mirrored(add_symmetric(x.new_zeros(x.shape[1], x.shape[1]), x.T, x))
+    return mirrored(add_gram(x.new_zeros(x.shape[1], x.shape[1]), x))

@@ -277,3 +277,14 @@ def test_a_covariance_that_is_singular_to_rounding_is_refused() -> None:
     pair = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])  # all deviations are equal, so nothing is shrunk
     with pytest.raises(ValueError, match="singular to rounding"):
         gaussian_log_density(pair, pair)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_float32_products_of_long_codes_keep_the_stated_accuracy(constant: bool) -> None:
+    z, codes = 0.1 * gauss(12, 512), 0.1 * gauss(1000, 512, seed=1)
+    if constant:  # sums of equal terms, whose rounding errors do not cancel
+        z, codes = z * 0.2 + 0.1, codes * 0.2 + 0.1 * gauss(1000, 1, seed=2).sign()
+    codes[0] = 100  # one far code spoils no other
+    found = latent_density(z, codes, 0.3, relative=False)
+    expected = torch.cat([direct(row, codes, 0.3) for row in z.split(4)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-4)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -106,6 +105,8 @@ def logistic_regression(
     unit = F.normalize(features, dim=1)
     made = [F.normalize(part, dim=1) for part in generated or ()]
     accuracy = torch.empty(len(episodes.classes))
+    from sklearn.linear_model import LogisticRegression  # here, because it loads for a second
+
     for e, (classes, support, query) in enumerate(zip(*episodes, strict=True)):
         ways, shots = support.shape
         x, y, weight = (

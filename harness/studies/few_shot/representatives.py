@@ -4,7 +4,7 @@ Xu and Le, CVPR 2022 (github.com/cvlab-stonybrook/fsl-rsvae).
 """
 
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtrc
 from torch import Tensor
 
 from ....metrics.kernels.moments import moments
@@ -36,7 +36,7 @@ def chi_square_representatives(features: Array, labels: Tensor, p: float = 0.9) 
         known = moments(x[rows])
         factor = torch.linalg.cholesky(known.scatter / (n - 1))
         white = torch.linalg.solve_triangular(factor, (x[rows].double() - known.mean).T, upper=False)
-        kept[rows] = torch.from_numpy(chi2.sf(white.square().sum(0).cpu().numpy(), dimension) > p)
+        kept[rows] = torch.from_numpy(chdtrc(dimension, white.square().sum(0).cpu().numpy()) > p)
     return kept
 
 

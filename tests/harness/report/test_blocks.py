@@ -1,5 +1,6 @@
 """The pieces of pages: what each shows in HTML and in Markdown, what it leaves out, and that no text becomes markup."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,31 @@ def test_a_heat_map_has_both_halves_of_the_square() -> None:
     table = frame(score=["a", "a", "b"], other=["a", "b", "b"], value=[1.0, 0.25, 1.0])
     axis = heat_map(table, "score", "other").axes[0]
     assert [text.get_text() for text in axis.texts] == ["1.0", ".2", ".2", "1.0"]
+
+
+def test_a_figure_is_drawn_again_only_if_what_it_shows_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    drawn: list[int] = []
+    table = pd.DataFrame({"at": [0, 1], "value": [1.0, 2.0]})
+
+    def page(points: pd.DataFrame) -> bytes:
+        Drawing(path, "", partial(curve, points)).html()
+        return path.read_bytes()
+
+    def curve(points: pd.DataFrame) -> Figure:
+        drawn.append(len(points))
+        return lines({"": [Line("a", points)]}, "at")
+
+    path = tmp_path / "figures" / "curve.png"
+    first = page(table)
+    assert page(table.copy()) == first
+    assert len(drawn) == 1
+    assert page(table.assign(value=[1.0, 3.0])) != first
+    assert len(drawn) == 2
+    assert page(table) == first
+    assert len(drawn) == 3
+    path.write_bytes(b"damaged")
+    assert page(table) == first
+    assert len(drawn) == 4

@@ -27,7 +27,7 @@ from assay.metrics.extractors import clip as clip_module
 from assay.metrics.extractors import dinov2 as dinov2_module
 from assay.metrics.extractors import inception as inception_module
 from assay.metrics.extractors import vgg as vgg_module
-from assay.metrics.extractors.classifier import classifier, judge
+from assay.metrics.extractors.classifier import Halved, classifier, judge
 from assay.metrics.extractors.clip import clip
 from assay.metrics.extractors.dinov2 import dinov2
 from assay.metrics.extractors.efficientnet_lite import efficientnet_lite, find_weights
@@ -663,3 +663,10 @@ def test_the_random_network_is_drawn_from_its_seed_and_keeps_the_scale(spaces: d
     assert not spaces["random"].pinned
     with pytest.raises(ValueError, match="seed=-1 must not be negative"):
         random("", seed=-1)
+
+
+def test_pooling_by_maxima_is_max_pooling() -> None:
+    x = torch.randn(3, 5, 14, 14, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for image in (x, x[:, :, :13, :7]):
+            assert torch.equal(Halved()(image), torch.nn.functional.max_pool2d(image, 2, ceil_mode=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay.metrics.kernels.moments import moments, streamed
+from assay.metrics.kernels.moments import add_gram, moments, streamed
 
 
 @pytest.mark.parametrize("offset", [0, 1e4])
@@ -55,3 +55,12 @@ def test_numpy_is_streamed_and_a_single_row_has_no_covariance() -> None:
         _ = one.covariance
     with pytest.raises(ValueError, match="moments of 3 and of 2 dimensions"):
         one.merge(moments(np.ones((4, 2))))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_product_of_blas_adds_the_lower_triangle_alone(kind: torch.dtype) -> None:
+    x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0), dtype=kind)
+    for rows in (x, x.T.contiguous().T, torch.cat([x, x], 1)[:, 3:10]):
+        total = torch.ones(7, 7, dtype=kind)
+        add_gram(total, rows)
+        torch.testing.assert_close(total, (rows.T @ rows).tril() + 1)
