@@ -1,12 +1,15 @@
 """How pictures are drawn and saved: the same numbers give the same bytes."""
 
 import io
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..core.files import cache_folder, digest, replace
@@ -17,6 +20,8 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
 COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
 """Of the curves of a plot, in order."""
+SHEET = "assay sheet"
+"""Name of the text in a PNG that says where each image lies and what is said of it."""
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -27,10 +32,18 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2) -> Path:
-    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller."""
-    content = io.BytesIO()
-    _sheet(strips, largest, gap).save(content, format="png", optimize=True)
+def save_strips(
+    strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2, labels: Sequence[Sequence[str]] = ()
+) -> Path:
+    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller.
+
+    labels: what is said of each image, in rows as the images. The PNG keeps them, and the page shows them.
+    """
+    content, said = io.BytesIO(), PngInfo()
+    if labels:
+        sheet = {"size": _size(strips, largest), "gap": gap, "labels": [list(row) for row in labels]}
+        said.add_itxt(SHEET, json.dumps(sheet))
+    _sheet(strips, largest, gap).save(content, format="png", optimize=True, pnginfo=said)
     replace(path, content.getvalue())
     return path
 
@@ -44,8 +57,22 @@ def save_turning(frames: Sequence[Sequence[Tensor]], path: Path, milliseconds: i
     return path
 
 
+def sheet_of(image: Image.Image) -> dict[str, Any] | None:
+    """The size and gap of the images in a picture of `save_strips`, and the labels; None where it tells of none."""
+    try:
+        sheet = json.loads(getattr(image, "text", {}).get(SHEET, "null"))
+        labels = [[str(label) for label in row] for row in sheet["labels"]]
+        return {"size": int(sheet["size"]), "gap": int(sheet["gap"]), "labels": labels}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def _size(strips: Sequence[Tensor], largest: int) -> int:
+    return min(strips[0].shape[-1], largest)
+
+
 def _sheet(strips: Sequence[Tensor], largest: int, gap: int) -> Image.Image:
-    size = min(strips[0].shape[-1], largest)
+    size = _size(strips, largest)
     width = max(len(strip) for strip in strips) * (size + gap) - gap
     canvas = Image.new("RGB", (max(width, 1), len(strips) * (size + gap) - gap), "white")
     for row, strip in enumerate(strips):
