@@ -50,7 +50,7 @@ def behind(record: Record, costs: Costs) -> dict[str, Any]:
             "Options": {name: str(value) for name, value in cell.params.items()},
             "Samples": {name: in_words(counts) for name, counts in record.samples.items()},
             "Preprocessing": dict(record.preprocessing),
-            "Versions and device": {"version of the metric": str(record.version), **dict(sorted(record.numerics.items()))},
+            "Versions and device": {"metric": f"version {record.version}"} | dict(sorted(record.numerics.items())),
             "Cost": {name: value for name, value in spent.items() if value} or {"cost": "not known here"},
             "Digests of what was read": dict(sorted(record.inputs.items())),
         },

@@ -141,6 +141,7 @@ class Grid:
     shade: Callable[[float], float] | None = None
     marks: Mapping[tuple[Any, Any], str] = field(default_factory=dict)
     text: Callable[[Number], str] = estimate
+    caption: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]], list[list[str]]]:
         """Titles, cells as text, and their colours."""
@@ -160,7 +161,7 @@ class Grid:
 
     def html(self) -> str:
         columns, rows, colours = self.table()
-        return html.table(columns, rows, colours) if rows else ""
+        return html.table(columns, rows, colours, self.caption) if rows else ""
 
     def markdown(self) -> str:
         columns, rows, _ = self.table()

@@ -98,7 +98,7 @@ def table(
     caption: str = "",
 ) -> str:
     """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing."""
-    return _block("table", columns, rows, styles, caption or ", ".join(columns))
+    return _block("table", columns, rows, styles, caption or f"By {columns[0] or 'row'}")
 
 
 def leaderboard(board: object) -> str:
@@ -113,7 +113,7 @@ def figure(path: Path, caption: str) -> str:
     with Image.open(io.BytesIO(content)) as image:
         sheet = sheet_of(image)
         if not getattr(image, "is_animated", False):  # lossless, and a fifth to a half smaller
-            image.convert("RGB").save(picture, "webp", lossless=True, quality=50)
+            image.convert("RGB").save(picture, "webp", lossless=True, quality=80)
     if 0 < picture.tell() < len(content):
         content, kind = picture.getvalue(), "webp"
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -54,9 +54,9 @@ class Numbers:
     def note(self, sides: Sequence[str]) -> str:
         """What the marks of the leaderboard mean."""
         text = (
-            "best: the best of the generators that were measured in the same way; tie: no other whole interval is better. "
-            "With several seeds the number is their mean, and its interval contains how seeds differ. A click on a number "
-            "opens what is behind it."
+            "best: the best of the generators that were measured in the same way; tie: no other whole interval is "
+            "better. With several seeds the number is their mean, and its interval contains how seeds differ. A click "
+            "on a number opens what is behind it."
         )
         if sides:
             text += f" real: the value of real samples in place of generated ones: {'; '.join(sides)}."

@@ -1,4 +1,4 @@
-"""The plots of pages. Each is drawn twice from the same numbers: by Matplotlib as a PNG, and by Vega-Lite in the page."""
+"""The plots of pages, each drawn twice from the same numbers: by Matplotlib as a PNG, by Vega-Lite in the page."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,8 +89,10 @@ class Lines:
         """A click on a name in the legend leaves its curve alone; dragging and the wheel move and scale a plot."""
         rows = list(self._rows())
         scale: Spec = {"zero": False} | ({"type": "log"} if self.logarithmic else {})
-        axes = {"x": {"field": "at", "type": "quantitative", "title": self.across, "scale": scale},
-                "y": {"field": "value", "type": "quantitative", "title": self.up or None, "scale": {"zero": False}}}  # fmt: skip
+        axes: dict[str, Spec] = {
+            "x": {"field": "at", "type": "quantitative", "title": self.across, "scale": scale},
+            "y": {"field": "value", "type": "quantitative", "title": self.up or None, "scale": {"zero": False}},
+        }
         names = list(dict.fromkeys(row["curve"] for row in rows))
         curves = [curve for panel in self.panels.values() for curve in panel]
         known: dict[str, str] = {}
@@ -99,7 +101,7 @@ class Lines:
         colour = {
             "field": "curve", "type": "nominal", "title": None,
             "scale": {"domain": names, "range": [_inked(known[name]) for name in names]},
-            "legend": {"orient": "bottom", "columns": 3, "symbolLimit": 60, "labelLimit": 320},
+            "legend": {"orient": "bottom", "symbolLimit": 60},
         }  # fmt: skip
         faded = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
         shown = {**axes, "color": colour, "opacity": faded}
@@ -119,11 +121,14 @@ class Lines:
             layer.append({"mark": {"type": "rule", "strokeDash": [1, 0]}, "encoding": {"y": {"datum": self.level}}})
         one = {"layer": layer, "height": 260}
         if len(self.panels) == 1:
-            return {"data": {"values": rows}, "width": "container", **one}
+            return {"data": packed(rows), "width": "container", **one}
         facet = {"field": "panel", "type": "nominal", "title": None, "sort": list(self.panels)}
         free = {"scale": {"x": "independent", "y": "independent"}}
         inner = {**one, "width": 300}
-        return {"data": {"values": rows}, "facet": facet, "columns": self.wide, "spec": inner, "resolve": free}
+        return {
+            "data": packed(rows), "facet": facet, "columns": self.wide, "spec": inner, "resolve": free,
+            "usermeta": {"left": 70, "least": 220},
+        }  # fmt: skip
 
     def _rows(self) -> Iterator[Spec]:
         for title, curves in self.panels.items():
@@ -185,7 +190,7 @@ class Dots:
         ]
         colours = list(dict.fromkeys(colour for sets in self.panels.values() for _, colour in sets))
         scale = {"domain": [kinds.get(colour, colour) for colour in colours], "range": colours}
-        legend = {"orient": "top", "labelLimit": 400} if kinds else None
+        legend = {"orient": "top", "labelLimit": 300} if kinds else None
         shared = {
             "y": {"field": self.name, "type": "nominal", "sort": list(self.order), "title": None,
                   "axis": {"labelLimit": 190}},
@@ -198,12 +203,15 @@ class Dots:
         layer: list[Spec] = [
             {"mark": "rule", "data": {"values": [{}]}, "encoding": {"x": {"datum": self.level, **across}}},
             {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**shared, **interval}},
-            {"mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
+            {"mark": {"type": "point", "filled": True, "size": 15, "opacity": 1},
              "encoding": {**shared, "x": {"field": "value", **across}}},
         ]  # fmt: skip
         facet = {"field": "panel", "type": "nominal", "title": None, "sort": list(self.panels)}
-        inner = {"layer": layer[1:] + layer[:1], "width": 190, "height": {"step": 9 * max(1, len(colours))}}
-        return {"data": {"values": rows}, "facet": facet, "columns": len(self.panels), "spec": inner}
+        inner = {"layer": layer[1:] + layer[:1], "width": 190, "height": {"step": 8 if len(colours) > 1 else 17}}
+        return {
+            "data": packed(rows), "facet": facet, "columns": len(self.panels), "spec": inner,
+            "usermeta": {"left": 215, "least": 110},
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,7 @@ class HeatMap:
     def spec(self) -> Spec:
         names, matrix = self._matrix()
         rows = [
-            {self.rows: names[i], self.columns: names[j], "value": _plain(matrix[i, j]), "text": _short(matrix[i, j])}
+            {self.rows: names[i], self.columns: names[j], "value": _plain(matrix[i, j])}
             for i, j in np.argwhere(~np.isnan(matrix)).tolist()
         ]
         place = {"type": "nominal", "sort": names, "title": None}
@@ -245,9 +253,9 @@ class HeatMap:
         layer = [
             {"mark": "rect", "encoding": {**shared, "color": colour, "tooltip": told}},
             {"mark": {"type": "text", "fontSize": 9},
-             "encoding": {**shared, "text": {"field": "text", "type": "nominal"}, "color": dark}},
+             "encoding": {**shared, "text": {"field": "value", "format": ".1f"}, "color": dark}},
         ]  # fmt: skip
-        return {"data": {"values": rows}, "layer": layer, "width": {"step": 19}, "height": {"step": 19}}
+        return {"data": packed(rows), "layer": layer, "width": {"step": 19}, "height": {"step": 19}}
 
     def _matrix(self) -> tuple[list[str], np.ndarray]:
         """The names, and what both halves of the square have in common."""
@@ -255,6 +263,17 @@ class HeatMap:
         wide = self.table.pivot(index=self.rows, columns=self.columns, values="value")
         matrix = wide.reindex(index=names, columns=names).to_numpy()
         return names, np.where(np.isnan(matrix), matrix.T, matrix)
+
+
+def packed(rows: Sequence[Spec]) -> Spec:
+    """Rows by columns, which the page unpacks: of text, each text once (`of`) and where it stands (`at`)."""
+    columns: Spec = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        texts = {text: at for at, text in enumerate(dict.fromkeys(value for value in values if isinstance(value, str)))}
+        whole = all(isinstance(value, str) for value in values)
+        columns[name] = {"of": list(texts), "at": [texts[str(value)] for value in values]} if whole else values
+    return {"packed": columns, "count": len(rows)}
 
 
 def _short(value: float) -> str:

@@ -222,13 +222,23 @@
       legend: text, header: text, title: { color: colour("--ink") }, rule: { color: colour("--soft") },
     };
   };
+  const read = (figure) => {
+    const spec = JSON.parse(figure.querySelector("script").textContent), { packed, count } = spec.data;
+    spec.data = { values: Array.from({ length: count }, (_, i) => Object.fromEntries(Object.entries(packed).map(
+      ([name, column]) => [name, Array.isArray(column) ? column[i] : column.of[column.at[i]]]))) };
+    return spec;
+  };
   const draw = (figure) => {
-    const spec = JSON.parse(figure.querySelector("script").textContent), canvas = figure.querySelector(".canvas");
-    const width = figure.clientWidth, panel = spec.spec?.width;
+    const spec = read(figure), canvas = figure.querySelector(".canvas"), width = figure.clientWidth;
     canvas.classList.toggle("fits", spec.width === "container");
-    if (panel) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor((width - 200) / (panel + 24))));
-    if (panel && width < panel + 200) spec.spec.width = Math.max(120, width - 210);
     spec.config = ink();
+    if (spec.spec) {
+      const room = width - spec.usermeta.left, gap = 26;
+      const fit = Math.max(1, Math.floor(room / (spec.usermeta.least + gap)));
+      spec.columns = Math.min(spec.columns, fit);
+      spec.spec.width = Math.min(320, Math.max(100, Math.floor(room / spec.columns) - gap));
+    }
+    if (width < 700) spec.config.legend = { ...spec.config.legend, columns: 1, labelLimit: width - 60 };
     spec.description = figure.querySelector("figcaption").firstChild.textContent.trim();
     const options = { ast: true, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
     return vegaEmbed(canvas, spec, options).then(() => { figure.dataset.drawn = root.dataset.theme; },
@@ -243,9 +253,9 @@
   all("figure.plot").forEach((figure) => {
     seen.observe(figure);
     figure.querySelector("button.numbers").addEventListener("click", () => {
-      const rows = JSON.parse(figure.querySelector("script").textContent).data.values;
+      const rows = read(figure).data.values;
       const known = new Set(rows.flatMap(Object.keys));
-      const names = [...known].filter((name) => !["joined", "dash", "text"].includes(name) && rows.some((row) => (row[name] ?? "") !== ""));
+      const names = [...known].filter((name) => !["joined", "dash"].includes(name) && rows.some((row) => (row[name] ?? "") !== ""));
       const body = rows.map((row) => make("tr", {}, ...names.map((name, i) => make(i ? "td" : "th", i ? {} : { scope: "row" }, String(row[name] ?? "")))));
       const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
       const title = figure.querySelector("figcaption").firstChild.textContent.trim();

@@ -30,6 +30,9 @@ ANSWERS = (
     EVERY, SOME, SOMETIMES, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED, UNJUDGED
 )  # fmt: skip
 """What the intervals say about a score."""
+CORRELATIONS = (
+    "Rank correlation with each signal of quality. partial: with the rest held fixed; †: the same feature space"
+)
 ONE = 0.9
 """Rank correlation over which two signals count as one."""
 
@@ -70,7 +73,8 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
         caption = f"{run}: correlation with each signal, with {most} held fixed in blue, and with nothing in grey"
         yield Heading(str(run))
         yield Drawing(figure_path(found.folder, "correlate", run), caption, Dots(panels, scores, kinds=drawn))
-        yield Grid("score", scores, columns, numbers(part, "score", "column"), lambda value: value, marks)
+        cells = numbers(part, "score", "column")
+        yield Grid("score", scores, columns, cells, lambda value: value, marks, caption=CORRELATIONS)
 
 
 def _most(table: pd.DataFrame) -> str:

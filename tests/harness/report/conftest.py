@@ -20,10 +20,8 @@ KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Escape": ("Escape"
 class Page:
     """A tab of a browser. problems: what its console and its content security policy complained of."""
 
-    def __init__(self, address: str):
-        from websockets.sync.client import connect
-
-        self._socket = connect(address, max_size=None)
+    def __init__(self, socket: Any):
+        self._socket = socket
         self._number, self.problems, self.requests = 0, list[str](), list[str]()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -92,7 +90,7 @@ class Page:
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A tab of a browser of its own. Skips where there is none, or nothing to speak to it with."""
-    pytest.importorskip("websockets", reason="websockets, which speaks to the browser, is not installed")
+    client = pytest.importorskip("websockets.sync.client", reason="websockets speaks to the browser; pip install it")
     binary = os.environ.get("ASSAY_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
     if binary is None:
         pytest.skip(f"no browser to open the page in: none of {', '.join(NAMES)} is on the PATH")
@@ -100,7 +98,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     command = [binary, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
-            yield Page(_address(profile / "DevToolsActivePort"))
+            with client.connect(_address(profile / "DevToolsActivePort"), max_size=None) as socket:
+                yield Page(socket)
         finally:
             browser.terminate()
 
