@@ -109,7 +109,7 @@ class Lines:
         layer: list[Spec] = []
         if any(row["low"] is not None for row in rows):
             band = {"x": axes["x"], "color": colour, "y": {**axes["y"], "field": "low"}, "y2": {"field": "high"}}
-            layer.append({"mark": {"type": "area", "opacity": 0.15}, "encoding": band})
+            layer.append({"mark": {"type": "area", "opacity": 0.15, "aria": False}, "encoding": band})
         dash = {"field": "dash", "type": "nominal", "scale": None, "legend": None}
         joined = {"mark": {"type": "line", "strokeWidth": 1.6}, "transform": [{"filter": "datum.joined"}]}
         layer.append({**joined, "encoding": {**shown, "strokeDash": dash}})
@@ -118,7 +118,7 @@ class Lines:
         moved: list[Spec] = [{"name": "moved", "select": "interval", "bind": "scales"}] if len(self.panels) == 1 else []
         layer.append({"mark": marked, "params": [chosen, *moved], "encoding": {**shown, "tooltip": told}})
         if self.level is not None:
-            layer.append({"mark": {"type": "rule", "strokeDash": [1, 0]}, "encoding": {"y": {"datum": self.level}}})
+            layer.append({"mark": {"type": "rule", "aria": False}, "encoding": {"y": {"datum": self.level}}})
         one = {"layer": layer, "height": 260}
         if len(self.panels) == 1:
             return {"data": packed(rows), "width": "container", **one}
@@ -201,8 +201,8 @@ class Dots:
         across = {"type": "quantitative", "scale": {"domain": list(self.limits)}, "title": None}
         interval = {"x": {"field": "low", **across}, "x2": {"field": "high"}}
         layer: list[Spec] = [
-            {"mark": "rule", "data": {"values": [{}]}, "encoding": {"x": {"datum": self.level, **across}}},
-            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**shared, **interval}},
+            {"mark": {"type": "rule", "aria": False}, "data": {"values": [{}]}, "encoding": {"x": {"datum": self.level, **across}}},
+            {"mark": {"type": "rule", "strokeWidth": 2, "aria": False}, "encoding": {**shared, **interval}},
             {"mark": {"type": "point", "filled": True, "size": 15, "opacity": 1},
              "encoding": {**shared, "x": {"field": "value", **across}}},
         ]  # fmt: skip
@@ -252,7 +252,7 @@ class HeatMap:
         dark = {"condition": {"test": "abs(datum.value) > 0.6", "value": "white"}, "value": "black"}
         layer = [
             {"mark": "rect", "encoding": {**shared, "color": colour, "tooltip": told}},
-            {"mark": {"type": "text", "fontSize": 9},
+            {"mark": {"type": "text", "fontSize": 9, "aria": False},
              "encoding": {**shared, "text": {"field": "value", "format": ".1f"}, "color": dark}},
         ]  # fmt: skip
         return {"data": packed(rows), "layer": layer, "width": {"step": 19}, "height": {"step": 19}}

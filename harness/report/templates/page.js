@@ -241,7 +241,10 @@
     if (width < 700) spec.config.legend = { ...spec.config.legend, columns: 1, labelLimit: width - 60 };
     spec.description = figure.querySelector("figcaption").firstChild.textContent.trim();
     const options = { ast: true, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
-    return vegaEmbed(canvas, spec, options).then(() => { figure.dataset.drawn = root.dataset.theme; },
+    return vegaEmbed(canvas, spec, options).then(() => {
+      canvas.querySelector("summary")?.setAttribute("aria-label", "Save this plot as a picture");
+      figure.dataset.drawn = root.dataset.theme;
+    },
       (error) => { canvas.textContent = `This plot could not be drawn: ${error.message}`; });
   };
   const drawn = new Set();
@@ -266,6 +269,6 @@
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => drawn.forEach(draw), 200); });
 
-  follow();
+  addEventListener("load", follow); // after the browser's own jump to the address
   root.dataset.ready = String(Math.round(performance.now()));
 })();
