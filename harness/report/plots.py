@@ -200,8 +200,9 @@ class Dots:
         }  # fmt: skip
         across = {"type": "quantitative", "scale": {"domain": list(self.limits)}, "title": None}
         interval = {"x": {"field": "low", **across}, "x2": {"field": "high"}}
+        level = {"x": {"datum": self.level, **across}}
         layer: list[Spec] = [
-            {"mark": {"type": "rule", "aria": False}, "data": {"values": [{}]}, "encoding": {"x": {"datum": self.level, **across}}},
+            {"mark": {"type": "rule", "aria": False}, "data": {"values": [{}]}, "encoding": level},
             {"mark": {"type": "rule", "strokeWidth": 2, "aria": False}, "encoding": {**shared, **interval}},
             {"mark": {"type": "point", "filled": True, "size": 15, "opacity": 1},
              "encoding": {**shared, "x": {"field": "value", **across}}},

@@ -206,7 +206,9 @@
           tile.getContext("2d").drawImage(image, ...at, 0, 0, size, size);
           return make("li", {}, tile, label);
         });
-        content.push(make("ul", { class: "sheet" }, ...tiles));
+        const list = make("ul", { class: "sheet" }, ...tiles);
+        list.style.setProperty("--across", Math.min(row.length, 12));
+        content.push(list);
       });
     } else content.push(make("img", { src: image.src, alt: image.alt }));
     show(image.alt, ...content);

@@ -30,9 +30,7 @@ ANSWERS = (
     EVERY, SOME, SOMETIMES, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED, UNJUDGED
 )  # fmt: skip
 """What the intervals say about a score."""
-CORRELATIONS = (
-    "Rank correlation with each signal of quality. partial: with the rest held fixed; †: the same feature space"
-)
+CORRELATIONS = "rank correlation with each signal; partial: with the rest held fixed; †: of the same feature space"
 ONE = 0.9
 """Rank correlation over which two signals count as one."""
 
@@ -74,7 +72,7 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
         yield Heading(str(run))
         yield Drawing(figure_path(found.folder, "correlate", run), caption, Dots(panels, scores, kinds=drawn))
         cells = numbers(part, "score", "column")
-        yield Grid("score", scores, columns, cells, lambda value: value, marks, caption=CORRELATIONS)
+        yield Grid("score", scores, columns, cells, lambda value: value, marks, caption=f"{run}: {CORRELATIONS}")
 
 
 def _most(table: pd.DataFrame) -> str:
