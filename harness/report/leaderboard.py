@@ -85,14 +85,18 @@ def board(
     generator, e.g. dataset and samples. shown: how many lines there may be. link: of the column `record`, where the
     page tells more of it.
     """
+    frame = frame.reset_index(drop=True)
     same = [column for column in frame if column not in OWN]
     whole = _marked(_pooled(frame, same), [column for column in same if column not in ("generator", "folder")])
     names = dict.fromkeys(zip(map(number_name, whole.itertuples()), whole.better, strict=True))
-    lines = []
-    for values, part in list(whole.groupby(["generator", *keys], sort=False, dropna=False))[:shown]:
+    lines, by = [], ["generator", *keys]
+    first = whole.drop_duplicates(by)[by][:shown].itertuples(index=False, name=None)
+    places = whole.groupby(by, sort=False, dropna=False).indices
+    for values in first:
+        part = whole.iloc[places[values]]
         about = dict(zip(keys, map(_text, values[1:]), strict=True))
         seeds = sorted({seed for seeds in part.seeds for seed in seeds})
-        own = frame.loc[[index for indices in part.parts for index in indices]] if len(seeds) > 1 else frame[:0]
+        own = frame.iloc[[row for rows in part.parts for row in rows] if len(seeds) > 1 else []]
         single = [
             Line(str(values[0]), {**about, "seed": str(seed)}, _numbers(rows, link))
             for seed, rows in own.groupby("seed", sort=True)
@@ -105,24 +109,22 @@ def board(
 
 
 def _pooled(frame: pd.DataFrame, same: Sequence[str]) -> pd.DataFrame:
-    """One row for all seeds. seeds: which these are; parts: the rows that were pooled."""
-    frame = frame.assign(seeds=[(seed,) for seed in frame.seed], parts=[(index,) for index in frame.index])
-    several = frame.duplicated(same, keep=False)
-    means = [_mean(part) for _, part in frame[several].groupby(list(same), sort=False, dropna=False)]
-    if not means:
-        return frame
-    return pd.concat([frame[~several], pd.DataFrame(means, [part.name for part in means])]).sort_index(kind="stable")
-
-
-def _mean(part: pd.DataFrame) -> "pd.Series[Any]":
-    found, floor = pooled([_estimate(row) for row in part.itertuples()]), {}
-    if "floor" in part:
-        floor = {"floor": part.floor.mean()}
-    row = part.iloc[0].copy()
-    for name, value in {**dict(zip(NUMBERS, (found.value, *found.interval), strict=True)), **floor}.items():
-        row[name] = value
-    row["seeds"], row["parts"], row["n"] = tuple(part.seed), tuple(part.index), found.n
-    return row
+    """One row for all seeds, where the first of them stood. seeds: which these are; parts: positions of their rows."""
+    groups = list(frame.groupby(list(same), sort=False, dropna=False).indices.values())
+    columns = {name: frame[name].to_numpy(float, copy=True) for name in (*NUMBERS, "n", FLOOR[0]) if name in frame}
+    seeds = frame.seed.tolist()
+    for rows in groups:
+        if len(rows) > 1:
+            terms = zip(*(columns[name][rows].tolist() for name in (*NUMBERS, "n")), strict=True)
+            found = pooled([Estimate(value, (low, high), int(n)) for value, low, high, n in terms])
+            floors = columns[FLOOR[0]][rows] if FLOOR[0] in columns else np.array([])
+            for name, value in zip((*NUMBERS, "n"), (found.value, *found.interval, found.n), strict=True):
+                columns[name][rows[0]] = value
+            if len(known := floors[~np.isnan(floors)]):
+                columns[FLOOR[0]][rows[0]] = known.mean()
+    parts = [tuple(rows.tolist()) for rows in groups]
+    first = frame.assign(**columns).iloc[[rows[0] for rows in parts]]
+    return first.assign(seeds=[tuple(seeds[row] for row in rows) for rows in parts], parts=parts).sort_index()
 
 
 def _marked(whole: pd.DataFrame, compared: Sequence[str]) -> pd.DataFrame:
@@ -162,7 +164,3 @@ def value_of(row: Any, link: Link) -> Value:
 
 def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
-
-
-def _estimate(row: Any) -> Estimate:
-    return Estimate(row.value, (row.low, row.high), int(row.n))
