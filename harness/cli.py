@@ -24,7 +24,7 @@ from .core.progress import say
 from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
 from .core.renamed import KINDS, renamed, say_renamed
 
-OWN_HELP = ("run", "train", "statistics", "compare-features")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "board")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
@@ -32,6 +32,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
   assay status [DIR]            what is done, failed, running and missing of the runs in DIR (default outputs/run)
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
+  assay board DIR [DIR ...]     results folders, anybody's, in one leaderboard (outputs/board, or --out DIR)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, experiments, tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
   assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
@@ -58,7 +59,7 @@ def main() -> None:
     arguments = take_plugins(sys.argv[1:])
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
-        "statistics": _statistics, "compare-features": _compare_features,
+        "statistics": _statistics, "compare-features": _compare_features, "board": _board,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -178,6 +179,12 @@ def _statistics(arguments: list[str]) -> int:
 
 def _compare_features(arguments: list[str]) -> int:
     from .command.compare_features import main
+
+    return main(arguments)
+
+
+def _board(arguments: list[str]) -> int:
+    from .command.board import main
 
     return main(arguments)
 

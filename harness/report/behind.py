@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,14 @@ def command(record: Record) -> str:
     return shlex.join([*words, f"seed={cell.seed}", f"n={cell.n}"])
 
 
-def all_behind(records: Iterable[Record], folder: Path) -> dict[str, Any]:
-    """What is behind the numbers of records, by `record_id`. What many have in common is there once, in `parts`."""
-    costs, parts, found = read_costs(folder), dict[str, int](), {}
-    for record in records:
+def all_behind(records: Mapping[str, tuple[Record, Costs]]) -> dict[str, Any]:
+    """What is behind the numbers of records, by their ids. What many have in common is there once, in `parts`."""
+    parts, found = dict[str, int](), {}
+    for name, (record, costs) in records.items():
         told = behind(record, costs)
         own = [(heading, json.dumps(part)) for heading, part in told["parts"].items() if part]
         told["parts"] = [[heading, parts.setdefault(part, len(parts))] for heading, part in own]
-        found[record_id(record)] = told
+        found[name] = told
     return {"parts": [json.loads(part) for part in parts], "records": found}
 
 
@@ -89,6 +89,13 @@ def read_costs(folder: Path) -> Costs:
     except (OSError, ValueError):
         return {}
     return {tuple(row[name] for name in FIELDS[:5]): row for row in rows}
+
+
+def without_space(label: str) -> str:
+    """The label of a metric without the option that names the space it is read in: "precision(k=9)"."""
+    name, options = _options(label)
+    kept = [f"{option}={value}" for option, value in options if option != "space"]
+    return f"{name}({', '.join(kept)})" if kept else name
 
 
 def _chosen(group: str, label: str) -> Iterator[str]:

@@ -19,10 +19,10 @@ class Conditions(NamedTuple):
 
 SUBJECTS = Conditions(
     version="version of the metric",
-    options="options of the metric",
+    options="set of options",
     samples="number of generated samples",
     preprocessing="preprocessing",
-    split="samples that it reads",
+    split="choice of samples",
     reals="number of real samples",
 )
 """What each of them is called."""
@@ -37,23 +37,25 @@ def conditions(record: Record) -> Conditions:
         options=_listed(cell.params),
         samples=f"{cell.n:,}",
         preprocessing=" / ".join(dict.fromkeys(record.preprocessing[name] for name in sorted(record.preprocessing))),
-        split=_listed({name: _in_words(view) for name, view in cell.views.items()}),
+        split=_listed({name: _in_words(view, record.preprocessing.get(name, "")) for name, view in cell.views.items()}),
         reals=_listed({name: f"{count:,}" for name, count in found.items() if isinstance(count, int)}),
     )
 
 
 def differences(here: Conditions, there: Conditions) -> Iterator[str]:
-    """What is not the same, a sentence each without its full stop. Records of old releases lack some: no difference."""
-    for subject, one, other in zip(SUBJECTS, here, there, strict=True):
-        if one != other:
-            yield f"{subject} is {one or 'not told'} instead of {other or 'not told'}"
+    """What is not the same, e.g. "another version of the metric: 2, not 1". What is read differs only where the rest of
+    the preprocessing is the same, which names the space that it is read in.
+    """
+    for name, subject, one, other in zip(Conditions._fields, SUBJECTS, here, there, strict=True):
+        if one != other and (name != "split" or here.preprocessing == there.preprocessing):
+            yield f"another {subject}: {one or 'not told'}, not {other or 'not told'}"
 
 
 def _listed(named: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(named.items()))
 
 
-def _in_words(view: View) -> str:
-    """E.g. "5000 real in features", "same fake in images"."""
+def _in_words(view: View, through: str) -> str:
+    """E.g. "real in classifier, 5000". "features" is called by the name of the feature space that was chosen."""
     encoded = f" ({view.encode})" if view.source != "fake" and view.space.partition(":")[0] == "latent" else ""
-    return f"{view.source} in {view.space}{encoded}, {view.n}"
+    return f"{view.source} in {through.partition(':')[0] or view.space}{encoded}, {view.n}"

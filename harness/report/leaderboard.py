@@ -73,7 +73,16 @@ class Board:
         return html.leaderboard(self)
 
     def markdown(self) -> str:
-        return markdown_table(*self.table)
+        return markdown_table(*(self.table if self.table[0] else self.text()))
+
+    def text(self) -> tuple[list[str], list[list[str]]]:
+        """Names of columns and rows, the mark of each number behind it."""
+        rows = []
+        for line in self.lines:
+            values = [line.numbers.get(column.name, Value("-")) for column in self.columns]
+            marked = [f"{value} [{value.mark}]" if value.mark else str(value) for value in values]
+            rows.append([line.generator, *(line.keys[key] for key in self.keys), *marked])
+        return ["generator", *self.keys, *(column.title for column in self.columns)], rows
 
 
 def board(

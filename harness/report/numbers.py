@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.protocols import Record
-from .behind import all_behind, record_id
+from .behind import all_behind, read_costs, record_id
 from .blocks import Block, Table
 from .conditions import Conditions, conditions
 from .html import Value
@@ -45,7 +45,7 @@ class Numbers:
 
     def leaderboard(self, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> Board:
         """columns, rows: the same as text. limit: of the lines."""
-        frame, known = self._with_records("leaderboard"), dict[Conditions, int]()
+        frame, known = self.with_records("leaderboard"), dict[Conditions, int]()
         measured = [known.setdefault(conditions(self.records[i]), len(known)) for i in frame.record]
         caption = "Set metrics by generator; of several seeds their mean"
         made = board(frame.assign(conditions=measured), ["dataset", "samples"], limit, self.link, caption)
@@ -65,7 +65,7 @@ class Numbers:
         return text
 
     def cells(self, limit: int) -> Table:
-        frame = self._with_records("metrics", limit)
+        frame = self.with_records("metrics", limit)
         same = [name for name in ("dataset", "seed", "samples") if frame[name].nunique() == 1]
         names = [name for name in COLUMNS if name not in same] + ([USED_SAMPLES] if USED_SAMPLES in frame else [])
         rows = [[self._cell(row, name) for name in names] for row in frame.itertuples()]
@@ -80,7 +80,8 @@ class Numbers:
 
     def behind(self, folder: Path) -> dict[str, Any]:
         """What is behind the numbers on the page, for `html.page`."""
-        return all_behind(self.shown.values(), folder)
+        costs = read_costs(folder)
+        return all_behind({name: (record, costs) for name, record in self.shown.items()})
 
     def _cell(self, row: Any, name: str) -> str | Value:
         if name == "value":
@@ -90,7 +91,7 @@ class Numbers:
         text = getattr(row, name)
         return f"{text:,}" if name in ("n", "missing", "samples") else str(text)
 
-    def _with_records(self, table: str, limit: int | None = None) -> pd.DataFrame:
+    def with_records(self, table: str, limit: int | None = None) -> pd.DataFrame:
         """A table of cells with the column `record`: its index."""
         frame = self.tables[table][:limit]
         rows = zip(*(frame[name].tolist() for name in CELL), strict=True)
