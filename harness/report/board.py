@@ -25,9 +25,9 @@ SHOWN = 1000
 KEYS = ["folder", "samples"]
 METRIC = ["dataset", "metric", "name"]
 NOTE = (
-    "Numbers stand in one table where they have the same version of the metric, options, preprocessing, choice and number "
-    "of real samples, and number of generated ones. best: the best of a column; tie: no other whole interval is better. "
-    "What was measured otherwise is below, with the difference, and is compared with nothing above."
+    "Numbers stand in one table where they have the same version of the metric, options, preprocessing, choice and "
+    "number of real samples, and number of generated ones. best: the best of a column; tie: no other whole interval is "
+    "better. What was measured otherwise is below, with the difference, and is compared with nothing above."
 )
 
 
@@ -73,9 +73,8 @@ class Gathered:
                 frames.append(frame.assign(folder=folder.name, record=frame.record + before))
             before += len(folder.records)
         if not frames:
-            raise ValueError(
-                f"no set metrics in {', '.join(folder.name for folder in self.folders)}; nothing to compare"
-            )
+            names = ", ".join(folder.name for folder in self.folders)
+            raise ValueError(f"no set metrics in {names}, so there is nothing to compare")
         rows = pd.concat(frames, ignore_index=True)
         known = dict[Conditions, int]()
         codes = [known.setdefault(conditions(self.records[i][1]), len(known)) for i in rows.record]
@@ -87,7 +86,7 @@ class Gathered:
         parts: dict[tuple[str, tuple[str, ...]], list[pd.DataFrame]] = {}
         for dataset, of_data in self.rows.groupby("dataset", sort=True):
             parts[str(dataset), ()] = []
-            usual = self._most_shared(of_data, lambda told: told.preprocessing)
+            usual = self._usual_preprocessing(of_data)
             for _, of_metric in of_data.groupby(METRIC, sort=True):
                 first = self._first(of_metric, usual)
                 for code, rows in of_metric.groupby("conditions", sort=False):
@@ -117,18 +116,18 @@ class Gathered:
     def _reasons(self, rows: pd.DataFrame, code: int, first: int) -> tuple[str, ...]:
         return tuple(differences(self._of(rows, code), self._of(rows, first)))
 
-    def _most_shared(self, rows: pd.DataFrame, aspect: Any) -> str:
-        """The value of an aspect of the conditions that most pairs of folder and generator have; the first of equals."""
+    def _usual_preprocessing(self, rows: pd.DataFrame) -> str:
+        """That of most numbers of generators in folders; the first of equals."""
         counts: Counter[str] = Counter()
         for code, part in rows.groupby("conditions", sort=False):
-            counts[aspect(self._of(rows, code))] += len(part[["folder", "generator"]].drop_duplicates())
+            counts[self._of(rows, code).preprocessing] += len(part[["folder", "generator"]].drop_duplicates())
         return max(counts, key=lambda value: counts[value])
 
     def _first(self, rows: pd.DataFrame, usual: str) -> int:
         """The conditions of one number that the others are told apart from."""
         pairs = {code: len(part[["folder", "generator"]].drop_duplicates())
                  for code, part in rows.groupby("conditions", sort=False)}  # fmt: skip
-        return max(pairs, key=lambda code: (self._of(rows, code).preprocessing == usual, pairs[code]))
+        return int(max(pairs, key=lambda code: (self._of(rows, code).preprocessing == usual, pairs[code])))
 
 
 def gather(paths: Sequence[Path]) -> Gathered:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from ..arrays.subsets import SOURCES
 from ..core.protocols import Record, View
 
 
@@ -37,14 +38,17 @@ def conditions(record: Record) -> Conditions:
         options=_listed(cell.params),
         samples=f"{cell.n:,}",
         preprocessing=" / ".join(dict.fromkeys(record.preprocessing[name] for name in sorted(record.preprocessing))),
-        split=_listed({name: _in_words(view, record.preprocessing.get(name, "")) for name, view in cell.views.items()}),
+        split=", ".join(
+            _in_words(view, record.preprocessing.get(name, "")) for name, view in sorted(cell.views.items())
+        ),
         reals=_listed({name: f"{count:,}" for name, count in found.items() if isinstance(count, int)}),
     )
 
 
 def differences(here: Conditions, there: Conditions) -> Iterator[str]:
-    """What is not the same, e.g. "another version of the metric: 2, not 1". What is read differs only where the rest of
-    the preprocessing is the same, which names the space that it is read in.
+    """What is not the same, e.g. "another version of the metric: 2, not 1".
+
+    The choice of samples names the space that they are read in, so it is told only where the preprocessing is the same.
     """
     for name, subject, one, other in zip(Conditions._fields, SUBJECTS, here, there, strict=True):
         if one != other and (name != "split" or here.preprocessing == there.preprocessing):
@@ -56,6 +60,7 @@ def _listed(named: Mapping[str, object]) -> str:
 
 
 def _in_words(view: View, through: str) -> str:
-    """E.g. "real in classifier, 5000". "features" is called by the name of the feature space that was chosen."""
+    """E.g. "5000 real in classifier". "features" is called by the name of the feature space that was chosen."""
     encoded = f" ({view.encode})" if view.source != "fake" and view.space.partition(":")[0] == "latent" else ""
-    return f"{view.source} in {through.partition(':')[0] or view.space}{encoded}, {view.n}"
+    count = "as many" if view.n == "same" else str(view.n)
+    return f"{count} {SOURCES[view.source]} in {through.partition(':')[0] or view.space}{encoded}"
