@@ -190,7 +190,7 @@ class Dots:
         ]
         colours = list(dict.fromkeys(colour for sets in self.panels.values() for _, colour in sets))
         scale = {"domain": [kinds.get(colour, colour) for colour in colours], "range": colours}
-        legend = {"orient": "top", "labelLimit": 300} if kinds else None
+        legend = {"orient": "top"} if kinds else None
         shared = {
             "y": {"field": self.name, "type": "nominal", "sort": list(self.order), "title": None,
                   "axis": {"labelLimit": 190}},

@@ -240,7 +240,8 @@
       spec.columns = Math.min(spec.columns, fit);
       spec.spec.width = Math.min(320, Math.max(100, Math.floor(room / spec.columns) - gap));
     }
-    if (width < 700) spec.config.legend = { ...spec.config.legend, columns: 1, labelLimit: width - 60 };
+    const across = Math.max(1, Math.floor(width / 230));
+    spec.config.legend = { ...spec.config.legend, columns: across, labelLimit: Math.min(300, width - 60), symbolOpacity: 1 };
     spec.description = figure.querySelector("figcaption").firstChild.textContent.trim();
     const options = { ast: true, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
     return vegaEmbed(canvas, spec, options).then(() => {
