@@ -11,7 +11,8 @@ from typing import Any
 from ..arrays.costs import FIELDS
 from ..arrays.records import record_name
 from ..arrays.subsets import in_words
-from ..core.protocols import Record
+from ..core.protocols import Cell, Record
+from ..core.registry import METRICS
 from .typeset import formatted
 
 Costs = Mapping[tuple[str, ...], Mapping[str, str]]
@@ -67,6 +68,8 @@ def command(record: Record) -> str:
     words += [f"metric.{cell.metric}.{name}={value}" for name, value in options.items()]
     if features := _features(record):
         words.append(f"features={features}")
+    if reals := _reals(cell):
+        words.append(f"n_real={reals}")
     return shlex.join([*words, f"seed={cell.seed}", f"n={cell.n}"])
 
 
@@ -118,6 +121,16 @@ def _options(label: str) -> tuple[str, list[tuple[str, str]]]:
             parts[-1] += letter
     pairs = (part.strip().partition("=") for part in parts)
     return name, [(option, value) for option, _, value in pairs if option]
+
+
+def _reals(cell: Cell) -> int | None:
+    """To how many real samples a run limited a metric that asks for all of them."""
+    declared = METRICS[cell.metric].views if cell.metric in METRICS else {}
+    for name, view in cell.views.items():
+        asked = declared[name].n if name in declared else "all"
+        if view.source == "real" and isinstance(view.n, int) and asked == "all":
+            return view.n
+    return None
 
 
 def _features(record: Record) -> str:

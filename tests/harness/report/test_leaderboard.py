@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Cell, Estimate, Record, Row, View
+from assay.harness.core.registry import discover
 from assay.harness.report.behind import behind, command, read_costs
 from assay.harness.report.conditions import conditions, differences
 from assay.harness.report.leaderboard import DIFFER, Board
@@ -128,6 +130,15 @@ def test_the_command_has_all_that_decides_the_number() -> None:
     )
     assert "stands for the path" in behind(made, {})["parts"]["About"]["files"]
     assert command(record()).endswith("metric=precision features=pixels seed=0 n=100"), "the space that was chosen"
+
+
+def test_the_command_limits_real_samples_where_the_run_did() -> None:
+    """The published Fréchet distances of results/zoo are to 10,000 real samples."""
+    discover()
+    zoo = read_records(Path(__file__).parents[3] / "results" / "zoo")
+    limited = {"n_real=10000" in command(made) for made in zoo if made.cell.metric == "frechet_distance"}
+    others = {"n_real" in command(made) for made in zoo if made.cell.metric == "precision"}
+    assert (limited, others) == ({True}, {False}), "precision reads as many real samples as there are generated ones"
 
 
 def test_what_a_cell_cost_is_read_beside_the_folder(tmp_path: Path) -> None:
