@@ -30,7 +30,7 @@ from .core.renamed import KINDS, renamed, say_renamed
 if TYPE_CHECKING:
     from .sinks.jobs import JobLogs
 
-OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
@@ -40,6 +40,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay check [DIR]             what is wrong with results, e.g. edited records of somebody else (default outputs/run)
   assay store verify [DIR]      whether the arrays that runs keep are whole, and those of their keys
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
+  assay board DIR [DIR ...]     results folders, anybody's, in one leaderboard (outputs/board, or --out DIR)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
                                 tunings
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
@@ -72,6 +73,7 @@ def main() -> None:
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
         "statistics": _statistics, "compare-features": _compare_features, "check": _check, "store": _store,
+        "board": _board,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -223,6 +225,12 @@ def _check(arguments: list[str]) -> int:
 
 def _store(arguments: list[str]) -> int:
     from .command.store import main
+
+    return main(arguments)
+
+
+def _board(arguments: list[str]) -> int:
+    from .command.board import main
 
     return main(arguments)
 

@@ -71,7 +71,7 @@ def calls(text: str) -> Iterator[list[str]]:
 def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
     """What a call names that does not exist. plugins: names that its --plugin declares, by group."""
     command = next(word for word in words[1:] if not word.startswith("--") and not word.endswith(".py"))
-    if command not in ("run", "status", "train", "list", "report", "statistics", "compare-features"):
+    if command not in ("run", "status", "train", "list", "report", "statistics", "compare-features", "board"):
         return [command]
     words = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--fake", "--real")]
     if command == "compare-features":

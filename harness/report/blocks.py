@@ -4,18 +4,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..core.escapes import for_markdown
 from ..core.protocols import Record
 from . import html
-from .figures import COLOURS, save_drawn
+from .html import Value
+from .plots import Plot, save_plot
 from .typeset import estimate, markdown_table
-from .verdict import Number, Verdict
+from .verdict import Finding, Number, Verdict
+
+MARKS = {1: "yes", -1: "no", 0: "open"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ def numbers(part: pd.DataFrame, *columns: str) -> dict[Any, "pd.Series[float]"]:
     defined = part[part.value.notna()]
     keys = defined[columns[0]] if len(columns) == 1 else zip(*(defined[name] for name in columns), strict=True)
     return dict(zip(keys, (row for _, row in defined.iterrows()), strict=True))
+
+
+class Block(Protocol):
+    """A piece of a page."""
+
+    def html(self) -> str: ...
+
+    def markdown(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,11 @@ class Text:
 class Verdicts:
     """What was found, a line each, below a title. These lines are printed after a run, too."""
 
-    lines: Sequence[Verdict | str]
+    lines: Sequence[Verdict | Finding | str]
     title: str = ""
 
     def html(self) -> str:
-        return (html.paragraph(self.title) if self.title else "") + html.items(list(map(str, self.lines)))
+        return (html.paragraph(self.title) if self.title else "") + html.items([_line(line) for line in self.lines])
 
     def markdown(self) -> str:
         title = [f"{for_markdown(self.title)}\n"] if self.title else []
@@ -103,16 +112,17 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below names of columns."""
+    """Rows of text, and of numbers, below names of columns."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Value]]
+    caption: str = ""
 
     def html(self) -> str:
-        return html.table(self.columns, self.rows)
+        return html.table(self.columns, self.rows, caption=self.caption)
 
     def markdown(self) -> str:
-        return markdown_table(self.columns, self.rows)
+        return markdown_table(self.columns, [list(map(str, row)) for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,7 @@ class Grid:
     shade: Callable[[float], float] | None = None
     marks: Mapping[tuple[Any, Any], str] = field(default_factory=dict)
     text: Callable[[Number], str] = estimate
+    caption: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]], list[list[str]]]:
         """Titles, cells as text, and their colours."""
@@ -150,7 +161,7 @@ class Grid:
 
     def html(self) -> str:
         columns, rows, colours = self.table()
-        return html.table(columns, rows, lambda i, j: colours[i][j]) if rows else ""
+        return html.table(columns, rows, colours, self.caption) if rows else ""
 
     def markdown(self) -> str:
         columns, rows, _ = self.table()
@@ -159,14 +170,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, saved as PNG where the page is made. `figure()` draws it; a `partial` of values is drawn only once."""
+    """A plot, saved as PNG where the page is made, and drawn anew by the page itself."""
 
     path: Path
     caption: str
-    figure: Callable[[], Figure]
+    plot: Plot
 
     def html(self) -> str:
-        return html.figure(save_drawn(self.figure, self.path), self.caption)
+        save_plot(self.plot, self.path)
+        return html.plot(self.path.stem, self.plot.spec(), self.caption)
 
     def markdown(self) -> str:
         return _image(self.path, self.caption)
@@ -199,7 +211,7 @@ class Fold:
     """Blocks that open at a click."""
 
     summary: str
-    blocks: Sequence["Block"]
+    blocks: Sequence[Block]
 
     def html(self) -> str:
         inside = [text for block in self.blocks if (text := block.html())]
@@ -210,107 +222,24 @@ class Fold:
         return "\n\n".join([f"**{for_markdown(self.summary)}**", *inside]) if inside else ""
 
 
-Block = Heading | Text | Verdicts | Table | Grid | Drawing | Picture | Fold
-
-
 def printed(blocks: Iterable[Block]) -> list[str]:
     """The lines that are printed after a run: what was found, and where pictures are."""
     return [line for block in blocks if isinstance(block, (Verdicts, Picture)) for line in block.printed()]
+
+
+def sections(blocks: Iterable[Block]) -> list[tuple[str, str]]:
+    """The headings of a page's contents, each with its place."""
+    named = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
+    return [(html.heading_id(text), text) for text in named]
 
 
 def _image(path: Path, caption: str) -> str:
     return f"![{for_markdown(caption)}](figures/{path.name})"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A curve of a plot: a table with columns at, value and, for a band, low and high; size: of its markers."""
-
-    name: str
-    points: pd.DataFrame
-    colour: str = ""
-    band: bool = False
-    style: str = "-"
-    size: float = 4
-
-
-def lines(
-    panels: Mapping[str, Sequence[Line]], across: str, up: str = "", level: float | None = None, wide: int = 2,
-    logarithmic: bool = False, size: tuple[float, float] = (4.5, 3.0), legend_beside: bool = False,
-) -> Figure:  # fmt: skip
-    """Curves in panels by title, `wide` beside each other, with one legend. level: a horizontal line."""
-    count = min(wide, len(panels))
-    tall = math.ceil(len(panels) / count)
-    figure = Figure(figsize=(size[0] * count, size[1] * tall), layout="constrained")
-    for index, (title, curves) in enumerate(panels.items()):
-        axis = figure.add_subplot(tall, count, index + 1)
-        for i, curve in enumerate(curves):
-            points = curve.points.sort_values("at")
-            colour = curve.colour or COLOURS[i % len(COLOURS)]
-            axis.plot(
-                points["at"], points.value, curve.style, color=colour, label=curve.name, linewidth=1.4,
-                markersize=curve.size,
-            )  # fmt: skip
-            if curve.band:
-                axis.fill_between(points["at"], points.low, points.high, color=colour, alpha=0.15, linewidth=0)
-        if level is not None:
-            axis.axhline(level, color="black", linewidth=0.8)
-        if logarithmic:
-            places = sorted({place for curve in curves for place in curve.points["at"]})
-            axis.set_xscale("log")
-            axis.set_xticks(places, [f"{place:g}" for place in places])
-            axis.minorticks_off()
-        axis.set_title(title, fontsize=8)
-        axis.set_xlabel(across, fontsize=8)
-        axis.set_ylabel(up, fontsize=8)
-        axis.tick_params(labelsize=7)
-        axis.grid(alpha=0.3)
-        if index == 0 and legend_beside:
-            figure.legend(fontsize=6, loc="outside right center")
-        elif index == 0:
-            axis.legend(fontsize=6)
-    return figure
-
-
-def dots(
-    panels: Mapping[str, Sequence[tuple[pd.DataFrame, str]]], order: Sequence[str], name: str = "score",
-    level: float = 0.0, limits: tuple[float, float] = (-1, 1),
-) -> Figure:  # fmt: skip
-    """Values with intervals beside each other, a row for each of `order` (in column `name`); in panels by title.
-
-    panels: tables and the colour of each. level: a vertical line; limits: of the axis.
-    """
-    figure = Figure(figsize=(2.6 * len(panels) + 2.5 + 2 * (len(panels) == 1), 0.28 * len(order) + 0.9))
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (title, sets) in zip(axes, panels.items(), strict=True):
-        shifts = np.linspace(-0.2, 0.2, len(sets)) if len(sets) > 1 else [0.0]
-        for (frame, colour), shift in zip(sets, shifts, strict=True):
-            part = frame.set_index(name).reindex(order)
-            at = np.arange(len(order)) + shift
-            axis.hlines(at, part.low, part.high, color=colour, linewidth=2)
-            axis.plot(part.value, at, "o", color=colour, markersize=3.5)
-        axis.axvline(level, color="black", linewidth=0.8)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlim(*limits)
-        axis.tick_params(labelsize=8)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(order)), order)
-    axes[0].invert_yaxis()
-    return figure
-
-
-def heat_map(table: pd.DataFrame, rows: str, columns: str) -> Figure:
-    """A square of correlations between the values of two columns, printed in the cells."""
-    names = list(table[rows].unique())
-    matrix = table.pivot(index=rows, columns=columns, values="value").reindex(index=names, columns=names).to_numpy()
-    matrix = np.where(np.isnan(matrix), matrix.T, matrix)
-    figure = Figure(figsize=(0.33 * len(names) + 3, 0.33 * len(names) + 2))
-    axis = figure.subplots()
-    image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
-    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axis.set_yticks(range(len(names)), names, fontsize=7)
-    for i, j in np.argwhere(~np.isnan(matrix)):
-        colour = "white" if abs(matrix[i, j]) > 0.6 else "black"
-        axis.text(j, i, f"{matrix[i, j]:.1f}".replace("0.", "."), ha="center", va="center", fontsize=5.5, color=colour)
-    figure.colorbar(image, ax=axis, shrink=0.6)
-    return figure
+def _line(line: Verdict | Finding | str) -> str:
+    if isinstance(line, Verdict):
+        return html.verdict(line.decision, MARKS[line.decided], line.claim, estimate(line.effect), line.more)
+    if isinstance(line, Finding) and len(line.names) > 1:
+        return html.finding(line.sentence, line.families, line.names)
+    return str(line)

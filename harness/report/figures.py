@@ -1,24 +1,22 @@
 """How pictures are drawn and saved: the same numbers give the same bytes."""
 
-import dataclasses
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 from PIL import __version__ as pillow
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..core.files import cache_folder, digest, replace
 
 os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to the home
-import matplotlib
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
@@ -26,76 +24,57 @@ COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7
 """Of the curves of a plot, in order."""
 LONGEST = 90
 """Letters of a name in a file name, which may hold two of them and no more than 255."""
+SHEET = "assay sheet"
+"""Name of the text in a PNG that says where each image lies and what is said of it."""
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG without date or program name inside."""
-    replace(path, _png(figure))
+    replace(path, png(figure))
     return path
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     return content.getvalue()
 
 
-def save_drawn(draw: Callable[[], Figure], path: Path) -> Path:
-    """`save` of what is drawn; a `partial` of plain values is drawn only where it is not there yet."""
-    shown = _shown(draw)
-    return _once(shown, path, lambda: _png(draw())) if shown else save(draw(), path)
+def save_strips(
+    strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2, labels: Sequence[Sequence[str]] = ()
+) -> Path:
+    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller.
 
-
-def save_strips(strips: Sequence[Tensor], path: Path, largest: int = 64, gap: int = 2) -> Path:
-    """Rows of images, each uint8 [N, C, H, W], as one PNG; images over `largest` pixels are made smaller."""
-    sheet = _sheet(strips, largest, gap)
+    labels: what is said of each image, in rows as the images. The PNG keeps them, and the page shows them.
+    """
+    sheet, said = _sheet(strips, largest, gap), ""
+    if labels:
+        said = json.dumps({"size": _size(strips, largest), "gap": gap, "labels": [list(row) for row in labels]})
 
     def encoded() -> bytes:
-        content = io.BytesIO()
-        sheet.save(content, format="png", optimize=True)
+        content, texts = io.BytesIO(), PngInfo()
+        if said:
+            texts.add_itxt(SHEET, said)
+        sheet.save(content, format="png", optimize=True, pnginfo=texts)
         return content.getvalue()
 
-    return _once(digest(pillow, sheet.size, hashlib.sha256(sheet.tobytes()).hexdigest()), path, encoded)
+    return save_once(digest(pillow, sheet.size, said, hashlib.sha256(sheet.tobytes()).hexdigest()), path, encoded)
 
 
-def _once(shown: str, path: Path, encoded: Callable[[], bytes]) -> Path:
-    """Write a PNG, unless a note in the cache folder says that the one that is there is of the same content."""
+def save_once(shown: str, path: Path, encoded: Callable[[], bytes]) -> Path:
+    """Write a PNG, unless a note in the cache folder says that the one that is there is of the same content.
+
+    shown: a name for the content.
+    """
     note = cache_folder() / "figures" / shown
-    if not (note.is_file() and path.is_file() and note.read_text() == _checksum(path)):
+    if not (note.is_file() and path.is_file() and note.read_text() == checksum(path)):
         replace(path, encoded())
-        replace(note, _checksum(path).encode())
+        replace(note, checksum(path).encode())
     return path
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _shown(draw: Callable[[], Figure]) -> str:
-    """Names what a picture shows and the code that draws it; "" where it is of more than plain values."""
-    if not isinstance(draw, partial):
-        return ""
-    files = dict.fromkeys([draw.func.__code__.co_filename, __file__, str(Path(__file__).with_name("blocks.py"))])
-    try:
-        values = [_described(draw.args), _described(draw.keywords)]
-    except TypeError:
-        return ""
-    return digest(matplotlib.__version__, draw.func.__qualname__, [_checksum(Path(file)) for file in files], values)
-
-
-def _described(value: Any) -> object:
-    """A value as JSON holds it, a table by its hash. Raises TypeError for other objects."""
-    if isinstance(value, pd.DataFrame):
-        return [_described(list(value.columns)), pd.util.hash_pandas_object(value).to_numpy().tobytes().hex()]
-    if dataclasses.is_dataclass(value):
-        return [_described(getattr(value, field.name)) for field in dataclasses.fields(value)]
-    if isinstance(value, Mapping):
-        return [[_described(name), _described(item)] for name, item in value.items()]
-    if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"{type(value).__name__} is no plain value")
 
 
 def save_turning(frames: Sequence[Sequence[Tensor]], path: Path, milliseconds: int = 120, gap: int = 2) -> Path:
@@ -107,8 +86,22 @@ def save_turning(frames: Sequence[Sequence[Tensor]], path: Path, milliseconds: i
     return path
 
 
+def sheet_of(image: Image.Image) -> dict[str, Any] | None:
+    """The size and gap of the images in a picture of `save_strips`, and the labels; None where it tells of none."""
+    try:
+        sheet = json.loads(getattr(image, "text", {}).get(SHEET, "null"))
+        labels = [[str(label) for label in row] for row in sheet["labels"]]
+        return {"size": int(sheet["size"]), "gap": int(sheet["gap"]), "labels": labels}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def _size(strips: Sequence[Tensor], largest: int) -> int:
+    return min(strips[0].shape[-1], largest)
+
+
 def _sheet(strips: Sequence[Tensor], largest: int, gap: int) -> Image.Image:
-    size = min(strips[0].shape[-1], largest)
+    size = _size(strips, largest)
     width = max(len(strip) for strip in strips) * (size + gap) - gap
     canvas = Image.new("RGB", (max(width, 1), len(strips) * (size + gap) - gap), "white")
     for row, strip in enumerate(strips):

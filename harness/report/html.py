@@ -1,73 +1,172 @@
-"""The few pieces a page is made of. Everything that is not markup of ours is escaped."""
+"""The page as one file: templates filled in by Jinja, which escapes all that is not markup of ours.
 
-import base64
-from collections.abc import Callable, Sequence
-from html import escape
-from pathlib import Path
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1b1f24 }
-h1 { font-size: 1.7em } h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de } h3 { margin-top: 1.5em }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 1em 0 }
-td, th { padding: 3px 9px; border-bottom: 1px solid #e5e8eb; text-align: right; white-space: nowrap }
-td:first-child, th:first-child { text-align: left } th { background: #f6f8fa; position: sticky; top: 0 }
-.wide { overflow-x: auto } figure { margin: 1em 0 } figure img { max-width: 100% }
-details figure { display: inline-block; margin: .6em } details img { image-rendering: pixelated; height: 180px }
-summary { cursor: pointer; color: #0969da }
-figcaption, .note { color: #57606a; font-size: 13px } small { color: #57606a } .failed { color: #b42318 }
+Whatever the records say, nothing is loaded from elsewhere and no script runs but those of this folder: the page has a
+content security policy that names these by their digests.
 """
 
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-def page(title: str, body: Sequence[str]) -> str:
-    """One self-contained document."""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n' + "\n".join(
-        [f"<h1>{escape(title)}</h1>", *body, "</body></html>\n"]
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from .figures import sheet_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src "
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A cell of a table with a number in it.
+
+    record: the id of what is behind the number; opens at a click. data: numbers by which the cell is sorted and which
+    are downloaded, by name: value, low, high, floor.
+    """
+
+    text: str
+    interval: str = ""
+    floor: str = ""
+    mark: str = ""
+    record: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, [f"{self.text} {self.interval}".strip(), self.floor]))
+
+
+def page(title: str, body: Sequence[str], contents: Sequence[tuple[str, str]] = (), records: object = None) -> str:
+    """One self-contained document.
+
+    contents: the id and the text of each section. records: what is behind the numbers, by the id of a `Value`.
+    """
+    plotted = any('<figure class="plot"' in block for block in body)
+    names = [*(f"vega/{name}" for name in VEGA if plotted), "page.js"]
+    scripts = [_script(name) for name in names]
+    allowed = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts
     )
+    return _templates().get_template("page.html").render(
+        title=title, body=body, contents=contents, policy=POLICY + allowed, style=Markup(_text("page.css")),
+        scripts=map(Markup, scripts), records=_json(records or {}),
+    )  # fmt: skip
 
 
 def heading(text: str, level: int = 2) -> str:
-    return f"<h{level}>{escape(text)}</h{level}>"
+    return _block("heading", text, level, heading_id(text) if level == 2 else "")
+
+
+def heading_id(text: str) -> str:
+    """Where a section is found by the contents."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    return _block("paragraph", text, kind)
 
 
 def items(lines: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    return _block("items", lines)
+
+
+def verdict(decision: str, mark: str, claim: str, number: str, more: Sequence[str]) -> str:
+    """mark: one of yes, no and open."""
+    return _block("verdict", decision, mark, claim, number, more)
+
+
+def finding(sentence: str, groups: str, names: Sequence[str]) -> str:
+    """A sentence about several names, which open at a click; groups: the same in few words."""
+    return _block("finding", sentence, groups, names)
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], colour: Callable[[int, int], str] = lambda i, j: ""
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Value]],
+    styles: Sequence[Sequence[str]] = (),
+    caption: str = "",
 ) -> str:
-    """colour(i, j): the background of the cell in row i, column j, as a CSS colour, or nothing."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = []
-    for i, row in enumerate(rows):
-        styles = [f' style="background:{colour(i, j)}"' if colour(i, j) else "" for j in range(len(row))]
-        body.append("<tr>" + "".join(f"<td{s}>{escape(c)}</td>" for s, c in zip(styles, row, strict=True)) + "</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(body) + "</table></div>"
+    """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing."""
+    texts = [any(isinstance(row[j], str) and str(row[j])[:1].isalpha() for row in rows) for j in range(len(columns))]
+    return _block("table", columns, rows, styles, texts, caption or f"By {columns[0] or 'row'}")
+
+
+def leaderboard(board: object) -> str:
+    """board: a `leaderboard.Board`."""
+    return _block("leaderboard", board)
 
 
 def figure(path: Path, caption: str) -> str:
-    """A PNG picture, inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    """A picture, inside the page, that opens large at a click; with what it says of each sample."""
+    content = path.read_bytes()
+    picture, kind = io.BytesIO(), "png"
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            sheet = sheet_of(image)
+            if not getattr(image, "is_animated", False):  # lossless, and a fifth to a half smaller
+                image.convert("RGB").save(picture, "webp", lossless=True, quality=80)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return paragraph(f"{path.name}: this picture is damaged", "failed")
+    if 0 < picture.tell() < len(content):
+        content, kind = picture.getvalue(), "webp"
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return _block("picture", source, caption, json.dumps(sheet) if sheet else "")
+
+
+def plot(name: str, spec: Mapping[str, Any], caption: str) -> str:
+    """A plot in the grammar of Vega-Lite, drawn when it comes into view."""
+    return _block("plot", f"plot-{name}", _json(spec), caption)
 
 
 def details(summary: str, blocks: Sequence[str]) -> str:
     """Blocks that open at a click."""
-    return f"<details><summary>{escape(summary)}</summary>" + "\n".join(blocks) + "</details>"
+    return _block("details", summary, blocks)
 
 
 def shade(strength: float) -> str:
-    """A background between orange (-1), white (0) and blue (1), for numbers that have a sign."""
+    """A background between orange (-1), none (0) and blue (1), for numbers that have a sign."""
     if strength != strength:
         return ""
     strength = max(-1.0, min(1.0, strength))
     red, green, blue = (9, 105, 218) if strength > 0 else (225, 111, 36)
     return f"rgba({red},{green},{blue},{0.55 * abs(strength):.3f})"
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+
+
+def _block(name: str, *content: object) -> Markup:
+    macro = getattr(_templates().get_template("blocks.html").module, name)
+    return Markup(macro(*content))
+
+
+@cache
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _script(name: str) -> str:
+    """A script without the address of its source map, which a browser's tools would ask for."""
+    return re.sub(r"\n//# sourceMappingURL=\S*\s*$", "", _text(name))
+
+
+def _json(value: object) -> Markup:
+    """JSON that ends no script element, whatever text is in it."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

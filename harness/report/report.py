@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from ..core.files import WRITTEN, replace, require_inside
 from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
-from .blocks import Block, Found, Heading, Table, Text, printed
+from .blocks import Block, Found, Heading, Table, Text, printed, sections
 from .networks import on_networks
-from .tables import MANY, USED_SAMPLES, add_run, number_name, study_tables, tables, write_tables
+from .numbers import ForReaders, Numbers
+from .tables import MANY, add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
 FEW = 24
@@ -49,11 +50,12 @@ def _made(folder: Path) -> str:
     answered = study_tables([record for record in records if record.status == "ok"])  # _about tells of the others
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
     named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
+    numbers = Numbers(found, records)
     about = [*_about(records), *_faults(folder, faults)]
-    blocks = [*about, *_leaderboard(found, records), *_studies(named), *_cells(found)]
+    blocks = [*about, *_leaderboard(numbers, records), *_studies(named), *_cells(numbers)]
     title = f"assay: {folder.name}"
     body = [text for block in blocks if (text := _rendered(block))]
-    replace(folder / "report.html", html.page(title, body).encode())
+    replace(folder / "report.html", html.page(title, body, sections(blocks), numbers.behind(folder)).encode())
     lines = [Heading(title, 1).markdown(), *(text for block in blocks if (text := block.markdown()))]
     replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
     summary = [_printed(found), *printed(blocks), *(block.text for block in _faults(folder, faults))]
@@ -173,18 +175,18 @@ def _pivot(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["generator", *(name + direction for name, direction in names.items())], rows
 
 
-def _leaderboard(found: Mapping[str, pd.DataFrame], records: Sequence[Record]) -> Iterator[Block]:
-    if "leaderboard" in found:
+def _leaderboard(numbers: Numbers, records: Sequence[Record]) -> Iterator[Block]:
+    if "leaderboard" in numbers.tables:
         yield Heading("Leaderboard", 2)
-        columns, rows = _pivot(found["leaderboard"])
-        yield Table(columns, rows[:SHOWN])
+        columns, rows = _pivot(numbers.tables["leaderboard"])
+        yield numbers.leaderboard(columns, rows[:SHOWN], SHOWN)
         if len(rows) > SHOWN:
             yield Text(f"The first {SHOWN:,} of {len(rows):,} rows; all are in tables/leaderboard.csv.", "note")
         note = "In brackets the rank: 1 + the number of generators whose whole interval is better; ties share a rank."
         floors = [record.floor for record in records if record.floor is not None]
         if sides := sorted({floor.samples for floor in floors if floor.rows}):
             note += f' Behind "real:" the value of real samples in place of generated ones: {"; ".join(sides)}.'
-        yield Text(note, "note")
+        yield ForReaders(Text(note, "note"), Text(numbers.note(sides), "note"))
         for why in sorted({floor.error for floor in floors if floor.error}):
             yield Text(f"No value of real samples in place of generated ones: {why}.", "note")
 
@@ -212,20 +214,11 @@ def _aligned(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cells(found: Mapping[str, pd.DataFrame]) -> Iterator[Block]:
-    if "metrics" not in found:
-        return
-    table = found["metrics"][:SHOWN]
-    columns = ["metric", "generator", "name", "value", "better", "n", "missing", "status"]
-    rows = [
-        [r.metric, r.generator, r.name, estimate(r), r.better, f"{r.n:,}", f"{r.missing:,}", r.error or r.status]
-        for r in table.itertuples()
-    ]
-    if USED_SAMPLES in table:
-        columns.append("samples")
-        rows = [[*row, used] for row, used in zip(rows, table[USED_SAMPLES], strict=True)]
-    yield Heading("Every cell", 2)
-    yield Table(columns, rows)
-    if len(found["metrics"]) > SHOWN:
-        rest = f"The first {SHOWN:,} of {len(found['metrics']):,} numbers; all are in tables/metrics.csv"
-        yield Text(rest + (" and tables/metrics.parquet." if len(found["metrics"]) > MANY else "."), "note")
+def _cells(numbers: Numbers) -> Iterator[Block]:
+    if "metrics" in numbers.tables:
+        yield Heading("Every cell", 2)
+        yield numbers.cells(SHOWN)
+        total = len(numbers.tables["metrics"])
+        if total > SHOWN:
+            rest = f"The first {SHOWN:,} of {total:,} numbers; all are in tables/metrics.csv"
+            yield Text(rest + (" and tables/metrics.parquet." if total > MANY else "."), "note")

@@ -226,8 +226,8 @@ def number_name(row: Any) -> str:
 
 
 def _leaderboard(records: Sequence[Record]) -> pd.DataFrame:
-    """Set metrics with a rank: 1 + the number of generators whose whole interval is better. Ties share a rank;
-    a number without direction or interval has none.
+    """Set metrics with a rank among those of as many samples. One that has none beside it has no rank where others
+    differ from it by their number of samples alone.
     """
     frame = _frame(_cell_rows([record for record in records if record.kind == "set" and record.status == "ok"]))
     if not len(frame):
@@ -235,17 +235,26 @@ def _leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     compared = ["dataset", "seed", "samples", "metric", "name", "better"]
     floors = [column for column in FLOOR if column in frame]
     rank = np.full(len(frame), "", dtype=object)
+    others = frame.groupby([name for name in compared if name != "samples"], sort=False).generator.transform("nunique")
     for _, rows in frame.groupby([*compared, "n"], sort=False).indices.items():
-        better, low, high = frame.better.iloc[rows[0]], frame.low.to_numpy()[rows], frame.high.to_numpy()[rows]
-        known = ~np.isnan(low)
-        if better == "higher":
-            ahead = known.sum() - np.searchsorted(np.sort(low[known]), high, side="right")
-        elif better == "lower":
-            ahead = np.searchsorted(np.sort(high[known]), low, side="left")
-        else:
-            continue
-        rank[rows] = np.where(known, (1 + ahead).astype(str), "")
+        if len(rows) > 1 or others.iloc[rows[0]] == 1:
+            ends = (frame[end].to_numpy()[rows] for end in ("low", "high"))
+            rank[rows] = ranks(str(frame.better.iloc[rows[0]]), *ends)
     return frame.assign(rank=rank)[[*compared, "generator", *NUMBERS, "n", *floors, "rank"]]
+
+
+def ranks(better: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """1 + the number of others whose whole interval is better, as text [N]. Ties share a rank; a number without
+    direction or interval has none.
+    """
+    known = ~np.isnan(low)
+    if better == "higher":
+        ahead = known.sum() - np.searchsorted(np.sort(low[known]), high, side="right")
+    elif better == "lower":
+        ahead = np.searchsorted(np.sort(high[known]), low, side="left")
+    else:
+        return np.full(len(low), "", dtype=object)
+    return np.where(known, (1 + ahead).astype(str), "")
 
 
 def run_name(generator: str, dataset: str, seed: int, samples: int) -> str:

@@ -1,5 +1,6 @@
 """What an interval decides: the words in which every study says whether a claim holds."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -46,11 +47,40 @@ class Verdict:
     more: Sequence[str] = ()
 
     @property
+    def decided(self) -> int:
+        """1 where the claim holds, -1 where the opposite is seen, 0 where it is not decided."""
+        return self.direction * sign(self.effect)
+
+    @property
     def decision(self) -> str:
-        decided = self.direction * sign(self.effect)
+        decided = self.decided
         taken_back = CORRECTED if not decided and side(self.effect) else ""
         return {1: self.words[0], -1: self.words[1], 0: self.words[2]}[decided] + taken_back
 
     def __str__(self) -> str:
         """E.g. "w > 1 raises precision: holds, 0.035 (0.016 to 0.051)."; then what else there is to say."""
         return ". ".join([f"{self.claim}: {self.decision}, {estimate(self.effect)}", *self.more]) + "."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The same sentence about several names of scores: "falls" of a and b is "a, b: falls."."""
+
+    names: Sequence[str]
+    says: str
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.names)}: {self.says}."
+
+    @property
+    def sentence(self) -> str:
+        """Without the names: "2 scores fall with some signals."."""
+        if len(self.names) == 1:
+            return f"{self.names[0]}: {self.says}."
+        return f"{len(self.names)} scores {self.says}."
+
+    @property
+    def families(self) -> str:
+        """The names without their options, each with how many settings it stands for."""
+        counts = Counter(name.partition("(")[0] for name in self.names)
+        return ", ".join(f"{name} ({count} settings)" if count > 1 else name for name, count in counts.items())

@@ -1,6 +1,7 @@
 """95 % confidence intervals: from independent terms, counts, a standard error, random halves, and resamples."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from scipy.special import stdtrit
@@ -83,3 +84,27 @@ def percentile_interval(resampled: Tensor, level: float = 0.95) -> tuple[Tensor,
     """Lower and upper end [...] of the percentile interval over the first axis of [R, ...]."""
     tail = (1 - level) / 2
     return torch.quantile(resampled, tail, dim=0), torch.quantile(resampled, 1 - tail, dim=0)
+
+
+def pooled(seeds: Sequence[Estimate]) -> Estimate:
+    """The mean of one number over seeds, with an interval that contains how seeds differ.
+
+    Seeds may share real samples, and then err together, which their spread does not show. So each end is as far from
+    the mean as the root of the summed squares of two distances: that of Student's t interval of the mean over seeds,
+    and the mean distance within single seeds, which no number of seeds makes smaller. It is conservative where seeds
+    share nothing. n and missing are sums. A single seed is returned as it is; undefined values are left out, and the
+    interval is NaN where one of the others has none.
+    """
+    if len(seeds) == 1:
+        return seeds[0]
+    n, missing = sum(seed.n for seed in seeds), sum(seed.missing for seed in seeds)
+    known = [seed for seed in seeds if not math.isnan(seed.value)]
+    if len(known) < 2:
+        return (
+            known[0]._replace(n=n, missing=missing) if known else Estimate(math.nan, (math.nan, math.nan), n, missing)
+        )
+    count, value = len(known), math.fsum(seed.value for seed in known) / len(known)
+    deviation = math.sqrt(math.fsum((seed.value - value) ** 2 for seed in known) / (count - 1))
+    spread = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
+    below, above = (math.fsum(abs(seed.value - seed.interval[end]) for seed in known) / count for end in (0, 1))
+    return Estimate(value, (value - math.hypot(spread, below), value + math.hypot(spread, above)), n, missing)

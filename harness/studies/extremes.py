@@ -7,6 +7,11 @@ from torch import Tensor
 EXTREMES = ("top", "middle", "bottom")
 
 
+def labels(scores: Tensor, positions: Tensor, before: str = "") -> list[str]:
+    """What the page says of each of these samples: the score, and the number of the sample."""
+    return [f"{before}{scores[i]:.4g} (sample {i})" for i in positions.tolist()]
+
+
 def extremes(scores: Tensor, size: int, seed: int) -> dict[str, Tensor]:
     """Positions of EXTREMES, the most extreme first (middle from the median outwards), and of a random group.
 

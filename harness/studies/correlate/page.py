@@ -1,15 +1,15 @@
 """What `correlate` found: which scores tell something about quality, all correlations, and how far signals agree."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import pandas as pd
 
 from ...core.protocols import Record
-from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, heat_map, numbers
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, figure_path
+from ...report.plots import Dots, HeatMap
 from ...report.typeset import number
-from ...report.verdict import sign
+from ...report.verdict import Finding, sign
 from ...stats.families import counted_once, family
 from ..conditions import NOTHING
 
@@ -30,6 +30,7 @@ ANSWERS = (
     EVERY, SOME, SOMETIMES, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED, UNJUDGED
 )  # fmt: skip
 """What the intervals say about a score."""
+CORRELATIONS = "rank correlation with each signal; partial: with the rest held fixed; †: of the same feature space"
 ONE = 0.9
 """Rank correlation over which two signals count as one."""
 
@@ -47,7 +48,7 @@ def page(found: Found) -> Iterator[Block]:
         for run, part in _finest(found.tables["agreement"]).groupby("run", sort=False):
             caption = f"{run}: Spearman correlation between scores and signals"
             path = figure_path(found.folder, "agreement", run)
-            yield Drawing(path, caption, partial(heat_map, part, "score", "other"))
+            yield Drawing(path, caption, HeatMap(part, "score", "other"))
 
 
 def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
@@ -55,6 +56,7 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
     raw, held = (table[table.covariates == name] for name in (NOTHING, most))
     shared = shared_spaces(found.records)
     colours, kinds = {NOTHING: GREY, most: BLUE}, {most: "partial", NOTHING: "raw"}
+    drawn = {colour: f"with {name} held fixed" for name, colour in colours.items()}
     title = f"With {most} held fixed (runs: {held.run.nunique()}, signals of quality: {held.signal.nunique()})"
     yield Text(f"Intervals come from {table.resamples.max():,} bootstrap resamples of samples.", "note")
     yield Verdicts(verdict(held, raw, shared), title)
@@ -68,8 +70,9 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
         marks = {(row.score, row.column): "†" for _, row in part.iterrows() if (row.score, row.signal) in shared}
         caption = f"{run}: correlation with each signal, with {most} held fixed in blue, and with nothing in grey"
         yield Heading(str(run))
-        yield Drawing(figure_path(found.folder, "correlate", run), caption, partial(dots, panels, scores))
-        yield Grid("score", scores, columns, numbers(part, "score", "column"), lambda value: value, marks)
+        yield Drawing(figure_path(found.folder, "correlate", run), caption, Dots(panels, scores, kinds=drawn))
+        cells = numbers(part, "score", "column")
+        yield Grid("score", scores, columns, cells, lambda value: value, marks, caption=f"{run}: {CORRELATIONS}")
 
 
 def _most(table: pd.DataFrame) -> str:
@@ -119,7 +122,7 @@ def shared_spaces(records: Sequence[Record]) -> Pairs:
     return {(a, b) for a in spaces for b in spaces if spaces[a] & spaces[b]}
 
 
-def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[str]:
+def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[Finding | str]:
     """What the scores say about quality beyond what is held fixed: a sentence for each of ANSWERS that some have."""
     said: dict[str, list[str]] = {answer: [] for answer in ANSWERS}
     before = {(row.run, row.score, row.signal) for row in raw.itertuples() if row.value == row.value}
@@ -141,7 +144,7 @@ def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[str]:
         else:
             answer = SOME if rises.any() else SOMETIMES if up else CHANCE
         said[answer].append(str(score))
-    lines = [f"{', '.join(scores)}: {answer}." for answer, scores in said.items() if scores]
+    lines: list[Finding | str] = [Finding(scores, answer) for answer, scores in said.items() if scores]
     lacking = sorted({row.signal for row in held.itertuples() if (row.run, row.signal) not in readable})
     why = "in some run: it failed or is undefined"
     return lines + [f"No score has a correlation with {name} {why}." for name in lacking]

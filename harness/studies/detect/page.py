@@ -1,13 +1,13 @@
 """What `detect` found: which scores find which faults, and whether a low score means broken or rare."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import pandas as pd
 
-from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, dots, numbers
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, ORANGE, figure_path
-from ...report.verdict import sign
+from ...report.plots import Dots
+from ...report.verdict import Finding, sign
 from ...stats.families import family
 from ..conditions import CLASS, NOTHING
 from .names import ANY, BY_SORT, OTHER, RARE
@@ -43,8 +43,9 @@ def page(found: Found) -> Iterator[Block]:
         yield Text(f"AUROC within {held}; rare: typicality of {about['rare']} or less")
         yield _grid(pd.concat([fixed[fixed.fault != RARE], rare]), "fault", CHANCE, 2)
         panels = {ANY: [(any_raw, GREY), (any_fixed, BLUE)]} | ({RARE: [(rare, ORANGE)]} if len(rare) else {})
+        kinds = {GREY: NOTHING, BLUE: f"within {held}", ORANGE: "rare sound samples"}
         order = any_fixed.sort_values("value", ascending=False).score.tolist()
-        drawn = partial(dots, panels, order, level=CHANCE, limits=(0, 1))
+        drawn = Dots(panels, order, level=CHANCE, limits=(0, 1), kinds=kinds)
         caption = f"AUROC within {held} (blue), with nothing held fixed (grey), and of rare sound samples (orange)"
         yield Drawing(figure_path(found.folder, "detect", *about.values()), caption, drawn)
         for table, condition, column, strength, text in (
@@ -61,7 +62,7 @@ def page(found: Found) -> Iterator[Block]:
             yield Grid("score", list(reals.score.unique()), columns, numbers(reals, "score", "reals"))
 
 
-def verdict(fixed: pd.DataFrame, rare: pd.DataFrame, held: str) -> list[str]:
+def verdict(fixed: pd.DataFrame, rare: pd.DataFrame, held: str) -> list[Finding]:
     """In words: which scores find which faults beyond what is held fixed, and which find what is merely rare.
 
     fixed: areas within strata of what is held fixed; rare: areas of rare sound samples against the other sound ones.
@@ -78,7 +79,7 @@ def verdict(fixed: pd.DataFrame, rare: pd.DataFrame, held: str) -> list[str]:
         if side := sign(row, CHANCE):
             said[RARE_BELOW if side == 1 else RARE_ABOVE].append(row.score)
     within = {EVERY: f"{EVERY}, within {held}"}
-    return [f"{', '.join(scores)}: {within.get(answer, answer)}." for answer, scores in said.items() if scores]
+    return [Finding(scores, within.get(answer, answer)) for answer, scores in said.items() if scores]
 
 
 def _grid(part: pd.DataFrame, across: str, middle: float, strength: float) -> Grid:

@@ -1,13 +1,12 @@
 """What `edit` found: whether a score has one maximum along edits, goes with quality, and knows where to stop."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ...report.blocks import Block, Drawing, Found, Grid, Heading, Line, Picture, Table, Text, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Picture, Table, Text, Verdicts, numbers
 from ...report.figures import figure_path, short
+from ...report.plots import Line, Lines
 from ...report.typeset import estimate, number
 from ...report.verdict import UNDECIDED, Number, Verdict, side, sign
 from ...stats.families import counted_once, family
@@ -51,7 +50,7 @@ def page(found: Found) -> Iterator[Block]:
         columns |= {(quantity, signal): f"{quantity}, {signal}" for quantity in named.BESIDE for signal in signals}
         words = (about["run"], short({name: about[name] for name in named.SETTING}))
         caption = "Mean over edits, in standard deviations of samples, less the value of the sample itself"
-        course = partial(_drawn, found.matching("edit_course", about))
+        course = _drawn(found.matching("edit_course", about))
         yield Heading(title)
         yield Verdicts(list(_verdicts(cells, list(part.score.unique()), signals, about["attribute"])), title)
         in_grid = {(score, (quantity, signal)): row for (score, quantity, signal), row in cells.items()}
@@ -117,8 +116,8 @@ def _verdicts(
             yield f"{score}: {'; '.join(words)}"
 
 
-def _drawn(course: pd.DataFrame) -> Figure:
+def _drawn(course: pd.DataFrame) -> Lines:
     scores = course.assign(at=course["at"].astype(float)).groupby("score", sort=False)
     curves = [Line(score, points, style=("-", "--", ":")[i // 8 % 3]) for i, (score, points) in enumerate(scores)]
     across, up = "standard deviations along the direction", "change, standard deviations of samples"
-    return lines({"": curves}, across, up, level=0, size=(9, 4), legend_beside=True)
+    return Lines({"": curves}, across, up, level=0, size=(9, 4), legend_beside=True)

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pandas as pd
 
 from ...core.columns import BESIDE, NUMBERS
-from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Table, Verdicts, numbers
 from ...report.figures import figure_path, short
+from ...report.plots import Line, Lines
 from ...report.tables import from_papers
 from ...report.typeset import estimate
 from ...report.verdict import Number, Verdict, sign
@@ -55,7 +55,7 @@ def page(found: Found) -> Iterator[Block]:
         yield Verdicts(said, f"{made}, {about['splits']} splits")
         if panels := _panels(part):
             path = figure_path(found.folder, "few_shot", about["features"], short(about))
-            draw = partial(lines, panels, "", "points over random", level=0, logarithmic=True, legend_beside=True)
+            draw = Lines(panels, "", "points over random", level=0, logarithmic=True, legend_beside=True)
             yield Drawing(path, "Gain over a random share of equal size, by nearest prototype", draw)
         yield from grids
         plain = re.sub("[^a-z]", "", about["features"].lower())

@@ -1,14 +1,13 @@
 """What `fine_tune` found: which of the paper's claims hold, tables of differences, the course of training, samples."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ...report.blocks import Block, Drawing, Found, Grid, Heading, Line, Picture, Text, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Picture, Text, Verdicts, numbers
 from ...report.figures import figure_path, short
+from ...report.plots import Line, Lines
 from ...report.typeset import estimate
 from ...report.verdict import Number, Verdict
 from ...stats.families import family
@@ -42,7 +41,7 @@ def page(found: Found) -> Iterator[Block]:
         course = found.matching("fine_tune_course", about)
         if len(course):
             caption = "The course of training, by fewer samples than the tables"
-            drawn = partial(_course, course, tunings[1:])
+            drawn = _course(course, tunings[1:])
             yield Drawing(figure_path(found.folder, "course", run, name), caption, drawn)
         yield Picture(figure_path(found.folder, "tuned", run, name), f"The same seeds; rows: {', '.join(tunings)}")
 
@@ -70,7 +69,7 @@ def _verdicts(cells: Mapping[Any, Number], weights: Mapping[str, float], control
             yield Verdict(claim, difference, 1 if strong else -1, more=more)
 
 
-def _course(course: pd.DataFrame, tunings: list[str]) -> Figure:
+def _course(course: pd.DataFrame, tunings: list[str]) -> Lines:
     """A panel for every quantity that is known of every epoch, a line for every tuning."""
     course = course.assign(at=course.images.astype(int))
     shown = [quantity for quantity in course.quantity.unique() if " in " in quantity or quantity == TRIED]
@@ -80,4 +79,4 @@ def _course(course: pd.DataFrame, tunings: list[str]) -> Figure:
         ]
         for quantity in shown
     }
-    return lines(panels, "images learned from")
+    return Lines(panels, "images learned from")

@@ -12,7 +12,7 @@ from ...core.registry import study
 from ...report.figures import save_strips
 from ...run import MetricSpec, Run
 from ...stats import intervals
-from ..extremes import EXTREMES, extremes
+from ..extremes import EXTREMES, extremes, labels
 from .page import page
 
 MARK = (225, 111, 36)
@@ -58,7 +58,9 @@ def gallery(run: Run, options: Options) -> Iterator[Part]:
             if known.faulty is not None:
                 faulty = [known.faulty[chosen] for chosen in rows.values()]
                 strips = list(map(_marked, strips, faulty))
-            save_strips(strips, run.figure("classes", cell.label))
+            raw = run.sample_scores(cell)
+            said = [labels(raw, chosen, f"{name}, {group}: ") for (name, group), chosen in rows.items()]
+            save_strips(strips, run.figure("classes", cell.label), labels=said)
 
 
 @dataclass(frozen=True)

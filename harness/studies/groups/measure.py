@@ -13,7 +13,7 @@ from ...core.registry import METRICS, study
 from ...evaluate import estimates, reason
 from ...report.figures import save_strips
 from ...run import Run
-from ..extremes import EXTREMES, extremes
+from ..extremes import EXTREMES, extremes, labels
 from .page import page
 
 SHOWN = 12
@@ -47,7 +47,9 @@ def groups(run: Run, options: Options) -> Iterator[Part]:
         yield Part(partial(_compare, run, set_metrics, rows), setting, cells=[cell, *set_metrics])
         if len(rows["top"]):
             strips = [run.views.images("fake", run.seed, run.n, rows[group][:SHOWN].tolist()) for group in EXTREMES]
-            save_strips(strips, run.figure("gallery", cell.label))
+            raw = run.sample_scores(cell)
+            said = [labels(raw, rows[group][:SHOWN], f"{group}: ") for group in EXTREMES]
+            save_strips(strips, run.figure("gallery", cell.label), labels=said)
 
 
 def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor]) -> Iterator[Row]:

@@ -14,8 +14,7 @@ def page(found: Found) -> Iterator[Block]:
         columns = {(metric, group): f"{metric}, {group}" for metric in part.metric.unique() for group in GROUPS}
         cells = numbers(part, "score", "metric", "group")
         yield Heading(f"{about['run']}: groups of {about['size']:,} samples")
-        yield Grid(
-            "score", scores, columns, {(score, (metric, group)): row for (score, metric, group), row in cells.items()}
-        )
+        in_grid = {(score, (metric, group)): row for (score, metric, group), row in cells.items()}
+        yield Grid("score", scores, columns, in_grid, caption=f"{about['run']}: set metrics of each group")
         gallery = [Picture(figure_path(found.folder, "gallery", about["run"], score), score) for score in scores]
         yield Fold(f"{about['run']}: best, median and worst samples (rows) by each score", gallery)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Picture, Text, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Picture, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, ORANGE, figure_path
+from ...report.plots import Line, Lines
 from ...report.typeset import estimate
 from ...report.verdict import HOLDS, OPPOSITE, UNDECIDED, Verdict, sign
 from ...stats.families import family
@@ -47,7 +46,7 @@ def page(found: Found) -> Iterator[Block]:
         words = about["run"], *picture_words(about)
         curves = found.matching("energy_curve", about)
         if len(curves):
-            yield Drawing(figure_path(found.folder, "energy", *words), CURVES, partial(_curves, curves))
+            yield Drawing(figure_path(found.folder, "energy", *words), CURVES, _curves(curves))
         paths = [figure_path(found.folder, "strip", *words, f"{pair:02}") for pair in range(about["pairs"])]
         strips = [Picture(path, f"pair {i}, from the top: {', '.join(ROWS)}") for i, path in enumerate(paths, 1)]
         yield Fold(f"{title}: frames of the first pairs", strips)
@@ -123,7 +122,7 @@ def _grids(cells: Numbers) -> Iterator[Block]:
         yield Grid("path", ROWS, {column: ", ".join(filter(None, column)) for column in columns}, plain, shade)
 
 
-def _curves(curves: pd.DataFrame) -> Figure:
+def _curves(curves: pd.DataFrame) -> Lines:
     curves = curves.assign(at=curves.iteration.astype(int))
     drawn = [Line(row, curves[curves.row == row], colour, band=True) for row, colour in COLOURS.items()]
-    return lines({"": drawn}, "iteration", "energy over the straight path's", level=1, size=(8, 3.4))
+    return Lines({"": drawn}, "iteration", "energy over the straight path's", level=1, size=(8, 3.4))

@@ -66,7 +66,7 @@ def select(run: Run, options: Options) -> Iterator[Part]:
         raw = run.sample_scores(cell)
         setting = {"count": options.count, "score": cell.label, "worst": options.worst}
         yield Part(partial(_rows, raw, chosen, seeds, names), setting, cells=[cell])
-        _write(run, cell, chosen, seeds, names)
+        _write(run, cell, raw, chosen, seeds, names)
         ranking = pd.DataFrame(
             {
                 "rank": range(1, len(order) + 1),
@@ -90,7 +90,7 @@ def _rows(scores: Tensor, chosen: Tensor, seeds: Sequence[int], names: Sequence[
         yield Row((rank, seeds[i], names[i]), Estimate(float(scores[i]), NONE, 1))
 
 
-def _write(run: Run, cell: Cell, chosen: Tensor, seeds: Sequence[int], names: Sequence[str]) -> None:
+def _write(run: Run, cell: Cell, raw: Tensor, chosen: Tensor, seeds: Sequence[int], names: Sequence[str]) -> None:
     """The chosen samples as files, and their picture; files of an earlier choice are removed."""
     folder = selection_folder(run.folder, run.title, cell.label)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,12 @@ def _write(run: Run, cell: Cell, chosen: Tensor, seeds: Sequence[int], names: Se
             Image.fromarray(pixels.numpy()).save(content, "PNG")
             replace(folder / f"{stem}.png", content.getvalue(), lasting=False)
     shown = run.views.images("fake", run.seed, run.n, chosen[:SHOWN].tolist())
-    save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128)
+    said = [
+        f"{rank}: {raw[i]:.4g} ({names[i] or f'sample {seeds[i]}'})"
+        for rank, i in enumerate(chosen[:SHOWN].tolist(), 1)
+    ]
+    rows = [said[start : start + ABREAST] for start in range(0, len(said), ABREAST)]
+    save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128, labels=rows)
 
 
 def _stem(name: str) -> str:

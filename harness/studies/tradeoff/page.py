@@ -2,13 +2,12 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Line, Table, Text, Verdicts, lines, numbers
+from ...report.blocks import Block, Drawing, Fold, Found, Grid, Heading, Table, Text, Verdicts, numbers
 from ...report.figures import COLOURS, GREY, figure_path
+from ...report.plots import Line, Lines
 from ...report.tables import from_papers
 from ...report.typeset import estimate
 from ...report.verdict import CORRECTED, Number, Verdict, sign
@@ -41,7 +40,7 @@ def page(found: Found) -> Iterator[Block]:
         fronts = pd.concat([frontier(points.loc[[method]]) for method in methods])
         yield Heading(title)
         path, plain = figure_path(found.folder, "tradeoff", *about.values()), points.xs(PLAIN, level="setting")
-        yield Drawing(path, "Precision against recall", partial(_drawn, "", fronts, plain, points))
+        yield Drawing(path, "Precision against recall", _drawn("", fronts, plain, points))
         yield Verdicts([*_areas(gains, methods), *_claims(cells, methods)], title)
         of_all = {(method, what): row for (method, setting, what), row in cells.items() if setting == ALL}
         yield Grid("method", methods, [AREA, AREA_GAIN], of_all)
@@ -54,7 +53,7 @@ def page(found: Found) -> Iterator[Block]:
         yield Heading("As papers print it")
         yield Text(PAPERS, "note")
         caption = "Points of the paper's figure, digitised; other models, data and networks than ours"
-        yield Drawing(figure_path(found.folder, "papers"), caption, partial(_drawn_from_papers, papers))
+        yield Drawing(figure_path(found.folder, "papers"), caption, _drawn_from_papers(papers))
         yield Table(list(papers.columns), papers.to_numpy().tolist())
 
 
@@ -91,20 +90,21 @@ def frontier(points: pd.DataFrame) -> pd.DataFrame:
     return points[~beaten.any(1)].sort_values([RECALL, PRECISION], kind="stable")
 
 
-def _drawn(title: str, joined: pd.DataFrame, plain: pd.DataFrame, others: pd.DataFrame) -> Figure:
+def _drawn(title: str, joined: pd.DataFrame, plain: pd.DataFrame, others: pd.DataFrame) -> Lines:
     """Precision against recall: a line for each method of `joined`, a star for plain sampling, dots for others."""
 
     def line(name: str, points: pd.DataFrame, colour: str, style: str, size: float = 3) -> Line:
-        return Line(name, points.rename(columns={RECALL: "at", PRECISION: "value"}), colour, style=style, size=size)
+        points = points.reset_index().rename(columns={RECALL: "at", PRECISION: "value"})
+        return Line(name, points, colour, style=style, size=size)
 
     looks = itertools.product(("o-", "o--", "o:"), COLOURS)
     methods = zip(joined.groupby("method", sort=False), looks, strict=False)
     curves = [line(name, part, colour, style) for (name, part), (style, colour) in methods]
     curves = [line("", others, GREY, "."), *curves, line("plain sampling", plain, "black", "*", 11)]
-    return lines({title: curves}, RECALL, PRECISION, size=(7.5, 4.5), legend_beside=True)
+    return Lines({title: curves}, RECALL, PRECISION, size=(7.5, 4.5), legend_beside=True, labels="setting")
 
 
-def _drawn_from_papers(papers: pd.DataFrame) -> Figure:
+def _drawn_from_papers(papers: pd.DataFrame) -> Lines:
     points = papers[papers["read"].str.startswith("digitised")].astype({PRECISION: float, RECALL: float})
     title = f"as published: {', '.join(dict.fromkeys(points.model + ', ' + points.dataset))}"
     plain = points.method == "none"

@@ -1,6 +1,7 @@
 """The pieces of pages: what each shows in HTML and in Markdown, what it leaves out, and that no text becomes markup."""
 
-from functools import partial
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,15 @@ from assay.harness.report.blocks import (
     Found,
     Grid,
     Heading,
-    Line,
     Picture,
     Table,
     Text,
     Verdicts,
-    dots,
-    heat_map,
-    lines,
     numbers,
     printed,
 )
-from assay.harness.report.verdict import Verdict
+from assay.harness.report.plots import Dots, HeatMap, Line, Lines
+from assay.harness.report.verdict import Finding, Verdict
 
 EVIL = "<script>alert('x')</script>"
 
@@ -93,14 +91,17 @@ def test_a_paragraph_and_a_heading() -> None:
     )  # fmt: skip
     assert (Text("").html(), Text("").markdown()) == ("", "")
     assert (Heading("What is it?", 2).html(), Heading("What is it?").markdown()) == (
-        "<h2>What is it?</h2>", "### What is it?"
+        '<h2 id="what-is-it">What is it?</h2>', "### What is it?"
     )  # fmt: skip
 
 
 def test_verdicts_are_lines_below_a_title_and_are_printed() -> None:
     block = Verdicts([Verdict("It rises", CELLS["a", "x"]), "plainly"], "vae")
     assert block.markdown() == "vae\n\n- It rises: not decided, 0.25 (0 to 1).\n- plainly"
-    assert block.html() == "<p>vae</p><ul><li>It rises: not decided, 0.25 (0 to 1).</li><li>plainly</li></ul>"
+    assert block.html() == (
+        '<p>vae</p><ul><li><span class="decision open">not decided</span> It rises: <b>0.25 (0 to 1)</b>.</li>'
+        "<li>plainly</li></ul>"
+    )
     assert block.printed() == ["vae:", "  It rises: not decided, 0.25 (0 to 1).", "  plainly"]
     assert Verdicts(["plainly"]).markdown() == "- plainly"
     assert printed([Heading("not printed"), block, Text("nor this")]) == block.printed()
@@ -112,26 +113,46 @@ def test_a_picture_is_shown_where_it_is_there(tmp_path: Path) -> None:
     assert Fold("strips", [picture]).html() == Fold("strips", [picture]).markdown() == ""
     (tmp_path / "figures").mkdir()
     Image.new("L", (2, 2)).save(picture.path)
-    assert "data:image/png;base64," in picture.html()
+    assert "data:image/" in picture.html()
     assert picture.markdown() == "![a strip](figures/strip.png)"
     assert picture.printed() == [f"  picture: {picture.path}"]
     assert Fold("strips", [picture, Text("")]).markdown() == "**strips**\n\n![a strip](figures/strip.png)"
     assert Fold("strips", [picture]).html().startswith("<details><summary>strips</summary><figure>")
 
 
-def test_a_drawing_is_made_with_the_page(tmp_path: Path) -> None:
-    calls = []
+def test_what_is_said_of_many_scores_is_short_and_their_names_open() -> None:
+    finding = Finding(["density(k=1)", "density(k=2)", "rarity"], "fall")
+    assert (str(finding), finding.sentence) == ("density(k=1), density(k=2), rarity: fall.", "3 scores fall.")
+    assert finding.families == "density (2 settings), rarity"
+    html = Verdicts([finding, Finding(["rarity"], "fall")]).html()
+    assert html.count("<summary>3 scores fall.") == 1
+    assert "<li>rarity: fall.</li>" in html
 
-    def draw() -> Figure:
-        calls.append(1)
-        return Figure(figsize=(1, 1))
 
-    drawing = Drawing(tmp_path / "figures" / "curve.png", "a curve", draw)
-    assert calls == []
-    assert "data:image/png;base64," in drawing.html()
+def test_a_drawing_is_saved_with_the_page_and_drawn_by_it(tmp_path: Path) -> None:
+    curve = Line("one", pd.DataFrame({"at": [1.0, 2.0], "value": [0.5, float("nan")]}))
+    drawing = Drawing(tmp_path / "figures" / "curve.png", "a curve", Lines({"": [curve]}, "images"))
+    assert not drawing.path.exists()
+    spec = json.loads(re.findall(r'<script type="application/json">(.*)</script>', drawing.html())[0])
+    assert spec["data"]["packed"]["at"] == [1.0, 2.0]
+    assert spec["data"]["packed"]["value"] == [0.5, None], "JSON knows no NaN"
     assert drawing.path.is_file()
     assert drawing.markdown() == "![a curve](figures/curve.png)"
-    assert calls == [1]
+
+
+def test_the_plots_of_a_page_have_the_numbers_of_their_tables() -> None:
+    sets = [(TABLE[TABLE.group == "x"], "blue"), (TABLE[TABLE.group == "y"], "red")]
+    spec = Dots({"x": sets}, ["b", "a"], kinds={"blue": "plain", "red": "partial"}).spec()
+    assert spec["data"] == {
+        "count": 3,
+        "packed": {
+            "panel": {"of": ["x"], "at": [0, 0, 0]}, "score": {"of": ["a", "b"], "at": [0, 0, 1]},
+            "kind": {"of": ["plain", "partial"], "at": [0, 1, 1]},
+            "value": [0.25, -1.0, 0.5], "low": [0.0] * 3, "high": [1.0] * 3,
+        },
+    }  # fmt: skip
+    square = HeatMap(frame(score=["a", "a", "b"], other=["a", "b", "b"], value=[1.0, 0.25, 1.0]), "score", "other")
+    assert square.spec()["data"]["packed"]["value"] == [1.0, 0.25, 0.25, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +180,9 @@ def test_captions_become_no_markup(tmp_path: Path) -> None:
 def test_curves_stand_in_panels_with_bands_and_a_level() -> None:
     points = pd.DataFrame({"at": [10.0, 1.0], "value": [2.0, 1.0], "low": [1.5, 0.5], "high": [2.5, 1.5]})
     curves = [Line("with a band", points, band=True), Line("without", points, "red", style="--")]
-    figure = lines({"one": curves, "two": curves, "three": curves[:1]}, "images", "loss", 0.0, logarithmic=True)
+    figure = Lines(
+        {"one": curves, "two": curves, "three": curves[:1]}, "images", "loss", 0.0, logarithmic=True
+    ).figure()
     assert [axis.get_title() for axis in figure.axes] == ["one", "two", "three"]
     first = figure.axes[0]
     assert first.lines[0].get_xdata().tolist() == [1.0, 10.0], "in the order of what stands across"
@@ -169,7 +192,8 @@ def test_curves_stand_in_panels_with_bands_and_a_level() -> None:
 
 
 def test_dots_stand_in_the_order_asked_for_and_one_without_a_value_is_left_out() -> None:
-    figure = dots({"x": [(TABLE[TABLE.group == "x"], "blue"), (TABLE[TABLE.group == "y"], "red")]}, ["b", "a", "c"])
+    sets = [(TABLE[TABLE.group == "x"], "blue"), (TABLE[TABLE.group == "y"], "red")]
+    figure = Dots({"x": sets}, ["b", "a", "c"]).figure()
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a", "c"]
     assert [line.get_xdata().tolist()[1] for line in axis.lines[:2]] == [0.25, -1.0]
@@ -178,7 +202,7 @@ def test_dots_stand_in_the_order_asked_for_and_one_without_a_value_is_left_out()
 
 def test_a_heat_map_has_both_halves_of_the_square() -> None:
     table = frame(score=["a", "a", "b"], other=["a", "b", "b"], value=[1.0, 0.25, 1.0])
-    axis = heat_map(table, "score", "other").axes[0]
+    axis = HeatMap(table, "score", "other").figure().axes[0]
     assert [text.get_text() for text in axis.texts] == ["1.0", ".2", ".2", "1.0"]
 
 
@@ -188,14 +212,17 @@ def test_a_figure_is_drawn_again_only_if_what_it_shows_has_changed(
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
     drawn: list[int] = []
     table = pd.DataFrame({"at": [0, 1], "value": [1.0, 2.0]})
+    figure = Lines.figure
+
+    def counted(plot: Lines) -> Figure:
+        drawn.append(1)
+        return figure(plot)
+
+    monkeypatch.setattr(Lines, "figure", counted)
 
     def page(points: pd.DataFrame) -> bytes:
-        Drawing(path, "", partial(curve, points)).html()
+        Drawing(path, "", Lines({"": [Line("a", points)]}, "at")).html()
         return path.read_bytes()
-
-    def curve(points: pd.DataFrame) -> Figure:
-        drawn.append(len(points))
-        return lines({"": [Line("a", points)]}, "at")
 
     path = tmp_path / "figures" / "curve.png"
     first = page(table)

@@ -1,21 +1,28 @@
 """The page: one file that needs no other, with nothing in it that was not meant, and every failure on it."""
 
+import base64
+import hashlib
+import itertools
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from assay.harness.arrays.records import record_name, write_record
 from assay.harness.core.protocols import Cell, Estimate, Part, Record, Row
 from assay.harness.core.registry import discover, study
 from assay.harness.report.blocks import Block, Found, Grid, Picture, Text
 from assay.harness.report.figures import LONGEST, slug
+from assay.harness.report.html import TEMPLATES
 from assay.harness.report.report import report
 
 EVIL = 'vae(<script>alert(1)</script> & "q")'
@@ -28,6 +35,35 @@ FAILED = replace(
     RECORD, cell=replace(RECORD.cell, metric="recall", label="recall"), status="failed", error="k < 5 <b>bad</b>",
     rows=[],
 )  # fmt: skip
+
+
+class Document(HTMLParser):
+    """What a browser would find: tags with their attributes, scripts, data by id, and the style."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts, self.data, self.style = list[str](), dict[str, str](), ""
+
+    @classmethod
+    def of(cls, path: Path) -> "Document":
+        page = cls()
+        page.feed(path.read_text())
+        return page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if not data.strip():
+            return
+        tag, attributes = self.tags[-1] if self.tags else ("", {})
+        if tag == "style":
+            self.style += data
+        elif tag == "script" and "type" in attributes:
+            self.data[str(attributes.get("id"))] = data
+        elif tag == "script":
+            self.scripts.append(data)
 
 
 def other(value: float, low: float, high: float, record: Record = RECORD, **cell: Any) -> Record:
@@ -48,24 +84,92 @@ def written(folder: Path, *records: Record) -> Path:
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     report(written(tmp_path, RECORD, FAILED))
-    page = (tmp_path / "report.html").read_text()
-    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:)""", page)
-    assert not re.search(r"<script|<link|<iframe|@import|url\(", page)
-    assert page.startswith("<!doctype html>")
+    page = Document.of(tmp_path / "report.html")
+    for tag, attributes in page.tags:
+        assert not {name for name in attributes if name in ("srcset", "action", "background", "poster")}, tag
+        assert str(attributes.get("src", "data:")).startswith("data:")
+        assert str(attributes.get("href", "#")).startswith("#")
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"@import|url\(", page.style)
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_policy_of_the_page_names_its_scripts_and_no_address(tmp_path: Path) -> None:
+    report(written(tmp_path, RECORD, FAILED))
+    page = Document.of(tmp_path / "report.html")
+    (policy,) = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
+    rules = dict(str(rule).strip().split(" ", 1) for rule in str(policy).split(";"))
+    assert (rules["default-src"], rules["img-src"]) == ("'none'", "data:")
+    digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.scripts}
+    assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
 
 
 def test_labels_and_errors_are_escaped(tmp_path: Path) -> None:
     report(written(tmp_path, RECORD, FAILED))
-    page = (tmp_path / "report.html").read_text()
-    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;q&quot;" in page
-    assert "<b>bad" not in page
+    text = (tmp_path / "report.html").read_text()
+    assert "vae(&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;q&#34;)" in text
+    assert "<b>bad" not in text
+    assert "<script>alert" not in text
+    assert "</script>alert" not in text, "no text of a record ends the element that holds the records"
+
+
+def test_what_is_behind_a_number_opens_where_the_number_stands(tmp_path: Path) -> None:
+    report(written(tmp_path, RECORD, FAILED))
+    page = Document.of(tmp_path / "report.html")
+    known = json.loads(page.data["records"])
+    links = {str(a["href"])[1:] for tag, a in page.tags if tag == "a" and a.get("class") == "number"}
+    assert links == set(known["records"])
+    told = next(record for record in known["records"].values() if record["title"].startswith("precision"))
+    parts = {heading: known["parts"][index] for heading, index in told["parts"]}
+    assert parts["Numbers"] == {"precision": "0.5 (0.4 to 0.6), n 100"}
+    assert parts["Versions and device"] == {"metric": "version 1", "torch": "2"}
+
+
+def test_tables_and_pictures_are_named_for_those_who_do_not_see_them(tmp_path: Path) -> None:
+    """Rules of https://dequeuniversity.com/rules/axe/ that need no browser."""
+    report(written(tmp_path, RECORD, FAILED))
+    page = Document.of(tmp_path / "report.html")
+    names = [tag for tag, _ in page.tags]
+    assert names.count("caption") == names.count("table") > 0
+    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert dict(page.tags)["html"]["lang"] == "en"
+    levels = [int(tag[1]) for tag in names if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for _, attributes in page.tags:
+        if attributes.get("role") == "group" and attributes.get("class") != "tools":
+            assert attributes.get("tabindex") == "0", "what scrolls is reached by the keyboard"
+            assert attributes.get("aria-label") or attributes.get("aria-labelledby")
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (https://www.w3.org/TR/WCAG21/#dfn-relative-luminance)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'])
+def test_text_stands_out_in_light_and_dark(theme: str) -> None:
+    """At least 4.5 to 1, https://www.w3.org/WAI/WCAG21/Understanding/contrast-minimum.html."""
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", (TEMPLATES / "page.css").read_text().split(theme)[1].split("}")[0]))
+    behind = {"ink": ("page", "panel", "chosen"), "soft": ("page", "panel"), "link": ("page",), "yes": ("page", "mark"),
+              "no": ("page",), "open": ("page",)}  # fmt: skip
+    for text, grounds in behind.items():
+        for ground in grounds:
+            light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (theme, text, ground)
 
 
 def test_tags_are_balanced(tmp_path: Path) -> None:
     report(written(tmp_path, RECORD, FAILED))
     page = (tmp_path / "report.html").read_text()
-    for tag in ("html", "body", "table", "tr", "td", "th", "div", "p", "h1", "h2", "small"):
-        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+    markup = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    for tag in ("html", "body", "table", "thead", "tbody", "tr", "td", "th", "div", "p", "h1", "h2", "small", "dialog"):
+        assert len(re.findall(rf"<{tag}[ >]", markup)) == markup.count(f"</{tag}>"), tag
 
 
 def test_failed_cells_are_shown_and_never_a_number(tmp_path: Path) -> None:
@@ -145,7 +249,7 @@ def test_a_study_without_a_page_shows_its_tables(tmp_path: Path, own_registries:
     assert "| dataset | generator | seed | samples | size | a |" in text
     assert "| dataset | generator | seed | samples | size | key 0 | 7 |" in text
     assert "| digits | vae | 0 | 100 | 5 | b | 0.5 (0.4 to 0.6) |" in text
-    assert "<h2>studied</h2>" in (tmp_path / "report.html").read_text()
+    assert '<h2 id="studied">studied</h2>' in (tmp_path / "report.html").read_text()
 
 
 def test_a_study_that_is_not_declared_here_shows_its_tables_too(tmp_path: Path) -> None:
@@ -247,17 +351,22 @@ def test_a_page_that_its_records_do_not_suffice_for_is_replaced_by_its_tables(
     report(written(tmp_path, RECORD, part("things", "a"), part("others", "b")))
     text = (tmp_path / "report.html").read_text()
     assert "the page of one cannot be made of these records (KeyError: " in text
-    assert "<td>a</td>" in text
+    assert re.search(r"<t[dh][^>]*>a</t[dh]>", text)
     assert "Leaderboard" in text
 
 
 def test_a_picture_that_is_a_link_is_not_shown(tmp_path: Path) -> None:
     """It could be any file of the one who makes the page."""
     secret = tmp_path / "secret.png"
-    secret.write_bytes(b"secret")
+    Image.new("RGB", (2, 2)).save(secret)
     (tmp_path / "link.png").symlink_to(secret)
     assert Picture(tmp_path / "link.png", "x").html() == Picture(tmp_path / "link.png", "x").markdown() == ""
-    assert "c2VjcmV0" in Picture(secret, "x").html()
+    assert "data:image/" in Picture(secret, "x").html()
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert "cut.png: this picture is damaged" in Picture(tmp_path / "cut.png", "x").html()
 
 
 def test_a_name_of_any_length_is_part_of_a_file_name() -> None:

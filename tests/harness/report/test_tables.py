@@ -83,10 +83,20 @@ def test_a_description_has_no_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"dataset": "mnist"}, {"seed": 1}, {"metric": "recall"}, {"label": "precision(k=9)"}, {"n": 50}]
+    "other", [{"dataset": "mnist"}, {"seed": 1}, {"metric": "recall"}, {"label": "precision(k=9)"}]
 )
 def test_ranks_are_among_the_comparable_only(other: dict[str, Any]) -> None:
     assert ranks(record("a", 0.1, 0.0, 0.2), record("b", 0.9, 0.8, 1.0, **other)) == {"a": "1", "b": "1"}
+
+
+def test_generators_that_differ_by_their_number_of_samples_have_no_rank_among_each_other() -> None:
+    """Both would be first, each of one."""
+    few, many = record("few", 0.1, 0.0, 0.2, n=50), record("many", 0.9, 0.8, 1.0)
+    assert ranks(few, many) == {"few": "", "many": ""}
+    assert ranks(few, many, record("as many", 0.5, 0.4, 0.6)) == {"few": "", "many": "1", "as many": "2"}
+    assert ranks(many) == {"many": "1"}
+    both = tables([many, record("many", 0.1, 0.0, 0.2, n=50)])["leaderboard"]
+    assert both["rank"].tolist() == ["1", "1"], "one generator by itself"
 
 
 HARD = "a|b & c_d 50% $x #1 {y} \\z ~w ^v"

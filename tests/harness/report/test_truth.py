@@ -61,7 +61,7 @@ def correlations(rng: np.random.Generator) -> tuple[pd.DataFrame, set[tuple[str,
 def test_every_sentence_about_correlations_is_true(seed: int) -> None:
     table, shared = correlations(np.random.default_rng(seed))
     held, raw = (table[table.covariates == name] for name in ("class", "nothing"))
-    lines = correlate.verdict(held, raw, shared)
+    lines = list(map(str, correlate.verdict(held, raw, shared)))
     said = {name: line.partition(": ")[2].rstrip(".") for line in lines if line.startswith("score")
             for name in line.partition(": ")[0].split(", ")}  # fmt: skip
     assert set(said) == set(held.score)
@@ -105,7 +105,7 @@ def test_every_sentence_about_faults_is_true(seed: int) -> None:
     frame = decided("detect", frame)
     rare = frame[frame.fault == "rare, not faulty"]
     for line in detect.verdict(frame[frame.fault != "rare, not faulty"], rare, "class"):
-        names, _, answer = line.rstrip(".").partition(": ")
+        names, _, answer = str(line).rstrip(".").partition(": ")
         for name in re.findall(r"(score\d+)(?: \(([^)]*)\))?", names):
             score, which = name
             rows = frame[(frame.score == score) & frame.fault.isin(faults)]

@@ -230,7 +230,7 @@ def test_verdicts_in_words() -> None:
         columns=["score", "fault", "value", "low", "high"],
     )
     rare = pd.DataFrame([("one", RARE, 0.1, 0.4), ("all", RARE, 0.6, 0.8)], columns=["score", "fault", "low", "high"])
-    assert verdict(fixed, rare, "class") == [
+    assert list(map(str, verdict(fixed, rare, "class"))) == [
         "all: find every kind of fault, within class.",
         "one (a): find some kinds.",
         "none: find none.",

@@ -261,7 +261,7 @@ def test_the_page_and_a_second_run(open_run: Callable[..., Run], monkeypatch: py
     printed = report(here.folder)
     said = [line for line in printed.splitlines() if f"the top {DENSE} share against a random one" in line]
     assert ["helps" in line or "has no effect that can be detected" in line for line in said] == [True, True]
-    assert "data:image/png" in (here.folder / "report.html").read_text()
+    assert '<figure class="plot"' in (here.folder / "report.html").read_text()
     table = (here.folder / "tables" / "few_shot_splits.csv").read_text()
     assert f"top {DENSE},gain over norm" in table
     assert generator.learned == 2, "one for each split, whatever is asked of it"

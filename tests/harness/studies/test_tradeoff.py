@@ -217,7 +217,7 @@ def test_the_page_and_a_second_run(build: Callable[..., Run], monkeypatch: pytes
     assert f"importance {SCORE}, w < 1 raises recall: " in printed
     (picture,) = (here.folder / "figures").glob("tradeoff-*.png")
     text = (here.folder / "report.html").read_text()
-    assert "data:image/png" in text
+    assert '<figure class="plot"' in text
     ours, papers = text.split("As papers print it")
     assert "StyleGAN3-T" in papers
     assert "digitised" in papers
