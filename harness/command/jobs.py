@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays.records import record_name, write_record
+from ..core.claims import claimed
 from ..core.files import require_writable
-from ..core.progress import say
+from ..core.progress import say_once
 from ..core.protocols import Cell
 from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options, discover
 from .hydra_jobs import one_line, register, run_jobs
 
 if TYPE_CHECKING:
     from ..core.protocols import Record
-    from ..engines.plan import Job
+    from ..engines.plan import Job, Plan
     from ..run import Run
 
 
@@ -49,7 +50,9 @@ def carry_out_all(
 ) -> list[Outcome]:
     """The outcomes of all jobs of a command, each of which is planned before the first one starts."""
     from ..engines.plan import Plan, job_key
+    from ..engines.tasks import LostError, engine
     from .sweep import configs
+    from .waves import Task, carry_out
 
     register(overrides, "evaluate")
     composed = configs("evaluate", overrides)
@@ -60,7 +63,7 @@ def carry_out_all(
             found = []
             for one in expanded(config):
                 try:
-                    found.append(_job(one, from_glob, False, {}))
+                    found.append(evaluate_job(one, from_glob, False, {}))
                 except CannotBeginError as failure:
                     found.append(_refused(one, failure.why))
             return list(map(asdict, found))
@@ -69,16 +72,14 @@ def carry_out_all(
     planned = [one for config in composed for one in expanded(config)]
     for config in planned:
         check_options(config)
-        require_writable(_folder(config))
-        Plan(_folder(config)).add(job_key(config), _planned(config))
-    opened: dict[str, tuple[str, Any]] = {}
-    outcomes, refused = list[Outcome](), list[tuple[dict[str, Any], Exception]]()
-    for config in planned:
-        try:
-            outcomes.append(_job(config, from_glob, len(planned) == 1, opened))
-        except CannotBeginError as failure:
-            refused.append((config, failure.why))
-    if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
+        require_writable(folder_of(config))
+        Plan(folder_of(config)).add(job_key(config), _planned(config))
+    tasks = [Task(config, from_glob, len(planned) == 1) for config in planned]
+    with engine(planned[0]["engine"], Plan(folder_of(planned[0])).place / "logs") as workers:
+        done = carry_out(workers, tasks)
+    outcomes = [one for one in done if isinstance(one, Outcome)]
+    refused = [(config, one) for config, one in zip(planned, done, strict=True) if isinstance(one, Exception)]
+    if not outcomes and not isinstance(refused[0][1], LostError):  # a wrong call, of which nothing is recorded
         raise refused[0][1]
     return outcomes + [_refused(config, failure) for config, failure in refused]
 
@@ -98,7 +99,7 @@ def with_paths(
     return [config | {"generator": {"replay": replayed | {"path": path, "name": name}}} for name, path in fakes.items()]
 
 
-def _folder(config: Mapping[str, Any]) -> Path:
+def folder_of(config: Mapping[str, Any]) -> Path:
     return Path(config["out"]) / str(config["name"])
 
 
@@ -116,19 +117,22 @@ def _planned(config: Mapping[str, Any]) -> Job:
     return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
 
 
-def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str, tuple[str, Any]]) -> Outcome:
-    """One generator on one data set: every chosen metric, then every chosen study.
+@dataclass(frozen=True)
+class Asked:
+    """What a job is to evaluate: cells of metrics, by name, and options of studies.
 
-    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
-    opened: what the job before has opened. Raises CannotBeginError where opening fails.
+    refused: failed records of metrics that have no cell here. left_out: metrics that nobody named and that cannot be
+    had here, with the reason.
     """
-    from ..engines.plan import Plan, job_key
-    from ..evaluate import reason
-    from ..studies.carry_out import carry_out
 
-    plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    cells: Mapping[str, Cell]
+    refused: Mapping[str, Record]
+    left_out: Mapping[str, str]
+    studies: Mapping[str, Any]
+
+
+def open_job(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
+    """The run of a job. opened: what the job before has opened. Raises CannotBeginError where opening fails."""
     try:
         check_options(config)
         run = _open(config, opened)
@@ -136,10 +140,21 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
             run.cells(entries)  # before any work, so that an option out of its range is told at once
     except (LookupError, FileNotFoundError, ValueError) as failure:
         raise CannotBeginError(failure) from failure
-    arrays = run.views.store.made
+    return run
+
+
+def asked_of(config: Mapping[str, Any], run: Run, from_glob: bool, alone: bool) -> Asked:
+    """What a job is to evaluate of what it has opened.
+
+    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
+    alone: whether there are no other jobs, so that what is refused is a wrong call, which is raised.
+    """
+    from ..evaluate import reason
+
+    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
-        say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
+        say_once(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
     space = {} if config["space"] is None else {"space": config["space"]}
     encode = {} if config["encode"] is None else {"encode": config["encode"]}
     encoding = [name for name in metrics if _takes_encode(run, name, space)] if encode else []
@@ -149,6 +164,7 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
         )
     left_out: dict[str, str] = {}
     cells: dict[str, Cell] = {}
+    refused: dict[str, Record] = {}
     for name, options in metrics.items():
         asked = {**space, **(encode if name in encoding else {}), **(options or {})}
         try:
@@ -159,44 +175,84 @@ def _job(config: dict[str, Any], from_glob: bool, alone: bool, opened: dict[str,
             elif alone and len(metrics) == 1 and not studies:
                 raise
             else:
-                cells[name] = run.refused(name, asked, reason(failure)).cell
+                refused[name] = run.refusal(name, asked, reason(failure))
             continue
         if from_glob and (why := run.lacks(name, cell)):
             left_out[name] = why
         else:
             cells[name] = cell
-    planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
-    planned.studies = dict.fromkeys(studies, False)
-    plan.begin(key, planned)
-    refused = {record_name(record.cell) for record in run.written}
-    for name, cell in cells.items():
-        if planned.metrics[name] not in refused:
-            run.evaluate(cell)
-    for name, options in studies.items():
-        try:
-            carry_out(run, name, **(options or {}))
-        except ValueError as failure:
-            if alone:
-                raise
-            run.refused_study(name, reason(failure))
-        planned.studies[name] = True
-    plan.end(key, planned)
+    return Asked(cells, refused, left_out, studies)
+
+
+def evaluate_job(
+    config: dict[str, Any],
+    from_glob: bool,
+    alone: bool,
+    opened: dict[str, tuple[str, Any]],
+    given_up: Mapping[str, str] | None = None,
+) -> Outcome:
+    """One generator on one data set: every chosen metric, then every chosen study; see `open_job` and `asked_of`.
+
+    given_up: metrics and studies that are recorded as failed, and why.
+    """
+    from ..engines.plan import Plan, job_key
+
+    plan, key, planned, run = Plan(folder_of(config)), job_key(config), _planned(config), open_job(config, opened)
+    arrays = run.views.store.made
+    waiting = f"{planned.title}: another process is at work on it; this one waits for it"
+    with claimed(plan.place / ".claims", key, waiting):
+        asked = asked_of(config, run, from_glob, alone)
+        cells = {**asked.cells, **{name: record.cell for name, record in asked.refused.items()}}
+        planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
+        planned.studies = dict.fromkeys(asked.studies, False)
+        plan.begin(key, planned)
+        _evaluate_all(run, asked, plan, key, planned, given_up or {}, alone)
+        plan.end(key, planned)
     failed = [record for record in run.written if record.status == "failed"]
     return Outcome(
         folder=str(run.folder),
         store=config["store"],
         anew=bool(run.written) or run.views.store.made > arrays,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
-        left_out=left_out,
+        left_out=asked.left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
     )
+
+
+def _evaluate_all(
+    run: Run, asked: Asked, plan: Plan, key: str, planned: Job, given_up: Mapping[str, str], alone: bool
+) -> None:
+    from ..evaluate import reason
+    from ..run import failed_record
+    from ..studies.carry_out import carry_out
+
+    for record in asked.refused.values():
+        run.write(record)
+    for name, cell in asked.cells.items():
+        plan.go_on(key, planned, name)
+        if name in given_up:
+            run.write(failed_record(cell, given_up[name]))
+        else:
+            run.evaluate(cell)
+    for name, options in asked.studies.items():
+        plan.go_on(key, planned, name)
+        try:
+            if name in given_up:
+                run.refused_study(name, given_up[name])
+            else:
+                carry_out(run, name, **(options or {}))
+        except ValueError as failure:
+            if alone:
+                raise
+            run.refused_study(name, reason(failure))
+        planned.studies[name] = True
 
 
 def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
     """The outcome of a job that could not begin: all that it was to evaluate is recorded as failed."""
     from ..engines.plan import Plan, job_key
 
-    folder, planned, why = _folder(config), _planned(config), one_line(failure)
+    folder, planned, why = folder_of(config), _planned(config), one_line(failure)
     metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     records = _unopened(config, folder, metrics, studies, why)
     planned.error = why

@@ -11,6 +11,8 @@ from ..core.registry import GROUPS, Registry, unknown
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {"evaluate": "experiment", "train": "tuning"}
 """The group of ready-made configs of each command."""
+ENGINE = "engine"
+"""The group of who does the work."""
 DEFAULT_DATA = "fashion_mnist"
 CONFIG_DIR = ("--config-dir", "-cd")
 VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
@@ -83,8 +85,8 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
             raise ValueError(f"{override!r} is no override; write option=value")
         if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
             raise LookupError(unknown(preset, value, presets))
-        if group not in [*GROUPS, *options, preset]:
-            raise LookupError(unknown("option", group, [*options, *GROUPS, preset]))
+        if group not in [*GROUPS, *options, preset, ENGINE]:
+            raise LookupError(unknown("option", group, [*options, *GROUPS, preset, ENGINE]))
         if group not in GROUPS:
             continue
         registry: Registry = GROUPS[group]
