@@ -38,14 +38,14 @@ class OnRay(Engine):
     def __enter__(self) -> Engine:
         self.setup = taken_over(self.threads, self.logs)
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        import ray
+        if not self.address:  # a token of its own lets nobody else in, and none is written to the home folder
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+        import ray  # reads these when it is loaded
 
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         if self.address:
             ray.init(address=self.address, **quiet)
         else:
-            # A token of its own lets nobody else on this machine in, and none is written to the home folder.
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
             cpus = self.workers * self.threads
             ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=MEMORY, **quiet)
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -62,12 +62,8 @@ class OnRay(Engine):
     def carry_out(self, work: Callable[[Any], Any], tasks: Mapping[int, Any]) -> Iterator[tuple[int, Answer]]:
         import ray
 
-        remote = ray.remote(perform).options(
-            num_cpus=self.threads,
-            num_gpus=self.gpus,
-            max_retries=0,  # they are counted, and told, by whoever gives tasks out
-            max_calls=0,  # a worker with a GPU also keeps what it has opened
-        )
+        # Retries are counted, and told, by whoever gives tasks out; a worker that has a GPU also keeps what it opened.
+        remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, max_calls=0)(perform)
         running = {remote.remote(self.setup, work, task): number for number, task in tasks.items()}
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
