@@ -180,7 +180,7 @@ def _lacking(workers: Engine, tasks: Sequence[Task]) -> tuple[list[Fill], dict[i
     """Packs of the arrays that all jobs lack, each once; and why jobs cannot be opened."""
     found: dict[str, tuple[int, Shard]] = {}
     refused: dict[int, Outcome | Exception] = {}
-    with track("jobs looked at", len(tasks), "jobs") as advance:
+    with track("planned", len(tasks), "jobs") as advance:
         for i, answer in carried_out(workers, lacking, tasks):
             if isinstance(answer, Exception):
                 refused[i] = answer

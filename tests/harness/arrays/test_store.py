@@ -34,7 +34,7 @@ class Made:
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in root.rglob("[!.]*") if path.is_file())
 
 
 def entry(root: Path, suffix: str) -> Path:
