@@ -249,7 +249,10 @@ def _evaluated(workers: Engine, tasks: Mapping[int, Task]) -> dict[int, Outcome 
 
 
 def _why(workers: Engine) -> str:
-    return f"the processes at work on it were lost {workers.tries} times, killed or out of memory; their logs are kept"
+    tries = f"each of its tries ({workers.tries})"
+    return (
+        f"the process at work on it was lost in {tries}, killed or out of memory; the logs beside the results are kept"
+    )
 
 
 def _title(config: Mapping[str, Any]) -> str:
