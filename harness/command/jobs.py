@@ -73,6 +73,8 @@ def carry_out_all(
 
         return [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs) for fields in done]
     planned = [one for config in composed for one in expanded(config)]
+    if any(config["engine"] != planned[0]["engine"] for config in planned):
+        raise ValueError("one engine carries out all jobs of a command: choose one value of engine and of its options")
     for config in planned:
         check_options(config)
         require_writable(folder_of(config))

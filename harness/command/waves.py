@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ..arrays.store import ShardKey
+from ..arrays.store import ShardKey, open_store
 from ..arrays.views import whole_shards
 from ..core.progress import say, track
 from ..core.protocols import Cell, View
@@ -116,7 +116,10 @@ def lacking(task: Task) -> list[Shard] | Exception:
 def fill(task: Fill) -> None:
     """Make arrays, but those that fail: the cell that reads one meets the same error, and records it."""
     discover()
-    run = open_job(task.config, _opened)
+    try:
+        run = open_job(task.config, _opened)
+    except CannotBeginError:  # since a moment ago; its job says why
+        return
     notes, name, note = Plan(run.folder, "arrays"), task.shards[0].name[:16], Job(str(task))
     notes.begin(name, note)
     for shard in task.shards:
@@ -133,9 +136,8 @@ def fill(task: Fill) -> None:
 def evaluate(task: Task) -> Outcome | Exception:
     """Carry out a job; an exception says why its generator or data set cannot be opened."""
     discover()
+    open_store(task.config["store"]).refused = task.lost
     try:
-        run = open_job(task.config, _opened)
-        run.views.store.refused = task.lost
         return evaluate_job(task.config, task.from_glob, task.alone, _opened, task.given_up)
     except CannotBeginError as failure:
         return portable(failure.why)

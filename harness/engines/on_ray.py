@@ -63,7 +63,7 @@ class OnRay(Engine):
         import ray
 
         # Retries are counted, and told, by whoever gives tasks out; a worker that has a GPU also keeps what it opened.
-        remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0, max_calls=0)(perform)
+        remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus or 0, max_retries=0, max_calls=0)(perform)
         running = {remote.remote(self.setup, work, task): number for number, task in tasks.items()}
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)

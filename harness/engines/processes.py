@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
+from joblib.externals.loky import process_executor
 
 from ..core.options import Count
 from .tasks import Answer, Engine, LostError, cores
@@ -30,7 +30,7 @@ class Processes(Engine):
 
     def __enter__(self) -> Engine:
         self.setup = taken_over(self.threads, self.logs)
-        self.pools: dict[int, ProcessPoolExecutor] = {}
+        self.pools: dict[int, process_executor.ProcessPoolExecutor] = {}
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -55,13 +55,19 @@ class Processes(Engine):
                 free.append(worker)
                 yield number, answer
 
-    def _pool(self, worker: int) -> ProcessPoolExecutor:
+    def _pool(self, worker: int) -> process_executor.ProcessPoolExecutor:
         if worker not in self.pools:
             seen = {"CUDA_VISIBLE_DEVICES": self.gpus[worker % len(self.gpus)]} if self.gpus else {}
-            self.pools[worker] = ProcessPoolExecutor(
-                max_workers=1, initializer=ends_with_its_parent, env=environment(self.threads) | seen
+            self.pools[worker] = process_executor.ProcessPoolExecutor(
+                max_workers=1, initializer=_begin, env=environment(self.threads) | seen
             )
         return self.pools[worker]
+
+
+def _begin() -> None:
+    """In a worker. loky would take networks and arrays that are kept for a leak, and end it between two tasks."""
+    process_executor._USE_PSUTIL = False
+    ends_with_its_parent()
 
 
 def _gpus() -> list[str]:
