@@ -24,7 +24,9 @@ from ..harness.engines.slow_runs import METRICS, carried_out, environment, line,
 
 PAUSE = "0.1"
 ASKED = ("-m", "seed=0,1", "n=3000", f"metric=[{','.join(METRICS)}]")
-PER_RUN = 5
+PER_RUN = 7
+PATIENCE = 60.0
+"""Seconds until the processes of a killed command must be gone: helpers of Ray look now and then."""
 
 
 def at_work(out: Path) -> list[Job]:
@@ -98,7 +100,7 @@ def kill_drivers(engine: str, top: Path, reference: dict[str, bytes], kills: int
         command.kill()
         command.wait()
         gone_after, begin = 0.0, time.monotonic()
-        while list(members(command.pid)) and gone_after < 15:
+        while list(members(command.pid)) and gone_after < PATIENCE:
             time.sleep(0.1)
             gone_after = time.monotonic() - begin
         left = list(members(command.pid))

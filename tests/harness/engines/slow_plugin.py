@@ -2,6 +2,7 @@
 
 $ASSAY_TEST_DEATHS is a file of lines "WHAT TIMES": the process that makes image 1500 (what: image) or computes the
 metric `brittle` (what: metric) kills itself so often. $ASSAY_TEST_PAUSE: seconds of a batch in generator and extractor.
+$ASSAY_TEST_SEEN: a file that gets the number of images of each call of the extractor.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from assay import View, extractor, generator, metric
 
 DEADLY = 1500
 PAUSE = float(os.environ.get("ASSAY_TEST_PAUSE", "0"))
+SEEN = os.environ.get("ASSAY_TEST_SEEN", os.devnull)
 
 
 def die(what: str) -> None:
@@ -75,6 +77,8 @@ class Mixed:
 
     def __call__(self, images: Tensor) -> Tensor:
         time.sleep(PAUSE)
+        with open(SEEN, "a") as file:
+            file.write(f"{len(images)}\n")
         features: Tensor = self.layer(images.flatten(1)).tanh()
         return features
 

@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,23 @@ def at_work(top: Path) -> list[Job]:
     return [job for plan in (Plan(top / "run", "arrays"), Plan(top / "run")) for job in plan.jobs() if job.is_alive]
 
 
-def until(what: Callable[[], object], seconds: float = 120) -> None:
+def until(what: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@contextmanager
+def started(top: Path) -> "Iterator[subprocess.Popen[str]]":
+    """A command on two processes that take their time."""
+    environs = environment(top / "cache", ASSAY_TEST_PAUSE="0.5")
+    command = subprocess.Popen(line("processes", top, *ASKED), stderr=subprocess.PIPE, text=True, env=environs)
+    try:
+        yield command
+    finally:
+        command.kill()
+        command.communicate()
 
 
 @pytest.mark.parametrize("engine", ["processes", "ray", "slurm"])
@@ -76,14 +89,13 @@ def test_what_kills_its_workers_is_named_and_the_rest_goes_on(tmp_path: Path) ->
 def test_a_killed_command_takes_its_workers_along_and_the_next_goes_on(
     tmp_path: Path, untroubled: dict[str, bytes]
 ) -> None:
-    environs = environment(tmp_path / "cache", ASSAY_TEST_PAUSE="0.5")
-    command = subprocess.Popen(line("processes", tmp_path, *ASKED), stderr=subprocess.DEVNULL, env=environs)
-    until(lambda: at_work(tmp_path))
-    told = status(tmp_path / "run")
-    assert any("fake samples" in at or "real samples" in at for at in told.running), told
-    command.kill()
-    command.wait()
-    until(lambda: not at_work(tmp_path), 5)
+    with started(tmp_path) as command:
+        until(lambda: at_work(tmp_path))
+        told = status(tmp_path / "run")
+        assert any("fake samples" in at or "real samples" in at for at in told.running), told
+        command.kill()
+        command.wait()
+        until(lambda: not at_work(tmp_path), 30)
     assert status(tmp_path / "run").counts["running"] == 0
     done = carried_out("processes", tmp_path, tmp_path / "cache", *ASKED)
     assert done.returncode == 0, done.stderr
@@ -91,27 +103,27 @@ def test_a_killed_command_takes_its_workers_along_and_the_next_goes_on(
 
 
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(tmp_path: Path) -> None:
-    environs = environment(tmp_path / "cache", ASSAY_TEST_PAUSE="0.5")
-    with subprocess.Popen(
-        line("processes", tmp_path, *ASKED), stderr=subprocess.PIPE, text=True, env=environs
-    ) as command:
+    with started(tmp_path) as command:
         until(lambda: at_work(tmp_path))
         command.send_signal(signal.SIGINT)
-        _, said = command.communicate(timeout=60)
+        _, said = command.communicate(timeout=120)
     assert command.returncode == 130
     assert said.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert "Traceback" not in said
-    until(lambda: not at_work(tmp_path), 5)
+    until(lambda: not at_work(tmp_path), 30)
 
 
 def test_two_commands_share_the_work(tmp_path: Path, untroubled: dict[str, bytes]) -> None:
-    """On one store and one results folder at once: the same bytes, and no array is made twice."""
-    environs = environment(tmp_path / "cache", ASSAY_TEST_PAUSE="0.1")
+    """On one store and one results folder at once: the same bytes, and the network sees no image for both of them."""
+    environs = environment(tmp_path / "cache", ASSAY_TEST_PAUSE="0.1", ASSAY_TEST_SEEN=str(tmp_path / "seen"))
     calls = [line("local", tmp_path, *ASKED), line("processes", tmp_path, *ASKED)]
     commands = [subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=environs) for call in calls]
     said = [command.communicate()[1] for command in commands]
     assert [command.returncode for command in commands] == [0, 0], said
     assert written(tmp_path) == untroubled
+    seen = sum(map(int, (tmp_path / "seen").read_text().split()))
+    generated, real, halves = 2 * 1600, 1438, 2 * 2 * 719
+    assert seen <= generated + real + halves
 
 
 def test_one_job_that_cannot_begin_does_not_hinder_the_others(tmp_path: Path) -> None:
