@@ -39,7 +39,7 @@ class OnRay(Engine):
         self.setup = taken_over(self.threads, self.logs)
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
         if not self.address:  # a token of its own lets nobody else in, and none is written to the home folder
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), "RAY_worker_niceness": "0"}
         import ray  # reads these when it is loaded
 
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}

@@ -1,4 +1,4 @@
-"""A plugin: a generator and a feature space of ours that note how long their networks were at work.
+"""A plugin: a generator and a feature space of ours that note how long their networks were at work, and a cheap metric.
 
 Each call appends its seconds, of the clock and of the processor, to the file $ASSAY_TEST_TIMES.
 """
@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
-from assay import extractor, generator
+from assay import View, extractor, generator, metric
 from assay.harness.core.registry import EXTRACTORS, GENERATORS
 
 
@@ -62,3 +63,9 @@ def timed(dataset: str, size: int = 112) -> Timed:
 @generator
 def timed_vae(dataset: str) -> TimedVAE:
     return TimedVAE(dataset)
+
+
+@metric(better="neither", kind="set", source="https://example.org", fake=View("fake", "features"))
+def mean_feature(fake: Tensor) -> float:
+    """Mean of all features."""
+    return float(fake.mean(dtype=torch.float64))

@@ -32,7 +32,7 @@ def run(engine: str, workers: int, samples: int, size: int, top: Path) -> dict[s
     )
     by += ["engine.executor=local"] if engine == "slurm" else []
     asked = ["generator=timed_vae", "dataset=fashion_mnist", "features=timed", f"extractor.timed.size={size}"]
-    asked += [f"n={samples}", "n_real=1000", "floor=false", "metric=precision", "device=cpu", f"out={out}"]
+    asked += [f"n={samples}", "metric=mean_feature", "device=cpu", f"out={out}"]
     line = [sys.executable, "-m", "assay", "--plugin", str(PLUGIN), "run", *asked, *by]
     environment = os.environ | {"ASSAY_CACHE": str(out / "cache"), "ASSAY_TEST_TIMES": str(out / "times")}
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
