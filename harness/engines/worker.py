@@ -104,11 +104,11 @@ class _Said(StringIO):
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """The lines that are said inside; filled when it ends."""
-    said, lines, before = _Said(), list[str](), console.file
+    said, lines = _Said(), list[str]()
     console.file = said
     try:
         yield lines
     finally:
-        console.file = before
+        console.file = None  # type: ignore[assignment]  # whatever standard error is, as before
         sys.stderr.flush()
         lines += said.getvalue().splitlines()

@@ -25,8 +25,8 @@ from ..harness.engines.slow_runs import METRICS, carried_out, environment, line,
 PAUSE = "0.1"
 ASKED = ("-m", "seed=0,1", "n=3000", f"metric=[{','.join(METRICS)}]")
 PER_RUN = 7
-PATIENCE = 60.0
-"""Seconds until the processes of a killed command must be gone: helpers of Ray look now and then."""
+PATIENCE = 150.0
+"""Seconds until the processes of a killed command must be gone: two helpers of Ray need over a minute to notice."""
 
 
 def at_work(out: Path) -> list[Job]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from assay.harness.command.overrides import check_names
 from assay.harness.core.progress import console, say
 from assay.harness.engines.tasks import Answer, Engine, LostError, carried_out, engine
 from assay.harness.engines.worker import _listening, perform, portable, taken_over
@@ -97,6 +98,23 @@ def test_the_local_engine_takes_threads_as_they_are_told(tmp_path: Path) -> None
 def test_wrong_settings_are_one_line(setting: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises((LookupError, ValueError)) as error:
         engine(setting, tmp_path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine=process"], "unknown engine 'process'; did you mean processes?"),
+        (
+            ["engine=processes", "engine.worker=3"],
+            "unknown option of engine processes: 'worker'; did you mean workers?",
+        ),
+        (["engine.workers=3"], "unknown option of engine local: 'workers'"),
+    ],
+)
+def test_wrong_overrides_are_one_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(LookupError) as error:
+        check_names(overrides, "evaluate")
     assert message in str(error.value)
 
 
