@@ -60,6 +60,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
   assay run metric=precision sink=wandb                results go to wandb, too, offline; or sink=[wandb,tensorboard]
+  assay run engine=processes engine.workers=4 ...      several processes; Ray and Slurm: docs/clusters.md
 
 `assay run --help` shows every option with its default. Names and values: https://hydra.cc (override grammar)."""
 

@@ -21,6 +21,7 @@ from .core.protocols import (
     Cell,
     Dataset,
     Encoder,
+    Extractor,
     FeatureGenerator,
     Generator,
     HasStatistics,
@@ -171,8 +172,8 @@ class Run:
             return f"made for {METRICS[metric].modality}s, and these samples are {self.views.modality}s"
         return next((why for view in cell.views.values() if (why := self.views.lacks(view))), None)
 
-    def refused(self, metric: str, options: Mapping[str, Any], why: str) -> Record:
-        """A failed record of a metric that has no cell with these options, `space` and `encode` among them."""
+    def refusal(self, metric: str, options: Mapping[str, Any], why: str) -> Record:
+        """The failed record of a metric that has no cell with these options, `space` and `encode` among them."""
         declared: Metric = METRICS[metric]
         params = {key: value for key, value in options.items() if key in declared.options}
         cell = replace(
@@ -182,15 +183,14 @@ class Run:
             params=dict(declared.options) | params,
             views=declared.views,
         )
-        record = failed_record(cell, why)
-        write_record(self.folder, record)
-        self.written.append(record)
-        return record
+        return failed_record(cell, why)
 
     def refused_study(self, study: str, why: str) -> Record:
-        """A failed record of a study that could not begin or go on."""
+        """Write the failed record of a study that could not begin or go on."""
         table = next(iter(STUDIES[study].tables))
-        record = failed_record(replace(self._empty, metric=table, label=study), why)
+        return self.write(failed_record(replace(self._empty, metric=table, label=study), why))
+
+    def write(self, record: Record) -> Record:
         write_record(self.folder, record)
         self.written.append(record)
         return record
@@ -304,7 +304,8 @@ def open_run(
     data = _again(opened, "dataset", dataset, partial(open_dataset, dataset))
     both = partial(open_generator, data.it.name, generator, data.options)
     model = _again(opened, "generator", (dataset, generator), both)
-    return run_on(data, model, folder, open_store(store), seed=seed, n=n, **setting)
+    kept = _again(opened, "extractors", (dataset, setting.get("extractors")), dict[str, Extractor])
+    return run_on(data, model, folder, open_store(store), seed=seed, n=n, kept=kept, **setting)
 
 
 def run_on(
@@ -325,9 +326,11 @@ def run_on(
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
+    kept: dict[str, Extractor] | None = None,
 ) -> Run:
     """A run of what is open already.
 
+    kept: extractors that are open already, to which others are added.
     n: None and "all" are all of stored samples; of a generator that makes its samples, None are MADE.
     Raises LookupError for an unknown feature space, ValueError for wrong numbers, OSError when `folder` cannot be
     written.
@@ -337,7 +340,7 @@ def run_on(
     EXTRACTORS[features]
     require_writable(folder)
     torch.backends.cudnn.allow_tf32 = False  # features made on a GPU are compared with those made on a CPU
-    views = Views(data.it, model.it, features, store, pick_device(device), extractors)
+    views = Views(data.it, model.it, features, store, pick_device(device), extractors, kept)
     return Run(
         experiment=folder.name,
         generator=model.name,

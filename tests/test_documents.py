@@ -94,6 +94,9 @@ def known(word: str, options: set[str], plugins: dict[str, set[str]]) -> bool:
         return True
     if group in FAMILIES:
         return (ROOT / "configs" / group / f"{value}.yaml").is_file() or value == "NAME"
+    if group == "engine":
+        presets = {path.stem: OmegaConf.load(path) for path in (ROOT / "configs" / "engine").glob("*.yaml")}
+        return any(rest[0] in preset for preset in presets.values()) if rest else value in presets
     if group not in GROUPS:
         return group in options
     registry = GROUPS[group]
@@ -120,6 +123,7 @@ def test_a_wrong_command_would_be_found() -> None:
         "assay run experiment=quickstart2": ["experiment=quickstart2"],
         "assay run study=groups study.groups.shares=0.5": ["study.groups.shares=0.5"],
         "assay run reals=100 n=5": ["reals=100"],
+        "assay run engine=threads engine.worker=4": ["engine=threads", "engine.worker=4"],
         "assay list tasks": ["tasks"],
         "assay evaluate": ["evaluate"],
         "assay compare-features FAKE REAL precision recal": ["recal"],

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..core.claims import claimed
 from ..core.files import cache_folder, digest, replace
 from ..core.progress import say
 from .subsets import Subset
@@ -89,11 +90,12 @@ def digest_of(keys: tuple[ShardKey, ...]) -> str:
 class Store:
     """`<digest>.npy` beside `<digest>.json`, which holds the readable key and the checksum of the array file.
 
-    made: how many entries this process has made.
+    made: how many entries this process has made. refused: entries that are not to be made, by name, and why.
     """
 
     def __init__(self, root: Path):
         self.root, self.made = root, 0
+        self.refused: Mapping[str, str] = {}
         self._sound: set[str] = set()
         self._damaged: set[str] = set()
 
@@ -105,22 +107,35 @@ class Store:
     ) -> np.ndarray[Any, Any]:
         """The array of a key, memory-mapped; `make` is called when there is none, or a damaged one.
 
-        numerics: with what it is computed, kept on the card beside the array; without it the number of threads, on
-        which the last digits may depend. Raises OSError that names the file where the store cannot be written.
+        Of several processes that need it one makes it, and the others wait. numerics: with what it is computed, kept on
+        the card beside the array; without it the number of threads, on which the last digits may depend. Raises
+        ValueError for an entry that is not to be made, OSError that names the file where the store cannot be written.
         """
+        if self.has(key):
+            return self.read(key)
         path = self._path(key)
-        if not self.has(key):
-            content = io.BytesIO()
-            np.save(content, np.ascontiguousarray(make()), allow_pickle=False)
-            raw = content.getvalue()
-            card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest()}
-            card["numerics"] = dict(numerics()) if numerics else {"threads": str(torch.get_num_threads())}
-            replace(path, raw)
-            replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
-            self._sound.add(path.name)
-            self._damaged.discard(path.name)
-            self.made += 1
+        if path.stem in self.refused:
+            raise ValueError(self.refused[path.stem])
+        waiting = f"store: another process makes {_readable(key)}; this one waits for it"
+        with claimed(self.root / ".claims", path.stem, waiting):
+            if not self.has(key):
+                self._write(key, make(), numerics() if numerics else {"threads": str(torch.get_num_threads())})
         return self.read(key)
+
+    def _write(self, key: ShardKey | ScoreKey, array: np.ndarray[Any, Any], numerics: Mapping[str, str]) -> None:
+        path, content = self._path(key), io.BytesIO()
+        np.save(content, np.ascontiguousarray(array), allow_pickle=False)
+        raw = content.getvalue()
+        card = {"key": key.content, "sha256": hashlib.sha256(raw).hexdigest(), "numerics": dict(numerics)}
+        replace(path, raw)
+        replace(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True).encode())
+        self._sound.add(path.name)
+        self._damaged.discard(path.name)
+        self.made += 1
+
+    def name(self, key: ShardKey | ScoreKey) -> str:
+        """What an entry is called on disk."""
+        return self._path(key).stem
 
     def read(self, key: ShardKey | ScoreKey) -> np.ndarray[Any, Any]:
         """The array of a key that the store has, memory-mapped."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -48,8 +50,8 @@ class Views:
     """All views of one generator and one data set.
 
     features: the extractor that the name "features" stands for; extractors: options of extractors, by name. An
-    extractor is opened when first needed. used: of stored samples that were read, how many there are and by which rule
-    they were chosen, in words, by source.
+    extractor is opened when first needed. opened: those that are open already, to which others are added. used: of
+    stored samples that were read, how many there are and by which rule they were chosen, in words, by source.
 
     Where fewer samples are read than a stored set has, the seed draws them (`Subset`). A generator that makes its
     samples makes as many as are asked for.
@@ -63,10 +65,11 @@ class Views:
         store: Store,
         device: torch.device,
         extractors: Mapping[str, Mapping[str, Any]] | None = None,
+        opened: dict[str, Extractor] | None = None,
     ):
         self.data, self.generator, self.features = data, generator, features
         self.store, self.device, self.options = store, device, extractors or {}
-        self._extractors: dict[str, Extractor] = {}
+        self._extractors: dict[str, Extractor] = {} if opened is None else opened
         self._spaces = Spaces(generator, self.extractor)
         self._tried: set[str] = set()
         self._watched: list[dict[str, str]] = []
@@ -147,6 +150,18 @@ class Views:
         self._note(view, seed, n)
         if view.n != "moments":
             self._complete(view, self._keys(view, seed, n))
+
+    def missing(self, view: View, seed: int, n: int) -> list[tuple[View, ShardKey]]:
+        """The shards that are missing or damaged, each with its view, the images before what is made of them."""
+        return [] if view.n == "moments" else self._missing(view, self._keys(view, seed, n))
+
+    def missing_of(self, view: View, subset: Subset) -> list[tuple[View, ShardKey]]:
+        """The same of a given subset of real samples."""
+        return self._missing(view, self._keys_of(view, self._space(view), subset))
+
+    def fill(self, view: View, key: ShardKey) -> None:
+        """Make one shard of a view, unless it is there."""
+        self.store.array(key, partial(self._make, view, key))
 
     def samples(self, view: View, seed: int, n: int) -> dict[str, int]:
         """How many samples of a view were found and used, and by which seed they were drawn, as records tell it."""
@@ -289,18 +304,21 @@ class Views:
         return [self.store.array(key, partial(self._make, view, key)) for key in keys]
 
     def _complete(self, view: View, keys: Sequence[ShardKey]) -> None:
+        for one, shards in groupby(self._missing(view, keys), itemgetter(0)):
+            missing, space = [key for _, key in shards], self._space(one)
+            by = "generated" if one.source == "fake" else self.data.name
+            producer = f"{by}, held out" if one.source == "holdout" else by
+            what = f"{producer} → {space.name} {space.encode}".rstrip()
+            with track(what, sum(key.stop - key.start for key in missing), "samples") as advance:
+                for key in missing:
+                    self.store.array(key, partial(self._make, one, key, advance))
+
+    def _missing(self, view: View, keys: Sequence[ShardKey]) -> list[tuple[View, ShardKey]]:
         missing = [key for key in keys if not self.store.has(key)]
-        if not missing:
-            return
-        space = self._space(view)
-        if view.source == "fake" and not space.drawn_from:
-            self._complete(View("fake", "images"), [_of_images(key) for key in keys])
-        by = "generated" if view.source == "fake" else self.data.name
-        producer = f"{by}, held out" if view.source == "holdout" else by
-        what = f"{producer} → {space.name} {space.encode}".rstrip()
-        with track(what, sum(key.stop - key.start for key in missing), "samples") as advance:
-            for key in missing:
-                self.store.array(key, partial(self._make, view, key, advance))
+        before: list[tuple[View, ShardKey]] = []
+        if missing and view.source == "fake" and not self._space(view).drawn_from:
+            before = self._missing(View("fake", "images"), [_of_images(key) for key in keys])
+        return before + [(view, key) for key in missing]
 
     def _keys(self, view: View, seed: int, n: int) -> tuple[ShardKey, ...]:
         """Of all shards of a view. Raises ValueError where there is no such view."""
@@ -380,14 +398,11 @@ class Views:
 
     def _gathered(self, key: ShardKey) -> np.ndarray[Any, Any] | None:
         """The rows of a subset from shards of the whole set; None unless the store has all of these."""
-        assert key.drawn is not None
-        whole = _shard_keys(replace(key, start=0, stop=key.drawn.total, drawn=None))
-        places = key.numbers
-        needed = sorted({int(place) for place in places // SHARD})
-        if not all(self.store.has(whole[i]) for i in needed):
+        places, whole = key.numbers, whole_shards(key)
+        if not all(map(self.store.has, whole)):
             return None
         return np.concatenate([
-            self.store.read(whole[i])[places[places // SHARD == i] - i * SHARD] for i in needed
+            self.store.read(shard)[places[places // SHARD == shard.start // SHARD] - shard.start] for shard in whole
         ])  # fmt: skip
 
     def _batch(self, view: View, space: Space, key: ShardKey, part: ShardKey) -> Tensor:
@@ -450,6 +465,14 @@ def _of_images(key: ShardKey) -> ShardKey:
 
 def _seeds(key: ShardKey) -> list[int]:
     return [key.seed * SEEDS + int(number) for number in key.numbers]
+
+
+def whole_shards(key: ShardKey) -> list[ShardKey]:
+    """The shards of the whole set that have the rows of this shard of a subset; none where it is of the whole set."""
+    if key.drawn is None:
+        return []
+    whole = _shard_keys(replace(key, start=0, stop=key.drawn.total, drawn=None))
+    return [whole[i] for i in sorted({int(place) for place in key.numbers // SHARD})]
 
 
 def watched_view(words: str) -> tuple[View, int, int]:

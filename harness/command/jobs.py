@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays.records import read_records, record_name, write_record
+from ..core.claims import claimed
 from ..core.files import require_plain, require_writable
-from ..core.progress import say
+from ..core.progress import say_once
 from ..core.protocols import Cell
 from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options, discover
 from .hydra_jobs import one_line, register, run_jobs
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from ..engines.plan import Job
     from ..run import Run
     from ..sinks.jobs import Evaluated, JobLogs
+
+
+Tell = Callable[["Evaluated", Sequence["Record"], int], None]
+"""What was evaluated, the records of one of its metrics or studies, and of how many."""
 
 
 class CannotBeginError(Exception):
@@ -36,7 +41,7 @@ class Outcome:
 
     anew: whether any record or array was made; failed: a line for each record that says so; left_out: metrics that
     nobody named and that cannot be had here, with the reason; samples: which were found and used, a line a source.
-    records: names of the records that answer it, made or found. config: of the job; evaluated: what its records are of.
+    config: of the job; evaluated: what its records are of; records: names of those that answer it, made or found.
     """
 
     folder: str
@@ -58,8 +63,10 @@ def carry_out_all(
     logs: is told of records as they come, and of jobs that are done.
     """
     from ..engines.plan import Plan, job_key
+    from ..engines.tasks import LostError, engine
     from .objective import objective
     from .sweep import configs
+    from .waves import Task, carry_out
 
     register(overrides, "evaluate")
     composed = configs("evaluate", overrides)
@@ -69,42 +76,43 @@ def carry_out_all(
             discover()
             found = []
             for one in expanded(config):
+                if one["engine"]["name"] != "local":
+                    raise ValueError("Hydra's launcher or sweeper gives out these jobs itself: leave out engine=...")
                 try:
-                    found.append(_job(one, from_glob, False, {}))
+                    with engine(one["engine"], Plan(folder_of(one)).place / "logs"):
+                        found.append(evaluate_job(one, from_glob, False, {}))
                 except CannotBeginError as failure:
                     found.append(_refused(one, failure.why))
             return list(map(asdict, found))
 
         def value(config: dict[str, Any], done: list[dict[str, Any]]) -> float:
             named = {name for one in done for name in one["records"]}
-            records = [one for one in read_records(_folder(config)) if record_name(one.cell) in named]
+            records = [one for one in read_records(folder_of(config)) if record_name(one.cell) in named]
             return objective(config["objective"], records)
 
         answers = [Outcome(**fields) for done in run_jobs("evaluate", overrides, jobs, value) for fields in done]
         logs.jobs = len(answers)
-        return [_logged(outcome, logs) for outcome in answers]
+        return [logged(outcome, logs) for outcome in answers]
     planned = [one for config in composed for one in expanded(config)]
+    if any(config["engine"] != planned[0]["engine"] for config in planned):
+        raise ValueError("one engine carries out all jobs of a command: choose one value of engine and of its options")
     for config in planned:
         check_options(config)
-        require_writable(_folder(config))
-        Plan(_folder(config)).add(job_key(config), _planned(config))
-    opened: dict[str, tuple[str, Any]] = {}
-    outcomes, refused = list[Outcome](), list[tuple[dict[str, Any], Exception]]()
+        require_writable(folder_of(config))
+        Plan(folder_of(config)).add(job_key(config), _planned(config))
     logs.jobs = len(planned)
-    for config in planned:
-        try:
-            outcome = _job(
-                config, from_glob, len(planned) == 1, opened, partial(logs.evaluated, job_key(config), config)
-            )
-            outcomes.append(_logged(outcome, logs))
-        except CannotBeginError as failure:
-            refused.append((config, failure.why))
-    if not outcomes:  # none could begin: a wrong call, of which nothing is recorded
+    tasks = [Task(config, from_glob, len(planned) == 1) for config in planned]
+    with engine(planned[0]["engine"], Plan(folder_of(planned[0])).place / "logs") as workers:
+        done = carry_out(workers, tasks, logs)
+    outcomes = [one for one in done if isinstance(one, Outcome)]
+    refused = [(config, one) for config, one in zip(planned, done, strict=True) if isinstance(one, Exception)]
+    if not outcomes and not isinstance(refused[0][1], LostError):  # a wrong call, of which nothing is recorded
         raise refused[0][1]
-    return outcomes + [_logged(_refused(config, failure), logs) for config, failure in refused]
+    return outcomes + [logged(_refused(config, failure), logs) for config, failure in refused]
 
 
-def _logged(outcome: Outcome, logs: JobLogs) -> Outcome:
+def logged(outcome: Outcome, logs: JobLogs) -> Outcome:
+    """The same, after the sinks were told that the job is done."""
     from ..engines.plan import job_key
     from ..sinks.jobs import Evaluated
 
@@ -127,7 +135,7 @@ def with_paths(
     return [config | {"generator": {"replay": replayed | {"path": path, "name": name}}} for name, path in fakes.items()]
 
 
-def _folder(config: Mapping[str, Any]) -> Path:
+def folder_of(config: Mapping[str, Any]) -> Path:
     require_plain(str(config["name"]))
     return Path(config["out"]) / str(config["name"])
 
@@ -146,27 +154,22 @@ def _planned(config: Mapping[str, Any]) -> Job:
     return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
 
 
-def _job(
-    config: dict[str, Any],
-    from_glob: bool,
-    alone: bool,
-    opened: dict[str, tuple[str, Any]],
-    tell: Callable[[Evaluated, Sequence[Record], int], None] = lambda evaluated, records, planned: None,
-) -> Outcome:
-    """One generator on one data set: every chosen metric, then every chosen study.
+@dataclass(frozen=True)
+class Asked:
+    """What a job is to evaluate: cells of metrics, by name, and options of studies.
 
-    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
-    alone: whether there are no other jobs, so that a study that refuses its options is a wrong call.
-    opened: what the job before has opened. tell: is called after each metric and study with its records, found or made,
-    and with how many metrics and studies there are. Raises CannotBeginError where opening fails.
+    refused: failed records of metrics that have no cell here. left_out: metrics that nobody named and that cannot be
+    had here, with the reason.
     """
-    from ..engines.plan import Plan, job_key
-    from ..evaluate import reason
-    from ..sinks.jobs import Evaluated
-    from ..studies.carry_out import carry_out
 
-    plan, key, planned = Plan(_folder(config)), job_key(config), _planned(config)
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    cells: Mapping[str, Cell]
+    refused: Mapping[str, Record]
+    left_out: Mapping[str, str]
+    studies: Mapping[str, Any]
+
+
+def open_job(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
+    """The run of a job. opened: what the job before has opened. Raises CannotBeginError where opening fails."""
     try:
         check_options(config)
         run = _open(config, opened)
@@ -174,10 +177,21 @@ def _job(
             run.cells(entries)  # before any work, so that an option out of its range is told at once
     except (LookupError, FileNotFoundError, ValueError) as failure:
         raise CannotBeginError(failure) from failure
-    arrays = run.views.store.made
+    return run
+
+
+def asked_of(config: Mapping[str, Any], run: Run, from_glob: bool, alone: bool) -> Asked:
+    """What a job is to evaluate of what it has opened.
+
+    from_glob: the metric is one of many that nobody named: it is left out where it cannot be had for these samples.
+    alone: whether there are no other jobs, so that what is refused is a wrong call, which is raised.
+    """
+    from ..evaluate import reason
+
+    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
-        say(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
+        say_once(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
     space = {} if config["space"] is None else {"space": config["space"]}
     encode = {} if config["encode"] is None else {"encode": config["encode"]}
     encoding = [name for name in metrics if _takes_encode(run, name, space)] if encode else []
@@ -187,6 +201,7 @@ def _job(
         )
     left_out: dict[str, str] = {}
     cells: dict[str, Cell] = {}
+    refused: dict[str, Record] = {}
     for name, options in metrics.items():
         asked = {**space, **(encode if name in encoding else {}), **(options or {})}
         try:
@@ -197,45 +212,86 @@ def _job(
             elif alone and len(metrics) == 1 and not studies:
                 raise
             else:
-                cells[name] = run.refused(name, asked, reason(failure)).cell
+                refused[name] = run.refusal(name, asked, reason(failure))
             continue
         if from_glob and (why := run.lacks(name, cell)):
             left_out[name] = why
         else:
             cells[name] = cell
-    planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
-    planned.studies = dict.fromkeys(studies, False)
-    plan.begin(key, planned)
-    refused = {record_name(record.cell): record for record in run.written}
-    evaluated = Evaluated(run.generator, run.dataset, run.seed, run.n)
-    answers: list[Record] = []
-    for name, cell in cells.items():
-        record = refused.get(planned.metrics[name]) or run.evaluate(cell)
-        answers.append(record)
-        tell(evaluated, [record], len(cells) + len(studies))
-    for name, options in studies.items():
-        before = len(run.written)
-        try:
-            answers += carry_out(run, name, **(options or {}))
-        except ValueError as failure:
-            if alone:
-                raise
-            run.refused_study(name, reason(failure))
-        planned.studies[name] = True
-        tell(evaluated, run.written[before:], len(cells) + len(studies))
-    plan.end(key, planned)
+    return Asked(cells, refused, left_out, studies)
+
+
+def evaluate_job(
+    config: dict[str, Any],
+    from_glob: bool,
+    alone: bool,
+    opened: dict[str, tuple[str, Any]],
+    given_up: Mapping[str, str] | None = None,
+    tell: Tell = lambda evaluated, records, planned: None,
+) -> Outcome:
+    """One generator on one data set: every chosen metric, then every chosen study; see `open_job` and `asked_of`.
+
+    given_up: metrics and studies that are recorded as failed, and why. tell: is called after each metric and study with
+    its records, found or made, and with how many metrics and studies there are.
+    """
+    from ..engines.plan import Plan, job_key
+    from ..sinks.jobs import Evaluated
+
+    plan, key, planned, run = Plan(folder_of(config)), job_key(config), _planned(config), open_job(config, opened)
+    arrays, evaluated = run.views.store.made, Evaluated(run.generator, run.dataset, run.seed, run.n)
+    waiting = f"{planned.title}: another process is at work on it; this one waits for it"
+    with claimed(plan.place / ".claims", key, waiting):
+        asked = asked_of(config, run, from_glob, alone)
+        cells = {**asked.cells, **{name: record.cell for name, record in asked.refused.items()}}
+        planned.metrics = {name: record_name(cell) for name, cell in cells.items()}
+        planned.studies = dict.fromkeys(asked.studies, False)
+        plan.begin(key, planned)
+        total = len(cells) + len(asked.studies)
+        answers = list[Record]()
+        for records in _answers(run, asked, partial(plan.go_on, key, planned), planned, given_up or {}, alone):
+            answers += records
+            tell(evaluated, records, total)
+        plan.end(key, planned)
     failed = [record for record in run.written if record.status == "failed"]
     return Outcome(
         folder=str(run.folder),
         store=config["store"],
         anew=bool(run.written) or run.views.store.made > arrays,
         failed=[f"{record.cell.generator} {record.cell.label}: {record.error}" for record in failed],
-        left_out=left_out,
+        left_out=asked.left_out,
         samples=[f"{source}: {' / '.join(words)}" for source, words in run.views.used.items()],
-        records=list(dict.fromkeys(record_name(record.cell) for record in [*answers, *run.written])),
         config=config,
         evaluated=evaluated,
+        records=list(dict.fromkeys(record_name(record.cell) for record in [*answers, *run.written])),
     )
+
+
+def _answers(
+    run: Run, asked: Asked, go_on: Callable[[str], None], planned: Job, given_up: Mapping[str, str], alone: bool
+) -> Iterator[Sequence[Record]]:
+    """The records of each metric and study in turn, found or made. go_on: is told which one comes next."""
+    from ..evaluate import reason
+    from ..run import failed_record
+    from ..studies.carry_out import carry_out
+
+    for record in asked.refused.values():
+        yield [run.write(record)]
+    for name, cell in asked.cells.items():
+        go_on(name)
+        yield [run.write(failed_record(cell, given_up[name])) if name in given_up else run.evaluate(cell)]
+    for name, options in asked.studies.items():
+        go_on(name)
+        try:
+            if name in given_up:
+                answer = [run.refused_study(name, given_up[name])]
+            else:
+                answer = carry_out(run, name, **(options or {}))
+        except ValueError as failure:
+            if alone:
+                raise
+            answer = [run.refused_study(name, reason(failure))]
+        planned.studies[name] = True
+        yield answer
 
 
 def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
@@ -243,7 +299,7 @@ def _refused(config: dict[str, Any], failure: Exception) -> Outcome:
     from ..engines.plan import Plan, job_key
     from ..sinks.jobs import Evaluated
 
-    folder, planned, why = _folder(config), _planned(config), one_line(failure)
+    folder, planned, why = folder_of(config), _planned(config), one_line(failure)
     metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
     records = _unopened(config, folder, metrics, studies, why)
     planned.error = why
@@ -286,7 +342,7 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
     metrics = config.get("metric") or {}
     given = {name: options for name, options in metrics.items() if METRICS[name].kind == "sample" and options}
     return open_run(
-        config["dataset"], config["generator"], _folder(config), extractors=config["extractor"], opened=opened,
+        config["dataset"], config["generator"], folder_of(config), extractors=config["extractor"], opened=opened,
         metric_options=given, **chosen,
     )  # fmt: skip
 

@@ -11,6 +11,8 @@ from ..core.registry import GROUPS, Registry, unknown
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {"evaluate": "experiment", "train": "tuning"}
 """The group of ready-made configs of each command."""
+ENGINE = "engine"
+"""The group of who does the work."""
 DEFAULT_DATA = "fashion_mnist"
 CONFIG_DIR = ("--config-dir", "-cd")
 VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
@@ -91,8 +93,10 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
             raise ValueError(f"{override!r} is no override; write option=value")
         if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
             raise LookupError(unknown(preset, value, presets))
-        if group not in [*GROUPS, *options, preset]:
-            raise LookupError(unknown("option", group, [*options, *GROUPS, preset]))
+        if group not in [*GROUPS, *options, preset, ENGINE]:
+            raise LookupError(unknown("option", group, [*options, *GROUPS, preset, ENGINE]))
+        if group == ENGINE:
+            _check_engine(overrides)
         if group not in GROUPS:
             continue
         registry: Registry = GROUPS[group]
@@ -122,6 +126,23 @@ def check_grammar(overrides: Sequence[str]) -> None:
                 f"{key}={value} is not in Hydra's grammar: quote the value, {quoted}; or give folders and files "
                 "just as they are with --fake PATH and --real PATH"
             ) from None
+
+
+def _check_engine(overrides: Sequence[str]) -> None:
+    """Raise LookupError for an unknown engine, or an option that the chosen one does not have."""
+    from omegaconf import OmegaConf
+
+    chosen = dict(override.split("=", 1) for override in overrides if override.startswith(ENGINE))
+    engines = {file.stem: file for file in sorted((CONFIGS / ENGINE).glob("*.yaml"))}
+    name = chosen.pop(ENGINE, "local")
+    if not re.fullmatch(r"\w+", name):  # several, of which Hydra makes jobs
+        return
+    if name not in engines:
+        raise LookupError(unknown("engine", name, list(engines)))
+    options = [str(key) for key in OmegaConf.load(engines[name])]
+    for option in chosen:
+        if (key := option.split(".")[1]) not in options:
+            raise LookupError(unknown(f"option of engine {name}:", key, options))
 
 
 def _check_chosen(overrides: Sequence[str]) -> None:

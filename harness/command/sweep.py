@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from ..core.registry import GROUPS
-from .overrides import PRESETS, config_folders, without_flags
+from .overrides import ENGINE, PRESETS, config_folders, without_flags
 
 BASIC = ("BasicLauncher", "BasicSweeper")
 """Hydra's own launcher and sweeper, for which jobs are combinations of values, run one after the other here."""
@@ -84,7 +84,7 @@ def _combinations(
 
 def _sets_a_value(override: Any) -> bool:
     """Whether an override sets one value, rather than choosing from a group, adding, deleting or merging."""
-    chooses = override.key_or_group in (*GROUPS, *PRESETS.values()) or "/" in override.key_or_group
+    chooses = override.key_or_group in (*GROUPS, *PRESETS.values(), ENGINE) or "/" in override.key_or_group
     plain = not override.is_add() and not override.is_delete() and override.package is None
     return plain and not chooses and not isinstance(override.value(), dict)
 

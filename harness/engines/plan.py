@@ -28,7 +28,7 @@ class Job:
 
     title: what it evaluates, in words. metrics: by label, the file of the record, "" where it is not known yet.
     studies: by name, whether it was carried out to its end. error: why the job could not begin. seconds: that it took.
-    host, process, begun: where and when it runs, or ran last.
+    host, process, begun: where and when it runs, or ran last. at: the metric or study that it was last at.
     is_alive: whether somebody is at work on it, as far as can be known from here; found anew whenever it is read.
     """
 
@@ -41,7 +41,12 @@ class Job:
     host: str = ""
     process: int = 0
     begun: float = 0.0
+    at: str = ""
     is_alive: bool = False
+
+    def __str__(self) -> str:
+        where = "" if self.host == host() else f" on {self.host}"
+        return f"{self.title}, {f'at {self.at}, ' if self.at else ''}process {self.process}{where}"
 
 
 KINDS = {name: (int, float) if name in ("seconds", "begun") else type(value) for name, value in vars(Job("")).items()}
@@ -49,13 +54,17 @@ KINDS = {name: (int, float) if name in ("seconds", "begun") else type(value) for
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a results folder. A job is found by a key of all that decides what it evaluates."""
+    """The jobs of a results folder. A job is found by a key of all that decides what it evaluates.
+
+    part: a folder within; "arrays" has the parts of views that workers are making.
+    """
 
     folder: Path
+    part: str = ""
 
     @property
     def place(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.plan")
+        return self.folder.with_name(f"{self.folder.name}.plan") / self.part
 
     def file(self, key: str) -> Path:
         return self.place / f"{key}.json"
@@ -67,12 +76,19 @@ class Plan:
             self.write(key, job)
 
     def begin(self, key: str, job: Job) -> None:
-        job.state, job.host, job.process, job.begun = "running", host(), os.getpid(), time.time()
+        job.state, job.host, job.process, job.begun, job.at = "running", host(), os.getpid(), time.time(), ""
+        self.write(key, job)
+
+    def go_on(self, key: str, job: Job, at: str) -> None:
+        job.at = at
         self.write(key, job)
 
     def end(self, key: str, job: Job) -> None:
         job.state, job.seconds = "finished", time.time() - job.begun
         self.write(key, job)
+
+    def forget(self, key: str) -> None:
+        self.file(key).unlink(missing_ok=True)
 
     def write(self, key: str, job: Job) -> None:
         """The file of a job that runs stays locked, so that others see whether its process still does."""
@@ -105,10 +121,9 @@ class Plan:
 
 
 def job_key(config: Mapping[str, Any]) -> str:
-    """A name for all that decides what a job evaluates: where it runs and where results and arrays go does not."""
-    return digest({name: value for name, value in config.items() if name not in ("device", "store", "out", "sink")})[
-        :16
-    ]
+    """A name for all that decides what a job evaluates: who does it, where, and where results go does not."""
+    elsewhere = ("device", "store", "out", "engine", "sink")
+    return digest({name: value for name, value in config.items() if name not in elsewhere})[:16]
 
 
 @dataclass(frozen=True)
@@ -147,11 +162,10 @@ def status(folder: Path) -> Status:
     except FileNotFoundError:
         records = {}
     counts = Counter(dict.fromkeys(("done", "failed", "running", "missing"), 0))
-    failed, missing, running = list[str](), list[str](), list[str]()
+    failed, missing = list[str](), list[str]()
+    running = [str(job) for job in jobs if job.is_alive]
     for job in jobs:
         lacking = []
-        if job.is_alive:
-            running.append(f"{job.title}, process {job.process}" + ("" if job.host == host() else f" on {job.host}"))
         if job.error:
             failed.append(f"{job.title}: {job.error}")
         for name, file in job.metrics.items():
@@ -170,7 +184,8 @@ def status(folder: Path) -> Status:
     finished = [job.seconds for job in jobs if job.state == "finished" and not job.error]
     left = len(missing) + len(running)
     rest = sum(finished) / len(finished) * left / max(1, len(running)) if finished else None
-    return Status(counts, failed, missing, running, rest)
+    arrays = [str(part) for part in Plan(folder, "arrays").jobs() if part.is_alive]
+    return Status(counts, failed, missing, arrays + running, rest)
 
 
 def _in_words(seconds: float) -> str:

@@ -35,7 +35,7 @@ class Made:
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in root.rglob("[!.]*") if path.is_file())
 
 
 def entry(root: Path, suffix: str) -> Path:
@@ -197,3 +197,35 @@ def test_two_processes_make_the_same_entries_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for i in range(30):
         assert store.has(ShardKey("producer", "fake", "pixels", "", "", i, 0, 1000))
+
+
+def test_an_entry_that_is_not_to_be_made_says_why(tmp_path: Path) -> None:
+    store, make = Store(tmp_path), Made()
+    store.refused = {store.name(KEY): "its worker was lost"}
+    with pytest.raises(ValueError, match="its worker was lost"):
+        store.array(KEY, make)
+    store.array(SCORE_KEY, make)
+    assert make.times == 1
+    store.refused = {store.name(SCORE_KEY): "it is there, whoever made it"}
+    np.testing.assert_array_equal(store.array(SCORE_KEY, make), np.ones(5))
+
+
+def test_of_two_processes_one_makes_it(tmp_path: Path) -> None:
+    """The other waits, and reads what it finds."""
+    code = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from assay.harness.arrays.store import ShardKey, Store
+def make():
+    with open(sys.argv[2], "a") as file:
+        file.write("made\\n")
+    time.sleep(1)
+    return np.ones(5)
+key = ShardKey("producer", "fake", "pixels", "fingerprint", "mean", 0, 0, 1000)
+assert Store(Path(sys.argv[1])).array(key, make).sum() == 5
+"""
+    line = [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path / "made")]
+    both = [subprocess.Popen(line) for _ in range(2)]
+    assert [one.wait(60) for one in both] == [0, 0]
+    assert (tmp_path / "made").read_text() == "made\n"

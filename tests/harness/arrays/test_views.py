@@ -11,7 +11,8 @@ import torch
 
 from assay.harness.arrays import spaces
 from assay.harness.arrays.inversion import invert
-from assay.harness.arrays.views import Views
+from assay.harness.arrays.subsets import Subset
+from assay.harness.arrays.views import Views, whole_shards
 from assay.harness.core.protocols import View
 
 IMAGES, LATENT, FEATURES = View("fake", "images"), View("fake", "latent"), View("fake", "features")
@@ -310,3 +311,30 @@ def test_importing_views_opens_neither_figures_nor_meshes() -> None:
     loaded = set(done.stdout.split())
     assert "assay.harness.arrays.views" in loaded
     assert not {"matplotlib", "open3d", "pandas"} & loaded
+
+
+def test_shards_that_are_missing_come_with_their_images_first_and_are_made_one_by_one(open_views: Open) -> None:
+    views, view = open_views(), View("fake", "features")
+    missing = views.missing(view, 0, 2500)
+    told = [(one.space, key.space, key.start, key.stop) for one, key in missing]
+    ranges = [(0, 1000), (1000, 2000), (2000, 2500)]
+    assert told == [("images", "images", *range) for range in ranges] + [
+        ("features", "doubled", *range) for range in ranges
+    ]
+    views.fill(*missing[4])
+    left = [(key.space, key.start) for _, key in views.missing(view, 0, 2500)]
+    assert left == [("images", 0), ("images", 2000), ("doubled", 0), ("doubled", 2000)]
+    views.complete(view, 0, 2500)
+    assert views.missing(view, 0, 2500) == []
+    assert views.missing(View("real", "features", n="moments"), 0, 10) == []
+
+
+def test_rows_of_a_subset_lie_in_shards_of_the_whole_set(open_views: Open) -> None:
+    views, view = open_views(), View("real", "features")
+    ((_, key),) = views.missing_of(view, Subset("real", 2600, 5, 3))
+    shards = whole_shards(key)
+    assert {int(number) // 1000 * 1000 for number in key.numbers} == {shard.start for shard in shards}
+    assert all(shard.drawn is None for shard in shards)
+    whole = [key for _, key in views.missing_of(view, Subset("real", 2600, 2600, 3))]
+    assert set(shards) <= set(whole)
+    assert whole_shards(whole[0]) == []

@@ -148,6 +148,29 @@ def test_where_nothing_was_planned_that_is_said(tmp_path: Path) -> None:
 
 
 def test_a_job_is_known_by_what_it_evaluates() -> None:
-    config = {"generator": {"vae": {}}, "seed": 0, "device": "cpu", "store": None, "out": "a"}
-    assert job_key(config) == job_key(config | {"device": "cuda", "store": "elsewhere", "out": "b"})
+    config = {
+        "generator": {"vae": {}},
+        "seed": 0,
+        "device": "cpu",
+        "store": None,
+        "out": "a",
+        "engine": {"name": "local"},
+    }
+    elsewhere = {"device": "cuda", "store": "elsewhere", "out": "b", "engine": {"name": "ray"}}
+    assert job_key(config) == job_key(config | elsewhere)
     assert job_key(config) != job_key(config | {"seed": 1})
+
+
+def test_who_is_at_what_is_told(tmp_path: Path) -> None:
+    """Parts of views that workers make are no jobs: they are told while somebody is at work on them."""
+    plan, arrays = Plan(tmp_path / "run"), Plan(tmp_path / "run", "arrays")
+    job, part = Job("vae", {"precision": "x.json", "fid": "y.json"}), Job("vae: images of fake samples 0 to 1000")
+    plan.add("a", job)
+    arrays.begin("b", part)
+    assert status(tmp_path / "run").running == [f"{part.title}, process {os.getpid()}"]
+    assert status(tmp_path / "run").counts == {"done": 0, "failed": 0, "running": 0, "missing": 2}
+    arrays.end("b", part)
+    arrays.forget("b")
+    plan.begin("a", job)
+    plan.go_on("a", job, "fid")
+    assert status(tmp_path / "run").running == [f"vae, at fid, process {os.getpid()}"]
