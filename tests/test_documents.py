@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from assay.harness.arrays.records import read_records
+from assay.harness.cli import HELP
 from assay.harness.core.registry import GROUPS, discover
 from assay.harness.report.tables import tables
 
@@ -20,6 +21,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 DOCUMENTS += [ROOT / "results" / "README.md", *FINDINGS]
 FAMILIES = {"experiment": "evaluate", "tuning": "train"}
 """Groups of ready-made configs, and the config that each belongs to."""
+COMMANDS = set(re.findall(r"^  assay ([\w-]+)", HELP, re.MULTILINE))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ESTIMATE = re.compile(r"(-?\d*\.?\d+) \((-?\d*\.?\d+) to (-?\d*\.?\d+)\)")
 
@@ -71,7 +73,7 @@ def calls(text: str) -> Iterator[list[str]]:
 def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
     """What a call names that does not exist. plugins: names that its --plugin declares, by group."""
     command = next(word for word in words[1:] if not word.startswith("--") and not word.endswith(".py"))
-    if command not in ("run", "status", "train", "list", "report", "statistics", "compare-features", "board"):
+    if command not in COMMANDS:
         return [command]
     words = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--fake", "--real")]
     if command == "compare-features":
