@@ -24,8 +24,8 @@ from ..engines.tasks import Engine, LostError, carried_out
 from ..engines.worker import portable
 from ..evaluate import has_floor
 from ..run import Run
-from ..sinks.jobs import JobLogs
-from .jobs import CannotBeginError, Outcome, asked_of, evaluate_job, folder_of, logged, open_job
+from ..sinks.jobs import Evaluated, JobLogs
+from .job import CannotBeginError, Outcome, asked_of, evaluate_job, folder_of, open_job
 
 _opened: dict[str, tuple[str, Any]] = {}
 """What this process has open, from one task to the next."""
@@ -255,6 +255,12 @@ def _evaluated(workers: Engine, tasks: Mapping[int, Task], logs: JobLogs) -> dic
                 advance(1)
             left = again
     return done
+
+
+def logged(outcome: Outcome, logs: JobLogs) -> Outcome:
+    """The same, after the sinks were told that the job is done."""
+    logs.done(job_key(outcome.config), outcome.config, Evaluated(*outcome.evaluated))
+    return outcome
 
 
 def _logged(answer: Outcome | Exception, logs: JobLogs) -> Outcome | Exception:

@@ -20,7 +20,7 @@ from assay import __version__
 from assay.harness import cli
 from assay.harness.cli import main
 from assay.harness.command.hydra_jobs import run_jobs
-from assay.harness.command.jobs import chosen
+from assay.harness.command.job import chosen
 from assay.harness.command.overrides import is_glob
 from assay.harness.core.registry import PLUGINS, STUDIES, discover
 from assay.harness.core.renamed import renamed

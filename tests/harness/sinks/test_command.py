@@ -89,9 +89,10 @@ class World:
         return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=environment)
 
     def files(self, out: str, *without: str) -> dict[str, bytes]:
-        """Contents by name, apart from the folders and files whose names begin in these ways."""
+        """Contents by name, apart from pages, which tell costs, and from what has names that begin in these ways."""
         root = self.folder / out
-        found = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+        every = (path for path in root.rglob("*") if path.is_file() and path.name != "report.html")
+        found = {str(path.relative_to(root)): path for path in every}
         return {name: path.read_bytes() for name, path in found.items() if not name.startswith(without)}
 
 
