@@ -1,6 +1,7 @@
 """Metrics of samples that come batch by batch: the same as of the whole, in bounded memory, without traces."""
 
 import copy
+import gc
 import io
 import json
 import os
@@ -159,6 +160,7 @@ def test_memory_does_not_grow() -> None:
         for seed in range(count):
             metric.update(fake=gauss(100, 64, seed))
         sizes.append(held())
+        gc.collect()
         traced.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert sizes[0] == sizes[1] == 500 * (64 * 4 + 8 + 8) + 8 * (64 + 64 * 64)

@@ -233,7 +233,7 @@ def test_nothing_is_said_or_written_elsewhere(swept: Swept) -> None:
     assert "wandb" not in swept.finished.stdout + swept.finished.stderr
     assert list((swept.world.folder / "home").iterdir()) == []
     assert {path.name for path in swept.world.folder.iterdir()} <= {
-        *("home", "cache", "store", "plugin.py", "plain", "swept", "dead", "killed", "whole", "single")
+        *("__pycache__", "home", "cache", "store", "plugin.py", "plain", "swept", "dead", "killed", "whole", "single")
     }
     assert {path.name for path in (swept.world.folder / "swept").iterdir()} == {
         *("tiny", "tiny.plan", "tiny.costs.csv", "tiny.wandb", "tiny.tensorboard")

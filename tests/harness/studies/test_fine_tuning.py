@@ -179,7 +179,9 @@ def test_a_finished_training_is_not_done_again(
     path.write_bytes(content[:-1])
     train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100)
     assert path.read_bytes() == content, "damaged weights are made again"
-    train("latent_diffusion", START["latent_diffusion"], digits, 1, tmp_path, CPU, images=100)
+    with pytest.raises(ValueError, match="belongs to a training with other settings or another seed"):
+        train("latent_diffusion", START["latent_diffusion"], digits, 1, tmp_path, CPU, images=100)
+    train("latent_diffusion", START["latent_diffusion"], digits, 1, tmp_path, CPU, images=100, replacing=True)
     assert path.read_bytes() != content, "another seed is another training"
     card.unlink()
     train("latent_diffusion", START["latent_diffusion"], digits, 0, tmp_path, CPU, images=100)
