@@ -85,7 +85,7 @@ def train(
                then drawn by weight with replacement; without it an epoch takes them in a new order, each once.
     measure:   what the card tells of the samples before the first epoch and after each.
     replacing: finished weights of another training, which lie in the place of these, are replaced; else they stay.
-    log:       is told of every epoch, also of those before a resumed training was killed; it is not closed.
+    log:       gets the figures of every epoch, also of those before a resumed training was killed; it is not closed.
     Raises ValueError for options out of range, for files of another training in their place, and for a checkpoint that
     is damaged.
     """

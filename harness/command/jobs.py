@@ -21,7 +21,7 @@ def carry_out_all(
 ) -> list[Outcome]:
     """The outcomes of all jobs of a command, each of which is planned before the first one starts.
 
-    logs: is told of records as they come, and of jobs that are done.
+    logs: gets records as they come, and each job when it is done.
     """
     from ..engines.plan import Plan, job_key
     from ..engines.tasks import LostError, engine

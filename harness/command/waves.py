@@ -79,7 +79,7 @@ class Fill:
 def carry_out(workers: Engine, tasks: Sequence[Task], logs: JobLogs) -> list[Outcome | Exception]:
     """What became of each job, in their order: an exception says why its generator or data set cannot be opened.
 
-    logs: is told of jobs that are done, and where they are carried out in this process of records as they come.
+    logs: gets each job when it is done; and where jobs are carried out in this process, records as they come.
     """
     _opened.clear()
     done: dict[int, Outcome | Exception] = {}

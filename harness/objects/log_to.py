@@ -58,7 +58,7 @@ def log_to(sink: str, run: Any = None, *, name: str = "", out: str | Path = "out
     sink: "wandb", "tensorboard" or another one of `assay list sinks`. run: a run of wandb or a SummaryWriter that is
     open; it takes the results and stays open. options: of the sink, as on the command line, for a run of its own.
     name: of that run; out: where its files go, <out>/python.<sink>.
-    Each call is a step. Returns what can be closed, or used in a `with`. A sink that fails is told of in one line, and
+    Each call is a step. Returns what can be closed, or used in a `with`. A sink that fails costs one line, and
     never fails a call.
 
     Raises LookupError for an unknown sink, ValueError for a wrong option.

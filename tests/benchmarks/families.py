@@ -9,14 +9,13 @@ apart from this project, or a slow float64 version of the text where `beside` sa
 is its number. With --only, the other rows of the table stay.
 """
 
-import argparse
-import math
 import os
+import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from assay.generators.autoencoder import autoencoder
 from assay.generators.consistency import consistency
 from assay.generators.diffusers_pipeline import from_pipeline
 from assay.generators.dit import dit
@@ -33,6 +33,7 @@ from assay.generators.edm2 import edm2
 from assay.generators.first_stage import first_stage
 from assay.generators.ldm import ldm
 from assay.generators.sit import sit
+from assay.generators.stable_diffusion import stable_diffusion
 from assay.generators.stylegan2 import stylegan2
 from assay.generators.stylegan3 import stylegan3
 from assay.harness import cli
@@ -42,8 +43,10 @@ from .. import compvis
 from ..family_files import FAMILIES, vae, with_flags
 from ..generators import (
     test_adm,
+    test_autoencoder,
     test_consistency,
     test_dcgan,
+    test_deepsdf,
     test_diffusers_pipeline,
     test_dit,
     test_edm,
@@ -53,13 +56,14 @@ from ..generators import (
     test_official_gans,
     test_progan,
     test_sdf_stylegan,
+    test_stable_diffusion_file,
     test_stylegan3,
 )
 from ..nvlabs import dump, record, save
 from ..official import drawn, noise
 from ..tiny_pipelines import MAKERS, tiny
+from .tables import arguments, publish
 
-RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
 AUTHORS, TEXT, DIFFUSERS = "the authors' code", "float64 by the text", "the call of diffusers"
 Pairs = Iterator[tuple[str, Any, Any]]
 """What was compared: a name, what was found, and what was expected."""
@@ -228,6 +232,45 @@ def of_first_stage(folder: Path) -> Pairs:
         yield f"{name}, images", model.decode(codes), found["rec"]
 
 
+def of_stable_diffusion(folder: Path) -> Pairs:
+    path = FAMILIES["stable_diffusion, file"].write(folder)
+    tensors, words = test_stable_diffusion_file.state(), str(folder / "tokenizer")
+    (folder / "configs").mkdir()
+    pipe = test_stable_diffusion_file.from_single_file(tensors, words, folder / "configs")
+    for guidance in (5.0, 1.0):
+        model: Any = stable_diffusion("", path, tokenizer=words, prompt="a cat", steps=4, guidance=guidance)
+        x = model.latents(range(2), "x_T")
+        given = {"prompt": ["a cat"] * 2, "guidance_scale": guidance, "num_inference_steps": 4, "output_type": "pt"}
+        yield f"guidance {guidance}", model.decode(x, "x_T").clamp(0, 1), pipe(**given, latents=x.clone()).images
+
+
+def of_autoencoder(kind: str) -> Callable[[Path], Pairs]:
+    def pairs(folder: Path) -> Pairs:
+        made = autoencoder_file(kind, folder)
+        model: Any = autoencoder("", str(folder), size=16)
+        z = model.latents([0, 1], "z")
+        shift = 0.1 if kind == "AutoencoderKL" else 0.0
+        yield "images", model.decode(z, "z"), made.decode(z / 0.4 + shift).sample / 2 + 0.5
+
+    return pairs
+
+
+def autoencoder_file(kind: str, folder: Path) -> Any:
+    made = getattr(test_autoencoder.d, kind)(**test_autoencoder.KINDS[kind]).eval()
+    made.save_pretrained(folder)
+    return made
+
+
+def of_deepsdf(folder: Path) -> Pairs:
+    for kind, changes in test_deepsdf.KINDS.items():
+        named = {name: x.double() for name, x in test_deepsdf.write(folder / kind, **changes).items()}
+        found, specs = test_deepsdf.opened(folder / kind), {**test_deepsdf.PLAIN, **changes}
+        points = torch.rand(15, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        code = named["codes"][0]
+        expected = torch.stack([test_deepsdf.slow(named, specs, torch.cat([code, p.double()])) for p in points])
+        yield kind, found.sdf(code[None].float(), "z", points)[0], expected
+
+
 def of_pipeline(kind: str) -> Callable[[Path], Pairs]:
     def pairs(_: Path) -> Pairs:
         pipe, options = tiny(kind), test_diffusers_pipeline.options(kind)
@@ -255,10 +298,14 @@ COMPARED = {
     "sit": Compared(of_sit),
     "ldm, classes": Compared(of_ldm),
     "first_stage, KL": Compared(of_first_stage),
+    "stable_diffusion, file": Compared(of_stable_diffusion, DIFFUSERS),
+    **{f"autoencoder, {kind}": Compared(of_autoencoder(kind), DIFFUSERS) for kind in test_autoencoder.KINDS},
+    "deepsdf": Compared(of_deepsdf, TEXT),
     "sdf_stylegan": Compared(of_sdf_stylegan, TEXT),
     **{f"pipeline, {kind}": Compared(of_pipeline(kind), DIFFUSERS) for kind in MAKERS},
 }
 """How each is compared; the names are those of FAMILIES where a file is opened."""
+PIPELINE_OPTIONS = ("steps", "prompt", "negative_prompt", "guidance", "height", "width", "label", "arguments")
 LIKE = {"sit": "dit"}
 """Families that open the file of another one."""
 
@@ -272,51 +319,73 @@ def error(folder: Path, compared: Compared) -> tuple[int, float]:
     return len(errors), max(errors)
 
 
-def scored(name: str) -> tuple[str, str, float]:
-    """The latents of a family, one command, and its number; run where the command says."""
-    family, where = FAMILIES[LIKE.get(name, name)], Path(name.replace(", ", "_").replace(" ", "_"))
-    generator = name if name in LIKE else family.generator
+class Opened(NamedTuple):
+    """model: of a file of this family; generator: who opens it; options: those of the command, `path` among them."""
+
+    model: Any
+    generator: str
+    options: dict[str, object]
+
+
+def opened(name: str, where: Path) -> Opened:
+    """A file of a family, written to a folder and opened."""
     where.mkdir(exist_ok=True)
+    kind = name.partition(", ")[2]
+    if name.startswith("pipeline"):
+        tiny(kind).save_pretrained(where / "folder")
+        known = {k: x for k, x in test_diffusers_pipeline.determined(kind).items() if k in PIPELINE_OPTIONS and x != ""}
+        return Opened(from_pipeline(tiny(kind), **known), "pipeline", {"path": where / "folder", **known})
+    if name.startswith("autoencoder"):
+        autoencoder_file(kind, where / "folder")
+        options: dict[str, object] = {"path": where / "folder", "size": 16}
+        return Opened(autoencoder("", str(where / "folder"), size=16), "autoencoder", options)
+    if name == "deepsdf":
+        test_deepsdf.write(where / "folder")
+        return Opened(test_deepsdf.opened(where / "folder"), "deepsdf", {"path": where / "folder"})
+    family = FAMILIES[LIKE.get(name, name)]
     path = Path(family.write(where))
-    family = family._replace(generator=generator)
-    model = family.open(path)
-    latents = ", ".join(model.spaces)
-    options = {**{key: str(path.parent / value) for key, value in family.needs.items()}, **family.options}
-    words = [f"generator={generator}", f"generator.{generator}.path={path}",
-             *(f"generator.{generator}.{key}={value}" for key, value in options.items()), "n=12"]  # fmt: skip
-    if generator == "sdf_stylegan":  # shapes are compared with shapes
-        words += ["dataset=sdf_primitives", "metric=nearest_chamfer"]
-        return latents, f"assay run {' '.join(words)}", float("nan")
-    if generator == "first_stage":
-        words += ["metric=reconstruction_error"]
+    family = family._replace(generator=name if name in LIKE else family.generator)
+    options = {"path": path, **{key: path.parent / value for key, value in family.needs.items()}, **family.options}
+    return Opened(family.open(path), family.generator, options)
+
+
+def scored(name: str) -> tuple[str, str, str]:
+    """The latents of a family, one command, and its number, or why it has none; run where the command says."""
+    where = Path(name.replace(", ", "_").replace(" ", "_"))
+    model, generator, options = opened(name, where)
+    given = {key: str(value).replace("'", "") for key, value in options.items()}
+    words = [f"generator={generator}", *(f"generator.{generator}.{key}={value}" for key, value in given.items())]
+    if generator in ("sdf_stylegan", "deepsdf"):  # shapes are compared with shapes
+        few = ["dataset.sdf_primitives.train=20", "dataset.sdf_primitives.test=5"]
+        words += ["n=2", "dataset=sdf_primitives", *few, "metric=solid_volume"]
     else:
-        words += ["metric=frechet_distance", "features=pixels"]
+        reals = pictures(model, where / "reals")
+        metric = "reconstruction_error" if generator in ("first_stage", "autoencoder") else "frechet_distance"
+        words += ["n=12", f"metric={metric}", "features=pixels", f"--real={reals}"]
+    sys.argv = ["assay", "run", *words, "out=out", "floor=false"]
+    command = "assay run " + " ".join(f"'{word}'" if " " in word else word for word in words)
+    with suppress(SystemExit):
+        cli.main()
+    (table,) = Path("out").glob("*/tables/metrics.csv")
+    value = pd.read_csv(table)["value"].iloc[0]
+    shutil.rmtree("out")
+    shutil.rmtree("out.plan", ignore_errors=True)
+    return ", ".join(model.spaces), command, f"{float(value):.5g}"
+
+
+def pictures(model: Any, folder: Path) -> Path:
+    """Twenty pictures of noise, as large as those of a generator."""
     space = next(iter(model.spaces))
     side = model.decode(model.latents([0], space), space).shape
-    reals = where / "reals"
-    reals.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for i in range(20):
         pixels = np.random.default_rng(i).integers(0, 256, (side[2], side[3], side[1]), dtype=np.uint8)
-        Image.fromarray(pixels.squeeze()).save(reals / f"{i}.png")
-    words += [f"--real={reals}"]
-    sys.argv = ["assay", "run", *words, "out=out", "floor=false"]
-    try:
-        cli.main()
-    except SystemExit as left:
-        if left.code:
-            return latents, f"assay run {' '.join(words)}", float("nan")
-    (table,) = Path("out").glob("*/tables/metrics.csv")
-    value = float(pd.read_csv(table)["value"].iloc[0])
-    for one in sorted(Path("out").rglob("*"), reverse=True):
-        one.rmdir() if one.is_dir() else one.unlink()
-    return latents, f"assay run {' '.join(words)}", value
+        Image.fromarray(pixels.squeeze()).save(folder / f"{i}.png")
+    return folder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="what has this text in its name")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__).parse_args()
     out = chosen.out.absolute()
     discover()
     with tempfile.TemporaryDirectory() as folder, chdir(folder), torch.no_grad(), warnings.catch_warnings():
@@ -327,30 +396,18 @@ def main() -> None:
                 continue
             apart = Path(tempfile.mkdtemp(dir=folder))  # flags of another family must not lie beside a file
             count, largest = error(apart, compared)
-            if name.startswith("pipeline"):
-                model = from_pipeline(tiny(kind := name.partition(", ")[2]), **test_diffusers_pipeline.options(kind))
-                latents, value = ", ".join(model.spaces), float("nan")
-                command = (
-                    'assay.evaluate("fid", pipe, REALS), or assay run generator=pipeline generator.pipeline.path=F'
-                )
-            else:
-                latents, command, value = scored(name)
-            told = "" if math.isnan(value) else f"{value:.5g}"
+            latents, command, value = scored(name)
             row = {"family": name, "beside": compared.beside, "compared": count, "error": f"{largest:.1e}"}
-            write({**row, "latents": latents, "command": f"`{command}`", "value": told}, out)
+            write({**row, "latents": latents, "command": command, "value": value}, out)
 
 
 def write(row: dict[str, Any], out: Path) -> None:
     """A row of the table, in place of what stands there."""
     file = out / "families.csv"
-    out.mkdir(parents=True, exist_ok=True)
     known = pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records") if file.exists() else []
     rows = {one["family"]: one for one in known} | {row["family"]: row}
     frame = pd.DataFrame([rows[name] for name in COMPARED if name in rows])
-    frame.to_csv(file, index=False, lineterminator="\n")
-    cells = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    table = "\n".join(f"| {' | '.join(map(str, one))} |" for one in cells)
-    (out / "families.md").write_text(f"    .venv/bin/python -m tests.benchmarks.families\n\n{table}\n")
+    publish(frame, out, "families", "    .venv/bin/python -m tests.benchmarks.families")
     print(*row.values(), flush=True)
 
 

@@ -8,7 +8,6 @@ and one command is run. `expected` is the Fréchet distance in float64 from the 
 scipy.linalg.sqrtm. `features` is the sha256 of the features of the real pictures as assay reads them.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -38,8 +37,8 @@ from ..datasets import test_formats as forms
 from ..harness.formats import test_cifar
 from ..harness.objects.conftest import HuggingFace, Pictures
 from .streaming import MEANS
+from .tables import arguments, publish
 
-RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
 FAKES, REALS = 300, 400
 Pixels = NDArray[np.uint8]
 Write = Callable[[Path, Pixels], Any]
@@ -271,10 +270,7 @@ def value(record: Any) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="what has this text in its name")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__).parse_args()
     out = chosen.out.absolute()
     expected = frechet(*(features(PAIR[side]) for side in ("fake", "real")))
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
@@ -289,11 +285,7 @@ def main() -> None:
     frame = pd.DataFrame(rows)[["input", "command", "found", "expected", "difference", "features"]]
     for column, form in (("found", ".9g"), ("expected", ".9g"), ("difference", ".1e")):
         frame[column] = [format(number, form) for number in frame[column]]
-    out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out / "inputs.csv", index=False, lineterminator="\n")
-    cells = [list(frame.columns), ["---"] * 6, *frame.assign(command=[f"`{c}`" for c in frame["command"]]).values]
-    table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
-    (out / "inputs.md").write_text(f"    .venv/bin/python -m tests.benchmarks.inputs\n\n{table}\n")
+    publish(frame, out, "inputs", "    .venv/bin/python -m tests.benchmarks.inputs")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Memory and images per second of what passes through without staying in memory, for each kind of file.
 
-    .venv/bin/python tests/benchmarks/streaming.py                    # 15 minutes on two quiet cores, 5 GB of disk
-    .venv/bin/python tests/benchmarks/streaming.py --only zip
+    .venv/bin/python -m tests.benchmarks.streaming                    # 15 minutes on two quiet cores, 5 GB of disk
+    .venv/bin/python -m tests.benchmarks.streaming --only zip
 
 Writes results/benchmarks/streaming.csv and .md (or --out). Each number is of a process of its own: `assay statistics`
 of 50,000 and of 200,000 pictures of 32 x 32 pixels with a feature space of 48 numbers, and a plain loop over a
@@ -34,7 +34,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
+from .tables import arguments, publish
+
 FEW, MANY, PART = 50_000, 200_000, 10_000
 MEANS = '''
 import torch.nn.functional as F
@@ -194,7 +195,7 @@ def measured(kind: str, count: int, top: Path) -> dict[str, Any]:
     words = ["assay", "--plugin", str(plugin), "statistics", str(source), "--features", "means"]
     found = run([sys.executable, "-m", *words, "--out", str(top / "out.npz")], str(top / f"cache-{count}"))
     row: dict[str, Any] = {"what": kind, "images": count, "peak_mib": found["peak"]}
-    plain = run([sys.executable, __file__, "--loop", str(source)], "") if count == FEW else None
+    plain = run([sys.executable, "-m", __spec__.name, "--loop", str(source)], "") if count == FEW else None
     for name, one in (("assay", found), ("loop", plain)):
         for clock in ("wall", "cpu"):
             row[f"{name}_per_{clock}_s"] = count / one[clock] if one else None
@@ -202,10 +203,8 @@ def measured(kind: str, count: int, top: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="measure what has this text in its name")
+    parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, help="where the pictures are or shall be; a temporary folder by default")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--stream", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -229,7 +228,7 @@ def table(only: str, folder: Path | None, out: Path) -> None:
                 write(measured(kind, count, top), out)
         for metric in (one for one in ("frechet_distance", "precision") if only in f"Metric {one}"):
             for count in (FEW, MANY):
-                found = run([sys.executable, __file__, "--stream", str(count), metric], "")
+                found = run([sys.executable, "-m", __spec__.name, "--stream", str(count), metric], "")
                 speed = {f"assay_per_{clock}_s": 2 * count / found[clock] for clock in ("wall", "cpu")}
                 what = f"Metric {metric}, update()"
                 write({"what": what, "images": count, "peak_mib": found["peak"], **speed}, out)
@@ -238,30 +237,23 @@ def table(only: str, folder: Path | None, out: Path) -> None:
 def write(row: dict[str, Any], out: Path) -> None:
     """A row of the table, in place of what stands there."""
     file = out / "streaming.csv"
-    out.mkdir(parents=True, exist_ok=True)
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
     rows = [one for one in rows if (one["what"], one["images"]) != (row["what"], row["images"])] + [row]
     order = [*KINDS, *sorted({one["what"] for one in rows} - set(KINDS))]
     frame = pd.DataFrame(sorted(rows, key=lambda one: (order.index(one["what"]), one["images"])))
     numbers = frame.columns.difference(["what", "images"])
     frame[numbers] = frame[numbers].astype(float).round(0)
-    frame.to_csv(file, index=False, lineterminator="\n")
-    shown = frame.astype(object).where(frame.notna(), "")
-    cells = [list(frame.columns), ["---"] * len(frame.columns), *shown.itertuples(index=False)]
-    text = "\n".join(f"| {' | '.join(str(cell).removesuffix('.0') for cell in row)} |" for row in cells)
-    (out / "streaming.md").write_text(INTRODUCTION.format(torch=torch.__version__) + text + "\n")
+    publish(frame, out, "streaming", INTRODUCTION.format(torch=torch.__version__))
     print(json.dumps(row), flush=True)
 
 
-INTRODUCTION = """    .venv/bin/python tests/benchmarks/streaming.py
+INTRODUCTION = """    .venv/bin/python -m tests.benchmarks.streaming
 
 Peak memory of `assay statistics` in MiB, and pictures of 32 x 32 pixels per second; two cores with other work beside,
 torch {torch}. The first container decodes each picture twice, once to learn its content; of the others the cache knows
 that, since they hold the same pictures. `loop` is a plain DataLoader that decodes once, in the order of the file. Times
 are of whole commands, with their start of a few seconds; wall time depends on what else runs, processor time hardly.
-The last rows are of `assay.Metric`, with so many pictures on either side and a reservoir of 1,000.
-
-"""
+The last rows are of `assay.Metric`, with so many pictures on either side and a reservoir of 1,000."""
 
 
 if __name__ == "__main__":

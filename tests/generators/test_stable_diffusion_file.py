@@ -108,8 +108,11 @@ def opened(path: str, tokenizer: str = "", **options: Any) -> LDM:
 
 @pytest.fixture(scope="module")
 def pipeline(tensors: dict[str, Tensor], words: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return from_single_file(tensors, words, tmp_path_factory.mktemp("configs"))
+
+
+def from_single_file(tensors: dict[str, Tensor], words: str, folder: Path) -> Any:
     """What `StableDiffusionPipeline.from_single_file` makes of the file; its configs are in a folder, not on a hub."""
-    folder = tmp_path_factory.mktemp("configs")
     original = case("text").config
     index = {
         "_class_name": "StableDiffusionPipeline",

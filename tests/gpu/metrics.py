@@ -145,7 +145,7 @@ FAISS = {
     "seconds": None,
     "seconds of the exact search": None,
 }
-"""What is told of faiss, and by how much the GPU may be worse: its k-means begins from other numbers."""
+"""What is compared of faiss, and by how much the GPU may be worse: its k-means begins from other numbers."""
 
 
 def _by_faiss(y: Tensor, x: Tensor) -> dict[str, float]:

@@ -127,7 +127,7 @@ def test_choices_do_what_they_must(build: Callable[..., Run]) -> None:
     assert found["optimal budgeted rejection", "rate 0.5", "precision gain"].interval[0] > 0
     # All codes at their mean: one image, which holds no real but its like.
     assert found["truncation z", "psi 0", "recall"].value < 0.1
-    # All codes alike, coordinate by coordinate: fewer kinds of image, of the precise kind.
+    # All codes equal, coordinate by coordinate: fewer kinds of image, of the precise kind.
     assert found["redrawn z", "threshold 0.1", "recall gain"].interval[1] < 0
     assert found["redrawn z", "threshold 0.1", "precision gain"].interval[0] > 0
     # Chains and transport follow the discriminator, and cost what they must.
