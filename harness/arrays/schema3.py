@@ -55,7 +55,7 @@ def record_of(fields: dict[str, Any]) -> Record:
 
 def _check(name: str, value: Any, fine: bool) -> None:
     if not fine:
-        raise ValueError(f"{name}={repr(value)[:80]} cannot be")
+        raise ValueError(f"{name}={repr(value)[:80]} is not a possible value")
 
 
 def _is_text(value: Any) -> bool:
@@ -155,7 +155,7 @@ def _row(row: Sequence[Any], keys: int) -> Row:
     _check("n", n, _is_whole(n))
     _check("missing", missing, _is_whole(missing))
     if not all(map(_is_scalar, row[:keys])):
-        raise ValueError(f"{row[:keys]!r} are no keys of a row"[:200])
+        raise ValueError(f"{row[:keys]!r} cannot be the keys of a row"[:200])
     return Row(tuple(row[:keys]), Estimate(_number(value), (_number(low), _number(high)), n, missing))
 
 
@@ -164,5 +164,5 @@ def _number(value: Any) -> float:
     if value is None:
         return math.nan
     if type(value) not in (int, float) or not abs(value) < math.inf:
-        raise ValueError(f"{value!r} is no number"[:200])
+        raise ValueError(f"{value!r} is not a number"[:200])
     return float(value)

@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     known = [entry for entry in entries(folder) if entry.record]
     without = sum(not entry.sealed for entry in known)
     if without:
-        print(f"{without:,} of {len(known):,} records have no digest: an earlier release wrote them, and does not tell "
-              "whether they were changed since")  # fmt: skip
+        print(f"{without:,} of {len(known):,} records have no digest: an earlier release wrote them, so nobody can "
+              "tell whether they were changed since")  # fmt: skip
     print(f"{len(known):,} records, {len(found):,} things wrong")
     return 1 if found else 0
 
@@ -85,7 +85,7 @@ def _misnamed(entry: Entry) -> Iterator[str]:
     named = {key: value for key, value in cell.params.items() if usual.get(key, value) != value}
     for key, value in named.items():
         if f"{key}={value}" not in cell.label:
-            yield f"its label {cell.label!r} does not tell {key}={value}"
+            yield f"its label {cell.label!r} lacks {key}={value}"
 
 
 def _listed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _odd_numbers(record: Record) -> Iterator[str]:
         value, (low, high), n, missing = row.estimate
         what = " ".join(map(str, row.keys))
         if math.isnan(low) != math.isnan(high) or low > high:
-            yield f"{what}: the interval from {low:g} to {high:g} is none"
+            yield f"{what}: the interval from {low:g} to {high:g} is not possible"
         elif record.kind != "study" and not math.isnan(low):
             beyond = CLOSE * max(1.0, abs(value))
             if not low - beyond <= value <= high + beyond:
@@ -148,7 +148,7 @@ def _twice(folder: Path, known: Sequence[Entry]) -> Iterator[str]:
         assert record
         first = cells.setdefault(record_name(record.cell), entry)
         if first is not entry and repr(first.record) != repr(record):
-            yield f"{where}: {first.where.removeprefix(f'{folder}/')} answers the same cell otherwise"
+            yield f"{where}: {first.where.removeprefix(f'{folder}/')} has another answer to the same question"
         read_samples = any(view.source == "fake" for view in record.cell.views.values())
         if record.status != "ok" or record.kind == "study" or not record.inputs or not read_samples:
             continue
@@ -158,7 +158,7 @@ def _twice(folder: Path, known: Sequence[Entry]) -> Iterator[str]:
         about = (record.cell.generator, record.cell.dataset)
         if first is not entry and (first.record.cell.generator, first.record.cell.dataset) != about:
             there = f"{first.record.cell.generator} on {first.record.cell.dataset}"
-            yield f"{where}: {about[0]} on {about[1]} read the very samples of {there}: one result is counted twice"
+            yield f"{where}: {about[0]} on {about[1]} have the same samples as {there}: one result is counted twice"
 
 
 def _other_scores(folder: Path) -> Iterator[str]:

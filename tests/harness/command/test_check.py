@@ -110,7 +110,7 @@ def test_one_result_under_two_names_is_told(folder: Path) -> None:
     copied = Record(**{**vars(known), "cell": type(known.cell)(**{**vars(known.cell), "generator": "mine"})})
     put(folder, copied)
     (found,) = findings(folder)
-    assert "read the very samples of" in found
+    assert "have the same samples as" in found
     assert "one result is counted twice" in found
 
 
@@ -121,7 +121,7 @@ CHANGES: dict[str, tuple[Callable[[Record], dict[str, object]], str]] = {
     "version": (lambda known: {"version": 99}, "and this record 99: another definition"),
     "interval": (
         lambda known: {"rows": [known.rows[0]._replace(estimate=known.rows[0].estimate._replace(interval=(2.0, 1.0)))]},
-        "the interval from 2 to 1 is none",
+        "the interval from 2 to 1 is not possible",
     ),
     "outside": (
         lambda known: {"rows": [known.rows[0]._replace(estimate=known.rows[0].estimate._replace(value=7.0))]},
@@ -131,7 +131,7 @@ CHANGES: dict[str, tuple[Callable[[Record], dict[str, object]], str]] = {
     "samples": (lambda known: {"samples": {"real": {"found": 5, "used": 9}}}, "real: 9 samples used of 5"),
     "label": (
         lambda known: {"cell": type(known.cell)(**{**vars(known.cell), "params": {"k": 7, "strict": False}})},
-        "does not tell k=7",
+        "lacks k=7",
     ),
 }
 
