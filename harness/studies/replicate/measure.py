@@ -1,0 +1,200 @@
+"""Would it be so on another trained network? Correlations of several networks, families and data sets in one model."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...arrays.records import read_records
+from ...core.files import digest
+from ...core.protocols import Estimate, Part, Row
+from ...core.registry import study
+from ...report.tables import study_tables
+from ...run import Run
+from ...stats.replication import PRIOR, Replication, fisher_z, partial_conjunction, two_sided
+from ..conditions import NOTHING
+from .names import (
+    ABOVE,
+    AVERAGE,
+    EVERYWHERE,
+    MEDIAN,
+    NEVER,
+    NEW,
+    NEW_DATA_SET,
+    SEEDS,
+    SHARE_OF_VARIANCE,
+    TOGETHER,
+)  # fmt: skip
+from .page import page
+
+NONE = (math.nan, math.nan)
+TABLE = "correlate"
+Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is brought together.
+
+    folders:    results folders with records of the study `correlate`.
+    scores, signals: by name, those whose correlations are claims; all where none are named. Each claim more makes the
+                correction for their number stricter.
+    covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
+    shared:     by data set, the variance of Fisher's z that comes from the real samples that judge all its networks.
+    at_least:   on how many data sets a claim must hold to hold for a family.
+    prior:      scale of the half-normal priors of the two standard deviations, in units of Fisher's z.
+    """
+
+    folders: Sequence[str] = ()
+    scores: Sequence[str] = ()
+    signals: Sequence[str] = ()
+    covariates: str = ""
+    shared: Mapping[str, float] = field(default_factory=dict)
+    at_least: int = 3
+    prior: float = PRIOR
+
+
+@study(page=page, replicate=("family", "trained_on", "score", "signal", "quantity"))
+def replicate(run: Run, options: Options) -> Iterator[Part]:
+    """What the rank correlation of a score with a signal of quality would be on a network that was not trained here.
+
+    The networks of a family differ by their training seeds; their correlations are brought together, over data sets,
+    by a hierarchical model of Fisher's z (`harness/stats/replication.py`). It has parts for the data set, the training
+    seed, the real samples and the generated ones.
+
+    new network          the correlation on one more network of the family, with the interval that holds 95 % of them
+    mean of networks     the mean over all networks of the family on this data set
+    median               of the networks that were measured
+    above 0              the probability that one more network has a correlation above 0
+    never                the probability that the interval for a new network does not lie above 0, however many networks
+                         are trained
+    seeds needed         networks from which on it is expected to lie above 0; inf where no number is enough
+    fewer than r         the p-value of "on fewer than r data sets it is clear of 0" (Benjamini and Heller 2008)
+    share of variance    of what is measured, from data set, seed, reals and samples
+
+    A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
+    scores, signals, families and data sets of the page. It does not hold where `never` is 97.5 % or more. Otherwise it
+    is undecided.
+    Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
+    that it does not have.
+    """
+    table = _chosen(_read(options.folders), options)
+    table["family"] = table.generator.map(family_of)
+    for family, part in table.groupby("family", sort=False):
+        content = digest(*part.astype(str).sort_values(list(part.columns)).to_numpy().tolist())
+        setting = {
+            "held_fixed": "; ".join(dict.fromkeys(part.covariates)),
+            "at_least": options.at_least,
+            "prior": options.prior,
+        }
+        prints = {"correlations": content, "shared": digest(sorted(options.shared.items()))}
+        yield Part(partial(_rows, str(family), part, options), {"of": family, **setting}, fingerprints=prints)
+
+
+def family_of(generator: str) -> str:
+    """What networks of one family have in common: the generator without the option `path`.
+
+    generator: as records name it, "vae(path=latent_density/seed3#1a2b3c4d, temperature=0.7)".
+    """
+    name, _, options = generator.removesuffix(")").partition("(")
+    kept = [option for option in re.split(r", (?=\w+=)", options) if option and not option.startswith("path=")]
+    return f"{name}({', '.join(kept)})" if kept else name
+
+
+def _read(folders: Sequence[str]) -> pd.DataFrame:
+    if not folders:
+        raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
+    found = []
+    for folder in folders:
+        tables = study_tables(read_records(Path(folder).expanduser()))
+        if TABLE not in tables:
+            raise ValueError(f"{folder} has no correlations; make some with study=correlate")
+        found.append(tables[TABLE])
+    return pd.concat(found, ignore_index=True)
+
+
+def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """The rows of the claims, under one condition, of the most resamples."""
+    held = [options.covariates] if options.covariates else []
+    for column, names in (("score", options.scores), ("signal", options.signals), ("covariates", held)):
+        known = list(dict.fromkeys(table[column]))
+        for name in names:
+            if name not in known:
+                raise ValueError(f"no correlations with {column} {name!r}; there are {', '.join(map(repr, known))}")
+        table = table[table[column].isin(names or known)]
+    for name in options.shared:
+        if name not in set(table.dataset):
+            raise ValueError(
+                f"shared names {name!r}, and there are {', '.join(map(repr, dict.fromkeys(table.dataset)))}"
+            )
+    runs = ["dataset", "generator", "seed", "samples"]
+    table = table[table.resamples == table.groupby(runs).resamples.transform("max")]
+    held_fixed = table.covariates.str.len().where(table.covariates != NOTHING, 0)
+    return table[held_fixed == held_fixed.groupby([table[name] for name in runs]).transform("max")].copy()
+
+
+def _rows(family: str, table: pd.DataFrame, options: Options) -> Iterator[Row]:
+    for (score, signal), part in table.groupby(["score", "signal"], sort=False):
+        measured, missing = _measured(part)
+        for dataset in dict.fromkeys(part.dataset):
+            if dataset not in measured:
+                estimate = Estimate(math.nan, NONE, 0, missing[dataset])
+                yield Row((family, dataset, score, signal, NEW), estimate)
+        if measured:
+            for dataset, quantity, estimate in _found(measured, missing, options):
+                yield Row((family, dataset, score, signal, quantity), estimate)
+
+
+def _measured(part: pd.DataFrame) -> tuple[Measured, dict[str, int]]:
+    """By data set, Fisher's z and its variance for each network that has a correlation, and how many have none.
+
+    A network that was measured with several seeds of samples counts once, with their mean.
+    """
+    measured: dict[str, tuple[list[float], list[float]]] = {}
+    missing: dict[str, int] = {}
+    for (dataset, _), network in part.groupby(["dataset", "generator"], sort=False):
+        both = [fisher_z(row.value, (row.low, row.high)) for row in network.itertuples() if row.low == row.low]
+        if both:
+            values, variances = measured.setdefault(dataset, ([], []))
+            z, v = np.array(both).T
+            values.append(float(z.mean()))
+            variances.append(float(v.mean() / len(v)))
+        else:
+            missing[dataset] = missing.get(dataset, 0) + 1
+    return measured, {dataset: missing.get(dataset, 0) for dataset in part.dataset}
+
+
+def _found(measured: Measured, missing: Mapping[str, int], options: Options) -> Iterator[tuple[str, str, Estimate]]:
+    """Data set, quantity and estimate, of one score and signal on one family."""
+    model = Replication(measured, options.shared, options.prior)
+
+    def correlation(value: float, interval: tuple[float, float], networks: int, lacking: int) -> Estimate:
+        return Estimate(math.tanh(value), (math.tanh(interval[0]), math.tanh(interval[1])), networks, lacking)
+
+    p_values = []
+    for dataset, (values, _) in measured.items():
+        counts = len(values), missing[dataset]
+        new, average = model.new_network(dataset), model.on(dataset)
+        yield dataset, NEW, correlation(new.mean, new.interval, *counts)
+        yield dataset, AVERAGE, correlation(average.mean, average.interval, *counts)
+        yield dataset, MEDIAN, Estimate(math.tanh(float(np.median(values))), NONE, *counts)
+        yield dataset, ABOVE, Estimate(1 - new.below(0.0), NONE, *counts)
+        yield dataset, NEVER, Estimate(model.never(dataset), NONE, *counts)
+        yield dataset, SEEDS, Estimate(model.seeds_needed(dataset), NONE, *counts)
+        p_values.append(two_sided(new) if new.mean > 0 else 1.0)
+    networks, lacking = sum(len(values) for values, _ in measured.values()), sum(missing.values())
+    other = model.new_data_set
+    yield NEW_DATA_SET, NEW, correlation(other.mean, other.interval, networks, lacking)
+    yield NEW_DATA_SET, ABOVE, Estimate(1 - other.below(0.0), NONE, networks, lacking)
+    if options.at_least <= len(p_values):
+        p = partial_conjunction(p_values, options.at_least)
+        yield EVERYWHERE, TOGETHER.format(options.at_least), Estimate(p, NONE, networks, lacking)
+    parts = model.variances()
+    for part, variance in parts.items():
+        share = variance / sum(parts.values())
+        yield EVERYWHERE, SHARE_OF_VARIANCE.format(part), Estimate(share, NONE, networks, lacking)

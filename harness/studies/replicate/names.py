@@ -1,0 +1,12 @@
+"""What the numbers of `replicate` are called in its table."""
+
+NEW = "new network"
+AVERAGE = "mean of networks"
+MEDIAN = "median"
+ABOVE = "above 0"
+NEVER = "never"
+SEEDS = "seeds needed"
+TOGETHER = "fewer than {}"
+SHARE_OF_VARIANCE = "share of variance: {}"
+NEW_DATA_SET = "a new one"
+EVERYWHERE = "all"

@@ -1,0 +1,82 @@
+"""What `replicate` found: which correlations would be so on another network of the family."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from ...report.blocks import Block, Found, Grid, Heading, Text, Verdicts, numbers
+from ...report.typeset import number
+from ...report.verdict import Finding, sign
+from ...stats.families import family
+from .names import EVERYWHERE, MEDIAN, NEVER, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_VARIANCE, TOGETHER
+
+family("replicate", tested=lambda frame: frame.quantity == NEW, scale="correlation")
+
+SURE = 0.975
+HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+MARKS = {HOLDS: " \u2713", FAILS: " \u2717", OPEN: ""}
+
+
+def page(found: Found) -> Iterator[Block]:
+    table = found.tables["replicate"]
+    yield Text(
+        "The correlation on one more network of the family, with the interval that holds 95 % of them. \u2713: it lies "
+        "above 0, after correction for all comparisons; \u2717: it would not, however many networks were trained."
+    )
+    for signal, part in table.groupby("signal", sort=False):
+        yield Heading(f"Rank correlation with {signal}")
+        verdicts = {(f, d, s): decision(rows) for (f, d, s), rows in part.groupby(["family", "trained_on", "score"])}
+        yield Verdicts(list(sentences(part, verdicts)), f"{signal}, on a new network")
+        new = part[part.quantity == NEW]
+        columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in new.itertuples()}
+        cells = {(row.score, (row.family, row.trained_on)): row for _, row in new[new.value.notna()].iterrows()}
+        marks = {(s, (f, d)): MARKS[told] for (f, d, s), told in verdicts.items()}
+        yield Grid("score", list(part.score.unique()), columns, cells, lambda value: value, marks)
+        yield from _more(part)
+
+
+def decision(rows: pd.DataFrame) -> str:
+    """What is decided of a score on a data set, given the rows of all its quantities there."""
+    of = {row.quantity: row for row in rows.itertuples()}
+    if NEW not in of or of[NEW].trained_on == NEW_DATA_SET:
+        return OPEN
+    enough = of[NEW].n >= 2
+    if enough and sign(of[NEW]) == 1:
+        return HOLDS
+    return FAILS if enough and NEVER in of and of[NEVER].value >= SURE else OPEN
+
+
+def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> Iterator[Finding]:
+    """Scores of which the same is decided on the same data sets, in a sentence for each family."""
+    for name, of_family in part.groupby("family", sort=False):
+        data = [d for d in dict.fromkeys(of_family.trained_on) if d not in (NEW_DATA_SET, EVERYWHERE)]
+        groups: dict[str, list[str]] = {}
+        for score in dict.fromkeys(of_family.score):
+            on = {told: [d for d in data if verdicts.get((name, d, score)) == told] for told in (HOLDS, FAILS, OPEN)}
+            said = "; ".join(f"{told} for {name} on {', '.join(where)}" for told, where in on.items() if where)
+            groups.setdefault(said, []).append(str(score))
+        for said, scores in groups.items():
+            if said:
+                yield Finding(scores, said)
+
+
+def _more(part: pd.DataFrame) -> Iterator[Block]:
+    """The numbers behind the decisions: medians, networks needed, new data sets, parts of the variance."""
+    scores = list(part.score.unique())
+    for quantity, title in ((MEDIAN, "Median of the networks"), (SEEDS, "Networks needed on each data set")):
+        rows = part[part.quantity == quantity]
+        columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in rows.itertuples()}
+        cells = {(row.score, (row.family, row.trained_on)): row for _, row in rows.iterrows()}
+        yield Text(title)
+        yield Grid("score", scores, columns, cells, text=lambda row: number(row.value))
+    elsewhere = part[(part.trained_on == NEW_DATA_SET) & (part.quantity == NEW)]
+    yield Text("On a new network and a new data set")
+    yield Grid("score", scores, list(elsewhere.family.unique()), numbers(elsewhere, "score", "family"))
+    begins = tuple(text.partition("{")[0] for text in (SHARE_OF_VARIANCE, TOGETHER))
+    over_all = part[part.quantity.str.startswith(begins)]
+    titles = over_all.family + ", " + over_all.quantity
+    over_all = over_all.assign(column=titles)
+    yield Text("Parts of the variance, and p-values of claims over data sets")
+    cells = numbers(over_all, "score", "column")
+    yield Grid("score", scores, list(titles.unique()), cells, text=lambda row: number(row.value))

@@ -1,0 +1,128 @@
+"""What would be so on another network: from records of correlations to sentences."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from assay.harness.arrays.records import read_records, write_record
+from assay.harness.core.protocols import Cell, Estimate, Record, Row
+from assay.harness.core.registry import STUDIES, discover
+from assay.harness.report.report import report
+from assay.harness.run import Run, open_run
+from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.replicate.measure import Options, family_of, replicate
+
+discover()
+HELD = "class + complexity + norm"
+LATENT_DENSITY = (-0.06, 0.07, -0.01, -0.03, 0.03)
+"""Of five VAEs of Fashion-MNIST that differ by their training seeds."""
+POSTERIOR = (0.44, 0.49, 0.46, 0.47, 0.45)
+
+
+def correlations(folder: Path, dataset: str, values: dict[str, Sequence[float]], family: str = "vae") -> None:
+    """A record of correlations for each network, and one of those with nothing held fixed."""
+    for network in range(len(next(iter(values.values())))):
+        for covariates in ("nothing", HELD):
+            rows = [
+                Row((score, "nearest_pixel"), Estimate(of[network] + 0.2 * (covariates == "nothing"), NAN, 5000))
+                for score, of in values.items()
+            ]
+            rows = [row._replace(estimate=with_interval(row.estimate)) for row in rows]
+            setting = {"covariates": covariates, "resamples": 1000}
+            label = f"correlate(covariates={covariates}, resamples=1000)"
+            generator = f"{family}(path=latent_density/seed{network}#1a2b3c4d)"
+            cell = Cell("many", dataset, generator, "correlate", label, 0, 5000, setting, {})
+            write_record(folder, Record(cell, 1, "study", "neither", "", ("score", "signal"), rows, "ok", None, {}))
+
+
+NAN = (math.nan, math.nan)
+
+
+def with_interval(estimate: Estimate) -> Estimate:
+    return estimate._replace(interval=(estimate.value - 0.0275, estimate.value + 0.0275))
+
+
+def run_in(folder: Path) -> Run:
+    return open_run({"none": {}}, {"none": {}}, folder, folder / "store")
+
+
+def brought_together(folder: Path, **options: object) -> pd.DataFrame:
+    found = [row for part in replicate(run_in(folder), Options([str(folder)], **options)) for row in part.rows()]
+    columns = ["family", "trained_on", "score", "signal", "quantity"]
+    return pd.DataFrame([(*keys, *estimate) for keys, estimate in found], columns=[*columns, *Estimate._fields])
+
+
+def test_an_accident_of_one_data_set_is_told_from_a_finding(tmp_path: Path) -> None:
+    both = {"latent_density": LATENT_DENSITY, "aggregate_posterior": POSTERIOR}
+    for dataset in ("fashion_mnist", "mnist", "digits"):
+        correlations(tmp_path, dataset, both)
+    run = run_in(tmp_path)
+    carry_out(run, "replicate", folders=[str(tmp_path)])
+    records = [record for record in read_records(tmp_path) if record.cell.metric == "replicate"]
+    assert [record.status for record in records] == ["ok"]
+    printed = report(tmp_path)
+    assert "aggregate_posterior: holds for vae on digits, fashion_mnist, mnist." in printed
+    assert "latent_density: does not hold for vae on digits, fashion_mnist, mnist." in printed
+
+
+def test_what_most_is_held_fixed_is_taken_and_not_the_raw_correlation(tmp_path: Path) -> None:
+    correlations(tmp_path, "digits", {"latent_density": LATENT_DENSITY})
+    for covariates, middle in (("", -0.01), (HELD, -0.01), ("nothing", 0.19)):
+        table = brought_together(tmp_path, covariates=covariates)
+        assert table[table.quantity == "median"].value.tolist() == pytest.approx([middle])
+
+
+def test_networks_without_a_correlation_are_counted_as_missing(tmp_path: Path) -> None:
+    correlations(tmp_path, "digits", {"a": (0.3, 0.32, math.nan), "b": (math.nan,) * 3})
+    table = brought_together(tmp_path)
+    new = table[(table.quantity == "new network") & (table.trained_on == "digits")].set_index("score")
+    assert new.loc["a", ["n", "missing"]].tolist() == [2, 1]
+    assert new.loc["b", ["n", "missing"]].tolist() == [0, 3]
+    assert math.isnan(new.loc["b", "value"])
+
+
+def test_a_claim_over_data_sets_needs_as_many_of_them(tmp_path: Path) -> None:
+    correlations(tmp_path, "digits", {"a": POSTERIOR})
+    correlations(tmp_path, "mnist", {"a": POSTERIOR})
+    assert not brought_together(tmp_path).quantity.str.startswith("fewer").any()
+    table = brought_together(tmp_path, at_least=2)
+    (p,) = table[table.quantity == "fewer than 2"].value
+    assert 0 < p < 0.01
+
+
+def test_families_are_told_apart_by_all_options_but_the_path() -> None:
+    assert family_of("vae(path=latent_density/seed3#1a2b3c4d)") == "vae"
+    assert family_of("vae(path=a, b/seed3#1a2b3c4d, temperature=0.7)") == "vae(temperature=0.7)"
+    assert family_of("stylegan2(truncation=0.5)") == "stylegan2(truncation=0.5)"
+    assert family_of("vae") == "vae"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"scores": ["b"]}, "no correlations with score 'b'; there are 'a'"),
+        ({"signals": ["b"]}, "no correlations with signal 'b'; there are 'nearest_pixel'"),
+        (
+            {"covariates": "b"},
+            "no correlations with covariates 'b'; there are 'class \\+ complexity \\+ norm', 'nothing'",
+        ),
+        ({"prior": 0.0}, "prior=0.0 must be greater than 0"),
+        ({"shared": {"digits": -1.0}}, "digits: variances must be 0 or greater"),
+        ({"shared": {"digit": 0.1}}, "shared names 'digit'"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, object], why: str) -> None:
+    correlations(tmp_path, "digits", {"a": POSTERIOR})
+    with pytest.raises(ValueError, match=why):
+        brought_together(tmp_path, **options)
+
+
+def test_a_folder_without_correlations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no records in"):
+        brought_together(tmp_path)
+    with pytest.raises(ValueError, match="folders is empty"):
+        list(replicate(run_in(tmp_path), Options()))
+    assert STUDIES["replicate"].tables == {"replicate": ("family", "trained_on", "score", "signal", "quantity")}
