@@ -31,7 +31,7 @@ from .core.protocols import (
 )
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, sample_scores
-from .formats.weights import ZOO
+from .formats.weights import NETWORKS, ZOO
 from .report.figures import figure_path
 from .report.tables import run_name
 
@@ -463,7 +463,8 @@ def _encodes(view: View) -> bool:
 def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
     """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies.
 
-    An option `name` beside a `path` is what its owner calls it, in place of the file's name.
+    An option `name` beside a `path` is what its owner calls it, in place of the file's name. A network of a list is
+    called by the list and its training seed, "latent_density/seed3"; no file's name has a slash.
     """
     named = dict(options)
     called = named.pop("name", "") if "path" in options else ""
@@ -473,7 +474,8 @@ def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset
             and value != known.get(key)
             and (key in PATHS or os.sep in value or Path(value).is_file())
         ):
-            name = (key == "path" and called) or Path(value).expanduser().absolute().name
+            listed = value.removeprefix(NETWORKS) if value.startswith(NETWORKS) else ""
+            name = (key == "path" and called) or listed or Path(value).expanduser().absolute().name
             named[key] = f"{name}#{opened.fingerprint[:8]}"
     return named
 

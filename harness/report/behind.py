@@ -13,6 +13,7 @@ from ..arrays.records import record_name
 from ..arrays.subsets import in_words
 from ..core.protocols import Cell, Record
 from ..core.registry import METRICS
+from .networks import training
 from .typeset import formatted
 
 Costs = Mapping[tuple[str, ...], Mapping[str, str]]
@@ -104,6 +105,8 @@ def without_space(label: str) -> str:
 def _chosen(group: str, label: str) -> Iterator[str]:
     name, options = _options(label)
     yield f"{group}={name}"
+    if trained := training(label):
+        options = [(option, trained.path if option == "path" else value) for option, value in options]
     yield from (f"{group}.{name}.{option}={value}" for option, value in options)
 
 
