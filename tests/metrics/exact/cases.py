@@ -381,6 +381,7 @@ CASES: dict[str, list[Case]] = {
 NO_FORMULA = {
     "random_score": "random numbers; tests/metrics/test_controls.py",
     "density_ratio": "a fitted classifier; tests/metrics/test_density_ratio.py",
+    "real_log_odds": "a fitted classifier; tests/metrics/test_real_log_odds.py",
     "class_gaussian_log_density": "gaussian_log_density of each class; tests/metrics/test_class_gaussian.py",
     "fid": "frechet_distance of 2,048 features; tests/metrics/test_frechet.py",
     "kid": "kernel_distance of 2,048 features; tests/metrics/test_kernel.py",
