@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .arrays.records import find_record, write_record
+from .arrays.spaces import OF_CODES, in_latent_space
 from .arrays.store import Store, open_store
 from .arrays.views import Views
 from .core.escapes import for_json
@@ -114,8 +115,10 @@ class Run:
                 "in any other space it bears another name, such as frechet_distance"
             )
         there = declared.views if space is None else _in_space(declared, space)
+        there = self._read(declared, there, dict(declared.options) | options)
         views = there if encode is None else _encoded(metric, there, encode)
-        changes = {"space": space} if there != declared.views else {}
+        moved = any(view.space != declared.views[name].space for name, view in there.items())
+        changes = {"space": space} if moved else {}
         changes |= {"encode": encode} if views != there else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
         if encode is None and not encodes and any(map(_encodes, views.values())):
@@ -138,6 +141,14 @@ class Run:
             params=dict(declared.options) | options,
             views=views,
         )
+
+    def _read(self, metric: Metric, views: Mapping[str, View], options: Mapping[str, Any]) -> Mapping[str, View]:
+        """Those of the views that a metric reads with these options."""
+        unread = metric.unread(options)
+        for option, names in metric.reads.items():
+            if options[option] == "auto" and any(self.views.lacks(views[name]) for name in names["auto"]):
+                unread |= set(names["auto"])
+        return {name: view for name, view in views.items() if name not in unread}
 
     def takes_encode(self, metric: str, space: str | None = None) -> bool:
         """Whether a metric, in this space, reads codes that others can replace, so that `cell` takes `encode`."""
@@ -420,8 +431,16 @@ def open_generator(
 
 
 def _in_space(metric: Metric, space: str) -> Mapping[str, View]:
-    """The views of a metric in another space. Raises ValueError for a metric of several spaces."""
+    """The views of a metric in another space. Raises ValueError for a metric of several spaces.
+
+    What is known of codes in several ways goes into another latent space as a whole.
+    """
     spaces = list(dict.fromkeys(view.space for view in metric.views.values()))
+    kind, _, latent_space = space.partition(":")
+    if latent_space and kind in OF_CODES and set(spaces) <= set(OF_CODES) and spaces != ["latent"]:
+        return {
+            name: replace(view, space=in_latent_space(view.space, latent_space)) for name, view in metric.views.items()
+        }
     if len(spaces) > 1:
         raise ValueError(f"{metric.name} compares {' with '.join(spaces)}, so leave out space: both would be the same")
     return {name: replace(view, space=space) for name, view in metric.views.items()}
@@ -442,11 +461,12 @@ def _encoded(metric: str, views: Mapping[str, View], encode: str) -> Mapping[str
 def _exchangeable(views: Mapping[str, View]) -> set[str]:
     """Those of the views whose codes may come from elsewhere: reference codes, or those that leave a residual.
 
-    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
+    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part;
+    or where a metric is of those of the prior.
     """
     codes = {name: view.encode for name, view in views.items() if _has_codes(view)}
     sorts = set(codes.values())
-    return set(codes) if len(sorts) == 1 and "logvar" not in sorts else set()
+    return set(codes) if len(sorts) == 1 and not sorts & {"logvar", "prior"} else set()
 
 
 def _has_codes(view: View) -> bool:

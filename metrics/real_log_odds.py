@@ -33,12 +33,12 @@ def real_log_odds(fake: Array, holdout: Array, folds: Annotated[int, Range(least
     """log p_real / p_generated of each generated sample by a classifier of both, float64 [N]; higher is more like real.
 
     fake [N, ...], holdout [M, ...]: held-out real samples. Both sides have equal weight. It is cross-fitted: both sides
-    are split into `folds` parts, and the classifier that scores a sample was trained on the other parts alone. A perfect
-    classifier would give the log of the density ratio; this one is small, and finds what is easy to find.
+    are split into `folds` parts, and the classifier that scores a sample was trained on the other parts alone. A
+    perfect classifier would give the log of the density ratio; this one is small, and finds what is easy to find.
     Images [N, C, H, W] and volumes [N, C, D, H, W], these at half their resolution, are seen by two convolutions of
-    stride 2 and a hidden layer, trained by 300 steps of AdamW whose rate falls to 0. Features [N, D] are seen by the classifiers of `density_ratio`.
-    `seed` determines the split, the first weights and the batches. Raises ValueError for bad input, or fewer rows than
-    folds.
+    stride 2 and a hidden layer, trained by 300 steps of AdamW whose rate falls to 0. Features [N, D] are seen by the
+    classifiers of `density_ratio`. `seed` determines the split, the first weights and the batches.
+    Raises ValueError for bad input, or fewer rows than folds.
     """
     y, x = samples(folds, fake=fake, holdout=holdout)
     shape = tuple(np.shape(fake))[1:]
