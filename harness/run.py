@@ -18,6 +18,7 @@ from .arrays.views import Views
 from .core.escapes import for_json
 from .core.files import canonical, require_writable
 from .core.options import checked
+from .core.progress import say_once
 from .core.protocols import (
     Cell,
     Dataset,
@@ -31,7 +32,7 @@ from .core.protocols import (
     pick_device,
 )
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, STUDIES, Metric, unknown
-from .evaluate import evaluate, sample_scores
+from .evaluate import evaluate, reason, sample_scores
 from .formats.weights import NETWORKS, ZOO
 from .report.figures import figure_path
 from .report.tables import run_name
@@ -46,6 +47,7 @@ PATHS = ("path", "root", "latents", "args")
 """Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
+Unavailable = Literal["fail", "leave_out"]
 T = TypeVar("T")
 
 
@@ -61,6 +63,8 @@ class Run:
     set_metrics: set metrics by which groups of samples are compared.
     written: the records that were written, not found.
     floor:   whether set metrics are also computed of real samples in place of the generated ones.
+    unavailable: whether cells of lists, such as `scores`, fail or are left out where the generator or the data set
+             lacks what they need.
     data_options: those that the data set was opened with.
     metric_options: of per-sample metrics, by name, where an entry does not set them itself.
     """
@@ -80,6 +84,7 @@ class Run:
     set_metrics: Sequence[MetricSpec] = ()
     written: list[Record] = field(default_factory=list)
     floor: bool = False
+    unavailable: Unavailable = "fail"
     data_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -96,11 +101,37 @@ class Run:
             given = self.metric_options.get(str(options["metric"]), {})
             for values in itertools.product(*axes):
                 cells.append(self.cell(**{**given, **dict(zip(options, values, strict=True))}))
-        return cells
+        different = {cell.label: cell for cell in cells}
+        if self.unavailable == "fail":
+            return list(different.values())
+        lacking = {name: why for name, cell in different.items() if (why := self._lacking(cell)) is not None}
+        for lack in dict.fromkeys(lacking.values()):
+            names = ", ".join(name for name, why in lacking.items() if why == lack)
+            say_once(f"{self.generator}: left out: {names}: {lack}")
+        return [cell for name, cell in different.items() if name not in lacking]
 
-    def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
+    def _lacking(self, cell: Cell) -> str | None:
+        """What the generator or the data set lacks for a cell; None where nothing."""
+        if (why := self.lacks(cell.metric, cell)) is not None:
+            return why
+        try:
+            for view in cell.views.values():
+                self.views.try_out(view)
+        except ValueError as failure:
+            return reason(failure)
+        return None
+
+    def cell(
+        self,
+        metric: str,
+        space: str | None = None,
+        encode: str | None = None,
+        n_real: int | None = None,
+        **options: Any,
+    ) -> Cell:
         """The cell of one metric; `space` and `encode` replace those of its declared views.
 
+        n_real: how many real samples it may see, where that is another number than for other metrics.
         Raises ValueError where these do not apply to the metric, and for an unknown option.
         """
         declared: Metric = METRICS[metric]
@@ -124,9 +155,11 @@ class Run:
         if encode is None and not encodes and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
             changes["encode"] = "prior"
-        if self.n_real is not None:
+        if n_real is not None:
+            changes["n_real"] = str(n_real)
+        if (limit := self.n_real if n_real is None else n_real) is not None:
             views = {
-                name: replace(view, n=self.n_real) if view.source == "real" and view.n == "all" else view
+                name: replace(view, n=limit) if view.source == "real" and view.n == "all" else view
                 for name, view in views.items()
             }
         if isinstance(self.views.data, HasStatistics):
@@ -336,6 +369,7 @@ def run_on(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
+    unavailable: Unavailable = "fail",
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
     kept: dict[str, Extractor] | None = None,
 ) -> Run:
@@ -347,6 +381,8 @@ def run_on(
     written.
     """
     check_numbers(seed, n)
+    if unavailable not in ("fail", "leave_out"):
+        raise ValueError(f"unavailable={unavailable!r} must be fail or leave_out")
     features = default_features(data.it.name) if features == "auto" else features
     EXTRACTORS[features]
     require_writable(folder)
@@ -367,6 +403,7 @@ def run_on(
         covariates=covariates or {},
         set_metrics=set_metrics,
         floor=floor,
+        unavailable=unavailable,
         data_options=data.options,
         metric_options=metric_options or {},
     )

@@ -65,6 +65,7 @@ def command(record: Record) -> str:
     words = ["assay", "run", *_chosen("generator", cell.generator), *_chosen("dataset", cell.dataset)]
     words.append(f"metric={cell.metric}")
     options = dict(_options(cell.label)[1])
+    options.pop("n_real", None)  # that of this metric alone: `_reals` tells it
     words += [f"{name}={options.pop(name)}" for name in ("space", "encode") if name in options]
     words += [f"metric.{cell.metric}.{name}={value}" for name, value in options.items()]
     if features := _features(record):

@@ -56,7 +56,7 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
     """
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
     rivals = run.cells(list(options.against))
-    covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}
+    covariates = {name: cells for name, entries in run.covariates.items() if (cells := run.cells(entries))}
     classes, labels = run.sample_classes()
     every = [*scores, *rivals, *signals, *(cell for cells in covariates.values() for cell in cells)]
     columns = {cell.label: run.oriented(cell) for cell in every}

@@ -391,6 +391,7 @@ NO_FORMULA = {
     "amortised_volume": "a fitted network; tests/metrics/test_volume_learned.py",
     "amortised_volume_fit": "a fitted network; tests/metrics/test_volume_learned.py",
     "volume_corrected_density": "a difference of two metrics; tests/metrics/test_volume.py",
+    "mixture_log_density": "scikit-learn's fit; tests/metrics/test_latent_mixture.py",
     "class_gaussian_log_density": "gaussian_log_density of each class; tests/metrics/test_class_gaussian.py",
     "fid": "frechet_distance of 2,048 features; tests/metrics/test_frechet.py",
     "kid": "kernel_distance of 2,048 features; tests/metrics/test_kernel.py",
