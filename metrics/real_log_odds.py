@@ -50,7 +50,7 @@ def real_log_odds(fake: Array, holdout: Array, folds: Annotated[int, Range(least
     for held, others in zip(*parts, strict=True):
         network = _trained(_without(y, held), _without(x, others), shape, seed)
         with torch.no_grad(), full_precision():
-            rows = y[held.to(y.device)].unflatten(1, shape)
+            rows = y[held.to(y.device)].reshape(-1, *shape)
             odds[held.to(y.device)] = torch.cat([network(part).squeeze(1).double() for part in torch.split(rows, 250)])
     return odds
 
@@ -82,7 +82,7 @@ def _trained(fake: Tensor, real: Tensor, shape: Sequence[int], seed: int) -> nn.
         for step in range(STEPS):
             optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
             made, there = (
-                x[torch.randint(len(x), (BATCH,), generator=generator).to(x.device)].unflatten(1, shape)
+                x[torch.randint(len(x), (BATCH,), generator=generator).to(x.device)].reshape(-1, *shape)
                 for x in (fake, real)
             )
             loss = F.softplus(network(made)).mean() + F.softplus(-network(there)).mean()

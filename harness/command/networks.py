@@ -121,7 +121,7 @@ def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[
             raise ValueError(
                 f"{override} and networks={name} both say what is evaluated: choose from the list with "
                 "networks.families=[...], networks.datasets=[...] and networks.seeds=[...], or leave it out with "
-                "networks=null"
+                "networks=[]"
             )
     rest = {key: value for key, value in config.items() if key != "networks"}
     return [

@@ -97,7 +97,7 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
             raise ValueError(f"{override!r} is no override; write option=value")
         if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
             raise LookupError(unknown(preset, value, presets))
-        if group == LISTS and not rest and re.fullmatch(r"[\w-]+", value) and value not in [*lists, "null"]:
+        if group == LISTS and not rest and re.fullmatch(r"[\w-]+", value) and value not in lists:
             raise LookupError(unknown("list of networks", value, lists))
         if group not in (known := [*options, *GROUPS, preset, LISTS, ENGINE]):
             raise LookupError(unknown("option", group, known))

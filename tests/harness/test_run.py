@@ -14,7 +14,8 @@ from assay.harness.arrays.records import find_record
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, View
 from assay.harness.core.registry import METRICS, metric
-from assay.harness.run import Run
+from assay.harness.report.behind import command
+from assay.harness.run import Run, failed_record
 
 TAKE_ENCODE = {
     "density_ratio", "gaussian_log_density", "latent_density", "latent_knn", "mixture_log_density",
@@ -133,6 +134,8 @@ def test_equal_cells_of_a_list_are_one_and_null_is_what_is_declared(run: Run) ->
         "latent_knn(space=latent:z, encode=sample)", "latent_knn(space=latent:z, encode=sample, n_real=7)",
     ]  # fmt: skip
     assert [cell.views["reference"].n for cell in cells] == ["all", 7] * 4
+    told = command(failed_record(cells[1], "no luck"))
+    assert "metric=latent_knn n_real=7 " in told, "the command behind a number limits real samples for all"
     few = dataclasses.replace(run, n_real=5)
     assert [cell.views["reference"].n for cell in few.cells(entry)] == [5, 7] * 4
 

@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from assay.generators import latent_diffusion
+from assay.harness.arrays.records import read_records
 from assay.harness.cli import main
 from assay.harness.command import networks as module
 from assay.harness.command.networks import each_network, networks_of, train_networks
 from assay.harness.core.files import sha256_of
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
 from assay.harness.formats.weights import find_weights
+from assay.harness.report.behind import command
 from assay.harness.report.networks import networks, training
 from assay.harness.run import open_generator
 
@@ -187,6 +189,8 @@ def test_the_command_trains_and_evaluates_a_list_of_ones_own(
     assert [training(row["generator"]) for row in rows] == [
         ("vae", "tiny", s, f"networks:tiny/seed{s}") for s in (1, 2)
     ]
+    commands = [command(record) for record in read_records(Path("outputs/run"))]
+    assert sum("generator.vae.path=networks:tiny/seed2 " in one for one in commands) == 1, "what the page tells"
     code, told = assay("run", "networks=tiny", "dataset=mnist")
     assert code == 2
     assert "dataset=mnist and networks=tiny both say" in told
