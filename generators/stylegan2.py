@@ -11,7 +11,7 @@ from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 from ..harness.formats.built import whole
 from ..harness.formats.checkpoint import Checkpoint
-from ..harness.formats.weights import find_weights, read_weights
+from ..harness.formats.weights import find_weights, is_own_file, read_weights
 from .networks.published import averaged, load_network, open_published, reading
 from .networks.seeds import normal
 from .networks.stored_options import arguments
@@ -94,7 +94,7 @@ def stylegan2(
     """
     if noise not in ("const", "none"):
         raise ValueError(f"noise={noise!r} must be 'const' or 'none'")
-    if path == "zoo" or path.endswith(".safetensors"):
+    if is_own_file(path):
         return _trained_by_assay(dataset, path, truncation, noise, label)
     found = open_published("stylegan2", path, recognise)
     network, discriminator, card = _published(found, path, truncation, noise)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
 from .command.jobs import carry_out_all, with_paths
-from .command.overrides import CONFIGS, PRESETS, full_names, is_glob, with_metrics, without_data
+from .command.overrides import CONFIGS, LISTS, PRESETS, full_names, is_glob, with_metrics, without_data
 from .command.paths import take_paths, take_plugins
 from .core.escapes import for_terminal
 from .core.files import require_plain
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board")
 """Commands that answer --help themselves, the first two through Hydra."""
+FILES = (*PRESETS.values(), LISTS)
+"""Groups whose members are files of configs."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
@@ -42,8 +44,9 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay board DIR [DIR ...]     results folders, anybody's, in one leaderboard (outputs/board, or --out DIR)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
-                                tunings
-  assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist
+                                tunings, networks
+  assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist; or a list of
+                                networks, networks=latent_density, which `assay run networks=...` then evaluates
   assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
   assay compare-features FAKE REAL [METRIC ...]        set metrics of two files of features [N, D]
   --plugin FILE                 with any of these: a Python file that declares metrics or anything else
@@ -107,6 +110,7 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     from .arrays.records import pack, read_records, record_name
     from .arrays.scores import write_scores
     from .arrays.store import open_store
+    from .command.networks import each_network
     from .report.report import report
     from .report.tables import compare_with_published, is_published
 
@@ -115,7 +119,11 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", "sink=all", *overrides]
     overrides = without_data(with_metrics(full_names(renamed(overrides), "vae")))
-    expanded = partial(with_paths, paths=paths, fakes=fakes)
+    given = overrides
+
+    def expanded(config: dict[str, Any]) -> list[dict[str, Any]]:
+        return [job for one in each_network(config, given) for job in with_paths(one, paths, fakes)]
+
     outcomes = carry_out_all(overrides, expanded, is_glob("metric", overrides), logs)
     reasons: dict[str, dict[str, None]] = {}
     for name, why in (pair for outcome in outcomes for pair in outcome.left_out.items()):
@@ -152,11 +160,13 @@ def _train(overrides: list[str]) -> int:
     job = partial(_train_job, ["train", *overrides])
     # To the user it is a generator or an extractor that is trained; to hydra both are options of a trainer.
     overrides = [re.sub(r"^(generator|extractor)(?=[.=])", "trainer", override) for override in overrides]
-    run_jobs("train", full_names(renamed(overrides), "vae"), job)
-    return 0
+    failed = run_jobs("train", full_names(renamed(overrides), "vae"), job)
+    return 1 if any(failed) else 0
 
 
-def _train_job(words: list[str], plain: dict[str, Any]) -> None:
+def _train_job(words: list[str], plain: dict[str, Any]) -> int:
+    """Train one network, or those of a list; returns how many of a list could not be trained."""
+    from .command.networks import train_networks
     from .core.protocols import pick_device
     from .run import only
     from .sinks.jobs import log_of_training
@@ -164,6 +174,8 @@ def _train_job(words: list[str], plain: dict[str, Any]) -> None:
     from .train import Measure, train
 
     discover()
+    if plain.get("networks"):
+        return train_networks(plain, words)
     check_options(plain)
     data_name, data_options = only(plain["dataset"], "dataset")
     name, options = only(plain["trainer"], "trainer")
@@ -177,6 +189,7 @@ def _train_job(words: list[str], plain: dict[str, Any]) -> None:
     with log_of_training(f"{name} on {data.name}, seed {plain['seed']}", out, plain, words) as log:
         more |= {"weigh": weigh, "measure": measure, "log": log}
         train(name, options, data, plain["seed"], out, device, data_options, **more)
+    return 0
 
 
 def _report(arguments: list[str]) -> int:
@@ -240,7 +253,7 @@ def _list(arguments: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    kinds = [_plural(group) for group in [*GROUPS, *PRESETS.values()]]
+    kinds = [_plural(group) for group in [*GROUPS, *FILES]]
     chosen = arguments or kinds
     for old in KINDS.keys() & set(chosen):
         say_renamed(old, KINDS[old])
@@ -248,7 +261,7 @@ def _list(arguments: list[str]) -> int:
     for kind in chosen:
         if kind not in kinds:
             raise LookupError(unknown("kind", kind, kinds))
-    if declared := {_group(kind) for kind in chosen} - {*PRESETS.values()}:
+    if declared := {_group(kind) for kind in chosen} - {*FILES}:
         discover(*(["datasets/*.py"] if declared == {"dataset"} else []))
     for kind in chosen:
         table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
@@ -263,17 +276,18 @@ def _list(arguments: list[str]) -> int:
 
 
 def _plural(group: str) -> str:
-    return "studies" if group == "study" else f"{group}s"
+    return "studies" if group == "study" else group if group == LISTS else f"{group}s"
 
 
 def _group(kind: str) -> str:
-    return "study" if kind == "studies" else kind.removesuffix("s")
+    return "study" if kind == "studies" else kind if kind == LISTS else kind.removesuffix("s")
 
 
 def _rows(kind: str) -> list[tuple[str, ...]]:
-    if _group(kind) in PRESETS.values():
+    if _group(kind) in FILES:
         files = sorted((CONFIGS / _group(kind)).glob("*.yaml"))
-        return [(file.stem, "", "", "", file.read_text().splitlines()[1].lstrip("# ")) for file in files]
+        about = [next(line for line in file.read_text().splitlines() if "@package" not in line) for file in files]
+        return [(file.stem, "", "", "", line.lstrip("# ")) for file, line in zip(files, about, strict=True)]
     rows: list[tuple[str, ...]] = []
     for name, entry in sorted(GROUPS[_group(kind)].items()):
         options = ", ".join(_option(key, value, entry.types[key]) for key, value in entry.options.items())

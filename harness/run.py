@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from .arrays.records import find_record, write_record
+from .arrays.spaces import OF_CODES, in_latent_space
 from .arrays.store import Store, open_store
 from .arrays.views import Views
 from .core.escapes import for_json
 from .core.files import canonical, require_writable
 from .core.options import checked
+from .core.progress import say_once
 from .core.protocols import (
     Cell,
     Dataset,
@@ -30,8 +32,8 @@ from .core.protocols import (
     pick_device,
 )
 from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, STUDIES, Metric, unknown
-from .evaluate import evaluate, sample_scores
-from .formats.weights import ZOO
+from .evaluate import evaluate, reason, sample_scores
+from .formats.weights import NETWORKS, ZOO
 from .report.figures import figure_path
 from .report.tables import run_name
 
@@ -45,6 +47,7 @@ PATHS = ("path", "root", "latents", "args")
 """Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
+Unavailable = Literal["fail", "leave_out"]
 T = TypeVar("T")
 
 
@@ -60,6 +63,8 @@ class Run:
     set_metrics: set metrics by which groups of samples are compared.
     written: the records that were written, not found.
     floor:   whether set metrics are also computed of real samples in place of the generated ones.
+    unavailable: whether cells of lists, such as `scores`, fail or are left out where the generator or the data set
+             lacks what they need.
     data_options: those that the data set was opened with.
     metric_options: of per-sample metrics, by name, where an entry does not set them itself.
     """
@@ -79,6 +84,7 @@ class Run:
     set_metrics: Sequence[MetricSpec] = ()
     written: list[Record] = field(default_factory=list)
     floor: bool = False
+    unavailable: Unavailable = "fail"
     data_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -95,11 +101,37 @@ class Run:
             given = self.metric_options.get(str(options["metric"]), {})
             for values in itertools.product(*axes):
                 cells.append(self.cell(**{**given, **dict(zip(options, values, strict=True))}))
-        return cells
+        different = {cell.label: cell for cell in cells}
+        if self.unavailable == "fail":
+            return list(different.values())
+        lacking = {name: why for name, cell in different.items() if (why := self._lacking(cell)) is not None}
+        for lack in dict.fromkeys(lacking.values()):
+            names = ", ".join(name for name, why in lacking.items() if why == lack)
+            say_once(f"{self.generator}: left out: {names}: {lack}")
+        return [cell for name, cell in different.items() if name not in lacking]
 
-    def cell(self, metric: str, space: str | None = None, encode: str | None = None, **options: Any) -> Cell:
+    def _lacking(self, cell: Cell) -> str | None:
+        """What the generator or the data set lacks for a cell; None where nothing."""
+        if (why := self.lacks(cell.metric, cell)) is not None:
+            return why
+        try:
+            for view in cell.views.values():
+                self.views.try_out(view)
+        except ValueError as failure:
+            return reason(failure)
+        return None
+
+    def cell(
+        self,
+        metric: str,
+        space: str | None = None,
+        encode: str | None = None,
+        n_real: int | None = None,
+        **options: Any,
+    ) -> Cell:
         """The cell of one metric; `space` and `encode` replace those of its declared views.
 
+        n_real: how many real samples it may see, where that is another number than for other metrics.
         Raises ValueError where these do not apply to the metric, and for an unknown option.
         """
         declared: Metric = METRICS[metric]
@@ -114,16 +146,20 @@ class Run:
                 "in any other space it bears another name, such as frechet_distance"
             )
         there = declared.views if space is None else _in_space(declared, space)
+        there = self._read(declared, there, dict(declared.options) | options)
         views = there if encode is None else _encoded(metric, there, encode)
-        changes = {"space": space} if there != declared.views else {}
+        moved = any(view.space != declared.views[name].space for name, view in there.items())
+        changes = {"space": space} if moved else {}
         changes |= {"encode": encode} if views != there else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
         if encode is None and not encodes and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
             changes["encode"] = "prior"
-        if self.n_real is not None:
+        if n_real is not None:
+            changes["n_real"] = str(n_real)
+        if (limit := self.n_real if n_real is None else n_real) is not None:
             views = {
-                name: replace(view, n=self.n_real) if view.source == "real" and view.n == "all" else view
+                name: replace(view, n=limit) if view.source == "real" and view.n == "all" else view
                 for name, view in views.items()
             }
         if isinstance(self.views.data, HasStatistics):
@@ -138,6 +174,14 @@ class Run:
             params=dict(declared.options) | options,
             views=views,
         )
+
+    def _read(self, metric: Metric, views: Mapping[str, View], options: Mapping[str, Any]) -> Mapping[str, View]:
+        """Those of the views that a metric reads with these options."""
+        unread = metric.unread(options)
+        for option, names in metric.reads.items():
+            if options[option] == "auto" and any(self.views.lacks(views[name]) for name in names["auto"]):
+                unread |= set(names["auto"])
+        return {name: view for name, view in views.items() if name not in unread}
 
     def takes_encode(self, metric: str, space: str | None = None) -> bool:
         """Whether a metric, in this space, reads codes that others can replace, so that `cell` takes `encode`."""
@@ -325,6 +369,7 @@ def run_on(
     covariates: Mapping[str, MetricSpec | Sequence[MetricSpec]] | None = None,
     set_metrics: Sequence[MetricSpec] = (),
     floor: bool = True,
+    unavailable: Unavailable = "fail",
     metric_options: Mapping[str, Mapping[str, Any]] | None = None,
     kept: dict[str, Extractor] | None = None,
 ) -> Run:
@@ -336,6 +381,8 @@ def run_on(
     written.
     """
     check_numbers(seed, n)
+    if unavailable not in ("fail", "leave_out"):
+        raise ValueError(f"unavailable={unavailable!r} must be fail or leave_out")
     features = default_features(data.it.name) if features == "auto" else features
     EXTRACTORS[features]
     require_writable(folder)
@@ -356,6 +403,7 @@ def run_on(
         covariates=covariates or {},
         set_metrics=set_metrics,
         floor=floor,
+        unavailable=unavailable,
         data_options=data.options,
         metric_options=metric_options or {},
     )
@@ -420,8 +468,16 @@ def open_generator(
 
 
 def _in_space(metric: Metric, space: str) -> Mapping[str, View]:
-    """The views of a metric in another space. Raises ValueError for a metric of several spaces."""
+    """The views of a metric in another space. Raises ValueError for a metric of several spaces.
+
+    What is known of codes in several ways goes into another latent space as a whole.
+    """
     spaces = list(dict.fromkeys(view.space for view in metric.views.values()))
+    kind, _, latent_space = space.partition(":")
+    if latent_space and kind in OF_CODES and set(spaces) <= set(OF_CODES) and spaces != ["latent"]:
+        return {
+            name: replace(view, space=in_latent_space(view.space, latent_space)) for name, view in metric.views.items()
+        }
     if len(spaces) > 1:
         raise ValueError(f"{metric.name} compares {' with '.join(spaces)}, so leave out space: both would be the same")
     return {name: replace(view, space=space) for name, view in metric.views.items()}
@@ -442,11 +498,12 @@ def _encoded(metric: str, views: Mapping[str, View], encode: str) -> Mapping[str
 def _exchangeable(views: Mapping[str, View]) -> set[str]:
     """Those of the views whose codes may come from elsewhere: reference codes, or those that leave a residual.
 
-    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
+    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part;
+    or where a metric is of those of the prior.
     """
     codes = {name: view.encode for name, view in views.items() if _has_codes(view)}
     sorts = set(codes.values())
-    return set(codes) if len(sorts) == 1 and "logvar" not in sorts else set()
+    return set(codes) if len(sorts) == 1 and not sorts & {"logvar", "prior"} else set()
 
 
 def _has_codes(view: View) -> bool:
@@ -463,7 +520,8 @@ def _encodes(view: View) -> bool:
 def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
     """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies.
 
-    An option `name` beside a `path` is what its owner calls it, in place of the file's name.
+    An option `name` beside a `path` is what its owner calls it, in place of the file's name. A network of a list is
+    called by the list and its training seed, "latent_density/seed3"; no file's name has a slash.
     """
     named = dict(options)
     called = named.pop("name", "") if "path" in options else ""
@@ -473,7 +531,8 @@ def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset
             and value != known.get(key)
             and (key in PATHS or os.sep in value or Path(value).is_file())
         ):
-            name = (key == "path" and called) or Path(value).expanduser().absolute().name
+            listed = value.removeprefix(NETWORKS) if value.startswith(NETWORKS) else ""
+            name = (key == "path" and called) or listed or Path(value).expanduser().absolute().name
             named[key] = f"{name}#{opened.fingerprint[:8]}"
     return named
 

@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +78,8 @@ def train(
     """Train `name` on a data set, or go on where a killed training stopped. Returns the path of the weights.
 
     Every epoch draws from its own seed, so a resumed training ends with the same weights as an undisturbed one. Weights
-    that the same training has made already are left as they are.
+    that the same training has made already are left as they are. Their card tells the CPU seconds (user and system, all
+    threads) of what made them; what a kill lost is not among them.
 
     tag:       added to the names of all files. images: training images an epoch, by default all there are.
     snapshots: keep the weights of every epoch, each with its card.
@@ -89,6 +91,7 @@ def train(
     Raises ValueError for options out of range, for files of another training in their place, and for a checkpoint that
     is damaged.
     """
+    begun = time.process_time()
     available = data.count("train")
     if images is not None and not 1 <= images <= available:
         raise ValueError(f"images={images} must be between 1 and {available}, the training images of {data.name}")
@@ -125,7 +128,7 @@ def train(
         **({"importance": dict(importance.found)} if importance else {}),
     }
     before = _measured(training, data, seed, device, measure)
-    history = _resume(checkpoint, training, settings)
+    history, before_it = _resume(checkpoint, training, settings)
     log = log or Log.silent()
     if before:
         log.step(0, _told({"measured": before}))
@@ -139,7 +142,7 @@ def train(
             losses = _mean(list(training.epoch(batches)))
         history.append({"losses": losses, "measured": _measured(training, data, seed, device, measure)})
         say("  " + ", ".join(f"{key} {value:.4f}" for part in history[-1].values() for key, value in part.items()))
-        _save(checkpoint, training, settings, history)
+        _save(checkpoint, training, settings, history, _spent(begun, before_it))
         done = epoch + 1
         if snapshots:
             file = path.with_suffix(".snapshots") / f"{stem}-{done * count:07}.safetensors"
@@ -156,6 +159,8 @@ def train(
         test = training.assess(test_images.to(device).float() / 255, labels_there)
     log.values(_told({"test": test}))
     written = card | _history(history, before, count) | {"test": _rounded(test)}
+    if (spent := _spent(begun, before_it)) is not None:
+        written["cpu_seconds"] = round(spent, 1)
     write_weights(path, training.network.state_dict(), training.architecture, written)
     checkpoint.unlink(missing_ok=True)
     say(f"{path}: " + ", ".join(f"test {key} {value:.4f}" for key, value in test.items()))
@@ -272,17 +277,25 @@ def _picture(training: CanSample, path: Path) -> Path:
     return save_strips(torch.split(images, SHOWN), path)
 
 
-def _save(checkpoint: Path, training: Training, settings: str, history: History) -> None:
+def _spent(begun: float, before: float | None) -> float | None:
+    """CPU seconds of this process since `begun` and of those before it; None where these are not known."""
+    return None if before is None else before + time.process_time() - begun
+
+
+def _save(checkpoint: Path, training: Training, settings: str, history: History, spent: float | None) -> None:
     content = io.BytesIO()
     state = {key: part.state_dict() for key, part in training.state().items()}
-    torch.save({"settings": settings, "history": history, "state": state}, content)
+    torch.save({"settings": settings, "history": history, "state": state, "cpu_seconds": spent}, content)
     replace(checkpoint, content.getvalue())
 
 
-def _resume(checkpoint: Path, training: Training, settings: str) -> History:
-    """What is known of the epochs already done; loads them into `training`. Empty when there is nothing to resume."""
+def _resume(checkpoint: Path, training: Training, settings: str) -> tuple[History, float | None]:
+    """What is known of the epochs already done, and their CPU seconds; loads them into `training`.
+
+    The history is empty when there is nothing to resume. Checkpoints of older releases do not tell the seconds: None.
+    """
     if not checkpoint.is_file():
-        return []
+        return [], 0.0
     try:
         saved = torch.load(checkpoint, weights_only=True)
     except Exception:  # torch raises a different one for each way in which a file can be damaged
@@ -296,4 +309,4 @@ def _resume(checkpoint: Path, training: Training, settings: str) -> History:
         part.load_state_dict(saved["state"][key])
     history: History = saved["history"]
     say(f"resuming after epoch {len(history)} of {training.epochs} ({checkpoint})")
-    return history
+    return history, saved.get("cpu_seconds")

@@ -1,4 +1,4 @@
-"""How a decoder stretches its latent space near a code: log-volume and effective rank of its Jacobian."""
+"""How a decoder stretches random projections of its output: log volume and effective rank, by backward passes."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,16 @@ from torch import Tensor
 
 from ...harness.core import inputs
 from ...harness.core.inputs import Array
+from ...harness.stats.jacobians import orthonormal_rows
 
 
-def log_volume(
+def projected_log_volume(
     decode: Callable[[Tensor], Tensor], latents: Array, k: int = 30, projections: int = 128, seed: int = 0
 ) -> Tensor:
     """sum_{i <= k} log s_i of the Jacobian of P decode(z) at each code of latents [N, ...], float64 [N].
 
-    It is the logarithm of the volume of polarity sampling (arXiv:2203.01993). s_1 >= s_2 >= ... are singular values; P
+    It is the logarithm of the volume of polarity sampling (arXiv:2203.01993); the metric `log_volume` is of the whole
+    output and all directions. s_1 >= s_2 >= ... are singular values; P
     has `projections` random orthonormal rows over the flattened output, drawn with `seed`, and is the identity if the
     output is not larger. No direction: whether a high volume is good differs between generators. -inf if the rank is
     below k. Raises ValueError when k exceeds the number of singular values. Costs one backward pass per projection.
@@ -29,7 +31,7 @@ def log_volume(
 
 
 def effective_rank(decode: Callable[[Tensor], Tensor], latents: Array, projections: int = 128, seed: int = 0) -> Tensor:
-    """exp(-sum_i a_i log a_i), a_i = s_i / sum_j s_j, of the Jacobian of `log_volume`, float64 [N].
+    """exp(-sum_i a_i log a_i), a_i = s_i / sum_j s_j, of the Jacobian of `projected_log_volume`, float64 [N].
 
     Between 1 and the number of singular values; NaN where the decoder is constant. Roy and Vetterli 2007; called "local
     rank" in arXiv:2408.08307.
@@ -55,17 +57,8 @@ def singular_values(
         if len(output) != len(z):
             raise ValueError(f"decode maps {len(z)} codes to {len(output)} outputs; it must keep the first axis")
         rows = []
-        for direction in _directions(output.shape[1], projections, seed).to(output):
+        for direction in orthonormal_rows(output.shape[1], projections, seed).to(output):
             (gradient,) = torch.autograd.grad((output @ direction).sum(), z, retain_graph=True)
             rows.append(gradient.flatten(1).double())
     values: Tensor = torch.linalg.svdvals(torch.stack(rows, 1))
     return values
-
-
-def _directions(size: int, count: int, seed: int) -> Tensor:
-    """Random orthonormal rows [count, size], or the identity [size, size] if size <= count."""
-    if size <= count:
-        return torch.eye(size)
-    columns = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
-    orthonormal: Tensor = torch.linalg.qr(columns).Q
-    return orthonormal.T

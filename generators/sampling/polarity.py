@@ -1,20 +1,20 @@
 """Polarity sampling (Humayun et al. 2022, arXiv:2203.01993): resampling by how a decoder stretches its latent space.
 
-This file computes `jacobian.log_volume` in chunks, by reverse or forward differentiation, and resamples by it.
+This file computes `jacobian.projected_log_volume` in chunks, by reverse or forward differentiation, and resamples by
+it.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ...harness.core import inputs
 from ...harness.core.inputs import Array
-from .jacobian import _directions, log_volume
+from ...harness.stats.jacobians import derivative, orthonormal_rows
+from .jacobian import projected_log_volume
 
 NOISE = 0x907A41
 """Added to the seed of the random generator, so that the noise is independent of a pool drawn with the same seed."""
@@ -29,7 +29,7 @@ def log_volumes(
     forward: bool = False,
     chunk: int = 64,
 ) -> Tensor:
-    """`jacobian.log_volume` of each code of latents [N, ...], float64 [N], `chunk` codes in memory at a time.
+    """`jacobian.projected_log_volume` of each code of latents [N, ...], float64 [N], `chunk` codes in memory at a time.
 
     Reverse mode costs one backward pass per projection. Forward mode costs one forward pass per latent dimension and
     stores no graph; use it for low-dimensional codes and large images. Both give the same volume, that of the projected
@@ -39,28 +39,16 @@ def log_volumes(
     z = inputs.latents(latents)
     if chunk < 1:
         raise ValueError(f"chunk={chunk} must be 1 or more")
-    volume = _forward_log_volume if forward else log_volume
+    volume = _forward_log_volume if forward else projected_log_volume
     return torch.cat([volume(decode, part, k, projections, seed) for part in torch.split(z, chunk)])
 
 
 def _forward_log_volume(decode: Callable[[Tensor], Tensor], z: Tensor, k: int, projections: int, seed: int) -> Tensor:
     with torch.no_grad():
         size = decode(z[:1]).flatten(1).shape[1]
-    directions = _directions(size, projections, seed)
+    directions = orthonormal_rows(size, projections, seed).to(z).double()
     # P is a fixed matrix, so the Jacobian of P decode is P J; its columns are derivatives along the latent axes.
-    columns = []
-    with warnings.catch_warnings():  # torch's forward mode imports deprecated parts of torch
-        warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=DeprecationWarning)
-        with forward_ad.dual_level():
-            forward_ad.make_dual(z, torch.ones_like(z))  # type: ignore[no-untyped-call]
-    # Not torch.func.jvp: a decode that moves its network to the device of its input would store jvp's wrapped tensors.
-    for axis in torch.eye(z[0].numel()).to(z):
-        with forward_ad.dual_level():
-            tangent = axis.view(z[0].shape).expand_as(z).contiguous()
-            dual = forward_ad.make_dual(z, tangent)  # type: ignore[no-untyped-call]
-            along = forward_ad.unpack_dual(decode(dual)).tangent  # type: ignore[no-untyped-call]
-        along = torch.zeros(len(z), size).to(z) if along is None else along
-        columns.append(along.flatten(1).double() @ directions.to(along).double().T)
+    columns = [derivative(decode, z, axis).double() @ directions.T for axis in torch.eye(z[0].numel())]
     values = torch.linalg.svdvals(torch.stack(columns, 2))
     if not 1 <= k <= values.shape[1]:
         raise ValueError(

@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..core.files import digest
 from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, View
 from ..core.registry import unknown
+from ..stats.jacobians import DIRECTIONS, singular_values, squared_stretch
 from .inversion import invert
 
 BATCH = 250
@@ -19,7 +21,9 @@ PRIOR_SEEDS = 2**63
 """Seeds of reference codes drawn from a generator's own prior begin here."""
 REPLAYED = "sample"
 """The latent space of samples that are shown again: their numbers, which are no codes."""
-OWN = ("images", "labels", "latent", "residual", "reencoded", "discriminator")
+OF_CODES = ("latent", "stretch", "singular")
+"""Spaces of what is known of a code before it is decoded; a colon and a latent space may follow."""
+OWN = ("images", "labels", "residual", "reencoded", "discriminator", *OF_CODES)
 """Spaces that belong to the samples and to their generator; all others are those of extractors."""
 NO_RESIDUAL = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real", "holdout"), ("prior", "logvar"))
 """Codes of which an image has no residual; that of generated images by inversion is left out as too slow."""
@@ -28,6 +32,12 @@ NO_RESIDUAL = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real"
 def extracted(space: str) -> bool:
     """Whether an extractor leads to the space of this name."""
     return space.partition(":")[0] not in OWN
+
+
+def in_latent_space(space: str, latent_space: str) -> str:
+    """The same space of codes in another latent space, e.g. "stretch:w"; any other space as it is."""
+    kind = space.partition(":")[0]
+    return f"{kind}:{latent_space}" if kind in OF_CODES else space
 
 
 def eight_bits(images: Tensor) -> Tensor:
@@ -100,6 +110,22 @@ class Drawn(Space):
         if latent_space != self.drawn_from:
             raise ValueError(f"these samples have codes in {latent_space!r} alone; {self.name!r} asks for others")
         return latents
+
+
+class Stretch(Drawn):
+    """Squared lengths [N, K] of what decoding makes of K random directions at a code: `squared_stretch`."""
+
+    def of_latents(self, latents: Tensor, latent_space: str) -> Tensor:
+        codes = super().of_latents(latents, latent_space)
+        return squared_stretch(lambda z: self.decoder(z, latent_space), codes)
+
+
+class Singular(Drawn):
+    """Singular values [N, D] of the Jacobian of decoding at a code."""
+
+    def of_latents(self, latents: Tensor, latent_space: str) -> Tensor:
+        codes = super().of_latents(latents, latent_space)
+        return singular_values(lambda z: self.decoder(z, latent_space), codes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +201,8 @@ class Spaces:
             return Features(view.space, self._decoder, extractor.fingerprint, extractor=extractor)
         find = {
             "images": self._images, "labels": self._labels, "latent": self._latent, "residual": self._residual,
-            "reencoded": self._reencoded, "discriminator": self._logits,
+            "reencoded": self._reencoded, "discriminator": self._logits, "stretch": self._of_jacobian,
+            "singular": self._of_jacobian,
         }[kind]  # fmt: skip
         return find(view, latent_space)
 
@@ -196,6 +223,16 @@ class Spaces:
             self._require_fresh(latent_space)
             return Drawn(name, self._decoder, self._generator.fingerprint, "prior", latent_space)
         return self._codes(view, latent_space)
+
+    def _of_jacobian(self, view: View, latent_space: str) -> Space:
+        kind, latent_space = view.space.partition(":")[0], self._with_codes(latent_space)
+        if view.source != "fake":
+            if view.encode != "prior":
+                raise ValueError(f"{kind} describes the decoder at codes of the generator itself: choose encode=prior")
+            self._require_fresh(latent_space)
+        make, about = (Stretch, (DIRECTIONS,)) if kind == "stretch" else (Singular, ())
+        encode: Codes | Literal[""] = "" if view.source == "fake" else "prior"
+        return make(f"{kind}:{latent_space}", self._decoder, digest(kind, 1, *about), encode, latent_space)
 
     def _residual(self, view: View, latent_space: str) -> Space:
         latent_space = self._with_codes(latent_space)

@@ -256,6 +256,7 @@ def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         "covariates",
         "set_metrics",
         "floor",
+        "unavailable",
     )
     chosen = {key: config[key] for key in keys}
     metrics = config.get("metric") or {}

@@ -11,6 +11,8 @@ from ..core.registry import GROUPS, Registry, unknown
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {"evaluate": "experiment", "train": "tuning"}
 """The group of ready-made configs of each command."""
+LISTS = "networks"
+"""The group of lists of networks, which both commands take."""
 ENGINE = "engine"
 """The group of who does the work."""
 DEFAULT_DATA = "fashion_mnist"
@@ -79,7 +81,9 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
 
     preset = PRESETS[config_name]
     folders = [CONFIGS, *config_folders(overrides)]
-    presets = sorted(file.stem for folder in folders for file in (folder / preset).glob("*.yaml"))
+    presets, lists = (
+        sorted(file.stem for folder in folders for file in (folder / group).glob("*.yaml")) for group in (preset, LISTS)
+    )
     options = [str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key != "defaults"]
     overrides = without_flags(overrides)
     check_grammar(overrides)
@@ -93,8 +97,10 @@ def check_names(overrides: Sequence[str], config_name: str) -> None:
             raise ValueError(f"{override!r} is no override; write option=value")
         if group == preset and re.fullmatch(r"[\w-]+", value) and value not in [*presets, "null"]:
             raise LookupError(unknown(preset, value, presets))
-        if group not in [*GROUPS, *options, preset, ENGINE]:
-            raise LookupError(unknown("option", group, [*options, *GROUPS, preset, ENGINE]))
+        if group == LISTS and not rest and re.fullmatch(r"[\w-]+", value) and value not in lists:
+            raise LookupError(unknown("list of networks", value, lists))
+        if group not in (known := [*options, *GROUPS, preset, LISTS, ENGINE]):
+            raise LookupError(unknown("option", group, known))
         if group == ENGINE:
             _check_engine(overrides)
         if group not in GROUPS:

@@ -48,7 +48,11 @@ def _composed(config_name: str, arguments: Sequence[str]) -> list[dict[str, Any]
         if not all(str(node._target_).endswith(BASIC) for node in (hydra.launcher, hydra.sweeper)):
             return None
         if not set(MULTIRUN) & set(flags) and hydra.mode is None:
-            return None if any(one.is_sweep_override() for one in parsed) else [_plain(compose(config_name, overrides))]
+            return (
+                None
+                if any(one.is_sweep_override() for one in parsed)
+                else [_plain(compose(config_name, [*overrides, *search]))]
+            )
         params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
         return list(_combinations(config_name, parser.parse_overrides([*params, *overrides]), search, parser))
 

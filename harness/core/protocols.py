@@ -305,7 +305,8 @@ class View:
     source:  "fake" (generated), "real" (training split) or "holdout" (test split).
     space:   "images", "labels", "latent" or "latent:<space>", "reencoded" (the encoder's mean codes of the images),
              "residual" or "residual:<space>" (mean squared error of an image decoded from its own code),
-             "discriminator",
+             "discriminator", "stretch" or "singular" (at a code, squared lengths of decoded random directions, or the
+             singular values of the Jacobian; "stretch:<space>"),
              "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default). Where fewer than all are
              read, the seed of the run draws them. "moments": their mean and covariance, as the data set knows them.

@@ -48,8 +48,8 @@ class Metric:
     """A declared metric; `views` names what each parameter without default reads, `modality` what samples it takes.
 
     types: the declared type of each option. fixed_features: its views are part of what it is.
-    moments: those of its views for whose samples their `Statistics` can stand. replace: whether it stands for another
-    one of its name.
+    moments: those of its views for whose samples their `Statistics` can stand. reads: by option and value, views that
+    only this value needs. replace: whether it stands for another one of its name.
     """
 
     name: str
@@ -64,7 +64,13 @@ class Metric:
     modality: Modality = "any"
     fixed_features: bool = False
     moments: Sequence[str] = ()
+    reads: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     replace: bool = False
+
+    def unread(self, options: Mapping[str, Any]) -> set[str]:
+        """The views that a call with these options does not need."""
+        chosen = {name for option, views in self.reads.items() for name in views[str(options[option])]}
+        return {name for views in self.reads.values() for names in views.values() for name in names} - chosen
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,7 @@ def metric(
     modality: Modality = "any",
     fixed_features: bool = False,
     moments: Sequence[str] = (),
+    reads: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     replace: bool = False,
     **views: View,
 ) -> Callable[[F], F]:
@@ -230,22 +237,27 @@ def metric(
     the definition changes: records of the old version are then computed again. modality: "image" or "shape" where it
     makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. fixed_features: in another space
     it would be another metric, which may not bear its name: `space` and `encode` are refused. moments: names of views
-    that may also be given as `Statistics`, where the samples themselves are not at hand. replace: this metric stands
-    for another one of its name, such as one of ours.
+    that may also be given as `Statistics`, where the samples are not at hand. reads: {option: {value: names}},
+    views that are read for this value of the option alone; they are parameters whose default is None. Those of the
+    value "auto" are read where they can be had. replace: this metric stands for another one of its name.
 
-    Raises TypeError when the views are not exactly the parameters without default.
+    Raises TypeError when the views are not exactly the parameters without default and those of `reads`.
     """
 
     def register(function: F) -> F:
         required, options = _parameters(function)
+        chosen = {name for values in (reads or {}).values() for names in values.values() for name in names}
+        required += [name for name in options if name in chosen]
         if required != list(views):
             raise TypeError(
                 f"metric {function.__name__!r}: parameters without default are {required}, declared views are "
                 f"{list(views)}; they must be the same, in the same order"
             )
+        options = {name: value for name, value in options.items() if name not in views}
         if not source:
             raise TypeError(f"metric {function.__name__!r}: `source` is empty; cite a paper, an equation or a URL")
-        name, types = function.__name__, option_types(function)
+        name = function.__name__
+        types = {option: declared for option, declared in option_types(function).items() if option in options}
         called = _in_full_precision(checking(f"metric {name}", function, types))
         about = (
             better,
@@ -258,6 +270,7 @@ def metric(
             modality,
             fixed_features,
             tuple(moments),
+            reads or {},
             replace,
         )
         METRICS.add(name, Metric(name, called, *about))

@@ -9,13 +9,16 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..core.files import replace, sha256_of
+from ..core.files import cache_folder, replace, require_plain, sha256_of
 from .handed_on import hands_on
 from .settings import parse_json
 
 ROOT = Path(__file__).parents[2]
 ZOO = {"generator": ROOT / "generators" / "zoo", "extractor": ROOT / "metrics" / "extractors" / "zoo"}
 """Folders of the weights that come with assay."""
+
+NETWORKS = "networks:"
+"""Before a network that `assay train networks=LIST` made, as a path of weights: networks:LIST/seed3."""
 
 TENSORS = 100_000
 """Most tensors of a file; the largest published networks have some thousands."""
@@ -32,18 +35,47 @@ class Weights(NamedTuple):
 
 
 def find_weights(kind: Literal["generator", "extractor"], family: str, dataset: str, path: str = "zoo") -> Path:
-    """The weights file of a family for a data set. path: a file, or "zoo" for the weights that come with assay.
+    """The weights file of a family for a data set.
 
-    Raises LookupError when there is no such file, with the command that trains the weights.
+    path: a file; "zoo" for the weights that come with assay; or "networks:LIST/seed3" for those that
+    `assay train networks=LIST` made with the training seed 3.
+    Raises LookupError when there is no such file, with the command that trains the weights, and ValueError for a list
+    or a seed that is no plain name.
     """
-    file = ZOO[kind] / f"{family}-{dataset}.safetensors" if path == "zoo" else Path(path).expanduser()
+    file = Path(path).expanduser()
+    if path == "zoo":
+        file = ZOO[kind] / f"{family}-{dataset}.safetensors"
+    elif path.startswith(NETWORKS):
+        listed, _, tag = path.removeprefix(NETWORKS).partition("/")
+        file = network_file(listed, family, dataset, tag)
     if file.is_file():
         return file
+    train = f"assay train {kind}={family} dataset={dataset}"
+    if path.startswith(NETWORKS):
+        raise LookupError(
+            f"{path} has no weights of {family!r} for data set {dataset!r} yet: train them with "
+            f"`assay train networks={listed}`, which skips those that are there"
+        )
     where = "the zoo has none" if path == "zoo" else f"{file} does not exist"
     raise LookupError(
-        f"no weights of {family!r} for data set {dataset!r}: {where}. Train them with `assay train {kind}={family} "
-        f"dataset={dataset}` and give the path it prints as {kind}.{family}.path=PATH"
+        f"no weights of {family!r} for data set {dataset!r}: {where}. Train them with `{train}` and give the path it "
+        f"prints as {kind}.{family}.path=PATH"
     )
+
+
+def network_file(listed: str, family: str, dataset: str, tag: str) -> Path:
+    """Where the weights of a network of a list lie, in the cache.
+
+    Raises ValueError for a list or a tag that is no plain name.
+    """
+    for part in (listed, tag):
+        require_plain(part)
+    return cache_folder() / "networks" / listed / f"{family}-{dataset}-{tag}.safetensors"
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a path names weights that assay trained, rather than a published file."""
+    return path == "zoo" or path.startswith(NETWORKS) or path.endswith(".safetensors")
 
 
 def read_weights(path: Path, family: str) -> Weights:

@@ -13,6 +13,7 @@ from ..arrays.records import record_name
 from ..arrays.subsets import in_words
 from ..core.protocols import Cell, Record
 from ..core.registry import METRICS
+from .networks import training
 from .typeset import formatted
 
 Costs = Mapping[tuple[str, ...], Mapping[str, str]]
@@ -64,6 +65,7 @@ def command(record: Record) -> str:
     words = ["assay", "run", *_chosen("generator", cell.generator), *_chosen("dataset", cell.dataset)]
     words.append(f"metric={cell.metric}")
     options = dict(_options(cell.label)[1])
+    options.pop("n_real", None)  # that of this metric alone: `_reals` tells it
     words += [f"{name}={options.pop(name)}" for name in ("space", "encode") if name in options]
     words += [f"metric.{cell.metric}.{name}={value}" for name, value in options.items()]
     if features := _features(record):
@@ -104,6 +106,8 @@ def without_space(label: str) -> str:
 def _chosen(group: str, label: str) -> Iterator[str]:
     name, options = _options(label)
     yield f"{group}={name}"
+    if trained := training(label):
+        options = [(option, trained.path if option == "path" else value) for option, value in options]
     yield from (f"{group}.{name}.{option}={value}" for option, value in options)
 
 

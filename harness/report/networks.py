@@ -2,11 +2,32 @@
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..core.registry import GENERATORS
+from ..formats.weights import NETWORKS
 
 SHOWN_AGAIN = ("replay",)
 """Generators with files that hold samples, not a network."""
+
+
+LISTED = re.compile(r"(\w+)\(.*?\bpath=([^/,)#]+)/([^/,)#]*?(\d+))(?:#[0-9a-f]{8})?[,)]")
+"""A generator of `assay train networks=LIST`, as records name it: "vae(path=LIST/seed3#1a2b3c4d)"."""
+
+
+class Training(NamedTuple):
+    """Which network of a list a generator is: seed is that of its training."""
+
+    family: str
+    listed: str
+    seed: int
+    path: str
+
+
+def training(generator: str) -> Training | None:
+    """The network of a list behind a generator as records name it; None for any other generator."""
+    found = LISTED.match(generator)
+    return Training(found[1], found[2], int(found[4]), f"{NETWORKS}{found[2]}/{found[3]}") if found else None
 
 
 def networks(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:

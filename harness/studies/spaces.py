@@ -1,5 +1,6 @@
 """Which latent space a study takes: the one asked for, or by default the one that fits its question."""
 
+from ..arrays.spaces import OF_CODES
 from ..core.protocols import Cell
 from ..core.registry import METRICS
 from ..run import Run
@@ -23,7 +24,7 @@ def prior_space(run: Run) -> str:
 
 def in_latent_space(run: Run, cell: Cell, space: str) -> Cell:
     """A cell that reads codes of the first space, and nothing else, with those of `space`; any other as it is."""
-    if {view.space for view in cell.views.values()} != {"latent"} or space == run.views.generator.spaces[0]:
+    if not {view.space for view in cell.views.values()} <= set(OF_CODES) or space == run.views.generator.spaces[0]:
         return cell
     declared = METRICS[cell.metric].views
     asked = {view.encode for name, view in cell.views.items() if view.encode not in (declared[name].encode, "prior")}

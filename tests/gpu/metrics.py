@@ -31,7 +31,7 @@ COUNTED = 1e-12
 ROUNDED = 2e-5
 """The bound of all others. tests/metrics/test_agreement.py holds float32 to 1e-5 of float64 formulas, whoever computes
 it, so two of them differ by at most twice that."""
-LEARNED = {"density_ratio": 0.01}
+LEARNED = dict.fromkeys(("density_ratio", "amortised_volume", "amortised_volume_fit"), 0.01)
 """A network is trained in float32, and trees are grown on codes rounded to it. Moving 200 codes by one part in 10^7,
 the rounding of float32, changes the scores on the CPU by 7e-6; a code that falls into another bin of the trees, by
 more."""
@@ -56,6 +56,8 @@ def sample(view: View, n: int, d: int, seed: int) -> Tensor:
         return features(3 * n, 2 * d, seed).view(n, 3, -1)
     if through in ("residual", "discriminator"):
         return torch.rand(n, 1, generator=generator)
+    if through in ("stretch", "singular"):
+        return 0.1 + torch.rand(n, d, generator=generator)
     if through == "signals":
         return torch.rand(n, 6, generator=generator)
     if view.encode == "logvar":

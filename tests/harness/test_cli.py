@@ -40,6 +40,10 @@ SMALLER = {
         *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
     ),
     "guarantee": ("study.guarantee.count=20", "study.guarantee.splits=3", "scores=[latent_density,random_score]"),
+    "latent_density": (
+        *("networks=[]", "scores=[latent_density,log_volume,negative_norm]", "extractor.efficientnet_lite.size=32"),
+        *("study.correlate.resamples=5", "study.groups.scores=[latent_density]", "study.gallery.scores=[log_volume]"),
+    ),
     "quickstart": ("study.correlate.resamples=5",),
     "shapes": (
         *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),

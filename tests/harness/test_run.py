@@ -1,5 +1,6 @@
 """What a run makes of the names in its config: cells, with the views that they read, and labels that differ."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from assay.harness.arrays.records import find_record
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, View
 from assay.harness.core.registry import METRICS, metric
-from assay.harness.run import Run
+from assay.harness.report.behind import command
+from assay.harness.run import Run, failed_record
 
 TAKE_ENCODE = {
-    "density_ratio", "gaussian_log_density", "latent_density", "latent_knn", "negative_distance_to_mean",
-    "reconstruction_error", "reconstruction_residual",
+    "density_ratio", "gaussian_log_density", "latent_density", "latent_knn", "mixture_log_density",
+    "negative_distance_to_mean", "reconstruction_error", "reconstruction_residual",
 }  # fmt: skip
 """Metrics that read codes of one sort."""
 SEVERAL_SORTS = {"active_latent_density", "aggregate_posterior", "aggregate_posterior_ratio"}
@@ -116,6 +118,45 @@ def test_an_entry_with_lists_gives_a_cell_for_each_combination(run: Run) -> None
         run.cells({"bandwidth": 0.1})
     with pytest.raises(ValueError, match="unknown option of metric precision: 'q'"):
         run.cells({"metric": "precision", "q": 1})
+
+
+def test_equal_cells_of_a_list_are_one_and_null_is_what_is_declared(run: Run) -> None:
+    entry = {
+        "metric": "latent_knn",
+        "encode": [None, "mean", "sample"],
+        "space": [None, "latent:z"],
+        "n_real": [None, 7],
+    }
+    cells = run.cells(entry)
+    assert [cell.label for cell in cells] == [
+        "latent_knn", "latent_knn(n_real=7)", "latent_knn(space=latent:z)", "latent_knn(space=latent:z, n_real=7)",
+        "latent_knn(encode=sample)", "latent_knn(encode=sample, n_real=7)",
+        "latent_knn(space=latent:z, encode=sample)", "latent_knn(space=latent:z, encode=sample, n_real=7)",
+    ]  # fmt: skip
+    assert [cell.views["reference"].n for cell in cells] == ["all", 7] * 4
+    told = command(failed_record(cells[1], "no luck"))
+    assert "metric=latent_knn n_real=7 " in told, "the command behind a number limits real samples for all"
+    few = dataclasses.replace(run, n_real=5)
+    assert [cell.views["reference"].n for cell in few.cells(entry)] == [5, 7] * 4
+
+
+def test_what_cannot_be_had_is_left_out_where_that_is_asked_for(
+    open_views: Callable[..., Views], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This generator has one latent space, and neither an encoder nor a discriminator; its samples are images."""
+    entries = [
+        {"metric": "latent_knn", "space": [None, "latent:elsewhere"], "encode": [None, "prior", "sample"]},
+        "discriminator_logit", "components", "aggregate_posterior", "random_score",
+    ]  # fmt: skip
+    run = Run("study", "plain", "squares", open_views(), tmp_path, seed=0, n=20)
+    assert len(run.cells(entries)) == 8, "where it is not, each has a cell, and fails"
+    lenient = dataclasses.replace(run, unavailable="leave_out")
+    assert [cell.label for cell in lenient.cells(entries)] == ["latent_knn(encode=prior)", "random_score"]
+    told = capsys.readouterr().err
+    assert "plain: left out: components: made for shapes, and these samples are images" in told
+    assert "latent_knn(space=latent:elsewhere, encode=prior)" in told
+    with pytest.raises(ValueError, match="unknown option of metric latent_knn: 'kk'"):
+        lenient.cells({"metric": "latent_knn", "kk": 3})
 
 
 def test_scores_are_turned_so_that_more_is_better(run: Run) -> None:

@@ -45,6 +45,12 @@ def run(family: str, data: Dataset, out: Path, seed: int = 0, epochs: int = EPOC
     return train(family, {"epochs": epochs, "batch": 64}, data, seed, out, CPU)
 
 
+def card_without_cost(path: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    assert card.pop("cpu_seconds") > 0
+    return card
+
+
 class Killed(BaseException):
     pass
 
@@ -57,8 +63,8 @@ def kill_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies right after the checkpoint of this epoch."""
     save = module._save
 
-    def save_and_die(checkpoint: Path, training: Any, settings: str, history: list[Any]) -> None:
-        save(checkpoint, training, settings, history)
+    def save_and_die(checkpoint: Path, training: Any, settings: str, history: list[Any], spent: float) -> None:
+        save(checkpoint, training, settings, history, spent)
         if len(history) == epochs:
             raise Killed
 
@@ -78,8 +84,38 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     resumed = run(family, data, tmp_path / "b")
     assert "resuming after epoch 1 of 3" in capsys.readouterr().err
     assert resumed.read_bytes() == undisturbed.read_bytes()
-    assert resumed.with_suffix(".json").read_bytes() == undisturbed.with_suffix(".json").read_bytes()
+    assert card_without_cost(resumed) == card_without_cost(undisturbed)
     assert not list((tmp_path / "b").glob("*.checkpoint.pt"))
+
+
+def test_the_card_tells_the_cpu_seconds_of_all_sittings(
+    data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by 100 s at every look: at the begin and once an epoch, then at the end."""
+    ticks = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(module.time, "process_time", lambda: float(next(ticks)))
+    with monkeypatch.context() as patched:
+        kill_after(1, patched)
+        with pytest.raises(Killed):
+            run("vae", data, tmp_path / "killed", epochs=2)
+    killed = json.loads(run("vae", data, tmp_path / "killed", epochs=2).with_suffix(".json").read_text())
+    whole = json.loads(run("vae", data, tmp_path / "whole", epochs=2).with_suffix(".json").read_text())
+    assert (killed["cpu_seconds"], whole["cpu_seconds"]) == (300, 300), "100 before the kill, 200 after it"
+    assert killed["settings"] == whole["settings"]
+
+
+def test_where_an_older_checkpoint_does_not_tell_its_cost_neither_does_the_card(
+    data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        kill_after(1, patched)
+        with pytest.raises(Killed):
+            run("vae", data, tmp_path)
+    checkpoint = tmp_path / "vae-small.checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["cpu_seconds"]
+    torch.save(saved, checkpoint)
+    assert "cpu_seconds" not in json.loads(run("vae", data, tmp_path).with_suffix(".json").read_text())
 
 
 def test_another_seed_gives_other_weights(data: Small, tmp_path: Path) -> None:

@@ -2,25 +2,39 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ...core.protocols import Cell, Estimate, Part
+from ...core.protocols import Cell, Estimate, Part, Scalar
 from ...core.registry import study
-from ...run import Run
-from ...stats.correlations import Correlations
+from ...run import MetricSpec, Run
+from ...stats.correlations import COMPOSITE, Correlations
 from ..conditions import CLASS, NOTHING
 from .page import page
 
 
 @dataclass(frozen=True)
 class Options:
-    """resamples: bootstrap resamples of the samples, from which the intervals come."""
+    """What is compared.
+
+    resamples: bootstrap resamples of the samples, from which the intervals come.
+    composite: whether the mean rank of all signals is a signal too, with their noise ceiling.
+    against:   scores over which the gain of each score is found, paired.
+    """
 
     resamples: int = 1000
+    composite: bool = False
+    against: Sequence[MetricSpec] = ()
 
 
 @study(
-    page=page, correlate=("score", "signal"), agreement=("score", "other"), signal_agreement=("signal", "other")
-)  # fmt: skip
+    page=page,
+    correlate=("score", "signal"),
+    agreement=("score", "other"),
+    signal_agreement=("signal", "other"),
+    ceiling=("signal", "quantity"),
+    share=("score", "signal"),
+    gain=("score", "against", "signal"),
+)
 def correlate(run: Run, options: Options) -> Iterator[Part]:
     """Spearman correlation of every score with every signal of quality, and of scores and signals with each other.
 
@@ -34,36 +48,59 @@ def correlate(run: Run, options: Options) -> Iterator[Part]:
     more of all sentences would be wrong in 5 % of pages at most. A dagger (†) marks a score that reads the same feature
     space as the signal: the two are not independent, and the sentences leave the signal out.
 
-    How far the signals agree with each other says how much one of them can stand for quality.
+    How far the signals agree with each other says how much one of them can stand for quality. The composite is the mean
+    rank of all signals; it is undefined where one of them is. Its noise ceiling is the root of its reliability
+    (Cronbach 1951): no score can correlate with it more closely that follows what the signals share and nothing else.
+    Each correlation is also given as a share of the ceiling, with an interval from the same resamples. That takes the
+    errors of the signals as uncorrelated, which those of related feature spaces are not: the ceiling is then too high.
     """
     scores, signals = run.cells(run.scores), run.cells(run.quality_signals)
-    covariates = {name: run.cells(entries) for name, entries in run.covariates.items()}
+    rivals = run.cells(list(options.against))
+    covariates = {name: cells for name, entries in run.covariates.items() if (cells := run.cells(entries))}
     classes, labels = run.sample_classes()
-    every = [*scores, *signals, *(cell for cells in covariates.values() for cell in cells)]
-    correlations = Correlations({cell.label: run.oriented(cell) for cell in every}, labels, options.resamples, run.seed)
+    every = [*scores, *rivals, *signals, *(cell for cells in covariates.values() for cell in cells)]
+    columns = {cell.label: run.oriented(cell) for cell in every}
+    composite = options.composite and len(signals) > 1
+    truths = _labels(signals) if composite else []
+    if COMPOSITE in columns:
+        raise ValueError(f"a metric is called {COMPOSITE!r}, as the mean rank of all signals is; rename it")
+    correlations = Correlations(columns, labels, options.resamples, run.seed, truths)
     both = [*scores, *signals]
-    made = [cell for cell in both if not run.failed(cell)]  # a failed one may have no views to tell by
+    named = {cell.label: cell for cell in [*both, *rivals]}
+    made = [cell for cell in named.values() if not run.failed(cell)]  # a failed one may have no views to tell by
+    judged = [*([COMPOSITE] if composite else []), *_labels(signals)]
 
-    def rows(ones: Sequence[Cell], others: Sequence[Cell], held: Sequence[Cell] = (), stratify: bool = False) -> Rows:
-        names = _labels(ones), _labels(others), _labels(held)
-        return lambda: correlations.of(*names, stratify).items()
+    def rows(ones: Sequence[str], others: Sequence[str], held: Sequence[str] = (), stratify: bool = False) -> Rows:
+        return lambda: correlations.of(ones, others, held, stratify).items()
 
-    for name, stratify, held in _conditions(covariates, bool(classes)):
-        setting = {"covariates": name, "resamples": options.resamples}
-        cells = [*made, *(classes if stratify else []), *held]
-        yield Part(rows(scores, signals, held, stratify), setting, table="correlate", cells=cells)
+    noted: dict[str, Any] = {"resamples": options.resamples} | ({"composite": True} if composite else {})
+    for name, stratify, cells_held in _conditions(covariates, bool(classes)):
+        setting = {"covariates": name, **noted}
+        held = _labels(cells_held), stratify
+        cells = [*made, *(classes if stratify else []), *cells_held]
+        yield Part(rows(_labels(scores), judged, *held), setting, table="correlate", cells=cells)
         if len(signals) > 1:
-            pairs = _pairs(rows(signals, signals, held, stratify), _labels(signals))
+            pairs = _pairs(rows(_labels(signals), _labels(signals), *held), _labels(signals))
             yield Part(pairs, setting, table="signal_agreement", cells=cells)
-    yield Part(rows(both, both), {"resamples": options.resamples}, table="agreement", cells=made)
+        if composite:
+            yield Part(_items(correlations.ceilings, *held), setting, table="ceiling", cells=cells)
+            yield Part(_items(correlations.shares, _labels(scores), *held), setting, table="share", cells=cells)
+        if rivals:
+            compared = _items(correlations.gains, _labels(scores), _labels(rivals), judged, *held)
+            yield Part(compared, setting, table="gain", cells=cells)
+    yield Part(rows(_labels(both), _labels(both)), {"resamples": options.resamples}, table="agreement", cells=made)
 
 
-Rows = Callable[[], Iterable[tuple[tuple[str, str], Estimate]]]
+Rows = Callable[[], Iterable[tuple[tuple[Scalar, ...], Estimate]]]
+
+
+def _items(function: Callable[..., Mapping[Any, Estimate]], *arguments: Any) -> Rows:
+    return lambda: function(*arguments).items()
 
 
 def _pairs(rows: Rows, signals: Sequence[str]) -> Rows:
     """Each pair of different signals once."""
-    return lambda: (row for row in rows() if signals.index(row[0][0]) < signals.index(row[0][1]))
+    return lambda: (row for row in rows() if signals.index(str(row[0][0])) < signals.index(str(row[0][1])))
 
 
 def _conditions(

@@ -8,8 +8,9 @@ from ...core.protocols import Record
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, figure_path
 from ...report.plots import Dots, HeatMap
-from ...report.typeset import number
+from ...report.typeset import formatted, number
 from ...report.verdict import Finding, sign
+from ...stats.correlations import CEILING, COMPOSITE, RELIABILITY
 from ...stats.families import counted_once, family
 from ..conditions import NOTHING
 
@@ -35,6 +36,7 @@ ONE = 0.9
 """Rank correlation over which two signals count as one."""
 
 family("correlate", together=["resamples"], scale="correlation")
+family("gain", together=["resamples"])
 family("signal_agreement", together=["resamples"], scale="correlation")
 
 
@@ -43,6 +45,10 @@ def page(found: Found) -> Iterator[Block]:
         yield from _with_quality(_finest(found.tables["correlate"]), found)
     if "signal_agreement" in found.tables:
         yield from _of_signals(_finest(found.tables["signal_agreement"]))
+    if "ceiling" in found.tables and "share" in found.tables:
+        yield from _of_ceiling(_finest(found.tables["ceiling"]), _finest(found.tables["share"]))
+    if "gain" in found.tables:
+        yield from _of_gain(_finest(found.tables["gain"]))
     if "agreement" in found.tables:
         yield Heading("How the scores agree with each other")
         for run, part in _finest(found.tables["agreement"]).groupby("run", sort=False):
@@ -54,7 +60,7 @@ def page(found: Found) -> Iterator[Block]:
 def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
     most = _most(table)
     raw, held = (table[table.covariates == name] for name in (NOTHING, most))
-    shared = shared_spaces(found.records)
+    shared = with_composite(shared_spaces(found.records), table.signal.unique())
     colours, kinds = {NOTHING: GREY, most: BLUE}, {most: "partial", NOTHING: "raw"}
     drawn = {colour: f"with {name} held fixed" for name, colour in colours.items()}
     title = f"With {most} held fixed (runs: {held.run.nunique()}, signals of quality: {held.signal.nunique()})"
@@ -62,10 +68,10 @@ def _with_quality(table: pd.DataFrame, found: Found) -> Iterator[Block]:
     yield Verdicts(verdict(held, raw, shared), title)
     for run, part in table[table.covariates.isin(kinds)].groupby("run", sort=False):
         part = part.assign(column=part.signal + ", " + part.covariates.map(kinds))
-        scores, columns = list(part.score.unique()), sorted(part.column.unique())
+        scores, columns = list(part.score.unique()), sorted(part.column.unique(), key=_composite_first)
         panels = {
             str(signal): [(one[one.covariates == name], colour) for name, colour in colours.items()]
-            for signal, one in part.groupby("signal")
+            for signal, one in sorted(part.groupby("signal"), key=lambda pair: _composite_first(pair[0]))
         }
         marks = {(row.score, row.column): "†" for _, row in part.iterrows() if (row.score, row.signal) in shared}
         caption = f"{run}: correlation with each signal, with {most} held fixed in blue, and with nothing in grey"
@@ -90,6 +96,51 @@ def _of_signals(table: pd.DataFrame) -> Iterator[Block]:
         yield Heading("How the signals of quality agree with each other")
         yield Verdicts(agreement_of_signals(table, _most(table)))
         yield Grid("signals", list(shown.pair.unique()), list(shown.column.unique()), numbers(shown, "pair", "column"))
+
+
+def _composite_first(name: object) -> tuple[bool, str]:
+    return not str(name).startswith(COMPOSITE), str(name)
+
+
+def _of_ceiling(ceilings: pd.DataFrame, shares: pd.DataFrame) -> Iterator[Block]:
+    """What the signals can tell at most, and how much of that each score has."""
+    if ceilings.value.notna().any():
+        most = _most(ceilings)
+        yield Heading("The noise ceiling, and each correlation as a share of it")
+        yield Verdicts(said_of_ceiling(ceilings[ceilings.covariates == most], most))
+        for run, part in shares[shares.covariates == most].groupby("run", sort=False):
+            columns = sorted(part.signal.unique(), key=_composite_first)
+            caption = f"{run}: correlation as a share of the ceiling, with {most} held fixed"
+            yield Grid("score", list(part.score.unique()), columns, numbers(part, "score", "signal"), caption=caption)
+
+
+def said_of_ceiling(ceilings: pd.DataFrame, most: str) -> list[str]:
+    """A sentence for each run, from the rows of one condition."""
+    said = []
+    for run, part in ceilings[ceilings.signal == COMPOSITE].groupby("run", sort=False):
+        values = {row.quantity: row for row in part.itertuples()}
+        kept, top = values[RELIABILITY], values[CEILING]
+        if kept.value != kept.value:
+            said.append(f"{run}: with {most} held fixed the signals share nothing, so there is no ceiling.")
+            continue
+        reliable, ceiling = (formatted(row.value, row.low, row.high) for row in (kept, top))
+        said.append(
+            f"{run}: with {most} held fixed the reliability of the composite is {reliable}, so that no score can "
+            f"correlate with it by more than {ceiling}."
+        )
+    return said
+
+
+def _of_gain(table: pd.DataFrame) -> Iterator[Block]:
+    """By how much each score is above the ones it is compared with."""
+    most = _most(table)
+    held = table[table.covariates == most]
+    if held.value.notna().any():
+        yield Heading("Gains over other scores")
+        for (run, against), part in held.groupby(["run", "against"], sort=False):
+            columns = sorted(part.signal.unique(), key=_composite_first)
+            caption = f"{run}: rank correlation minus that of {against}, paired, with {most} held fixed"
+            yield Grid("score", list(part.score.unique()), columns, numbers(part, "score", "signal"), caption=caption)
 
 
 def agreement_of_signals(table: pd.DataFrame, most: str) -> list[str]:
@@ -120,6 +171,12 @@ def shared_spaces(records: Sequence[Record]) -> Pairs:
             if through or (view.source != "fake" and not view.space.startswith("latent")):
                 read.add(through or view.space)
     return {(a, b) for a in spaces for b in spaces if spaces[a] & spaces[b]}
+
+
+def with_composite(shared: Pairs, signals: Sequence[str]) -> Pairs:
+    """The same pairs, and a score with the composite where it shares a space with one of the signals in that."""
+    members = {signal for signal in signals if signal != COMPOSITE}
+    return shared | {(score, COMPOSITE) for score, signal in shared if signal in members}
 
 
 def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[Finding | str]:
@@ -169,5 +226,9 @@ def _why_undefined(
 
 
 def _finest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each run, the rows of the most resamples, where it was carried out with several numbers of them."""
-    return table[table.resamples == table.groupby("run").resamples.transform("max")]
+    """Of each run, the rows of the most resamples, and those with the composite, where it was also done otherwise."""
+    finest = table[table.resamples == table.groupby("run").resamples.transform("max")]
+    if "composite" not in finest:
+        return finest
+    composite = finest.composite.fillna(False).astype(bool)
+    return finest[composite == composite.groupby(finest.run).transform("max")]

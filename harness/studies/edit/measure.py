@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....generators.sampling.editing import Direction, agreement, attribute_direction, one_maximum, stops
 from ....generators.sampling.smooth import smooth_functions
+from ...arrays.spaces import OF_CODES
 from ...core.protocols import Cell, Estimate, Part, Row, View
 from ...core.registry import METRICS, study
 from ...report.figures import save, short
@@ -184,7 +185,7 @@ class Edits:
 
     def _here(self, cell: Cell) -> Cell:
         """The cell with the latent space in which edits are made."""
-        here = {"latent": f"latent:{self.space}"}
+        here = {kind: f"{kind}:{self.space}" for kind in OF_CODES}
         views = {name: replace(view, space=here.get(view.space, view.space)) for name, view in cell.views.items()}
         return replace(cell, views=views)
 

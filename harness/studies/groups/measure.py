@@ -12,7 +12,7 @@ from ...core.protocols import Cell, Estimate, Part, Row
 from ...core.registry import METRICS, study
 from ...evaluate import estimates, reason
 from ...report.figures import save_strips
-from ...run import Run
+from ...run import MetricSpec, Run
 from ..extremes import EXTREMES, extremes, labels
 from .page import page
 
@@ -22,9 +22,14 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Options:
-    """share: the size of each group, as a share of the samples."""
+    """How the samples are grouped.
+
+    share:  the size of each group, as a share of the samples.
+    scores: by which they are; those of the run where none are named.
+    """
 
     share: float = 0.2
+    scores: Sequence[MetricSpec] = ()
 
 
 @study(page=page, groups=("group", "metric"))
@@ -41,7 +46,7 @@ def groups(run: Run, options: Options) -> Iterator[Part]:
         fix = f"choose it in [{2 / run.n:.2g}, 0.33]" if run.n >= 6 else "generate more samples with n="
         raise ValueError(f"share={options.share} of n={run.n} makes groups of {size}; {fix}")
     set_metrics = run.cells(run.set_metrics)
-    for cell in run.cells(run.scores):
+    for cell in run.cells(list(options.scores) or run.scores):
         rows = extremes(run.oriented(cell), size, run.seed)
         setting = {"score": cell.label, "size": size}
         yield Part(partial(_compare, run, set_metrics, rows), setting, cells=[cell, *set_metrics])

@@ -17,6 +17,7 @@ from ....metrics.paths.shape import (
     straightness,
     turning,
 )
+from ...arrays.spaces import OF_CODES
 from ...core.protocols import Cell, Estimate
 from ...core.registry import METRICS
 from ...evaluate import estimates
@@ -38,7 +39,7 @@ class Measures:
 
     def read_by(self, cell: Cell, as_many: bool = False) -> Cell:
         """A cell whose latent space is the one in which the paths run; with `as_many`, as many reals as frames."""
-        here = {names.LATENT: f"latent:{self.paths.space}", "features": self.run.views.features}
+        here = {kind: f"{kind}:{self.paths.space}" for kind in OF_CODES} | {"features": self.run.views.features}
         frames = self.paths.pairs * (self.paths.segments - 1)
         views = {
             name: dataclasses.replace(

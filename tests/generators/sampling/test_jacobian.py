@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.generators.sampling.jacobian import effective_rank, log_volume, singular_values
+from assay.generators.sampling.jacobian import effective_rank, projected_log_volume, singular_values
 
 
 def gauss(*shape: int, seed: int = 0) -> Tensor:
@@ -18,15 +18,15 @@ def test_a_linear_decoder_has_the_singular_values_of_its_matrix_everywhere() -> 
     values = singular_values(lambda z: (z @ matrix).view(-1, 5, 2, 2), gauss(9, 6, seed=1))
     expected = torch.linalg.svdvals(matrix).expand(9, 6)
     torch.testing.assert_close(values, expected)
-    volume = log_volume(lambda z: z @ matrix, gauss(9, 6, seed=1), k=6)
+    volume = projected_log_volume(lambda z: z @ matrix, gauss(9, 6, seed=1), k=6)
     assert volume.std().item() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_known_warp() -> None:
     z = gauss(50, 3)
-    volume = log_volume(torch.exp, z, k=3)  # the Jacobian is diag(exp z), so the volume is exp(sum z)
+    volume = projected_log_volume(torch.exp, z, k=3)  # the Jacobian is diag(exp z), so the volume is exp(sum z)
     torch.testing.assert_close(volume, z.sum(1))
-    largest = log_volume(torch.exp, z, k=1)
+    largest = projected_log_volume(torch.exp, z, k=1)
     torch.testing.assert_close(largest, z.amax(1))
 
 
@@ -50,7 +50,7 @@ def test_effective_rank_counts_equal_directions() -> None:
 def test_latents_are_left_alone_and_no_grad_does_not_stop_it() -> None:
     z = gauss(4, 3).float()
     with torch.no_grad():
-        assert log_volume(torch.sin, z, k=2).shape == (4,)
+        assert projected_log_volume(torch.sin, z, k=2).shape == (4,)
     assert z.grad is None
     assert not z.requires_grad
 
@@ -60,8 +60,8 @@ def test_bad_k_latents_and_decoders() -> None:
         return z.repeat(2, 1)
 
     with pytest.raises(ValueError, match="k is 30; the projected Jacobian has 3 singular values"):
-        log_volume(torch.exp, gauss(5, 3))
+        projected_log_volume(torch.exp, gauss(5, 3))
     with pytest.raises(ValueError, match="give finite floating"):
-        log_volume(torch.exp, torch.full((2, 3), torch.nan), k=1)
+        projected_log_volume(torch.exp, torch.full((2, 3), torch.nan), k=1)
     with pytest.raises(ValueError, match="decode maps 4 codes to 8 outputs"):
-        log_volume(widen, gauss(4, 3), k=1)
+        projected_log_volume(widen, gauss(4, 3), k=1)

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binom, kstest
 from torch import Tensor, nn
 
-from assay.generators.sampling.jacobian import log_volume
+from assay.generators.sampling.jacobian import projected_log_volume
 from assay.generators.sampling.polarity import log_volumes, polarity_sample, polarity_weights
 
 RARE = 1e-6
@@ -50,7 +50,7 @@ def test_both_modes_agree_on_a_network_with_and_without_projection() -> None:
     for projections in (16, 1000):
         one = log_volumes(network, z, 5, projections, seed=2, chunk=7)
         torch.testing.assert_close(log_volumes(network, z, 5, projections, seed=2, forward=True, chunk=3), one)
-        torch.testing.assert_close(log_volume(network, z, 5, projections, seed=2), one)
+        torch.testing.assert_close(projected_log_volume(network, z, 5, projections, seed=2), one)
     exact = [torch.autograd.functional.jacobian(lambda z: network(z[None]).flatten(), row) for row in z]
     expected = torch.stack([torch.linalg.svdvals(jacobian).log().sum() for jacobian in exact])
     torch.testing.assert_close(log_volumes(network, z, 5, 1000, forward=True), expected)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
 from assay.harness.arrays.records import read_records
@@ -93,6 +93,44 @@ def test_correlations_are_those_of_the_scores_turned_so_that_more_is_better(run:
     assert list(tables_of(run)["correlate"].columns)[4:8] == [
         "covariates", "resamples", "score", "signal",
     ]  # fmt: skip
+
+
+def test_the_composite_is_a_signal_beside_those_it_is_made_of_and_has_a_ceiling(run: Run) -> None:
+    """Of `quality` and `first_upside_down`, which has a part of it."""
+    both = dataclasses.replace(run, quality_signals=("quality", "first_upside_down"), scores=("noise", "nuisance"))
+    records = carry_out(both, "correlate", resamples=40, composite=True, against=["nuisance"])
+    assert [record.status for record in records] == ["ok"] * 16
+    tables = tables_of(both)
+    raw = tables["correlate"][tables["correlate"].covariates == "nothing"].set_index(["score", "signal"]).value
+    assert set(raw["nuisance"].index) == {"composite", "quality", "first_upside_down"}
+    columns = {name: run.oriented(run.cell(name)) for name in ("quality", "first_upside_down", "nuisance")}
+    mean = rankdata(columns["quality"]) + rankdata(columns["first_upside_down"])
+    assert raw["nuisance", "composite"] == pytest.approx(spearmanr(columns["nuisance"], mean).statistic, abs=1e-5)
+    ceiling = tables["ceiling"].set_index(["covariates", "signal", "quantity"]).value
+    share = tables["share"].set_index(["covariates", "score", "signal"]).value
+    assert share["nothing", "nuisance", "composite"] == pytest.approx(
+        raw["nuisance", "composite"] / ceiling["nothing", "composite", "ceiling"], abs=1e-4
+    )
+    gain = tables["gain"][tables["gain"].covariates == "nothing"].set_index(["score", "against", "signal"])
+    assert gain.value["noise", "nuisance", "quality"] == pytest.approx(
+        raw["noise", "quality"] - raw["nuisance", "quality"], abs=1e-5
+    )
+    assert gain.holm_p.notna().all()
+    page_text = (both.folder / "report.md").read_text()
+    assert "the reliability of the composite is" in page_text
+    assert "as a share of the ceiling, with class + nuisance held fixed" in (both.folder / "report.html").read_text()
+    again = carry_out(both, "correlate", resamples=40)
+    assert "composite" not in {row.keys[1] for row in again[0].rows}, "another setting is another record"
+    assert set(tables_of(both)["correlate"].composite.fillna(False)) == {True, False}
+    assert "composite, partial" in (both.folder / "report.md").read_text(), "the page has the one with it"
+
+
+def test_a_score_that_shares_a_space_with_a_signal_is_not_independent_of_the_composite() -> None:
+    found = page.with_composite(
+        {("realism", "nearest_feature"), ("realism", "rarity")}, ["composite", "nearest_feature"]
+    )
+    assert found == {("realism", "nearest_feature"), ("realism", "rarity"), ("realism", "composite")}
+    assert ("realism", "composite") not in page.with_composite({("realism", "rarity")}, ["composite", "nearest_pixel"])
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:

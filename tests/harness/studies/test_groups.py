@@ -66,6 +66,12 @@ def test_groups_are_the_best_the_middle_the_worst_and_random_ones(open_groups: C
     assert math.isnan(values["bottom", "of_high"]), "a group for which a metric is undefined spoils no other"
 
 
+def test_the_study_can_have_scores_of_its_own(open_groups: Callable[..., Run]) -> None:
+    run = open_groups("nowhere")
+    (record,) = carry_out(run, "groups", share=0.2, scores=["negated"])
+    assert record.cell.label == "groups(score=negated, size=12)"
+
+
 def test_the_page_has_a_gallery_of_each_score(open_groups: Callable[..., Run]) -> None:
     run = open_groups("negated", "nowhere")
     carry_out(run, "groups", share=0.2)

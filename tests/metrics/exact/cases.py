@@ -47,6 +47,11 @@ def signals(rng: np.random.Generator) -> Draw:
     return draw(rng, 1, dimension=6)
 
 
+def lengths(rng: np.random.Generator) -> Draw:
+    (x,), kind = draw(rng, 1)
+    return Draw([np.abs(x)], kind)
+
+
 def paired(rng: np.random.Generator) -> Draw:
     (x,), kind = draw(rng, 1)
     return Draw([x, x[::-1].copy() if rng.random() < 0.5 else x.copy()], kind)
@@ -360,6 +365,7 @@ CASES: dict[str, list[Case]] = {
     "reconstruction_residual": [Case(column, lambda x: x[:, 0])],
     "reconstruction_error": [Case(column, lambda x: x[:, 0].mean())],
     "laplacian_variance": [Case(pictures, sharpness)],
+    "log_volume": [Case(lengths, lambda x: 0.5 * np.log(x.mean(1)))],
     "mean_intensity": [Case(pictures, lambda x: x.reshape(len(x), -1).mean(1))],
     "png_bytes": [Case(pictures, png)],
     "minimum_matching_distance": [
@@ -381,6 +387,11 @@ CASES: dict[str, list[Case]] = {
 NO_FORMULA = {
     "random_score": "random numbers; tests/metrics/test_controls.py",
     "density_ratio": "a fitted classifier; tests/metrics/test_density_ratio.py",
+    "real_log_odds": "a fitted classifier; tests/metrics/test_real_log_odds.py",
+    "amortised_volume": "a fitted network; tests/metrics/test_volume_learned.py",
+    "amortised_volume_fit": "a fitted network; tests/metrics/test_volume_learned.py",
+    "volume_corrected_density": "a difference of two metrics; tests/metrics/test_volume.py",
+    "mixture_log_density": "scikit-learn's fit; tests/metrics/test_latent_mixture.py",
     "class_gaussian_log_density": "gaussian_log_density of each class; tests/metrics/test_class_gaussian.py",
     "fid": "frechet_distance of 2,048 features; tests/metrics/test_frechet.py",
     "kid": "kernel_distance of 2,048 features; tests/metrics/test_kernel.py",
