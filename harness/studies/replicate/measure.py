@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from ...core.protocols import Estimate, Part, Row
 from ...core.registry import study
 from ...report.tables import study_tables
 from ...run import Run
+from ...stats.intervals import Z95
 from ...stats.replication import PRIOR, Replication, fisher_z, partial_conjunction, two_sided
 from ..conditions import NOTHING
 from .names import (
@@ -27,6 +29,7 @@ from .names import (
     NEW,
     NEW_DATA_SET,
     SEEDS,
+    SHARE_OF_CEILING,
     SHARE_OF_VARIANCE,
     TOGETHER,
 )  # fmt: skip
@@ -34,6 +37,8 @@ from .page import page
 
 NONE = (math.nan, math.nan)
 TABLE = "correlate"
+BESIDE = ("gain", "share")
+"""Further tables of the study `correlate`: gains over other scores, and shares of the noise ceiling."""
 Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -42,8 +47,8 @@ class Options:
     """What is brought together.
 
     folders:    results folders with records of the study `correlate`.
-    scores, signals: by name, those whose correlations are claims; all where none are named. Each claim more makes the
-                correction for their number stricter.
+    scores, signals, against: by name, those whose correlations, and gains over which other scores, are claims; all
+                where none are named. Each claim more makes the correction for their number stricter.
     covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
     shared:     by data set, the variance of Fisher's z that comes from the real samples that judge all its networks.
     at_least:   on how many data sets a claim must hold to hold for a family.
@@ -53,19 +58,21 @@ class Options:
     folders: Sequence[str] = ()
     scores: Sequence[str] = ()
     signals: Sequence[str] = ()
+    against: Sequence[str] = ()
     covariates: str = ""
     shared: Mapping[str, float] = field(default_factory=dict)
     at_least: int = 3
     prior: float = PRIOR
 
 
-@study(page=page, replicate=("family", "trained_on", "score", "signal", "quantity"))
+@study(page=page, replicate=("family", "trained_on", "score", "against", "signal", "quantity"))
 def replicate(run: Run, options: Options) -> Iterator[Part]:
     """What the rank correlation of a score with a signal of quality would be on a network that was not trained here.
 
     The networks of a family differ by their training seeds; their correlations are brought together, over data sets,
     by a hierarchical model of Fisher's z (`harness/stats/replication.py`). It has parts for the data set, the training
-    seed, the real samples and the generated ones.
+    seed, the real samples and the generated ones. Gains of one score over another on the same samples, where they were
+    recorded, are brought together in the same way, as differences of correlations.
 
     new network          the correlation on one more network of the family, with the interval that holds 95 % of them
     mean of networks     the mean over all networks of the family on this data set
@@ -76,10 +83,11 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     seeds needed         networks from which on it is expected to lie above 0; inf where no number is enough
     fewer than r         the p-value of "on fewer than r data sets it is clear of 0" (Benjamini and Heller 2008)
     share of variance    of what is measured, from data set, seed, reals and samples
+    share of the ceiling median over networks of the correlation as a share of the most that any score could have
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
-    scores, signals, families and data sets of the page. It does not hold where `never` is 97.5 % or more. Otherwise it
-    is undecided.
+    scores, signals, families and data sets of the page; correlations and gains are corrected apart. It does not hold
+    where `never` is 97.5 % or more. Otherwise it is undecided.
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
@@ -107,6 +115,7 @@ def family_of(generator: str) -> str:
 
 
 def _read(folders: Sequence[str]) -> pd.DataFrame:
+    """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain."""
     if not folders:
         raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
     found = []
@@ -114,82 +123,105 @@ def _read(folders: Sequence[str]) -> pd.DataFrame:
         tables = study_tables(read_records(Path(folder).expanduser()))
         if TABLE not in tables:
             raise ValueError(f"{folder} has no correlations; make some with study=correlate")
-        found.append(tables[TABLE])
-    return pd.concat(found, ignore_index=True)
+        found += [tables[name].assign(table=name) for name in (TABLE, *BESIDE) if name in tables]
+    table = pd.concat(found, ignore_index=True)
+    return table.assign(against=table.against.fillna("") if "against" in table else "")
 
 
 def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:
     """The rows of the claims, under one condition, of the most resamples."""
     held = [options.covariates] if options.covariates else []
-    for column, names in (("score", options.scores), ("signal", options.signals), ("covariates", held)):
-        known = list(dict.fromkeys(table[column]))
+    chosen = {"score": options.scores, "signal": options.signals, "against": options.against, "covariates": held}
+    for column, names in chosen.items():
+        known = [name for name in dict.fromkeys(table[column]) if name]
         for name in names:
             if name not in known:
                 raise ValueError(f"no correlations with {column} {name!r}; there are {', '.join(map(repr, known))}")
-        table = table[table[column].isin(names or known)]
+        table = table[table[column].isin([*(names or known), *([""] if column == "against" else [])])]
     for name in options.shared:
         if name not in set(table.dataset):
             raise ValueError(
                 f"shared names {name!r}, and there are {', '.join(map(repr, dict.fromkeys(table.dataset)))}"
             )
-    runs = ["dataset", "generator", "seed", "samples"]
-    table = table[table.resamples == table.groupby(runs).resamples.transform("max")]
+    runs = [table[name] for name in ("table", "dataset", "generator", "seed", "samples")]
+    table = table[table.resamples == table.resamples.groupby(runs).transform("max")]
+    runs = [table[name] for name in ("table", "dataset", "generator", "seed", "samples")]
     held_fixed = table.covariates.str.len().where(table.covariates != NOTHING, 0)
-    return table[held_fixed == held_fixed.groupby([table[name] for name in runs]).transform("max")].copy()
+    return table[held_fixed == held_fixed.groupby(runs).transform("max")].copy()
 
 
 def _rows(family: str, table: pd.DataFrame, options: Options) -> Iterator[Row]:
-    for (score, signal), part in table.groupby(["score", "signal"], sort=False):
-        measured, missing = _measured(part)
-        for dataset in dict.fromkeys(part.dataset):
+    shares = table[table.table == "share"]
+    for (score, against, signal), part in table.groupby(["score", "against", "signal"], sort=False):
+        claim, scale = part[part.table == ("gain" if against else TABLE)], PLAIN if against else FISHER
+        measured, missing = _measured(claim, scale)
+        for dataset in dict.fromkeys(claim.dataset):
             if dataset not in measured:
                 estimate = Estimate(math.nan, NONE, 0, missing[dataset])
-                yield Row((family, dataset, score, signal, NEW), estimate)
+                yield Row((family, dataset, score, against, signal, NEW), estimate)
         if measured:
-            for dataset, quantity, estimate in _found(measured, missing, options):
-                yield Row((family, dataset, score, signal, quantity), estimate)
+            for dataset, quantity, estimate in _found(measured, missing, options, scale):
+                yield Row((family, dataset, score, against, signal, quantity), estimate)
+        if not against:
+            here = shares[(shares.score == score) & (shares.signal == signal)]
+            for dataset, values in here.groupby("dataset", sort=False).value:
+                median = Estimate(float(values.median()), NONE, int(values.notna().sum()), int(values.isna().sum()))
+                yield Row((family, dataset, score, against, signal, SHARE_OF_CEILING), median)
 
 
-def _measured(part: pd.DataFrame) -> tuple[Measured, dict[str, int]]:
-    """By data set, Fisher's z and its variance for each network that has a correlation, and how many have none.
+class Scale(NamedTuple):
+    """On which values are brought together: of a value and its interval, the value and its variance there; and back."""
+
+    to: Callable[[float, tuple[float, float]], tuple[float, float]]
+    back: Callable[[float], float]
+
+
+FISHER = Scale(fisher_z, math.tanh)
+PLAIN = Scale(lambda value, interval: (value, ((interval[1] - interval[0]) / (2 * Z95)) ** 2), lambda value: value)
+
+
+def _measured(part: pd.DataFrame, scale: Scale) -> tuple[Measured, dict[str, int]]:
+    """By data set, value and variance of each network that has them, on the scale, and how many have none.
 
     A network that was measured with several seeds of samples counts once, with their mean.
     """
     measured: dict[str, tuple[list[float], list[float]]] = {}
     missing: dict[str, int] = {}
     for (dataset, _), network in part.groupby(["dataset", "generator"], sort=False):
-        both = [fisher_z(row.value, (row.low, row.high)) for row in network.itertuples() if row.low == row.low]
+        both = [scale.to(row.value, (row.low, row.high)) for row in network.itertuples() if row.low == row.low]
         if both:
             values, variances = measured.setdefault(dataset, ([], []))
-            z, v = np.array(both).T
-            values.append(float(z.mean()))
+            found, v = np.array(both).T
+            values.append(float(found.mean()))
             variances.append(float(v.mean() / len(v)))
         else:
             missing[dataset] = missing.get(dataset, 0) + 1
     return measured, {dataset: missing.get(dataset, 0) for dataset in part.dataset}
 
 
-def _found(measured: Measured, missing: Mapping[str, int], options: Options) -> Iterator[tuple[str, str, Estimate]]:
-    """Data set, quantity and estimate, of one score and signal on one family."""
+def _found(
+    measured: Measured, missing: Mapping[str, int], options: Options, scale: Scale
+) -> Iterator[tuple[str, str, Estimate]]:
+    """Data set, quantity and estimate, of one claim on one family."""
     model = Replication(measured, options.shared, options.prior)
 
-    def correlation(value: float, interval: tuple[float, float], networks: int, lacking: int) -> Estimate:
-        return Estimate(math.tanh(value), (math.tanh(interval[0]), math.tanh(interval[1])), networks, lacking)
+    def there(value: float, interval: tuple[float, float], networks: int, lacking: int) -> Estimate:
+        return Estimate(scale.back(value), (scale.back(interval[0]), scale.back(interval[1])), networks, lacking)
 
     p_values = []
     for dataset, (values, _) in measured.items():
         counts = len(values), missing[dataset]
         new, average = model.new_network(dataset), model.on(dataset)
-        yield dataset, NEW, correlation(new.mean, new.interval, *counts)
-        yield dataset, AVERAGE, correlation(average.mean, average.interval, *counts)
-        yield dataset, MEDIAN, Estimate(math.tanh(float(np.median(values))), NONE, *counts)
+        yield dataset, NEW, there(new.mean, new.interval, *counts)
+        yield dataset, AVERAGE, there(average.mean, average.interval, *counts)
+        yield dataset, MEDIAN, Estimate(scale.back(float(np.median(values))), NONE, *counts)
         yield dataset, ABOVE, Estimate(1 - new.below(0.0), NONE, *counts)
         yield dataset, NEVER, Estimate(model.never(dataset), NONE, *counts)
         yield dataset, SEEDS, Estimate(model.seeds_needed(dataset), NONE, *counts)
         p_values.append(two_sided(new) if new.mean > 0 else 1.0)
     networks, lacking = sum(len(values) for values, _ in measured.values()), sum(missing.values())
     other = model.new_data_set
-    yield NEW_DATA_SET, NEW, correlation(other.mean, other.interval, networks, lacking)
+    yield NEW_DATA_SET, NEW, there(other.mean, other.interval, networks, lacking)
     yield NEW_DATA_SET, ABOVE, Estimate(1 - other.below(0.0), NONE, networks, lacking)
     if options.at_least <= len(p_values):
         p = partial_conjunction(p_values, options.at_least)

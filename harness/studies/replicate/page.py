@@ -9,9 +9,10 @@ from ...report.blocks import Block, Found, Grid, Heading, Text, Verdicts, number
 from ...report.typeset import number
 from ...report.verdict import Finding, sign
 from ...stats.families import family
-from .names import EVERYWHERE, MEDIAN, NEVER, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_VARIANCE, TOGETHER
+from .names import EVERYWHERE, MEDIAN, NEVER, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_CEILING, SHARE_OF_VARIANCE, TOGETHER
 
-family("replicate", tested=lambda frame: frame.quantity == NEW, scale="correlation")
+family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against == ""), scale="correlation")
+family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against != ""))
 
 SURE = 0.975
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
@@ -21,13 +22,17 @@ MARKS = {HOLDS: " \u2713", FAILS: " \u2717", OPEN: ""}
 def page(found: Found) -> Iterator[Block]:
     table = found.tables["replicate"]
     yield Text(
-        "The correlation on one more network of the family, with the interval that holds 95 % of them. \u2713: it lies "
-        "above 0, after correction for all comparisons; \u2717: it would not, however many networks were trained."
+        "The correlation, or the gain over another score, on one more network of the family, with the interval that "
+        "holds 95 % of them. \u2713: it lies above 0, after correction for all comparisons; \u2717: it would not, "
+        "however many networks were trained."
     )
-    for signal, part in table.groupby("signal", sort=False):
-        yield Heading(f"Rank correlation with {signal}")
+    for (signal, against), part in table.groupby(["signal", "against"], sort=False):
+        title = (
+            f"Gain over {against} in rank correlation with {signal}" if against else f"Rank correlation with {signal}"
+        )
+        yield Heading(title)
         verdicts = {(f, d, s): decision(rows) for (f, d, s), rows in part.groupby(["family", "trained_on", "score"])}
-        yield Verdicts(list(sentences(part, verdicts)), f"{signal}, on a new network")
+        yield Verdicts(list(sentences(part, verdicts)), f"{title}, on a new network")
         new = part[part.quantity == NEW]
         columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in new.itertuples()}
         cells = {(row.score, (row.family, row.trained_on)): row for _, row in new[new.value.notna()].iterrows()}
@@ -64,8 +69,14 @@ def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> 
 def _more(part: pd.DataFrame) -> Iterator[Block]:
     """The numbers behind the decisions: medians, networks needed, new data sets, parts of the variance."""
     scores = list(part.score.unique())
-    for quantity, title in ((MEDIAN, "Median of the networks"), (SEEDS, "Networks needed on each data set")):
+    told = {
+        MEDIAN: "Median of the networks",
+        SHARE_OF_CEILING: "As a share of the noise ceiling, median of the networks",
+    }
+    for quantity, title in (told | {SEEDS: "Networks needed on each data set"}).items():
         rows = part[part.quantity == quantity]
+        if rows.empty:
+            continue
         columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in rows.itertuples()}
         cells = {(row.score, (row.family, row.trained_on)): row for _, row in rows.iterrows()}
         yield Text(title)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from assay.harness.arrays.records import read_records, write_record
 from assay.harness.core.protocols import Cell, Estimate, Record, Row
-from assay.harness.core.registry import STUDIES, discover
+from assay.harness.core.registry import discover
 from assay.harness.report.report import report
 from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
@@ -23,7 +24,7 @@ POSTERIOR = (0.44, 0.49, 0.46, 0.47, 0.45)
 
 
 def correlations(folder: Path, dataset: str, values: dict[str, Sequence[float]], family: str = "vae") -> None:
-    """A record of correlations for each network, and one of those with nothing held fixed."""
+    """Records of correlations and of gains over the first score, of each network, under two conditions."""
     for network in range(len(next(iter(values.values())))):
         for covariates in ("nothing", HELD):
             rows = [
@@ -36,6 +37,14 @@ def correlations(folder: Path, dataset: str, values: dict[str, Sequence[float]],
             generator = f"{family}(path=latent_density/seed{network}#1a2b3c4d)"
             cell = Cell("many", dataset, generator, "correlate", label, 0, 5000, setting, {})
             write_record(folder, Record(cell, 1, "study", "neither", "", ("score", "signal"), rows, "ok", None, {}))
+            (first, rival), *others = [(row.keys[0], row.estimate.value) for row in rows]
+            gains = [
+                Row((score, first, "nearest_pixel"), with_interval(Estimate(value - rival, NAN, 5000)))
+                for score, value in others
+            ]
+            cell = replace(cell, metric="gain", label=label.replace("correlate", "gain"))
+            columns = ("score", "against", "signal")
+            write_record(folder, Record(cell, 1, "study", "neither", "", columns, gains, "ok", None, {}))
 
 
 NAN = (math.nan, math.nan)
@@ -51,7 +60,7 @@ def run_in(folder: Path) -> Run:
 
 def brought_together(folder: Path, **options: object) -> pd.DataFrame:
     found = [row for part in replicate(run_in(folder), Options([str(folder)], **options)) for row in part.rows()]
-    columns = ["family", "trained_on", "score", "signal", "quantity"]
+    columns = ["family", "trained_on", "score", "against", "signal", "quantity"]
     return pd.DataFrame([(*keys, *estimate) for keys, estimate in found], columns=[*columns, *Estimate._fields])
 
 
@@ -66,6 +75,10 @@ def test_an_accident_of_one_data_set_is_told_from_a_finding(tmp_path: Path) -> N
     printed = report(tmp_path)
     assert "aggregate_posterior: holds for vae on digits, fashion_mnist, mnist." in printed
     assert "latent_density: does not hold for vae on digits, fashion_mnist, mnist." in printed
+    assert (
+        "Gain over latent_density in rank correlation with nearest_pixel, on a new network:\n"
+        "  aggregate_posterior: holds for vae on digits, fashion_mnist, mnist." in printed
+    )
 
 
 def test_what_most_is_held_fixed_is_taken_and_not_the_raw_correlation(tmp_path: Path) -> None:
@@ -75,10 +88,20 @@ def test_what_most_is_held_fixed_is_taken_and_not_the_raw_correlation(tmp_path: 
         assert table[table.quantity == "median"].value.tolist() == pytest.approx([middle])
 
 
+def test_gains_are_brought_together_as_differences(tmp_path: Path) -> None:
+    correlations(tmp_path, "digits", {"latent_density": LATENT_DENSITY, "aggregate_posterior": POSTERIOR})
+    table = brought_together(tmp_path)
+    gains = table[(table.against == "latent_density") & (table.trained_on == "digits")].set_index("quantity")
+    differences = [a - b for a, b in zip(POSTERIOR, LATENT_DENSITY, strict=True)]
+    assert gains.loc["median", "value"] == pytest.approx(sorted(differences)[2])
+    assert gains.loc["mean of networks", "value"] == pytest.approx(sum(differences) / 5, abs=0.01)
+
+
 def test_networks_without_a_correlation_are_counted_as_missing(tmp_path: Path) -> None:
     correlations(tmp_path, "digits", {"a": (0.3, 0.32, math.nan), "b": (math.nan,) * 3})
     table = brought_together(tmp_path)
-    new = table[(table.quantity == "new network") & (table.trained_on == "digits")].set_index("score")
+    chosen = (table.quantity == "new network") & (table.trained_on == "digits") & (table.against == "")
+    new = table[chosen].set_index("score")
     assert new.loc["a", ["n", "missing"]].tolist() == [2, 1]
     assert new.loc["b", ["n", "missing"]].tolist() == [0, 3]
     assert math.isnan(new.loc["b", "value"])
@@ -125,4 +148,3 @@ def test_a_folder_without_correlations_is_refused(tmp_path: Path) -> None:
         brought_together(tmp_path)
     with pytest.raises(ValueError, match="folders is empty"):
         list(replicate(run_in(tmp_path), Options()))
-    assert STUDIES["replicate"].tables == {"replicate": ("family", "trained_on", "score", "signal", "quantity")}
