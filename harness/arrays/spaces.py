@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, View
+from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, HasPosterior, View
 from ..core.registry import unknown
 from .inversion import invert
 
@@ -19,7 +19,7 @@ PRIOR_SEEDS = 2**63
 """Seeds of reference codes drawn from a generator's own prior begin here."""
 REPLAYED = "sample"
 """The latent space of samples that are shown again: their numbers, which are no codes."""
-OWN = ("images", "labels", "latent", "residual", "reencoded", "discriminator")
+OWN = ("images", "labels", "latent", "posterior", "residual", "reencoded", "discriminator")
 """Spaces that belong to the samples and to their generator; all others are those of extractors."""
 NO_RESIDUAL = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real", "holdout"), ("prior", "logvar"))
 """Codes of which an image has no residual; that of generated images by inversion is left out as too slow."""
@@ -115,6 +115,16 @@ class Encoded(Space):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Posteriors(Space):
+    """What the encoder says of images, from which their codes of all kinds follow."""
+
+    encoder: HasPosterior
+
+    def of_images(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        return self.encoder.posterior(images)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inverted(Space):
     """Codes that are optimised until they give the images."""
 
@@ -174,8 +184,8 @@ class Spaces:
             extractor = self._extractor(view.space)
             return Features(view.space, self._decoder, extractor.fingerprint, extractor=extractor)
         find = {
-            "images": self._images, "labels": self._labels, "latent": self._latent, "residual": self._residual,
-            "reencoded": self._reencoded, "discriminator": self._logits,
+            "images": self._images, "labels": self._labels, "latent": self._latent, "posterior": self._posterior,
+            "residual": self._residual, "reencoded": self._reencoded, "discriminator": self._logits,
         }[kind]  # fmt: skip
         return find(view, latent_space)
 
@@ -196,6 +206,11 @@ class Spaces:
             self._require_fresh(latent_space)
             return Drawn(name, self._decoder, self._generator.fingerprint, "prior", latent_space)
         return self._codes(view, latent_space)
+
+    def _posterior(self, view: View, latent_space: str) -> Space:
+        if not isinstance(self._generator, HasPosterior):
+            raise ValueError("this generator has no encoder that gives posteriors")
+        return Posteriors("posterior", self._decoder, self._generator.encoder_fingerprint, encoder=self._generator)
 
     def _residual(self, view: View, latent_space: str) -> Space:
         latent_space = self._with_codes(latent_space)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 EXACT = 1 << 24
 """Whole numbers up to this are exact in float32."""
 
