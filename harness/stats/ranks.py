@@ -1,12 +1,14 @@
 """Rank correlations, raw and partial, with bootstrap resamples that a seed determines."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+BLOCK = 5
+"""Resamples that are drawn, and whose products are computed, at once."""
 
 EXACT = 1 << 24
 """Whole numbers up to this are exact in float32."""
@@ -46,12 +48,12 @@ def weighted_ranks(known: Rankings, weights: Tensor) -> Tensor:
     return above.add_(below).add_(1)
 
 
-def _resamples(n: int, resamples: int, seed: int, block: int = 5) -> Iterator[Tensor]:
+def _resamples(n: int, resamples: int, seed: int) -> Iterator[Tensor]:
     """Blocks of bootstrap weights [B, N] with multinomial rows; the first block is a row of ones, the sample itself."""
     rng = np.random.default_rng(seed)
     yield torch.ones(1, n, dtype=torch.float64)
-    for start in range(0, resamples, block):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(block, resamples - start))
+    for start in range(0, resamples, BLOCK):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(BLOCK, resamples - start))
         yield torch.from_numpy(counts).double()
 
 
@@ -81,14 +83,16 @@ def rank_moments(columns: Tensor, classes: Tensor, resamples: int = 1000, seed: 
     whole = torch.float32 if 2 * n < EXACT else torch.float64
     indicators = (classes[:, None] == torch.unique(classes)[None, :]).double()
     second, sums, mass = [], [], []
-    ranks, weighted = torch.empty(2, columns.shape[1], n, dtype=torch.float64)
-    for weights in itertools.chain.from_iterable(_resamples(n, resamples, seed)):
-        ranks.copy_(weighted_ranks(known, weights.to(whole))).div_(2 * n)
-        torch.mul(ranks, weights, out=weighted)
-        second.append(weighted @ ranks.T)
-        sums.append((weighted @ indicators).T)
+    ranks, weighted = (torch.empty(BLOCK, columns.shape[1], n, dtype=torch.float64) for _ in range(2))
+    for weights in _resamples(n, resamples, seed):
+        block, products = ranks[: len(weights)], weighted[: len(weights)]
+        for out, counts in zip(block, weights.to(whole), strict=True):
+            out.copy_(weighted_ranks(known, counts)).div_(2 * n)
+        torch.mul(block, weights[:, None, :], out=products)
+        second.append(products @ block.transpose(1, 2))
+        sums.append((products @ indicators).transpose(1, 2))
         mass.append(weights @ indicators)
-    return RankMoments(torch.stack(second), torch.stack(sums), torch.stack(mass))
+    return RankMoments(torch.cat(second), torch.cat(sums), torch.cat(mass))
 
 
 def rank_correlations(
