@@ -125,18 +125,24 @@ def listed_across(queries: Tensor, reference: Tensor, count: int) -> Listed:
     return Listed(found.values, found.indices)
 
 
-def nearest_others(x: Tensor, k: int) -> Neighbours:
+def nearest_others(x: Tensor, k: int, alone: bool = False) -> Neighbours:
     """The exact k nearest other rows of each row; a row is excluded by index, so its duplicates are at distance 0.
 
     The result is cached, and computed for at least six neighbours, so that the metrics of a set share one pass.
+    alone: it is not, and a pass for these neighbours alone takes less time.
     """
+    if alone:
+        return _settled_others(x, k, _list_others(x, min(k + SPARE, len(x) - 1)))
     found = _nearest_others(x, min(max(k, SETTLED), len(x) - 1))
     return Neighbours(found.distances[:, :k], found.indices[:, :k])
 
 
 @remember
 def _nearest_others(x: Tensor, k: int) -> Neighbours:
-    listed = listed_others(x, k + SPARE)
+    return _settled_others(x, k, listed_others(x, k + SPARE))
+
+
+def _settled_others(x: Tensor, k: int, listed: Listed) -> Neighbours:
     power = power_of_two(x)
     near = settle(listed, scaled(x, power), None, k)
     return Neighbours(near.distances / power, near.indices)
@@ -147,8 +153,7 @@ def listed_others(x: Tensor, count: int) -> Listed:
     return _listed_others(x, min(max(count, LISTED), len(x) - 1))
 
 
-@remember
-def _listed_others(x: Tensor, count: int) -> Listed:
+def _list_others(x: Tensor, count: int) -> Listed:
     x = scaled(x, power_of_two(x))
     found = Smallest(len(x), count, x)
     for tile in squared_distance_tiles(x, lower=True):
@@ -156,6 +161,9 @@ def _listed_others(x: Tensor, count: int) -> Listed:
         if tile.mirrored:
             found.update(tile.columns, tile.rows, tile.values.T)
     return Listed(found.values, found.indices)
+
+
+_listed_others = remember(_list_others)
 
 
 def by_content(x: Tensor) -> Preference:
