@@ -62,9 +62,9 @@ class VAE:
 
     spaces: Sequence[str] = ("z",)
 
-    def __init__(self, network: VAENetwork, latent_dim: int, temperature: float, fingerprint: str):
+    def __init__(self, network: VAENetwork, latent_dim: int, temperature: float, weights: str):
         self.network, self.latent_dim, self.temperature = network, latent_dim, temperature
-        self.fingerprint = fingerprint
+        self.fingerprint, self.encoder_fingerprint = digest("vae", 1, weights, temperature), digest("vae", weights)
 
     def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
         return self.temperature * normal(seeds, self.latent_dim)
@@ -73,7 +73,16 @@ class VAE:
         return torch.sigmoid(self.network.to(latents.device).decoder(latents))
 
     def encode(self, images: Tensor, how: Encoding = "mean", seeds: Sequence[int] = ()) -> Tensor:
-        return gaussian_codes(*self.network.to(images.device).posterior(images), how, seeds)
+        return self.codes(self.posterior(images), how, seeds)
+
+    def posterior(self, images: Tensor) -> Tensor:
+        """Means and log variances beside each other, [N, 2 latent_dim]."""
+        found: Tensor = self.network.to(images.device).encoder(images)
+        return found
+
+    def codes(self, posterior: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+        mean, logvar = posterior.chunk(2, dim=1)
+        return gaussian_codes(mean, logvar, how, seeds)
 
 
 @generator
@@ -89,7 +98,7 @@ def vae(dataset: str, path: str = "zoo", temperature: float = 1.0) -> Generator:
     network = built(
         lambda: VAENetwork(**{key: architecture[key] for key in ("channels", "size", "latent_dim")}), tensors, file
     )
-    return VAE(network, architecture["latent_dim"], temperature, digest("vae", 1, sha256, temperature))
+    return VAE(network, architecture["latent_dim"], temperature, sha256)
 
 
 class VAETraining:

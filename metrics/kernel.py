@@ -15,6 +15,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import centred_norms, mean_of
+from .kernels.memo import remember
 from .kernels.scale import power_of_two, scaled
 from .kernels.squared import squared_distances
 
@@ -48,7 +49,7 @@ def kernel_distance(fake: Array, real: Array, block: Block = 1000, seed: Seed = 
     cubic = cubic_kernel(mean_of(x))
     count = min(len(y), len(x)) // block
     if count < 2:
-        return _squared_mmd(y, x, cubic)
+        return _of_means(_means(y, None, cubic), _cubic_means(x), _means(y, x, cubic))
     generator = torch.Generator().manual_seed(seed)
     parts = [
         torch.randperm(len(s), generator=generator)[: count * block].view(count, block).to(s.device) for s in (y, x)
@@ -163,8 +164,17 @@ def _means(a: Tensor, b: Tensor | None, kernel: Callable[[Tensor, Tensor], Tenso
 
 def _squared_mmd(y: Tensor, x: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
     """Unbiased squared MMD over all pairs."""
-    yy, xx, yx = means = (_means(y, None, kernel), _means(x, None, kernel), _means(y, x, kernel))
-    return intervals.normal(yy.mean + xx.mean - 2 * yx.mean, _standard_error(*means), len(y))
+    return _of_means(_means(y, None, kernel), _means(x, None, kernel), _means(y, x, kernel))
+
+
+def _of_means(yy: _Means, xx: _Means, yx: _Means) -> Estimate:
+    return intervals.normal(yy.mean + xx.mean - 2 * yx.mean, _standard_error(yy, xx, yx), len(yx.rows))
+
+
+@remember
+def _cubic_means(x: Tensor) -> _Means:
+    """Of the pairs within a set, which is often compared with several."""
+    return _means(x, None, cubic_kernel(mean_of(x)))
 
 
 def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:

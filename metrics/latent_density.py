@@ -322,7 +322,10 @@ def aggregate_posterior(fake: Array, mean: Array, logvar: Array) -> Tensor:
     z, centres, logs = samples(fake=fake, mean=mean, logvar=logvar)
     if len(centres) != len(logs):
         raise ValueError(f"mean has {len(centres)} rows, logvar has {len(logs)}: give one of each per real sample")
-    return log_mixture(z, centres, logs)
+    return _log_aggregate(z, centres, logs).clone()
+
+
+_log_aggregate = remember(log_mixture)
 
 
 @metric(

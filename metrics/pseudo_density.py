@@ -66,7 +66,7 @@ def reference_density(reference: Array, k: int = 10) -> ReferenceDensity:
 
 @remember
 def _reference_density(real: Tensor, k: int) -> ReferenceDensity:
-    distance = nearest_others(real, k).distances.mean(1)
+    distance = nearest_others(real, k, alone=True).distances.mean(1)
     floor = FLOOR * float(distance.median())
     if floor == 0:
         raise ValueError(f"reference: more than half of its {len(real)} rows have {k} exact copies: remove duplicates")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.files import digest
-from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, View
+from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, HasPosterior, View
 from ..core.registry import unknown
 from ..stats.jacobians import DIRECTIONS, singular_values, squared_stretch
 from .inversion import invert
@@ -23,7 +23,7 @@ REPLAYED = "sample"
 """The latent space of samples that are shown again: their numbers, which are no codes."""
 OF_CODES = ("latent", "stretch", "singular")
 """Spaces of what is known of a code before it is decoded; a colon and a latent space may follow."""
-OWN = ("images", "labels", "residual", "reencoded", "discriminator", *OF_CODES)
+OWN = ("images", "labels", "posterior", "residual", "reencoded", "discriminator", *OF_CODES)
 """Spaces that belong to the samples and to their generator; all others are those of extractors."""
 NO_RESIDUAL = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real", "holdout"), ("prior", "logvar"))
 """Codes of which an image has no residual; that of generated images by inversion is left out as too slow."""
@@ -141,6 +141,16 @@ class Encoded(Space):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Posteriors(Space):
+    """What the encoder says of images, from which their codes of all kinds follow."""
+
+    encoder: HasPosterior
+
+    def of_images(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        return self.encoder.posterior(images)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inverted(Space):
     """Codes that are optimised until they give the images."""
 
@@ -200,9 +210,9 @@ class Spaces:
             extractor = self._extractor(view.space)
             return Features(view.space, self._decoder, extractor.fingerprint, extractor=extractor)
         find = {
-            "images": self._images, "labels": self._labels, "latent": self._latent, "residual": self._residual,
-            "reencoded": self._reencoded, "discriminator": self._logits, "stretch": self._of_jacobian,
-            "singular": self._of_jacobian,
+            "images": self._images, "labels": self._labels, "latent": self._latent, "posterior": self._posterior,
+            "residual": self._residual, "reencoded": self._reencoded, "discriminator": self._logits,
+            "stretch": self._of_jacobian, "singular": self._of_jacobian,
         }[kind]  # fmt: skip
         return find(view, latent_space)
 
@@ -233,6 +243,10 @@ class Spaces:
         make, about = (Stretch, (DIRECTIONS,)) if kind == "stretch" else (Singular, ())
         encode: Codes | Literal[""] = "" if view.source == "fake" else "prior"
         return make(f"{kind}:{latent_space}", self._decoder, digest(kind, 1, *about), encode, latent_space)
+    def _posterior(self, view: View, latent_space: str) -> Space:
+        if not isinstance(self._generator, HasPosterior):
+            raise ValueError("this generator has no encoder that gives posteriors")
+        return Posteriors("posterior", self._decoder, self._generator.encoder_fingerprint, encoder=self._generator)
 
     def _residual(self, view: View, latent_space: str) -> Space:
         latent_space = self._with_codes(latent_space)

@@ -18,6 +18,7 @@ from ..core.protocols import (
     Dataset,
     Extractor,
     Generator,
+    HasPosterior,
     HasStatistics,
     HasTotal,
     Modality,
@@ -27,7 +28,7 @@ from ..core.protocols import (
 )
 from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
-from .spaces import BATCH, PRIOR_SEEDS, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
+from .spaces import BATCH, PRIOR_SEEDS, Encoded, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
 from .store import ShardKey, Store, digest_of
 from .subsets import DIMENSIONS, SOURCES, Source, Subset, in_words, taken
 
@@ -412,12 +413,16 @@ class Views:
             return space.of_latents(latents, space.drawn_from)
         if isinstance(space, Labels):
             return self._labels(view, part)
+        seeds = [POSTERIOR_SEEDS + int(number) for number in part.numbers]
+        if isinstance(space, Encoded) and isinstance(space.encoder, HasPosterior) and view.source != "fake":
+            known = replace(key, space="posterior", fingerprint=space.encoder.encoder_fingerprint, encode="")
+            return space.encoder.codes(self._rows(View(view.source, "posterior"), known, part), space.how, seeds)
         images = self._images(view, key, part)
         if isinstance(space, Residual) and isinstance(space.codes, Inverted):  # optimised once, then read
             name = space.codes.name
             codes = self._rows(replace(view, space=name), replace(key, space=name), part)
             return space.of_codes(codes, images)
-        return space.of_images(images, [POSTERIOR_SEEDS + int(number) for number in part.numbers])
+        return space.of_images(images, seeds)
 
     def _latents(self, source: str, seeds: Sequence[int], latent_space: str) -> Tensor:
         """Codes of generated samples, or those of the prior that stand beside real ones."""

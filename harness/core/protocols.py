@@ -156,6 +156,25 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class HasPosterior(Protocol):
+    """The optional ability of an encoder to give the posterior of an image, from which all of its codes follow.
+
+    A network then sees each real image once, whatever codes are asked for.
+    encoder_fingerprint: of what decides the posterior; generators that differ in how they sample alone share it.
+    """
+
+    encoder_fingerprint: str
+
+    def posterior(self, images: Tensor) -> Tensor:
+        """What describes the posteriors of images [N, C, H, W] in [0, 1], as one tensor [N, ...]."""
+        ...
+
+    def codes(self, posterior: Tensor, how: Encoding, seeds: Sequence[int]) -> Tensor:
+        """`encode` of the images that have these posteriors."""
+        ...
+
+
+@runtime_checkable
 class Discriminating(Protocol):
     """The optional ability to tell real images from generated ones: a discriminator kept with its generator."""
 

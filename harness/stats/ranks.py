@@ -7,45 +7,53 @@ import numpy as np
 import torch
 from torch import Tensor
 
+BLOCK = 5
+"""Resamples that are drawn, and whose products are computed, at once."""
 
-class Ranking(NamedTuple):
-    """The order of a column. order [N] sorts it; the rows tied with row i are order[first[i]:last[i]].
+EXACT = 1 << 24
+"""Whole numbers up to this are exact in float32."""
 
-    tied: whether any rows are.
+
+class Rankings(NamedTuple):
+    """The orders of P columns. order [P N] has, column by column, the rows that sort it.
+
+    before, after [P N]: for each row, how many places of `order`, counted with one more a column, hold the rows that
+    come before it, or before it and those tied with it. tied [P]: whether a column has ties.
     """
 
     order: Tensor
-    first: Tensor
-    last: Tensor
-    tied: bool
+    before: Tensor
+    after: Tensor
+    tied: Tensor
 
 
-def _ranking(column: Tensor) -> Ranking:
-    ordered, order = column.sort()
-    tied = bool((ordered[1:] == ordered[:-1]).any())
-    return Ranking(order, torch.searchsorted(ordered, column), torch.searchsorted(ordered, column, right=True), tied)
+def rankings(columns: Tensor) -> Rankings:
+    """Of columns [N, P]."""
+    rows = columns.double().T.contiguous()
+    ordered, order = rows.sort(dim=1)
+    start = torch.arange(len(rows))[:, None] * (rows.shape[1] + 1)
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+    after = torch.searchsorted(ordered[tied], rows[tied], right=True) + start[tied]
+    return Rankings(order.flatten(), (torch.searchsorted(ordered, rows) + start).flatten(), after.flatten(), tied)
 
 
-def weighted_ranks(ranking: Ranking, weights: Tensor) -> Tensor:
-    """Mid-ranks [B, N] of a column whose row i occurs weights[b, i] times in resample b."""
-    total = weights.new_zeros(len(weights), weights.shape[1] + 1)
-    torch.cumsum(_columns(weights, ranking.order), dim=1, out=total[:, 1:])
-    below = _columns(total, ranking.first)
-    above = _columns(total, ranking.last) if ranking.tied else below + weights
-    return above.add_(below).add_(1).div_(2)
+def weighted_ranks(known: Rankings, weights: Tensor) -> Tensor:
+    """Twice the mid-ranks [P, N], whole numbers, of columns whose row i occurs weights[i] times."""
+    total = weights.new_zeros(len(known.tied), len(weights) + 1)
+    torch.cumsum(weights.index_select(0, known.order).view(-1, len(weights)), dim=1, out=total[:, 1:])
+    total = total.flatten()
+    below = total.index_select(0, known.before).view(-1, len(weights))
+    above = below + weights
+    above[known.tied] = total.index_select(0, known.after).view(-1, len(weights))
+    return above.add_(below).add_(1)
 
 
-def _columns(x: Tensor, index: Tensor) -> Tensor:
-    """x[:, index] of x [B, N], in a third of the time."""
-    return x.gather(1, index.expand(len(x), -1))
-
-
-def _resamples(n: int, resamples: int, seed: int, block: int = 5) -> Iterator[Tensor]:
+def _resamples(n: int, resamples: int, seed: int) -> Iterator[Tensor]:
     """Blocks of bootstrap weights [B, N] with multinomial rows; the first block is a row of ones, the sample itself."""
     rng = np.random.default_rng(seed)
     yield torch.ones(1, n, dtype=torch.float64)
-    for start in range(0, resamples, block):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(block, resamples - start))
+    for start in range(0, resamples, BLOCK):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(BLOCK, resamples - start))
         yield torch.from_numpy(counts).double()
 
 
@@ -79,29 +87,27 @@ def rank_moments(
     if not columns.isfinite().all():
         bad = int((~columns.isfinite().all(dim=0)).nonzero()[0])
         raise ValueError(f"column {bad} has missing or infinite entries; leave out those rows")
-    rankings = [_ranking(column) for column in columns.double().T.contiguous()]
+    known, n = rankings(columns), len(columns)
+    whole = torch.float32 if 2 * n < EXACT else torch.float64
     indicators = (classes[:, None] == torch.unique(classes)[None, :]).double()
     second, sums, mass = [], [], []
-    for weights in _resamples(len(columns), resamples, seed):
-        single = [weighted_ranks(ranking, weights) for ranking in rankings]
-        # Mid-ranks are multiples of 1/2, so their sums are exact and equal mean ranks are ties.
-        single += [_ranks_of(torch.stack([single[i] for i in members]).sum(0), weights) for members in composites]
-        ranks = torch.stack(single, dim=1).div_(len(columns))
-        weighted = ranks * weights[:, None, :]  # [B, P, N]
-        second.append(weighted @ ranks.transpose(1, 2))
-        sums.append((weighted @ indicators).transpose(1, 2))
+    total = columns.shape[1] + len(composites)
+    ranks, weighted = (torch.empty(BLOCK, total, n, dtype=torch.float64) for _ in range(2))
+    for weights in _resamples(n, resamples, seed):
+        block, products = ranks[: len(weights)], weighted[: len(weights)]
+        for out, counts in zip(block, weights.to(whole), strict=True):
+            single = weighted_ranks(known, counts)
+            out[: len(single)].copy_(single)
+            if composites:
+                # Ranks are whole numbers, so their sums are exact and equal mean ranks are ties.
+                means = torch.stack([single[list(members)].double().sum(0) for members in composites], 1)
+                out[len(single) :].copy_(weighted_ranks(rankings(means), counts))
+            out.div_(2 * n)
+        torch.mul(block, weights[:, None, :], out=products)
+        second.append(products @ block.transpose(1, 2))
+        sums.append((products @ indicators).transpose(1, 2))
         mass.append(weights @ indicators)
     return RankMoments(torch.cat(second), torch.cat(sums), torch.cat(mass))
-
-
-def _ranks_of(values: Tensor, weights: Tensor) -> Tensor:
-    """Mid-ranks [B, N] of values [B, N], which differ between resamples, where row i occurs weights[b, i] times."""
-    ordered, order = values.sort(dim=1)
-    total = weights.new_zeros(len(weights), weights.shape[1] + 1)
-    torch.cumsum(weights.gather(1, order), dim=1, out=total[:, 1:])
-    below = total.gather(1, torch.searchsorted(ordered, values))
-    above = total.gather(1, torch.searchsorted(ordered, values, right=True))
-    return (below + above + 1) / 2
 
 
 def rank_covariances(

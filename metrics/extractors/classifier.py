@@ -23,6 +23,8 @@ SKETCH = 8
 """Points per axis of the coarse image that the features must predict in training."""
 AT_ONCE = 250
 """Number of images per batch in the assessment."""
+CPU_IMAGES = 125
+"""Number of images that a plain network is shown at a time on a CPU."""
 
 
 class Halved(nn.MaxPool2d):
@@ -127,8 +129,10 @@ class Classifier:
         self.preprocessing = f"none, {family} at {size}, {output}; weights of sha256 {sha256}"
 
     def __call__(self, images: Tensor) -> Tensor:
-        features: Tensor = self._layers_for(images)(images)
-        return features
+        layers = self._layers_for(images)
+        # On a CPU, larger activations than of these would be given back to the system and asked for again.
+        size = CPU_IMAGES if images.device.type == "cpu" and isinstance(self.network, PlainNetwork) else len(images)
+        return torch.cat([layers(part) for part in torch.split(images, max(1, size))])
 
     def layers(self, images: Tensor) -> Mapping[str, Tensor]:
         """The output [N, width, ...] of each stage of convolutions, by name: stage1, stage2, and so on."""

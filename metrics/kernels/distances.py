@@ -25,7 +25,10 @@ PANEL_BYTES = 1 << 26
 """Maximum size of a panel, unless BLOCK columns need more."""
 
 GROUP = 32
-"""Sides of tiles are multiples of this: minima over groups locate the few small entries of a tile without a sort."""
+"""Sides of tiles are multiples of this."""
+
+FEW = 8
+"""Entries of which the minimum is taken first: with it the few small entries of a tile are found without a sort."""
 
 SPARE = 3
 """Number of candidates beyond k that are compared again in float64."""
@@ -150,14 +153,33 @@ def _fill(out: Tensor, rows: Tensor, centre: Tensor, factor: float = 1.0) -> Non
 def below(values: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column indices of every entry of values [m, n] that is less than threshold [m], sorted by row."""
     m, n = values.shape
-    flipped = values.stride(1) != 1  # a transposed tile is reduced in memory order
-    least = values.T.view(GROUP, -1, m).amin(0).T if flipped else values.view(m, GROUP, -1).amin(1)
-    rows, group = (least < threshold[:, None]).nonzero(as_tuple=True)
-    if len(rows) * GROUP > values.numel() // 4:
+    rows, group = (_minima(values) < threshold[:, None]).nonzero(as_tuple=True)
+    if len(rows) * FEW > values.numel() // 4:
         rows, columns = (values < threshold[:, None]).nonzero(as_tuple=True)
         return rows, columns
-    hit, within = (values.view(m, GROUP, -1)[rows, :, group] < threshold[rows, None]).nonzero(as_tuple=True)
-    return rows[hit], within * (n // GROUP) + group[hit]
+    hit, within = (values.view(m, FEW, -1)[rows, :, group] < threshold[rows, None]).nonzero(as_tuple=True)
+    return rows[hit], within * (n // FEW) + group[hit]
+
+
+def _minima(values: Tensor) -> Tensor:
+    """Minima [m, n / FEW] of values [m, n]: number g is of the columns g, g + n / FEW, and so on."""
+    m = len(values)
+    if values.stride(1) == 1:
+        return values.view(m, FEW, -1).amin(1)
+    return values.T.view(FEW, -1, m).amin(0).T  # a transposed tile is reduced in memory order
+
+
+def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest entries of each row of values [m, n], ascending, and their columns, each [m, k]."""
+    groups = values.shape[1] // FEW
+    if 2 * k > groups:
+        found, columns = values.topk(k, dim=1, largest=False)
+        return found, columns
+    # They are in the k groups with the smallest minima.
+    chosen = _minima(values).topk(k, dim=1, largest=False, sorted=False).indices
+    columns = (chosen[:, :, None] + torch.arange(0, groups * FEW, groups, device=values.device)).flatten(1)
+    found, at = values.gather(1, columns).topk(k, dim=1, largest=False)
+    return found, columns.gather(1, at)
 
 
 class Smallest:
@@ -172,7 +194,7 @@ class Smallest:
         values = values[:m]
         best, index = self.values[rows], self.indices[rows]
         if bool(torch.isinf(best[:, -1]).any()):
-            new, where = values.topk(min(k, values.shape[1]), dim=1, largest=False)
+            new, where = smallest(values, min(k, values.shape[1]))
             where.clamp_(max=columns.stop - columns.start - 1)  # padding also needs a valid index
         else:
             row, column = below(values, best[:, -1])

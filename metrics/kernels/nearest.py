@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...harness.core.inputs import row_blocks
 from . import distances
-from .distances import SPARE, Smallest, mean_of, paired_distances, rounding, squared_distance_tiles, tiny
+from .distances import SPARE, Smallest, below, mean_of, paired_distances, rounding, squared_distance_tiles, tiny
 from .memo import remember
+from .projected import Projected, directions, projected, projected_once
 from .scale import power_of_two, scaled
 
 LISTED = 32
@@ -22,6 +23,15 @@ LISTED = 32
 
 SETTLED = 6
 """Smallest number of neighbours whose distances are computed exactly."""
+
+LONG, LARGE = 256, 1 << 34
+"""Smallest number of dimensions, and of products, with which rows are compared in fewer coordinates first."""
+
+PROBED, FEW = 256, 200
+"""Queries that are tried first, and the mean number of references with which they may be compared exactly."""
+
+SPARSE = 8
+"""One in so many references is searched for a first list: the nearest of all are not much nearer than those."""
 
 Preference = Callable[[], Tensor]
 """Gives a number for each row of a set: of rows that are equally near, the one with the smallest comes first."""
@@ -52,9 +62,59 @@ def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = 
     """
     power = power_of_two(queries, reference)
     queries, reference = scaled(queries, power), scaled(reference, power)
-    listed = listed_across(queries, reference, k + SPARE)
-    near = settle(listed, queries, reference, k, prefer=None if prefer is None else lambda: prefer)
+    chosen = by_content(reference) if prefer is None else lambda: prefer
+    near = _by_projection(queries, reference, k, chosen)
+    if near is None:
+        near = settle(listed_across(queries, reference, k + SPARE), queries, reference, k, prefer=chosen)
     return Neighbours(near.distances / power, near.indices)
+
+
+def _by_projection(queries: Tensor, reference: Tensor, k: int, prefer: Preference) -> Neighbours | None:
+    """The same of long rows: few references can be nearer, in few coordinates, than the nearest of a first list are.
+
+    None where it is not faster, since the rows are short or few, or these coordinates exclude too few references.
+    """
+    enough = len(queries) * reference.numel() >= LARGE and len(reference) >= SPARSE * (k + SPARE)
+    if not enough or reference.shape[1] < LONG or queries.dtype != torch.float32 or queries.is_cuda:
+        return None
+    known = directions(reference)
+    short, ours = projected_once(reference, *known), projected(queries, *known)
+    probe = Projected(ours.rows[:PROBED], ours.lengths[:PROBED], ours.error)
+    if _contenders(queries[:PROBED], reference, k, probe, short) is None:
+        return None
+    pairs = _contenders(queries, reference, k, ours, short)
+    if pairs is None:
+        return None
+    i, j = pairs
+    exact = paired_distances(queries, reference, i, j)
+    order = exact.argsort(stable=True)
+    order = order[i[order].argsort(stable=True)]
+    if bool(((exact[order].diff() == 0) & (i[order].diff() == 0)).any()):
+        order = prefer()[j].argsort(stable=True)
+        order = order[exact[order].argsort(stable=True)]
+        order = order[i[order].argsort(stable=True)]
+    counts = torch.bincount(i, minlength=len(queries))
+    first = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=i.device)]
+    return Neighbours(exact[first], j[first])
+
+
+def _contenders(
+    queries: Tensor, reference: Tensor, k: int, ours: Projected, short: Projected
+) -> tuple[Tensor, Tensor] | None:
+    """Pairs of a query and a reference that may be among its k nearest; None where they are more than `FEW` a query."""
+    listed = listed_across(ours.rows, short.rows[::SPARSE].contiguous(), k + SPARE)
+    rows = torch.arange(len(queries), device=queries.device).repeat_interleave(listed.indices.shape[1])
+    found = paired_distances(queries, reference, rows, SPARSE * listed.indices.flatten()).view_as(listed.bounds)
+    limit = ours.reach(short, found.kthvalue(k, dim=1).values)
+    pairs, count = [], 0
+    for tile in squared_distance_tiles(ours.rows, short.rows, lower=True):
+        i, j = below(tile.values[: tile.rows.stop - tile.rows.start], limit[tile.rows])
+        pairs.append((i + tile.rows.start, j + tile.columns.start))
+        count += len(i)
+        if count > FEW * len(queries):
+            return None
+    i, j = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return i, j
 
 
 def listed_across(queries: Tensor, reference: Tensor, count: int) -> Listed:
@@ -65,18 +125,24 @@ def listed_across(queries: Tensor, reference: Tensor, count: int) -> Listed:
     return Listed(found.values, found.indices)
 
 
-def nearest_others(x: Tensor, k: int) -> Neighbours:
+def nearest_others(x: Tensor, k: int, alone: bool = False) -> Neighbours:
     """The exact k nearest other rows of each row; a row is excluded by index, so its duplicates are at distance 0.
 
     The result is cached, and computed for at least six neighbours, so that the metrics of a set share one pass.
+    alone: it is not, and a pass for these neighbours alone takes less time.
     """
+    if alone:
+        return _settled_others(x, k, _list_others(x, min(k + SPARE, len(x) - 1)))
     found = _nearest_others(x, min(max(k, SETTLED), len(x) - 1))
     return Neighbours(found.distances[:, :k], found.indices[:, :k])
 
 
 @remember
 def _nearest_others(x: Tensor, k: int) -> Neighbours:
-    listed = listed_others(x, k + SPARE)
+    return _settled_others(x, k, listed_others(x, k + SPARE))
+
+
+def _settled_others(x: Tensor, k: int, listed: Listed) -> Neighbours:
     power = power_of_two(x)
     near = settle(listed, scaled(x, power), None, k)
     return Neighbours(near.distances / power, near.indices)
@@ -87,8 +153,7 @@ def listed_others(x: Tensor, count: int) -> Listed:
     return _listed_others(x, min(max(count, LISTED), len(x) - 1))
 
 
-@remember
-def _listed_others(x: Tensor, count: int) -> Listed:
+def _list_others(x: Tensor, count: int) -> Listed:
     x = scaled(x, power_of_two(x))
     found = Smallest(len(x), count, x)
     for tile in squared_distance_tiles(x, lower=True):
@@ -96,6 +161,9 @@ def _listed_others(x: Tensor, count: int) -> Listed:
         if tile.mirrored:
             found.update(tile.columns, tile.rows, tile.values.T)
     return Listed(found.values, found.indices)
+
+
+_listed_others = remember(_list_others)
 
 
 def by_content(x: Tensor) -> Preference:

@@ -46,10 +46,11 @@ def groups(run: Run, options: Options) -> Iterator[Part]:
         fix = f"choose it in [{2 / run.n:.2g}, 0.33]" if run.n >= 6 else "generate more samples with n="
         raise ValueError(f"share={options.share} of n={run.n} makes groups of {size}; {fix}")
     set_metrics = run.cells(run.set_metrics)
+    compared: Compared = {}
     for cell in run.cells(list(options.scores) or run.scores):
         rows = extremes(run.oriented(cell), size, run.seed)
         setting = {"score": cell.label, "size": size}
-        yield Part(partial(_compare, run, set_metrics, rows), setting, cells=[cell, *set_metrics])
+        yield Part(partial(_compare, run, set_metrics, rows, compared), setting, cells=[cell, *set_metrics])
         if len(rows["top"]):
             strips = [run.views.images("fake", run.seed, run.n, rows[group][:SHOWN].tolist()) for group in EXTREMES]
             raw = run.sample_scores(cell)
@@ -57,12 +58,17 @@ def groups(run: Run, options: Options) -> Iterator[Part]:
             save_strips(strips, run.figure("gallery", cell.label), labels=said)
 
 
-def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor]) -> Iterator[Row]:
+Compared = dict[tuple[bytes, str], dict[str, Estimate]]
+"""What a set metric says of the samples at these positions: the random group is the same for every score."""
+
+
+def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor], compared: Compared) -> Iterator[Row]:
     for group, rows in groups.items():
         if not len(rows):  # no sample has a score: its own record says why
             undefined = Estimate(math.nan, (math.nan, math.nan))
             yield from (Row((group, cell.label), undefined) for cell in set_metrics)
             continue
+        positions = rows.numpy().tobytes()
         tensors: dict[str, Tensor] = {}
         for cell in set_metrics:
             for name, view in cell.views.items():
@@ -71,10 +77,13 @@ def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor]
                     whole = run.views.tensor(view, run.seed, run.n if view.source == "fake" else len(rows))
                     tensors[source] = whole[rows.to(whole.device)] if view.source == "fake" else whole
             inputs = {name: tensors[f"{name} {view}"] for name, view in cell.views.items()}
-            try:
-                result = METRICS[cell.metric].function(**inputs, **cell.params)
-            except ValueError as failure:  # too few samples with a score, say: this group only
-                say(f"{group} group: {cell.label} is undefined, {reason(failure)}")
-                result = math.nan
-            named = estimates(cell.label, result, len(rows))
+            function = METRICS[cell.metric].function
+            if (positions, cell.label) not in compared:
+                try:
+                    result = function(**inputs, **cell.params)
+                except ValueError as failure:  # too few samples with a score, say: this group only
+                    say(f"{group} group: {cell.label} is undefined, {reason(failure)}")
+                    result = math.nan
+                compared[positions, cell.label] = estimates(cell.label, result, len(rows))
+            named = compared[positions, cell.label]
             yield from (Row((group, name), estimate) for name, estimate in named.items())

@@ -88,12 +88,14 @@ def test_the_mean_of_many_large_float32_scores_is_exact() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_weighted_ranks_are_ranks_of_the_expanded_rows(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    column = np.round(3 * rng.standard_normal(40))
-    weights = rng.multinomial(40, np.full(40, 1 / 40), size=3)
-    ranks = stats.weighted_ranks(stats._ranking(tensor(column)), tensor(weights.astype(float))).numpy()
-    for row, weight in zip(ranks, weights, strict=True):
-        expanded = rankdata(np.repeat(column, weight))
-        np.testing.assert_array_equal(np.repeat(row, weight), expanded)
+    columns = rng.standard_normal((40, 4))
+    columns[:, 1::2] = np.round(3 * columns[:, 1::2])
+    known = stats.rankings(tensor(columns))
+    assert known.tied.tolist() == [False, True, False, True]
+    for weight in rng.multinomial(40, np.full(40, 1 / 40), size=3):
+        twice = stats.weighted_ranks(known, torch.from_numpy(weight).float()).numpy()
+        for column, row in zip(columns.T, twice, strict=True):
+            np.testing.assert_array_equal(np.repeat(row, weight), 2 * rankdata(np.repeat(column, weight)))
 
 
 def test_raw_correlations_are_those_of_scipy() -> None:
