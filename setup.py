@@ -1,4 +1,4 @@
-"""The long description: README.md, whose links and pictures get the addresses that they have outside of the repository."""
+"""The long description: README.md, whose links and pictures get the addresses they have outside of the repository."""
 
 import re
 import tomllib
