@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Set
 from email.message import Message
 from email.parser import Parser
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,6 +112,22 @@ def test_links_and_pictures_of_the_description_are_addresses_of_files_that_exist
     assert all((ROOT / match[2]).exists() for _, match in found)
     here = re.findall(r"\]\((?!https?:)([^)\s]+)\)", (ROOT / "README.md").read_text())
     assert sorted(here) == sorted(match[2] for _, match in found)
+
+
+def test_the_image_is_made_of_what_is_there_as_make_does_it() -> None:
+    """No image is built here: its files, packages and libraries are compared with those of the Makefile."""
+    lines, make = (ROOT / "Dockerfile").read_text(), (ROOT / "Makefile").read_text()
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.MULTILINE) for word in line.split()]
+    assert copied == [".", "constraints.txt"]
+    sources = {path.partition("/")[0] for path in of_repository("*.py", *DATA, *RESULTS, "pyproject.toml", "README.md")}
+    assert not [name for name in {*sources, *FOLDERS, *copied[1:]} for rule in ignored if fnmatch(name, rule)]
+    assert {"tests", ".git"} <= {name for name in ("tests", ".git") for rule in ignored if fnmatch(name, rule)}
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", lines, re.MULTILINE))
+    assert {arguments["EXTRAS"], *re.findall(r"EXTRAS=(\w+)", lines)} <= set(PROJECT["optional-dependencies"])
+    assert f"TORCH_INDEX ?= {arguments['TORCH_INDEX']}\n" in make
+    (libraries,) = re.findall(r"^LIBRARIES := (.+)$", make, re.MULTILINE)
+    assert f"--no-install-recommends {libraries} " in lines
 
 
 def test_installed_alone_in_an_empty_folder_it_runs_and_finds_its_tables(packages: Packages, tmp_path: Path) -> None:
