@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TIMEOUT = 10
 RETRIES = 5
 WAIT = 0.5
-"""Seconds before the second retry; before each one after it, twice as many, or as many as the server asks for."""
+"""Seconds between tries after a break. A busy server is asked at once, then after twice as many, four times and so on,
+whatever it wishes: some ask for an hour."""
 BUSY = (408, 429, 500, 502, 503, 504)
 """What a server answers that may answer otherwise a moment later."""
 BLOCK = 2**20
@@ -140,7 +141,14 @@ def fetch(url: str, to: Path) -> bool:
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    retry = Retry(RETRIES, connect=1, backoff_factor=WAIT, status_forcelist=BUSY, raise_on_status=False)
+    retry = Retry(
+        RETRIES,
+        connect=1,
+        status_forcelist=BUSY,
+        backoff_factor=WAIT,
+        respect_retry_after_header=False,
+        raise_on_status=False,
+    )
     most, left = _size(to), RETRIES
     with Session() as session:
         # Of a file that is compressed on the way, other bytes would be counted.

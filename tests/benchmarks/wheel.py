@@ -9,6 +9,7 @@ agree with the published ones.
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -16,11 +17,14 @@ import sysconfig
 import tempfile
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from assay.harness.core.files import cache_folder
 
 AGREES = "agrees with the published tables in "
+NUMBER = re.compile(r": -?[0-9.]+ \([^)]+ to [^)]+\)")
+"""What a command says as soon as a metric is computed."""
 
 
 def install(wheel: Path, folder: Path) -> Path:
@@ -41,41 +45,50 @@ def environment(cache: Path) -> dict[str, str]:
     return ours | {"ASSAY_CACHE": str(cache)}
 
 
-def cpu() -> float:
+def cpu(process: int) -> float:
+    """CPU seconds of a process that runs, with its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measured(line: Sequence[str], folder: Path, cache: Path) -> tuple[int, str]:
+    """Run a command, show what it says, and print when its first number was there and when all was."""
+    begin, said, first = time.monotonic(), "", ""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(line, cwd=folder, env=environment(cache), **options) as process:  # type: ignore[call-overload]
+        for text in process.stdout or ():
+            print(text, end="", flush=True)
+            said += text
+            if not first and NUMBER.search(text):
+                first = f"first number after {time.monotonic() - begin:.1f} s, {cpu(process.pid):.1f} CPU seconds"
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    print(
+        f"exit {process.returncode}; {first}; all after {time.monotonic() - begin:.1f} s, "
+        f"{used.ru_utime + used.ru_stime:.0f} CPU seconds with those of the installation; "
+        f"threads: {os.environ.get('OMP_NUM_THREADS', 'all')}"
+    )
+    return process.returncode, said
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path)
-    wheel = parser.parse_args().wheel.resolve()
+    parser.add_argument("words", nargs="*", default=["experiment=quickstart"], help="another run, of less work")
+    asked = parser.parse_args()
+    wheel = asked.wheel.resolve()
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        begin = time.time()
+        begin = time.monotonic()
         assay = install(wheel, top / "venv")
-        print(f"wheel: {wheel.stat().st_size / 1e6:.1f} MB, installed in {time.time() - begin:.1f} s", flush=True)
+        print(f"wheel: {wheel.stat().st_size / 1e6:.1f} MB, installed in {time.monotonic() - begin:.1f} s", flush=True)
         (top / "empty").mkdir()
         (top / "cache" / "data").mkdir(parents=True)
         data = cache_folder() / "data" / "fashion_mnist"
         if data.is_dir():
             (top / "cache" / "data" / data.name).symlink_to(data)
         print(f"Fashion-MNIST: {f'linked from {data}' if data.is_dir() else 'downloaded'}", flush=True)
-        begin, used = time.time(), cpu()
-        line = [str(assay), "run", "experiment=quickstart"]
-        done = subprocess.run(
-            line, cwd=top / "empty", env=environment(top / "cache"), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        seconds, used = time.time() - begin, cpu() - used
-        print(done.stdout)
-        first = min(path.stat().st_mtime for path in top.glob("empty/outputs/quickstart/records/*.json")) - begin
-        threads = os.environ.get("OMP_NUM_THREADS", "all")
-        print(
-            f"quickstart: exit {done.returncode}, first number after {first:.1f} s, all after {seconds:.1f} s, "
-            f"{used:.0f} CPU seconds, threads: {threads}"
-        )
-        return done.returncode or AGREES + str(top / "venv") not in done.stdout
+        code, said = measured([str(assay), "run", *asked.words], top / "empty", top / "cache")
+        return code or AGREES + str(top / "venv") not in said
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Troubled:
                 if trouble in ("busy", "lost"):
                     self.send_response(503 if trouble == "busy" else 404)
                     self.send_header("Content-Length", "0")
-                    self.send_header("Retry-After", "0")
+                    self.send_header("Retry-After", "3600")
                     self.end_headers()
                     return
                 start = 0 if trouble == "deaf" or not asked else int(re.fullmatch(r"bytes=(\d+)-", asked)[1])  # type: ignore[index]
