@@ -2,6 +2,7 @@
 # make test   all tests                        make check  format, lint, types
 # make quick  the tests that take a moment     make clean
 # make gpu    compares a GPU with the CPU and measures it; without one, the CPU alone at small sizes
+# make dist   wheel and sdist in dist/                 make dist-run   runs the quickstart from the wheel alone
 # Another interpreter: make PYTHON=python3.12 ...   A CUDA build of torch: make TORCH_INDEX= EXTRAS=dev,cuda venv
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Compiled modules are kept whatever the environment says: the tests start a hundred processes that would compile again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv run test quick check gpu gpu-wheels clean
+.PHONY: venv run test quick check dist dist-run gpu gpu-wheels clean
 venv: $(VENV)/.installed
 
 # torch comes first and alone: its CPU build lies in an index of its own, and any other package would pull the CUDA one.
@@ -54,6 +55,16 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The sdist is made first and the wheel from it, so nothing lies in the wheel that only this folder has.
+dist: venv
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	@! grep -q '^Source = .*\.example/' pyproject.toml || \
+	  echo 'warning: links of this release lead nowhere: put the public address into pyproject.toml, project.urls'
+
+dist-run: dist
+	$(BIN)/python -m tests.benchmarks.wheel dist/*.whl
+
 # On a machine that reaches no package registry: make gpu-wheels elsewhere, and bring the folder wheels/ along. Its
 # Python then uses the torch, numpy, scipy and scikit-learn that the machine has. faiss comes along by
 # make gpu-wheels GPU_WHEELS='faiss-gpu nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 nvidia-curand-cu12' (600 MB).
@@ -85,4 +96,4 @@ gpu-wheels: venv
 	  --platform manylinux2014_x86_64 --constraint constraints.txt -r tests/gpu/wheels.txt $(GPU_WHEELS)
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV) outputs
+	rm -rf $(VENV) $(GPU_VENV) dist outputs

@@ -12,7 +12,6 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from itertools import takewhile
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ...harness.core.progress import say
 from ...harness.formats.download import TIMEOUT, fetch, temporary_folder
 
 COMMAND_TIMEOUT = 600
-FAILURES = (OSError, EOFError, zlib.error, HTTPException, subprocess.SubprocessError, tarfile.TarError)
+FAILURES = (OSError, EOFError, zlib.error, subprocess.SubprocessError, tarfile.TarError)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,10 @@ def isosurface(sdf: Tensor, level: float = 0.0) -> Mesh:
     Marching tetrahedra cuts each cube into six tetrahedra (Kuhn). They have no ambiguous cases, unlike the cubes of
     marching cubes (https://doi.org/10.1145/37401.37422). So the mesh is closed, and each edge belongs to two faces. A
     shape that leaves the grid is cut off at its border.
+
+    It is the same on every device, whatever is installed. scikit-image takes half the time at R = 128. But its areas
+    are 1.6 % smaller (median of 200 shapes, R = 32), its ball and torus are farther from the closed forms, and its
+    parts are not those of `component_sizes`.
     """
     step = voxel(sdf.shape[0])
     padded = torch.nn.functional.pad(sdf.detach() - level, (1,) * 6, value=TRUNCATION * step)
@@ -115,8 +119,9 @@ def isosurface(sdf: Tensor, level: float = 0.0) -> Mesh:
     keys = 8 * (cubes[:, None] + corners[edges // 8]) + edges % 8
     crossed = torch.zeros(8 * size**3, dtype=torch.bool, device=device)
     crossed[keys] = True
-    number = crossed.cumsum(0) - 1
     found = crossed.nonzero()[:, 0]
+    number = found.new_empty(len(crossed))
+    number[found] = torch.arange(len(found), device=device)
     base, direction = found // 8, found % 8
     start, end = values[base], values[base + corners[direction]]
     places = torch.stack([base // (size * size), base // size % size, base % size], 1).to(values)
