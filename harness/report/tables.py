@@ -89,6 +89,16 @@ def from_papers(experiment: str) -> pd.DataFrame:
     return pd.concat([_read(path) for path in files], ignore_index=True) if files else pd.DataFrame()
 
 
+def printed_in_papers(subject: str) -> pd.DataFrame:
+    """The rows of results/papers/<subject>.csv, as text; none for no subject. Raises ValueError where it is not there."""
+    if not subject:
+        return pd.DataFrame()
+    path = PUBLISHED / "papers" / f"{subject}.csv"
+    if not path.is_file():
+        raise ValueError(f"there is no file {path} of what papers print")
+    return _read(path)
+
+
 def is_published(folder: Path) -> bool:
     """Whether a folder is one of the published results themselves."""
     return folder.resolve().parent == PUBLISHED.resolve()
