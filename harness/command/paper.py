@@ -29,8 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     description = asked.description or described(asked.folder)
     if not description.is_file():
         known = ", ".join(sorted(path.stem for path in DESCRIBED.glob("*.yaml")))
-        what = f"{description}: there is no such file" if asked.description else (
-            f"no tables are described for a folder called {description.stem} (only for {known})"
+        what = (
+            f"{description}: there is no such file"
+            if asked.description
+            else (f"no tables are described for a folder called {description.stem} (only for {known})")
         )
         raise FileNotFoundError(f"{what}; write what the tables show to a file of your own (docs/papers.md)")
     written = write_paper(asked.folder, records, description, asked.out)

@@ -18,8 +18,8 @@ from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed, sections
 from .conditions import computed_with
 from .networks import on_networks
-from .paper.files import described, write_paper
 from .numbers import ForReaders, Numbers
+from .paper.files import described, write_paper
 from .tables import MANY, add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
@@ -68,7 +68,12 @@ def _for_papers(folder: Path, records: Sequence[Record]) -> list[str]:
     """Writes the tables for papers that are described for an experiment of this name; returns what is said of them."""
     if not described(folder).is_file():
         return []
-    written = write_paper(folder, records, described(folder))
+    try:
+        written = write_paper(folder, records, described(folder))
+    except (OSError, ValueError):
+        raise
+    except Exception as failure:  # as for the pages of studies
+        return [_unmade("the tables for papers", failure)]
     return [f"for papers: {', '.join(map(str, written.paths))}" if written.paths else "", *written.refused]
 
 
@@ -80,7 +85,8 @@ def _about(records: Sequence[Record]) -> Iterator[Block]:
     n = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in cells}))
     yield Text(
         f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed. "
-        f"Computed with {computed_with(records)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
+        f"Computed with {computed_with(records)}. "
+        "Intervals are 95 %. Every number is in tables/*.csv, with its interval."
     )
     if lines := samples_used(records):
         yield Text(f"Samples: {'; '.join(lines)}.")

@@ -1,4 +1,4 @@
-"""What stands in the cells of a table for a paper: numbers of records, those that a paper prints, or why there is none."""
+"""Cells of a table for a paper: numbers of records, those that another paper prints, or why there is none."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,7 @@ CELL = ("dataset", "generator", "seed", "samples", "metric")
 """Columns that tell a record of a metric from others of its folder."""
 SHOWN = 8
 """Values that an error lists."""
+NOTHING = Estimate(math.nan, (math.nan, math.nan))
 By = Mapping[tuple[Any, ...], Conditions]
 """Under which conditions each number of a metric was measured, by the columns of CELL."""
 
@@ -34,11 +35,11 @@ class Cell:
     """A number; NaN where there is none.
 
     why: what is wrong: it failed, is not defined, or some of its seeds failed. measured: whether the records know of it
-    at all. source: of a number that a paper prints; digits: how many it has. seeds: over how many it is the mean. about: data set, number of
-    samples and conditions, which numbers must share to be compared.
+    at all. source: of a number that a paper prints; digits: how many it has. seeds: over how many it is the mean.
+    about: data set, number of samples and conditions, which numbers must share to be compared.
     """
 
-    estimate: Estimate = Estimate(math.nan, (math.nan, math.nan))
+    estimate: Estimate = NOTHING
     why: str = ""
     measured: bool = True
     source: str = ""
@@ -72,21 +73,20 @@ def grid(spec: Spec, frame: pd.DataFrame, papers: pd.DataFrame, by: By) -> Grid:
     if not len(frame):
         raise ValueError(f"no row of table {spec.table} has {_named(spec.where)}")
     rows, columns = (_entries(axis, frame) for axis in (spec.rows, spec.columns))
-    cells, used = list[list[Cell]](), set[int]()
+    cells, used, failed = list[list[Cell]](), set[int](), _failed(frame)
     for row in rows:
         cells.append([])
+        of_row = frame[_matching(frame, row.where)]
         for column in columns:
-            asked = {**spec.printed, **row.printed, **column.printed}
-            if "value" in {**row.printed, **column.printed}:
-                cells[-1].append(_printed(papers, asked, spec))
+            if "value" in {**(row.printed or {}), **(column.printed or {})}:
+                cells[-1].append(_printed(papers, row, column, spec))
                 continue
-            part = frame[_matching(frame, {**row.where, **column.where})]
+            part = of_row[_matching(of_row, column.where)]
             used |= set(part.index)
-            cells[-1].append(_cell(spec, row, column, part, by))
-    for axis, lines in ((rows, cells), (columns, list(zip(*cells, strict=True)))):
-        for entry, line in zip(axis, lines, strict=True):
-            if not any(cell.measured for cell in line):
-                raise ValueError(_nothing(spec, entry, frame))
+            cells[-1].append(_cell(spec, row, column, part, failed[part.index], by))
+    lines = [*zip(rows, cells, strict=True), *zip(columns, zip(*cells, strict=True), strict=True)]
+    if empty := [entry for entry, line in lines if not any(cell.measured or cell.source for cell in line)]:
+        raise ValueError(_nothing(empty, frame))
     remarks = list(_mark(rows, columns, cells))
     return Grid(rows, columns, cells, frame.loc[sorted(used)], remarks)
 
@@ -105,8 +105,8 @@ def _matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> "pd.Series[bool]
     for column, wanted in where.items():
         _known(frame, column)
         values = wanted if isinstance(wanted, list) else [wanted]
-        equal = [any(_same(value, one) for one in values) for value in frame[column]]
-        found &= pd.Series(equal, frame.index, dtype=bool) | _instead(frame, column)
+        equal = {value: any(_same(value, one) for one in values) for value in frame[column].unique()}
+        found &= frame[column].map(equal).astype(bool) | _instead(frame, column)
     return found
 
 
@@ -114,8 +114,11 @@ def _instead(frame: pd.DataFrame, column: str) -> "pd.Series[bool]":
     """Rows of what failed in which this column has no value of its own: the reason, or nothing."""
     if "status" in frame:
         return (frame.status != "ok") & (column == "name")
-    told = frame[column].map(str)
-    return frame.value.isna() & (frame.n == 0) & (told.str.startswith("failed") | (told == "edited"))
+    without = frame.value.isna() & (frame.n == 0)
+    if without.any():
+        told = frame[column].map(str)
+        without &= told.str.startswith("failed") | (told == "edited")
+    return without
 
 
 def _same(value: Any, wanted: Any) -> bool:
@@ -133,22 +136,26 @@ def _known(frame: pd.DataFrame, column: str) -> None:
         raise ValueError(unknown("column", column, [name for name in frame if name not in BESIDE]))
 
 
-def _cell(spec: Spec, row: Entry, column: Entry, part: pd.DataFrame, by: By) -> Cell:
+def _failed(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows of what failed: they have a reason, and no number."""
+    found = frame.status != "ok" if "status" in frame else pd.Series(False, frame.index)
+    for name in frame:
+        found |= _instead(frame, name)
+    return found
+
+
+def _cell(spec: Spec, row: Entry, column: Entry, part: pd.DataFrame, failed: "pd.Series[bool]", by: By) -> Cell:
+    """part: the rows of the table that belong here."""
     if not len(part):
         return Cell(measured=False)
-    failed = pd.Series(False, part.index)
-    for name in part:
-        failed |= _instead(part, name)
-    if "status" in part:
-        failed |= part.status != "ok"
     reasons = list(dict.fromkeys(_reason(each) for each in part[failed].to_dict("records")))
     known = part[~failed]
     if not len(known):
         return Cell(why="; ".join(reasons))
     where = f"the cell of {' / '.join(row.titles)} and {' / '.join(column.titles)}"
-    for name in known:
-        if name not in IGNORED and known[name].map(str).nunique() > 1:
-            values = list(dict.fromkeys(known[name].map(str)))
+    for name in [name for name in known if name not in IGNORED] if len(known) > 1 else ():
+        values = list(dict.fromkeys(map(str, known[name])))
+        if len(values) > 1:
             told = ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
             raise ValueError(f"{where} has {len(known)} numbers, which differ in {name} ({told}); say which")
     if known.seed.nunique() < len(known):
@@ -161,13 +168,13 @@ def _cell(spec: Spec, row: Entry, column: Entry, part: pd.DataFrame, by: By) -> 
     elif reasons:
         reasons = [f"the mean of {len(known)} of {len(part)} seeds; {reason}" for reason in reasons]
     conditions = by.get(tuple(first[name] for name in CELL)) if "metric" in known and "status" in known else None
-    own = {str(value) for value in known.better} if "better" in known else set()
+    own: set[Better] = set(known.better) if "better" in known else set()
     return Cell(
         estimate=found,
         why="; ".join(reasons),
         seeds=len(known),
         decided=len(known) == 1 and bool(first.get(HOLM, 1.0) <= LEVEL),
-        better=column.better or row.better or spec.better or (own.pop() if len(own) == 1 else None),  # type: ignore[arg-type]
+        better=column.better or row.better or spec.better or (own.pop() if len(own) == 1 else None),
         about=(str(first.dataset), int(first.samples), conditions),
     )
 
@@ -179,8 +186,12 @@ def _reason(row: Mapping[str, Any]) -> str:
     return next(text for text in map(str, row.values()) if text.startswith("failed") or text == "edited")
 
 
-def _printed(papers: pd.DataFrame, asked: Mapping[str, Any], spec: Spec) -> Cell:
+def _printed(papers: pd.DataFrame, row: Entry, column: Entry, spec: Spec) -> Cell:
     """A number that a paper prints: the key `value` names its column, `half_width` perhaps that of its interval."""
+    nothing = Cell(measured=False, source=spec.papers)
+    if row.printed is None or column.printed is None or not len(papers.columns):
+        return nothing
+    asked = {**spec.printed, **row.printed, **column.printed}
     where = {key: value for key, value in asked.items() if key not in ("value", "half_width")}
     for key in (*where, *(str(asked[key]) for key in ("value", "half_width") if key in asked)):
         if key not in papers:
@@ -188,26 +199,25 @@ def _printed(papers: pd.DataFrame, asked: Mapping[str, Any], spec: Spec) -> Cell
     found = papers
     for key, value in where.items():
         found = found[[_same(one, value) for one in found[key]]]
-    if not len(found):
-        return Cell(measured=False, source=spec.papers)
-    if len(found) > 1:
-        raise ValueError(f"results/papers/{spec.papers}.csv has {len(found)} rows with {_named(where)}; say which")
-    row = found.iloc[0]
-    if not row[asked["value"]]:
-        return Cell(measured=False, source=spec.papers)
-    text, shift = row[asked["value"]], math.log10(spec.scale)
-    value, digits = float(text), len(text.partition(".")[2]) - round(shift)
-    half = float(row[asked["half_width"]]) if asked.get("half_width") and row[asked["half_width"]] else math.nan
-    source = ", ".join(row[key] for key in ("source", "where", "read") if row.get(key))
+    if len(found) != 1:
+        raise ValueError(f"results/papers/{spec.papers}.csv has {len(found)} rows with {_named(where)}, not one")
+    told = found.iloc[0]
+    text, half_text = (str(told[asked[key]]) if key in asked else "" for key in ("value", "half_width"))
+    if not text:
+        return nothing
+    value, half = float(text), float(half_text or math.nan)
+    digits = len(text.partition(".")[2]) - round(math.log10(spec.scale))
+    source = ", ".join(told[key] for key in ("source", "where", "read") if told.get(key))
     return Cell(Estimate(value, (value - half, value + half)), source=source, digits=max(digits, 0))
 
 
-def _nothing(spec: Spec, entry: Entry, frame: pd.DataFrame) -> str:
-    """Why a row or a column has no number at all: most often a value that the table does not have."""
-    for column, wanted in entry.where.items():
-        if not _matching(frame, {column: wanted}).any():
-            return f"{' / '.join(entry.titles)}: {unknown(column, str(wanted), sorted({*map(str, frame[column])}))}"
-    return f"{' / '.join(entry.titles)}: no row of table {spec.table} has {_named({**spec.where, **entry.where})}"
+def _nothing(empty: Sequence[Entry], frame: pd.DataFrame) -> str:
+    """Why rows or columns have no number at all: most often a value that the table does not have."""
+    for entry in empty:
+        for column, wanted in entry.where.items():
+            if not _matching(frame, {column: wanted}).any():
+                return f"{' / '.join(entry.titles)}: {unknown(column, str(wanted), sorted({*map(str, frame[column])}))}"
+    return f"{' / '.join(empty[0].titles)}: there is no number of {_named(empty[0].where)} in any of its cells"
 
 
 def _named(where: Mapping[str, Any]) -> str:

@@ -50,7 +50,9 @@ def write_paper(folder: Path, records: Sequence[Record], description: Path, out:
     for name in refused:
         for suffix in (".tex", ".csv"):
             (out / f"{name}{suffix}").unlink(missing_ok=True)
-    return Written([out / name for name in made], [f"table {name} was not made: {why}" for name, why in refused.items()])
+    return Written(
+        [out / name for name in made], [f"table {name} was not made: {why}" for name, why in refused.items()]
+    )
 
 
 def paper_files(
@@ -120,4 +122,5 @@ def _csv(found: Grid) -> bytes:
             shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
             rows.append([*map(for_csv, told), *shown, str(cell.estimate.n or ""), for_csv(cell.why)])
     frame = pd.DataFrame(rows, columns=["row", "column", "from", *NUMBERS, "n", "note"])
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text.encode()

@@ -31,8 +31,10 @@ def fault(text: str) -> str:
         return r"\\ would end the row"
     for letter in "_^":
         if letter in re.sub(r"\$[^$]*\$", "", text):
-            return f"{letter} stands outside of $...$; \\{letter} is the sign itself" if letter == "_" else (
-                "^ stands outside of $...$"
+            return (
+                f"{letter} stands outside of $...$; \\{letter} is the sign itself"
+                if letter == "_"
+                else ("^ stands outside of $...$")
             )
     return ""
 

@@ -30,7 +30,8 @@ def rendered(spec: Spec, found: Grid) -> list[str]:
     """The float where there is a caption, else the bare tabular and its notes."""
     notes = Notes()
     depth = max(len(row.titles) for row in found.rows)
-    heading = [*spec.heading, *[""] * depth][:depth]
+    default = [escaped(spec.rows)] if isinstance(spec.rows, str) else []
+    heading = [*(spec.heading or default), *[""] * depth][:depth]
     body = list(_rows(spec, found, depth, notes))
     columns = [_titles(column, found, j) for j, column in enumerate(found.columns)]
     levels = max(map(len, columns))
@@ -45,7 +46,7 @@ def rendered(spec: Spec, found: Grid) -> list[str]:
         return [*table, *below]
     kind = "table*" if spec.wide else "table"
     label = [rf"\label{{{spec.label}}}"] if spec.label else []
-    caption = [rf"\caption{{{spec.caption}}}", *label]
+    caption = [rf"\caption{{{spec.caption}}}", *label, r"\smallskip"]
     return [rf"\begin{{{kind}}}[t]", r"\centering", *caption, *table, *below, rf"\end{{{kind}}}"]
 
 
@@ -60,11 +61,9 @@ def _titles(column: Entry, found: Grid, j: int) -> tuple[str, ...]:
 def _rows(spec: Spec, found: Grid, depth: int, notes: Notes) -> Iterator[str]:
     """The rows; a group is named once. A little room between groups, a rule before what papers print."""
     before: Entry | None = None
-    printed_before = False
     for row, cells in zip(found.rows, found.cells, strict=True):
-        printed = all(cell.source or not cell.measured for cell in cells)
         if before is not None:
-            if printed and not printed_before:
+            if "value" in (row.printed or {}) and "value" not in (before.printed or {}):
                 yield r"\midrule"
             elif depth > 1 and row.titles[0] != before.titles[0]:
                 yield r"\addlinespace"
@@ -74,7 +73,7 @@ def _rows(spec: Spec, found: Grid, depth: int, notes: Notes) -> Iterator[str]:
                 titles[level] = ""
         shown = [_cell(spec, row, column, cell, notes) for column, cell in zip(found.columns, cells, strict=True)]
         yield line([*titles, *shown])
-        before, printed_before = row, printed
+        before = row
 
 
 def _cell(spec: Spec, row: Entry, column: Entry, cell: Cell, notes: Notes) -> str:

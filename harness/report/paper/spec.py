@@ -28,13 +28,13 @@ class Entry:
     """A row or a column: what its numbers have in common, and how they are shown.
 
     titles: that of the outermost group first. where: columns of the table and the values that they must have, a list
-    for any of several. printed: the same for the table of what papers print. better: the direction, where the table
-    does not tell it. compared: whether its numbers may be the best ones.
+    for any of several. printed: the same for the table of what papers print; None where they print nothing. better:
+    the direction, where the table does not tell it. compared: whether its numbers may be the best ones.
     """
 
     titles: tuple[str, ...]
     where: Mapping[str, Any] = field(default_factory=dict)
-    printed: Mapping[str, Any] = field(default_factory=dict)
+    printed: Mapping[str, Any] | None = field(default_factory=dict)
     better: Better | None = None
     digits: int | None = None
     compared: bool = True
@@ -135,12 +135,18 @@ def _entries(told: Any, what: str, outer: Entry = Entry(())) -> Iterator[Entry]:
         entry = Entry(
             titles=(*outer.titles, _text(one["title"], here)),
             where={**outer.where, **{str(key): value for key, value in one.items() if key not in OWN}},
-            printed={**outer.printed, **_mapping(one.get("printed", {}), f"{here}, printed")},
+            printed=_printed(outer.printed, one.get("printed", {}), f"{here}, printed"),
             better=one.get("better", outer.better),
             digits=one.get("digits", outer.digits),
             compared=one.get("compared", outer.compared),
         )
         yield from _entries(one["entries"], here, entry) if "entries" in one else [entry]
+
+
+def _printed(outer: Mapping[str, Any] | None, told: Any, what: str) -> Mapping[str, Any] | None:
+    if outer is None or told in (None, "none"):
+        return None
+    return {**outer, **_mapping(told, what)}
 
 
 def _text(text: Any, what: str) -> str:
@@ -164,5 +170,7 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 
 
 def _check(told: Mapping[str, Any], key: str, allowed: Sequence[Any], what: str) -> None:
-    if key in told and not any(told[key] is one or (type(told[key]) is type(one) and told[key] == one) for one in allowed):
+    if key in told and not any(
+        told[key] is one or (type(told[key]) is type(one) and told[key] == one) for one in allowed
+    ):
         raise ValueError(f"{what}: {key}={told[key]} must be one of {', '.join(map(str, allowed))}")
