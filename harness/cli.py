@@ -30,7 +30,7 @@ from .core.renamed import KINDS, renamed, say_renamed
 if TYPE_CHECKING:
     from .sinks.jobs import JobLogs
 
-OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "paper")
 """Commands that answer --help themselves, the first two through Hydra."""
 FILES = (*PRESETS.values(), LISTS)
 """Groups whose members are files of configs."""
@@ -43,6 +43,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay store verify [DIR]      whether the arrays that runs keep are whole, and those of their keys
   assay report [DIR]            make tables and page again from the records in DIR (default outputs/quickstart)
   assay board DIR [DIR ...]     results folders, anybody's, in one leaderboard (outputs/board, or --out DIR)
+  assay paper DIR [FILE.yaml]   tables of the records in DIR for a paper, in LaTeX (docs/papers.md)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
                                 tunings, networks
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist; or a list of
@@ -77,7 +78,7 @@ def main() -> None:
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
         "statistics": _statistics, "compare-features": _compare_features, "check": _check, "store": _store,
-        "board": _board,
+        "board": _board, "paper": _paper,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -245,6 +246,12 @@ def _store(arguments: list[str]) -> int:
 
 def _board(arguments: list[str]) -> int:
     from .command.board import main
+
+    return main(arguments)
+
+
+def _paper(arguments: list[str]) -> int:
+    from .command.paper import main
 
     return main(arguments)
 

@@ -16,7 +16,13 @@ LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
 }
+LATIN = re.compile("[À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ]")
+"""Letters beyond ASCII that LaTeX reads without a package."""
 
 
 def in_one_line(text: str) -> str:
@@ -62,4 +68,15 @@ def for_markdown(text: str) -> str:
 
 
 def for_latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in in_one_line(text))
+    """Any text in one cell of LaTeX, for the fonts that it has without a package: other letters as "U+2192".
+
+    The end of a row would take an asterisk or a bracket at the beginning of the next one for its own.
+    """
+    escaped = re.sub("-(?=-)", "-{}", "".join(map(_in_latex, in_one_line(text))))
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped
+
+
+def _in_latex(letter: str) -> str:
+    if letter.isascii() or LATIN.fullmatch(letter):
+        return LATEX.get(letter, letter)
+    return f"U+{ord(letter):04X}"

@@ -1,6 +1,7 @@
 """Under which conditions a number was measured. Numbers of different ones are no rivals: they are kept apart."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..arrays.subsets import SOURCES
@@ -53,6 +54,14 @@ def differences(here: Conditions, there: Conditions) -> Iterator[str]:
     for name, subject, one, other in zip(Conditions._fields, SUBJECTS, here, there, strict=True):
         if one != other and (name != "split" or here.preprocessing == there.preprocessing):
             yield f"another {subject}: {one or 'not told'}, not {other or 'not told'}"
+
+
+def computed_with(records: Sequence[Record]) -> str:
+    """With what the numbers were computed; where that is not the same for all, how many records each is for."""
+    counts = Counter("; ".join(f"{key} {value}" for key, value in sorted(r.numerics.items())) for r in records)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ". ".join(f"{text} ({count} of {len(records)} records)" for text, count in counts.most_common())
 
 
 def _listed(named: Mapping[str, object]) -> str:

@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,10 @@ from ..core.protocols import Record
 from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed, sections
+from .conditions import computed_with
 from .networks import on_networks
 from .numbers import ForReaders, Numbers
+from .paper.files import described, write_paper
 from .tables import MANY, add_run, number_name, study_tables, tables, write_tables
 from .typeset import compact, estimate
 
@@ -47,6 +48,7 @@ def _made(folder: Path) -> str:
     found = tables(records)
     require_inside(folder, *WRITTEN)
     write_tables(found, folder)
+    papers = _for_papers(folder, records)
     answered = study_tables([record for record in records if record.status == "ok"])  # _about tells of the others
     shown = {name: found[name] for name in TABLES_OF_CELLS if name in found} | answered
     named = Found({name: add_run(frame) for name, frame in shown.items()}, records, folder)
@@ -58,8 +60,21 @@ def _made(folder: Path) -> str:
     replace(folder / "report.html", html.page(title, body, sections(blocks), numbers.behind(folder)).encode())
     lines = [Heading(title, 1).markdown(), *(text for block in blocks if (text := block.markdown()))]
     replace(folder / "report.md", ("\n\n".join(lines) + "\n").encode())
-    summary = [_printed(found), *printed(blocks), *(block.text for block in _faults(folder, faults))]
+    summary = [_printed(found), *printed(blocks), *papers, *(block.text for block in _faults(folder, faults))]
     return for_terminal("\n".join([*filter(None, summary), f"page: {folder / 'report.html'}"]))
+
+
+def _for_papers(folder: Path, records: Sequence[Record]) -> list[str]:
+    """Writes the tables for papers that are described for an experiment of this name; returns what is said of them."""
+    if not described(folder).is_file():
+        return []
+    try:
+        written = write_paper(folder, records, described(folder))
+    except (OSError, ValueError):
+        raise
+    except Exception as failure:  # as for the pages of studies
+        return [_unmade("the tables for papers", failure)]
+    return [f"for papers: {', '.join(map(str, written.paths))}" if written.paths else "", *written.refused]
 
 
 def _about(records: Sequence[Record]) -> Iterator[Block]:
@@ -70,7 +85,8 @@ def _about(records: Sequence[Record]) -> Iterator[Block]:
     n = ", ".join(f"{n:,}" for n in sorted({cell.n for cell in cells}))
     yield Text(
         f"{generators} on {datasets}; {n} generated samples each; {len(records)} records, {len(failed)} failed. "
-        f"Computed with {_numerics(records)}. Intervals are 95 %. Every number is in tables/*.csv, with its interval."
+        f"Computed with {computed_with(records)}. "
+        "Intervals are 95 %. Every number is in tables/*.csv, with its interval."
     )
     if lines := samples_used(records):
         yield Text(f"Samples: {'; '.join(lines)}.")
@@ -98,14 +114,6 @@ def samples_used(records: Sequence[Record]) -> list[str]:
             if view is not None:
                 told.setdefault(SOURCES[view.source], {})[in_words(counts)] = None
     return [f"{source}: {' / '.join(words)}" for source, words in told.items()]
-
-
-def _numerics(records: Sequence[Record]) -> str:
-    """With what the numbers were computed; where that is not the same for all, how many records each is for."""
-    counts = Counter("; ".join(f"{key} {value}" for key, value in sorted(r.numerics.items())) for r in records)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ". ".join(f"{text} ({count} of {len(records)} records)" for text, count in counts.most_common())
 
 
 def _studies(found: Found) -> Iterator[Block]:

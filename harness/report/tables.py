@@ -14,6 +14,7 @@ from ..core.columns import FLOOR, NUMBERS
 from ..core.escapes import for_csv
 from ..core.files import replace
 from ..core.protocols import Record
+from ..core.registry import unknown
 from ..stats.families import HOLM, decided
 from .typeset import latex, markdown
 
@@ -87,6 +88,20 @@ def from_papers(experiment: str) -> pd.DataFrame:
     """
     files = [path for path in sorted((PUBLISHED / "papers").glob("*.csv")) if experiment.startswith(path.stem)]
     return pd.concat([_read(path) for path in files], ignore_index=True) if files else pd.DataFrame()
+
+
+def printed_in_papers(subject: str) -> pd.DataFrame:
+    """The rows of results/papers/<subject>.csv, as text; a table without columns for no subject, and where these files
+    do not come with the installed package. Raises ValueError for an unknown subject.
+    """
+    path = PUBLISHED / "papers" / f"{subject}.csv"
+    if not subject or not path.parent.is_dir():
+        return pd.DataFrame()
+    if not path.is_file():
+        raise ValueError(
+            unknown("file in results/papers", subject, sorted(each.stem for each in path.parent.glob("*.csv")))
+        )
+    return _read(path)
 
 
 def is_published(folder: Path) -> bool:
