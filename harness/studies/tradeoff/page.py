@@ -66,8 +66,8 @@ def _areas(gains: Mapping[str, Number], methods: Sequence[str]) -> Iterator[Verd
     if open_ones:
         largest = max(open_ones, key=lambda method: gains[method].value)
         yield (
-            f"Of {len(open_ones)} others no gain of hypervolume over its null is decided{CORRECTED}; the largest is that "
-            f"of {largest}, {estimate(gains[largest])}."
+            f"Of {len(open_ones)} others no gain of hypervolume over its null is decided{CORRECTED}; "
+            f"the largest is that of {largest}, {estimate(gains[largest])}."
         )
 
 

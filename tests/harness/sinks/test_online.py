@@ -80,8 +80,8 @@ def test_a_server_that_refuses_the_key_costs_one_line(tmp_path: Path, refusing: 
     code, said = run(tmp_path / "home", server, WANDB_API_KEY="a" * 40)
     assert asked
     assert [text for text in said if text.startswith("sink wandb failed")] == [
-        "sink wandb failed: CommError: user is not logged in. All else goes on without it; it lacks everything from the "
-        "start on"
+        "sink wandb failed: CommError: user is not logged in. "
+        "All else goes on without it; it lacks everything from the start on"
     ]
     assert code == 0
     assert [record.status for record in read_records(tmp_path / "home" / "out" / "run")] == ["ok"]
