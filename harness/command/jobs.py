@@ -62,6 +62,7 @@ def carry_out_all(
         require_writable(folder_of(config))
         Plan(folder_of(config)).add(job_key(config), planned_of(config))
     logs.jobs = len(planned)
+    logs.begin(planned)
     tasks = [Task(config, from_glob, len(planned) == 1) for config in planned]
     with engine(planned[0]["engine"], Plan(folder_of(planned[0])).place / "logs") as workers:
         done = carry_out(workers, tasks, logs)

@@ -171,6 +171,8 @@ EXTRACTORS = Registry("extractor")
 STUDIES = Registry("study")
 TRAINERS = Registry("trainer")
 SINKS = Registry("sink")
+READY: dict[str, Callable[..., None]] = {}
+"""By the name of a sink, what tells before a run whether it can be opened."""
 GROUPS: Mapping[str, Registry] = {
     "metric": METRICS,
     "generator": GENERATORS,
@@ -432,12 +434,22 @@ def trainer(name: str, *, replace: bool = False) -> Callable[[F], F]:
     return _entry(TRAINERS, ["data", "seed"], replace, name=name)
 
 
-def sink(name: str, *, replace: bool = False) -> Callable[[F], F]:
+def sink(name: str, *, replace: bool = False, ready: Callable[..., None] | None = None) -> Callable[[F], F]:
     """Declare where else results go: `function(about, **options)` opens a Sink (harness/sinks/protocol.py).
 
-    What it needs beyond assay it imports when it is called. replace: it stands for another one of its name.
+    What it needs beyond assay it imports when it is called. replace: it stands for another one of its name. ready: is
+    called with the options before anything is computed, and raises what tells why the sink could not be opened later.
     """
-    return _entry(SINKS, ["about"], replace, name=name)
+    declare = _entry(SINKS, ["about"], replace, name=name)
+
+    def declared(function: F) -> F:
+        found = declare(function)
+        READY.pop(name, None)
+        if ready is not None:
+            READY[name] = ready
+        return found
+
+    return declared
 
 
 def discover(*patterns: str) -> None:

@@ -107,7 +107,8 @@ class Verdicts:
         return "\n".join([*title, *(f"- {for_markdown(str(line))}" for line in self.lines)])
 
     def printed(self) -> list[str]:
-        return [*([f"{self.title}:"] if self.title else []), *(f"  {line}" for line in self.lines)]
+        lines = (line.short if isinstance(line, Finding) else line for line in self.lines)
+        return [*([f"{self.title}:"] if self.title else []), *(f"  {line}" for line in lines)]
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,17 @@ class Finding:
 
     @property
     def families(self) -> str:
-        """The names without their options, each with how many settings it stands for."""
-        counts = Counter(name.partition("(")[0] for name in self.names)
-        return ", ".join(f"{name} ({count} settings)" if count > 1 else name for name, count in counts.items())
+        """The names; of several settings of one score its name without options, and how many they are."""
+        counts = Counter(map(_family, self.names))
+        shown = (f"{_family(name)} ({counts[_family(name)]} settings)" if counts[_family(name)] > 1 else name
+                 for name in self.names)  # fmt: skip
+        return ", ".join(dict.fromkeys(shown))
+
+    @property
+    def short(self) -> str:
+        """For a terminal; the page opens all names at a click."""
+        return f"{self.families}: {self.says}."
+
+
+def _family(name: str) -> str:
+    return name.partition("(")[0].strip()

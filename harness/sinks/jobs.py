@@ -51,6 +51,11 @@ class JobLogs:
         for log in self._logs.values():
             log.close(failed=True)
 
+    def begin(self, configs: Sequence[Mapping[str, Any]]) -> None:
+        """The jobs of a command are planned, and none has begun."""
+        for config in configs:
+            Log(self._about(config, "", "evaluate"), chosen(config), self._dead).begin()
+
     def evaluated(
         self, key: str, config: Mapping[str, Any], evaluated: Evaluated, records: Sequence[Record], planned: int
     ) -> None:
@@ -100,6 +105,7 @@ def log_of_training(name: str, out: Path, config: Mapping[str, Any], words: Sequ
     """What a training tells its sinks. out: the folder of its weights."""
     command = command_of(words)
     log = Log(About(name, "train", f"train-{digest(command)[:8]}", out, config_of(config), command), chosen(config))
+    log.begin()
     try:
         yield log
     except BaseException:

@@ -14,7 +14,7 @@ import pandas as pd
 from ..arrays.records import packed, read_records
 from ..core.progress import say, say_once
 from ..core.protocols import Record
-from ..core.registry import SINKS, Entry
+from ..core.registry import READY, SINKS, Entry
 from ..evaluate import reason
 from ..report.tables import tables
 from .protocol import About, Sink, Value
@@ -41,6 +41,12 @@ class Log:
     def silent(cls) -> Log:
         """One without sinks."""
         return cls(About("", "train", "", Path()), {})
+
+    def begin(self) -> None:
+        """Before anything is computed: says of each sink that could not be opened later why."""
+        for name, options in self._chosen.items():
+            if name in READY:
+                self._guarded(name, "the start", partial(READY[name], **options))
 
     def evaluated(self, records: Sequence[Record], planned: int) -> None:
         """One more of the planned metrics and studies is done. records: of it, none where they were found."""

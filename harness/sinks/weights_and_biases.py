@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,9 @@ QUIET = {
 """Settings of every run. The end of one that is online may take so many seconds; then its files await `wandb sync`."""
 ROOM = 2**16
 """Bytes that must find room after a run: wandb cuts its file short on a full disk and says nothing."""
+ONLINE = {"init_timeout": 30}
+"""More settings of a run that is online: a server that does not answer is given up after so many seconds, not 90."""
+SILENT = {"WANDB_ERROR_REPORTING": "false"}
 PRIVATE = {
     "disable_git": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
     "x_save_requirements": False, "host": "",
@@ -31,7 +35,20 @@ PRIVATE = {
 """Settings by which wandb says nothing of the host, its state of git, its hardware and its packages."""
 
 
-@sink("wandb")
+def require_login(mode: str = "offline", **_: object) -> None:
+    """Raises PermissionError where a run would be online and nobody is logged in: wandb would wait for an answer."""
+    if mode == "offline":
+        return
+    with _added(SILENT), redirect_stderr(io.StringIO()):  # it tells where it has found a key
+        import wandb
+
+        if not wandb.login(prompt=False, verify=False):
+            raise PermissionError(
+                "mode=online needs an account: call `wandb login` first, or leave it out and call `wandb sync` later"
+            )
+
+
+@sink("wandb", ready=require_login)
 def open_wandb(
     about: About,
     project: str = "assay",
@@ -47,11 +64,13 @@ def open_wandb(
     """
     if about.run is not None:
         return Wandb(about.run)
+    require_login(mode)
     folder = Path(os.environ.get("WANDB_DIR") or about.folder)
     with _places(folder):
         import wandb
 
-        settings = wandb.Settings.model_validate(QUIET if host else QUIET | PRIVATE)
+        told = QUIET | ({} if host else PRIVATE) | (ONLINE if mode == "online" else {})
+        settings = wandb.Settings.model_validate(told)
         run = wandb.init(
             project=project,
             entity=entity or None,
@@ -130,9 +149,15 @@ def _places(folder: Path | None) -> Iterator[None]:
         yield
         return
     below = {"WANDB_DATA_DIR": folder / "wandb" / "data", "WANDB_CACHE_DIR": folder / "wandb" / "cache"}
-    places = {name: str(path.absolute()) for name, path in below.items()} | {"WANDB_ERROR_REPORTING": "false"}
-    added = {name: value for name, value in places.items() if name not in os.environ}
     folder.mkdir(parents=True, exist_ok=True)
+    with _added({name: str(path.absolute()) for name, path in below.items()} | SILENT):
+        yield
+
+
+@contextmanager
+def _added(variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment has these variables, too; those that are there already keep their values."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield

@@ -8,7 +8,7 @@ from ...report.blocks import Block, Drawing, Found, Grid, Heading, Picture, Tabl
 from ...report.figures import figure_path, short
 from ...report.plots import Line, Lines
 from ...report.typeset import estimate, number
-from ...report.verdict import UNDECIDED, Number, Verdict, side, sign
+from ...report.verdict import Number, Verdict, side, sign
 from ...stats.families import counted_once, family
 from . import quantities as named
 
@@ -104,16 +104,30 @@ def _verdicts(
         explained = f"A linear model of it in the latents explains {number(fit.value)} of its variance"
         yield Verdict(f"the edit moves {attribute} (rank correlation)", moves, more=[explained])
     for score in scores:
-        shape = {quantity: cells.get((score, quantity, named.ITSELF)) for quantity in named.OF_SCORES}
-        words = [f"{quantity} {estimate(cell)}" for quantity, cell in shape.items() if cell is not None]
-        for quantity in (named.GAIN, named.OVER_NORM):
+        shape = {name: cell for name in named.OF_SCORES if (cell := cells.get((score, name, named.ITSELF))) is not None}
+        words = [_of_shape(shape)] if {named.ONE_MAXIMUM, named.AWAY} <= shape.keys() else []
+        for quantity, against in AGAINST.items():
             gains = {signal: cells[at] for signal in signals if (at := (score, quantity, signal)) in cells}
-            decided = [
-                f"{WORDS[s]} by {signal} {estimate(gain)}" for signal, gain in gains.items() if (s := sign(gain))
-            ]
-            words += [f"{quantity}: {', '.join(decided) or UNDECIDED}"] if gains else []
+            words += _of_gains(gains, against)
         if words:
-            yield f"{score}: {'; '.join(words)}"
+            yield f"{score}: {' '.join(words)}"
+
+
+def _of_shape(shape: Mapping[str, Number]) -> str:
+    """Where the score is highest along an edit, and how far it falls."""
+    one, away = estimate(shape[named.ONE_MAXIMUM]), estimate(shape[named.AWAY])
+    falls = f", and has fallen by {estimate(shape[named.FALL])} at the ends" if named.FALL in shape else ""
+    return f"it has one maximum in a share of {one} of the edits, is highest {away} from the sample{falls}."
+
+
+def _of_gains(gains: Mapping[str, Number], against: str) -> Iterator[str]:
+    """By which signals stopping by the score is better or worse; of the others how many."""
+    for decision, word in WORDS.items():
+        decided = [f"{signal} {estimate(gain)}" for signal, gain in gains.items() if sign(gain) == decision]
+        if decided:
+            yield f"Stopping by it is {word} than by {against}, by {' and '.join(decided)}."
+    if gains and not any(map(sign, gains.values())):
+        yield f"By no signal is it decided whether stopping by it is better than by {against}."
 
 
 def _drawn(course: pd.DataFrame) -> Lines:

@@ -97,9 +97,14 @@ def _verdicts(what: str, main: pd.DataFrame) -> Iterator[Verdict | str]:
         elif oracle is not None:
             more.append(f"Even an oracle that knows the true class mean gains {estimate(oracle)}")
         yield Verdict(f"{what}: the {claim} share against a random one", gains[claim], words=WORDS, more=more)
-    for direction, word in ((1, "above"), (-1, "below")):
-        clear = [f"{name} {estimate(gain)}" for name, gain in gains.items() if sign(gain) == direction]
-        yield f"{what}: {word} a random share, of {len(gains)} selections: {'; '.join(clear) or 'none'}."
+    ways = {"better": 1, "worse": -1}
+    clear = {word: [name for name, gain in gains.items() if sign(gain) == way] for word, way in ways.items()}
+    if not any(clear.values()):
+        yield f"{what}: no selection of {len(gains)} is better or worse than a random share."
+    for word, names in clear.items():
+        if names:
+            told = "; ".join(f"{name} {estimate(gains[name])}" for name in names)
+            yield f"{what}: {len(names)} of {len(gains)} selections are {word} than a random share: {told}."
 
 
 def _panels(part: pd.DataFrame) -> dict[str, list[Line]]:

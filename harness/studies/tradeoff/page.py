@@ -64,8 +64,11 @@ def _areas(gains: Mapping[str, Number], methods: Sequence[str]) -> Iterator[Verd
         if method not in open_ones:
             yield Verdict(f"{method} raises the hypervolume over its null", gains[method])
     if open_ones:
-        words = "; ".join(f"{method} {estimate(gains[method])}" for method in open_ones)
-        yield f"Gains of hypervolume over its null that are not decided{CORRECTED}: {words}."
+        largest = max(open_ones, key=lambda method: gains[method].value)
+        yield (
+            f"Of {len(open_ones)} others no gain of hypervolume over its null is decided{CORRECTED}; "
+            f"the largest is that of {largest}, {estimate(gains[largest])}."
+        )
 
 
 def _claims(cells: Numbers, methods: Sequence[str]) -> Iterator[Verdict]:

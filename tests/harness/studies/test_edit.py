@@ -95,8 +95,8 @@ def test_quality_itself_knows_where_to_stop_and_chance_does_not(run: Run) -> Non
 def test_the_page_says_what_was_found(run: Run) -> None:
     printed = report(run.folder)
     assert "the edit moves laplacian_variance (rank correlation): holds" in printed
-    assert "negative_norm: one maximum 1 (" in printed
-    assert "gain of stopping over the norm: better by nearest_feature" in printed
+    assert "negative_norm: it has one maximum in a share of 1 (" in printed
+    assert "Stopping by it is better than by the norm, by nearest_feature " in printed
     (picture,) = (line.partition(": ")[2] for line in printed.splitlines() if "picture:" in line)
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
     assert "Does a score tell how far an edit may go?" in (run.folder / "report.html").read_text()
