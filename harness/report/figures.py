@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 from PIL import __version__ as pillow
@@ -31,7 +31,7 @@ SHEET = "assay sheet"
 """Name of the text in a PNG that says where each image lies and what is said of it."""
 
 
-def blank(width: float, height: float, layout: str | None = None) -> Figure:
+def blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure; sizes in inches. Only who draws one waits for Matplotlib."""
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to home
     from matplotlib.figure import Figure
