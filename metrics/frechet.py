@@ -16,7 +16,7 @@ from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import mean_of
-from .kernels.moments import Moments, add_gram, gram, moments, strips
+from .kernels.moments import STRIP, Moments, add_gram, gram, moments, strips
 from .kernels.scale import power_of_two, scaled
 
 TOLERANCE = 1e-6
@@ -174,7 +174,10 @@ class Gaussian:
         triangular = not bool(root.tril(-1).any())
         for strip in strips(len(root)):
             rest = slice(strip.start if triangular else 0, None)
-            square[strip.start :, strip] = root[strip.start :, rest] @ (self.data[rest, rest] @ root[strip, rest].T)
+            half = self.data[rest, rest] @ root[strip, rest].T
+            for rows in strips(len(root))[strip.start // STRIP :]:
+                some = slice(rows.start if triangular else 0, None)
+                square[rows, strip] = root[rows, some] @ half[some.start - rest.start :]
         return square
 
     def times(self, columns: Tensor) -> Tensor:
@@ -290,7 +293,10 @@ def _spectrum(square: Tensor) -> tuple[Tensor, Tensor]:
         return on_device.eigenvalues, on_device.eigenvectors
     # By relatively robust representations, which torch does not offer: half the time of divide and conquer.
     with one_blas_thread():
-        values, vectors = eigh(square.numpy(), driver="evr", check_finite=False)
+        ours = (
+            square.T.clone(memory_format=torch.contiguous_format).numpy().T
+        )  # by columns, as LAPACK has it, and to be overwritten
+        values, vectors = eigh(ours, driver="evr", check_finite=False, overwrite_a=True)
     return torch.from_numpy(values), torch.from_numpy(vectors)
 
 

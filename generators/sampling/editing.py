@@ -7,7 +7,6 @@ where artefacts appear. It does not say how the directions were found or how man
 from typing import NamedTuple
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 RIDGE = 1e-5
@@ -65,6 +64,8 @@ def agreement(curves: Tensor, others: Tensor) -> Tensor:
 
     NaN where one of the two is constant or not finite.
     """
+    from scipy.stats import rankdata  # here, because it loads for half a second
+
     ranks = [torch.from_numpy(rankdata(x.double().cpu().numpy(), axis=1)) for x in (curves, others)]
     a, b = (rank - rank.mean(1, keepdim=True) for rank in ranks)
     norms = a.norm(dim=1) * b.norm(dim=1)

@@ -139,8 +139,9 @@ class Store:
 
     def read(self, key: ShardKey | ScoreKey) -> np.ndarray[Any, Any]:
         """The array of a key that the store has, memory-mapped."""
-        array: np.ndarray[Any, Any] = np.load(self._path(key), mmap_mode="r", allow_pickle=False)
-        return array
+        path = self._path(key)
+        status = path.stat()
+        return _mapped(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
     def numerics(self, key: ShardKey | ScoreKey) -> dict[str, str]:
         """With what the array of a key was computed, as its card tells; empty where it does not."""
@@ -149,9 +150,9 @@ class Store:
 
     def has(self, key: ShardKey | ScoreKey) -> bool:
         """Whether a sound entry exists. The checksum is compared once a process; a damaged entry is announced."""
-        path = self._path(key)
-        if path.name in self._sound:
+        if f"{_name_of(key)}.npy" in self._sound:
             return True
+        path = self._path(key)
         if not path.is_file() or not path.with_suffix(".json").is_file():
             return False
         if why := fault(path):
@@ -165,6 +166,12 @@ class Store:
     def _path(self, key: ShardKey | ScoreKey) -> Path:
         name = _name_of(key)
         return self.root / name[:2] / f"{name}.npy"
+
+
+@lru_cache(maxsize=256)
+def _mapped(path: Path, *status: int) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def fault(path: Path) -> str:

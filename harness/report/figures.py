@@ -1,13 +1,16 @@
 """How pictures are drawn and saved: the same numbers give the same bytes."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 from PIL import __version__ as pillow
@@ -16,8 +19,8 @@ from torch import Tensor
 
 from ..core.files import cache_folder, digest, replace
 
-os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to the home
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0969da", "#e16f24", "#8c959f"
 COLOURS = (BLUE, ORANGE, "#1a7f37", "#8250df", "#bf3989", "#9a6700", GREY, "#0a7ea4")
@@ -26,6 +29,14 @@ LONGEST = 90
 """Letters of a name in a file name, which may hold two of them and no more than 255."""
 SHEET = "assay sheet"
 """Name of the text in a PNG that says where each image lies and what is said of it."""
+
+
+def blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure; sizes in inches. Only who draws one waits for Matplotlib."""
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))  # read at import; else it writes to home
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -66,11 +77,28 @@ def save_once(shown: str, path: Path, encoded: Callable[[], bytes]) -> Path:
 
     shown: a name for the content.
     """
-    note = cache_folder() / "figures" / shown
+    note = _note(shown)
     if not (note.is_file() and path.is_file() and note.read_text() == checksum(path)):
         replace(path, encoded())
         replace(note, checksum(path).encode())
     return path
+
+
+def small(content: bytes, encoded: Callable[[], bytes]) -> bytes:
+    """A smaller encoding of a picture with this content; made once, and then kept in the cache folder."""
+    kept = _note(digest("small", pillow, hashlib.sha256(content).hexdigest()))
+    if kept.is_file():
+        checked, _, made = kept.read_bytes().partition(b"\n")
+        if checked.decode(errors="replace") == hashlib.sha256(made).hexdigest():
+            return made
+    made = encoded()
+    with suppress(OSError):  # it is made again the next time
+        replace(kept, hashlib.sha256(made).hexdigest().encode() + b"\n" + made)
+    return made
+
+
+def _note(name: str) -> Path:
+    return cache_folder() / "figures" / name
 
 
 def checksum(path: Path) -> str:

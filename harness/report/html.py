@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from .figures import sheet_of
+from .figures import sheet_of, small
 
 TEMPLATES = Path(__file__).parent / "templates"
 VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
@@ -110,18 +110,24 @@ def leaderboard(board: object) -> str:
 def figure(path: Path, caption: str) -> str:
     """A picture, inside the page, that opens large at a click; with what it says of each sample."""
     content = path.read_bytes()
-    picture, kind = io.BytesIO(), "png"
+    picture, kind = b"", "png"
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             sheet = sheet_of(image)
             if not getattr(image, "is_animated", False):  # lossless, and a fifth to a half smaller
-                image.convert("RGB").save(picture, "webp", lossless=True, quality=80)
+                picture = small(content, partial(_webp, image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return paragraph(f"{path.name}: this picture is damaged", "failed")
-    if 0 < picture.tell() < len(content):
-        content, kind = picture.getvalue(), "webp"
+    if 0 < len(picture) < len(content):
+        content, kind = picture, "webp"
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return _block("picture", source, caption, json.dumps(sheet) if sheet else "")
+
+
+def _webp(image: Image.Image) -> bytes:
+    made = io.BytesIO()
+    image.convert("RGB").save(made, "webp", lossless=True, quality=80)
+    return made.getvalue()
 
 
 def plot(name: str, spec: Mapping[str, Any], caption: str) -> str:

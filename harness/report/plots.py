@@ -1,21 +1,25 @@
 """The plots of pages, each drawn twice from the same numbers: by Matplotlib as a PNG, by Vega-Lite in the page."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..core.files import digest
 from . import figures
-from .figures import COLOURS, checksum, png, save, save_once
+from .figures import COLOURS, blank, checksum, png, save, save_once
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Spec = dict[str, Any]
 """A plot in the grammar of Vega-Lite (https://vega.github.io/vega-lite/), with its numbers inside."""
@@ -61,7 +65,7 @@ class Lines:
     def figure(self) -> Figure:
         count = min(self.wide, len(self.panels))
         tall = math.ceil(len(self.panels) / count)
-        figure = Figure(figsize=(self.size[0] * count, self.size[1] * tall), layout="constrained")
+        figure = blank(self.size[0] * count, self.size[1] * tall, layout="constrained")
         for index, (title, curves) in enumerate(self.panels.items()):
             axis = figure.add_subplot(tall, count, index + 1)
             for i, curve in enumerate(curves):
@@ -166,7 +170,7 @@ class Dots:
 
     def figure(self) -> Figure:
         order, panels = self.order, self.panels
-        figure = Figure(figsize=(2.6 * len(panels) + 2.5 + 2 * (len(panels) == 1), 0.28 * len(order) + 0.9))
+        figure = blank(2.6 * len(panels) + 2.5 + 2 * (len(panels) == 1), 0.28 * len(order) + 0.9)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, sets) in zip(axes, panels.items(), strict=True):
             shifts = np.linspace(-0.2, 0.2, len(sets)) if len(sets) > 1 else [0.0]
@@ -231,7 +235,7 @@ class HeatMap:
 
     def figure(self) -> Figure:
         names, matrix = self._matrix()
-        figure = Figure(figsize=(0.33 * len(names) + 3, 0.33 * len(names) + 2))
+        figure = blank(0.33 * len(names) + 3, 0.33 * len(names) + 2)
         axis = figure.subplots()
         image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -316,7 +320,7 @@ def _shown(plot: Plot) -> str:
     except TypeError:
         return ""
     return digest(
-        matplotlib.__version__, type(plot).__qualname__, [checksum(Path(file)) for file in sorted(code)], values
+        version("matplotlib"), type(plot).__qualname__, [checksum(Path(file)) for file in sorted(code)], values
     )
 
 

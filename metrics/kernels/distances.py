@@ -14,12 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...harness.core.inputs import CACHED, row_blocks
+from ...harness.core.inputs import CACHED, GPU_ELEMENTS, row_blocks
 from ...harness.core.precision import full_precision
 from ...harness.stats.moments import mean_of as mean_of
 
 BLOCK, PANEL = 1024, 2048
 """Maximum number of rows and of columns of a tile."""
+
+GPU_SIDE = 8192
+"""Maximum number of rows and of columns of a tile on a GPU, which waits for the host once or more a tile."""
 
 PANEL_BYTES = 1 << 26
 """Maximum size of a panel, unless BLOCK columns need more."""
@@ -35,6 +38,11 @@ SPARE = 3
 
 CHUNK = 2048
 """Longest inner product that is accumulated at once: longer rows are cut, so that rounding errors stay small."""
+
+
+def sides(x: Tensor) -> tuple[int, int]:
+    """Maximum number of rows and of columns of a tile on the device of x; the second is a multiple of the first."""
+    return (GPU_SIDE, GPU_SIDE) if x.is_cuda else (BLOCK, PANEL)
 
 
 class Tile(NamedTuple):
@@ -109,9 +117,10 @@ def squared_distance_tiles(
         norms_a = norms_a - tiny(a.dtype, dimension)
     if not bool(torch.isfinite(norms_a.sum() + norms_b.sum())):
         raise ValueError(f"squared distances overflow {a.dtype}: scale the features down, or give float64 features")
-    width = min(PANEL, max(BLOCK, PANEL_BYTES // (dimension * a.element_size()) // BLOCK * BLOCK))
+    height, widest = sides(a)
+    width = min(widest, max(height, PANEL_BYTES // (dimension * a.element_size()) // height * height))
     panel = a.new_empty(min(width, _padded(len(other))), dimension + 2)
-    block = a.new_empty(min(BLOCK, _padded(len(a))), dimension + 2)
+    block = a.new_empty(min(height, _padded(len(a))), dimension + 2)
     buffer = a.new_empty(len(block) * len(panel))
     for start in range(0, len(other), width):
         stop = min(start + width, len(other))
@@ -121,8 +130,8 @@ def squared_distance_tiles(
         right[: stop - start, -1] = norms_b[start:stop]
         right[stop - start :, -2] = 1
         right[stop - start :, -1] = scale * torch.inf
-        for first in range(0, stop if within else len(a), BLOCK):
-            last = min(first + BLOCK, stop if within else len(a))
+        for first in range(0, stop if within else len(a), height):
+            last = min(first + height, stop if within else len(a))
             left = block[: _padded(last - first)]
             _fill(left, a[first:last], middle, -2 * scale)
             left[: last - first, -2] = norms_a[first:last]
@@ -214,7 +223,7 @@ class Smallest:
 def paired_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """|a_i - b_j| for indices i, j [P], from float64 differences, float64 [P]."""
     distances = torch.empty(len(i), dtype=torch.float64, device=a.device)
-    size = max(1, CACHED // a.shape[1])
+    size = max(1, (GPU_ELEMENTS if a.is_cuda else CACHED) // a.shape[1])
     for p, q, out in zip(*(torch.split(t, size) for t in (i, j, distances)), strict=True):
         torch.linalg.vector_norm(a.index_select(0, p).double().sub_(b.index_select(0, q)), dim=1, out=out)
     return distances

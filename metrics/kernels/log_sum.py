@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from ...harness.core.inputs import BLOCK_ELEMENTS, CACHED
-from .distances import BLOCK, PANEL, mean_of
+from ...harness.core.inputs import BLOCK_ELEMENTS, CACHED, GPU_ELEMENTS
+from .distances import mean_of, sides
 
 NEGLIGIBLE = 60.0
 """Terms smaller than the largest by this many nats are left out: a billion of them change the log by 1e-17."""
@@ -79,7 +79,8 @@ def log_mixture(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     isotropic, dimension, middle = logvar.shape[1] == 1 < mean.shape[1], z.shape[1], mean_of(mean)
     total = LogSum(len(z), z.device)
     unit = usual_rounding(torch.float64, 2 * dimension)
-    width = max(1, min(PANEL, BLOCK_ELEMENTS // dimension))
+    height, widest = sides(z)
+    width = max(1, min(widest, (GPU_ELEMENTS if z.is_cuda else BLOCK_ELEMENTS) // dimension))
     for start in range(0, len(mean), width):
         centres, log = mean[start : start + width].double(), logvar[start : start + width].double()
         m, precision = centres - middle, (-log).exp()
@@ -89,8 +90,8 @@ def log_mixture(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
             [-0.5 * precision, m * precision, (constant - 0.5 * (m.square() * precision).sum(1))[:, None]], 1
         )
         sharpest, furthest = precision.amax(0), m.abs().amax(0)
-        for first in range(0, len(z), BLOCK):
-            rows = slice(first, min(first + BLOCK, len(z)))
+        for first in range(0, len(z), height):
+            rows = slice(first, min(first + height, len(z)))
             points = z[rows].double()
             block = points - middle
             square = block.square().sum(1, keepdim=True) if isotropic else block.square()

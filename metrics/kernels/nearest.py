@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from ...harness.core.inputs import row_blocks
-from . import distances
-from .distances import SPARE, Smallest, below, mean_of, paired_distances, rounding, squared_distance_tiles, tiny
+from .distances import SPARE, Smallest, below, mean_of, paired_distances, rounding, sides, squared_distance_tiles, tiny
 from .memo import remember
 from .projected import Projected, directions, projected, projected_once
 from .scale import power_of_two, scaled
@@ -195,7 +194,7 @@ def settle(
     rows = torch.arange(len(queries), device=queries.device)
     found = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
     index = torch.empty_like(found, dtype=torch.int64)
-    for part in torch.split(rows, distances.BLOCK):
+    for part in torch.split(rows, sides(queries)[0]):
         among = listed.indices[part, :c]
         exact = _exact(queries, others, part.repeat_interleave(c), among.flatten(), weight).view_as(among)
         found[part], index[part] = _first(exact.where(listed.bounds[part, :c] < torch.inf, torch.inf), among, k, prefer)
@@ -203,7 +202,7 @@ def settle(
         return Neighbours(found, index)
     beyond = listed.bounds[:, min(c, listed.bounds.shape[1] - 1)].double()
     unsettled = ((found[:, -1].square() >= beyond) & (beyond < torch.inf)).nonzero().squeeze(1)
-    for part in torch.split(unsettled, distances.BLOCK) if len(unsettled) else ():
+    for part in torch.split(unsettled, sides(queries)[0]) if len(unsettled) else ():
         near = Neighbours(found[part], index[part])
         found[part], index[part] = search(queries, part, reference, near, weight, prefer)
     return Neighbours(found, index)
@@ -227,7 +226,7 @@ def search(
     left = queries[rows].double() - centre
     norms = left.square().sum(1)
     best, index = near.distances, near.indices.where(near.distances < torch.inf, -1)
-    for block in torch.split(torch.arange(len(others), device=others.device), distances.PANEL):
+    for block in torch.split(torch.arange(len(others), device=others.device), sides(others)[1]):
         start = int(block[0])
         right = others[block].double() - centre
         squares = norms[:, None] + right.square().sum(1)

@@ -105,6 +105,30 @@ def test_codes_of_real_samples(open_views: Open, with_encoder: Any) -> None:
     assert len(torch.unique(residual[:, 0])) > 2500, "each sample has noise of its own"
 
 
+def test_an_encoder_that_gives_posteriors_sees_each_real_image_once(open_views: Open, with_encoder: Any) -> None:
+    """Whatever codes are asked for, and of whichever of the generators that share it; the codes are those of encode."""
+    seen: list[int] = []
+
+    class Posterior(type(with_encoder)):  # type: ignore[misc]
+        encoder_fingerprint = "posterior"
+
+        def posterior(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            return images
+
+        def codes(self, posterior: torch.Tensor, how: Any, seeds: Any) -> torch.Tensor:
+            codes: torch.Tensor = self.encode(posterior, how, seeds)
+            return codes
+
+    for generator in (Posterior(), Posterior()):
+        for how in ("mean", "sample", "logvar"):
+            view = View("real", "latent", n=1500, encode=how)
+            expected = open_views(with_encoder).tensor(view, 0, 20)
+            assert torch.equal(open_views(generator).tensor(view, 0, 20), expected)
+            assert open_views(generator).digest(view, 0, 20) != open_views(with_encoder).digest(view, 0, 20)
+    assert sum(seen) == 1500
+
+
 def test_posterior_noise_is_not_that_of_generated_samples(open_views: Open, with_encoder: Any) -> None:
     views = open_views(with_encoder)
     mean, sample = (views.tensor(View("real", "latent", encode=how), 0, 500) for how in ("mean", "sample"))

@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from assay.harness.arrays.views import Views
-from assay.harness.core.protocols import View
+from assay.harness.core.protocols import Estimate, View
 from assay.harness.core.registry import METRICS, metric
+from assay.harness.evaluate import estimates
 from assay.harness.report.report import report
 from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
+from assay.harness.studies.groups import measure
 
 N = 60
 
@@ -114,3 +116,22 @@ def test_groups_of_one_and_groups_that_overlap_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=fix):
         carry_out(open_groups("negated"), "groups", share=share)
+
+
+def test_groups_of_the_same_samples_are_compared_once(
+    open_groups: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The random group is the same for every score, and so are its values."""
+    computed: list[str] = []
+
+    def counted(name: str, *others: object) -> dict[str, Estimate]:
+        computed.append(name)
+        found: dict[str, Estimate] = estimates(name, *others)
+        return found
+
+    monkeypatch.setattr(measure, "estimates", counted)
+    records = carry_out(open_groups("negated", "negative_norm"), "groups", share=0.2)
+    assert computed.count("mean_and_counts") == 2 * 3 + 1
+    one, other = ({keys: found for keys, found in record.values.items() if keys[0] == "random"} for record in records)
+    assert one == other
+    assert len(one) == 4

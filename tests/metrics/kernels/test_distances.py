@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from assay.metrics.kernels import distances
-from assay.metrics.kernels.distances import below, paired_distances, squared_distance_tiles
+from assay.metrics.kernels.distances import below, paired_distances, smallest, squared_distance_tiles
 from assay.metrics.kernels.nearest import nearest, nearest_others
 
 
@@ -158,3 +158,15 @@ def test_ties_are_broken_by_content(k: int) -> None:
     found = nearest(y, x, 1, prefer=preferred).indices.squeeze(1)
     tied = brute(y, x) == brute(y, x).amin(1, keepdim=True)
     assert torch.equal(preferred[found], preferred.where(tied, torch.inf).amin(1))
+
+
+@pytest.mark.parametrize("k", [1, 7, 60])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_smallest_entries_are_those_of_a_sort(k: int, transposed: bool) -> None:
+    values = gauss(96, 128) if not transposed else gauss(128, 96).T
+    values[:, 100:] = torch.inf  # padding
+    values[5, :40] = -3 + values[5, :40] / 100  # many small ones in one row
+    found, columns = smallest(values, k)
+    expected = values.sort(dim=1)
+    assert torch.equal(found, expected.values[:, :k])
+    assert torch.equal(columns, expected.indices[:, :k])
