@@ -101,8 +101,10 @@ def main() -> None:
 
 
 def _run(overrides: list[str]) -> int:
+    from .core.allocator import keep_freed_memory
     from .sinks.jobs import JobLogs
 
+    keep_freed_memory()
     with JobLogs(["run", *overrides]) as logs:
         return _carry_out(overrides, logs)
 
