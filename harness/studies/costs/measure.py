@@ -36,8 +36,8 @@ def costs(run: Run, options: Options) -> Iterator[Part]:
     It is computed of `count` samples, which shows what it needs once (reference codes, a network that learns, libraries
     that load), then of `count` and of twice as many others: what these cost more is the cost of a sample. Seconds are
     those of the processor, summed over its cores; on a GPU they are those that pass. A generator call decodes one code;
-    a derivative in forward mode counts as two, which is its work. Scores that look at a sample have the call that makes
-    it in their cost. Sampling codes, as by the steps of a diffusion model, is in the seconds alone.
+    a derivative in forward mode counts as two, the value and what changes. Scores that look at a sample have the call
+    that makes it in their cost. Sampling codes, as by the steps of a diffusion model, is in the seconds alone.
 
     Times are those of one machine at one moment: differences of a few tenths mean nothing.
     Raises ValueError for a count below 2, or where fewer samples than four times the count are stored.
