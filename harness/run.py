@@ -152,7 +152,8 @@ class Run:
         changes = {"space": space} if moved else {}
         changes |= {"encode": encode} if views != there else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
-        if encode is None and not encodes and any(map(_encodes, views.values())):
+        compared = any(view.encode == "prior" for view in there.values())  # with codes of the prior, which are others
+        if encode is None and not (encodes or compared) and any(map(_encodes, views.values())):
             views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
             changes["encode"] = "prior"
         if n_real is not None:
@@ -495,12 +496,12 @@ def _encoded(metric: str, views: Mapping[str, View], encode: str) -> Mapping[str
 def _exchangeable(views: Mapping[str, View]) -> set[str]:
     """Those of the views whose codes may come from elsewhere: reference codes, or those that leave a residual.
 
-    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part;
-    or where a metric is of those of the prior.
+    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
+    Those that are declared as of the prior stay.
     """
-    codes = {name: view.encode for name, view in views.items() if _has_codes(view)}
+    codes = {name: view.encode for name, view in views.items() if _has_codes(view) and view.encode != "prior"}
     sorts = set(codes.values())
-    return set(codes) if len(sorts) == 1 and not sorts & {"logvar", "prior"} else set()
+    return set(codes) if len(sorts) == 1 and "logvar" not in sorts else set()
 
 
 def _has_codes(view: View) -> bool:

@@ -30,8 +30,8 @@ def orthonormal_rows(size: int, count: int, seed: int = 0) -> Tensor:
 def derivative(decode: Decode, codes: Tensor, direction: Tensor) -> Tensor:
     """J v at each code of codes [N, ...] for one direction v with as many numbers as a code; [N, P], P outputs.
 
-    The work is about that of two calls, and no graph is stored. Raises ValueError for a decoder with an operation that
-    has no forward derivative in torch, or one that does not keep the first axis.
+    It takes as long as two to three calls, and no graph is stored. Raises ValueError for a decoder with an operation
+    that has no forward derivative in torch, or one that does not keep the first axis.
     """
     # Not torch.func.jvp: a decode that moves its network to the device of its input would store jvp's wrapped tensors.
     along = direction.to(codes).view(codes[0].shape).expand_as(codes).contiguous()

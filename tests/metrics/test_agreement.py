@@ -74,7 +74,8 @@ class Sets(NamedTuple):
 
     def arguments(self, m: Metric) -> list[Tensor]:
         sets: list[Tensor] = [
-            getattr(self, {"reference": "real", "mean": "real", "residual": "fake"}.get(name, name)) for name in m.views
+            getattr(self, {"reference": "real", "mean": "real", "residual": "fake", "prior": "holdout"}.get(name, name))
+            for name in m.views
         ]
         if m.fixed_features:
             return [torch.nn.functional.pad(x, (0, 2048 - x.shape[1])) for x in sets]

@@ -69,7 +69,11 @@ def test_each_q_is_the_metric_of_its_name() -> None:
         ("posterior_ratio", posterior, aggregate_posterior_ratio(codes, others, logvar)),
         ("auto", {"prior": others}, gaussian_log_density(codes, others)),
         ("prior", {"prior": others, **posterior}, gaussian_log_density(codes, others)),
-        ("ratio", {"reference": others}, density_ratio(codes, others)),
+        (
+            "ratio",
+            {"reference": others, "prior": gauss(50, 3, seed=4)},
+            density_ratio(codes, others, gauss(50, 3, seed=4)),
+        ),
     ):
         torch.testing.assert_close(volume_corrected_density(codes, stretch, q=q, **given) + volume, wanted)
 
@@ -103,7 +107,7 @@ def test_a_cell_reads_what_its_options_need(open_run: Callable[[Any], Run], plai
     for run, options, read in (
         (encoding, {}, {"fake", "stretch", "mean", "logvar"}),
         (encoding, {"volume": "logdet"}, {"fake", "singular", "mean", "logvar"}),
-        (encoding, {"q": "ratio"}, {"fake", "stretch", "reference"}),
+        (encoding, {"q": "ratio"}, {"fake", "stretch", "reference", "prior"}),
         (encoding, {"q": "prior"}, {"fake", "stretch", "prior"}),
         (without, {"q": "posterior_ratio"}, {"fake", "stretch", "mean", "logvar"}),
         (without, {"q": "prior"}, {"fake", "stretch", "prior"}),
