@@ -1,0 +1,114 @@
+"""The metrics under test: what each is said to measure, and the options that arXiv:2505.22450 gives it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ...core.registry import METRICS, Metric, unknown
+from ...evaluate import estimates
+from ...run import MetricSpec, label
+from .demands import Kind
+
+KINDS: Mapping[str, str] = {
+    "precision": "fidelity",
+    "density": "fidelity",
+    "alpha_precision": "fidelity",
+    "precision_cover": "fidelity",
+    "symmetric_precision": "fidelity",
+    "probabilistic_precision": "fidelity",
+    "clipped_density": "fidelity",
+    "topological_precision": "fidelity",
+    "realism": "unbounded fidelity",
+    "recall": "diversity",
+    "coverage": "diversity",
+    "beta_recall": "diversity",
+    "recall_cover": "diversity",
+    "symmetric_recall": "diversity",
+    "probabilistic_recall": "diversity",
+    "clipped_coverage": "diversity",
+    "topological_recall": "diversity",
+    "rarity": "unbounded diversity",
+    "vendi_score": "unbounded diversity",
+    "frechet_distance": "distance",
+    "kernel_distance": "distance",
+    "cmmd": "distance",
+    "sliced_distance": "distance",
+}
+"""What a metric measures. Where it has no fixed range, only the shapes of its curves are judged."""
+SAID = ("fidelity", "diversity", "unbounded fidelity", "unbounded diversity", "distance")
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("precision", "recall", "realism", "rarity"), {"k": 3}),
+    "sliced_distance": {"projections": 128},
+}
+"""Neighbours, where the paper, or the source of a score, has others than our default of 5; and fewer projections."""
+COVERS = ("precision_cover", "recall_cover")
+
+
+class Tested(NamedTuple):
+    """A metric with its options, and what it is said to measure."""
+
+    metric: Metric
+    options: Mapping[str, Any]
+    said: str
+
+    @property
+    def kind(self) -> Kind:
+        return self.said.split()[-1]  # type: ignore[return-value]
+
+    @property
+    def bounded(self) -> bool:
+        return self.said in ("fidelity", "diversity")
+
+    @property
+    def told(self) -> str:
+        """Options that differ from the defaults, in words; empty where none does."""
+        return label("", self.metric.options, self.options).strip("()")
+
+    def oriented(self, value: float) -> float:
+        return -value if self.metric.better == "lower" else value
+
+    def value(self, fake: Tensor, real: Tensor) -> float:
+        """Its number for two sets [M, D] and [N, D]; of scores the mean of those that are defined."""
+        given = {name: fake if view.source == "fake" else real for name, view in self.metric.views.items()}
+        options = dict(self.options)
+        if self.metric.name in COVERS and "k" not in options:
+            options["k"] = cover_k(len(real))
+        found = estimates(self.metric.name, self.metric.function(**given, **options), len(fake))
+        return next(iter(found.values())).value
+
+
+def cover_k(real: int) -> int:
+    """k of precision and recall cover among N real samples: a third of about ln N + 6, as in the paper."""
+    return int(int(math.log(real) + 7) / 3 + 1)
+
+
+def tested(entry: MetricSpec, kinds: Mapping[str, str]) -> Tested:
+    """The metric of an entry. kinds: of metrics that KINDS does not know, such as those of a plugin.
+
+    Raises ValueError where a metric reads more than two sets of features, and where nobody says what it measures.
+    """
+    options = {} if isinstance(entry, str) else dict(entry)
+    name = entry if isinstance(entry, str) else str(options.pop("metric", ""))
+    metric: Metric = METRICS[name]
+    for option in options:
+        if option not in metric.options:
+            raise ValueError(unknown(f"option of metric {name}:", option, sorted(metric.options)))
+    reads = {f"{view.source} {view.space}" for view in metric.views.values()}
+    if not reads <= {"fake features", "real features"} or "fake features" not in reads:
+        raise ValueError(
+            f"metric {name} reads {', '.join(sorted(reads))}; the checks have generated and real features alone, "
+            "so leave it out"
+        )
+    said = kinds.get(name) or KINDS.get(name, "distance" if metric.better == "lower" else "")
+    if said not in SAID:
+        raise ValueError(
+            f"nothing says what {name} measures: give 'study.sanity.kinds={{{name}: fidelity}}', or one of "
+            f"{', '.join(SAID[1:])}"
+        )
+    return Tested(metric, {**USUAL.get(name, {}), **options}, said)
+
+
+def all_known() -> Sequence[str]:
+    return list(KINDS)
