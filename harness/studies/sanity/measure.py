@@ -27,7 +27,7 @@ from ...stats import intervals
 from .checks import CHECKS, Case, Check
 from .criteria import Criterion, Curve
 from .demands import demands
-from .metrics import Tested, all_known, tested
+from .metrics import UnderTest, all_known, under_test
 from .page import page
 from .published import FILE, NOT_PUBLISHED, UNDEFINED, overall, published, why
 
@@ -71,7 +71,7 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
     for name in options.checks:
         if name not in known:
             raise ValueError(unknown("check", name, list(known)))
-    metrics = [tested(entry, options.kinds) for entry in options.metrics or all_known()]
+    metrics = [under_test(entry, options.kinds) for entry in options.metrics or all_known()]
     for check in [known[name] for name in options.checks] or CHECKS:
         measured = Measured(check, metrics, options, run.seed)
         for index, one in enumerate(metrics):
@@ -96,7 +96,7 @@ class Measured:
     """The curves of all metrics on one check. They are computed together, because they share what distances cost."""
 
     check: Check
-    metrics: Sequence[Tested]
+    metrics: Sequence[UnderTest]
     options: Options
     seed: int
 
@@ -104,7 +104,7 @@ class Measured:
     def cases(self) -> Sequence[Case]:
         return self.check.cases(self.options.size)
 
-    def asked(self, one: Tested, case: Case) -> list[Criterion]:
+    def asked(self, one: UnderTest, case: Case) -> list[Criterion]:
         """What a metric is asked here; where it has no fixed range, shapes alone."""
         every = demands(self.check, case, one.kind, self.options.size)
         return [criterion for criterion in every if one.bounded or criterion.unit != "bounds"]
@@ -129,7 +129,7 @@ class Measured:
                         advance(1)
         return found
 
-    def _value(self, one: Tested, fake: Tensor, real: Tensor, case: Case, refused: set[tuple[str, str]]) -> float:
+    def _value(self, one: UnderTest, fake: Tensor, real: Tensor, case: Case, refused: set[tuple[str, str]]) -> float:
         """NaN where the metric refuses the sets; why is said once for each case."""
         try:
             value = one.value(fake, real)
@@ -183,7 +183,9 @@ def _verdicts(measured: Measured, index: int) -> Iterator[Row]:
     yield from (row for row, _, _ in judged)
 
 
-def judge(criterion: Criterion, at: Sequence[float], values: NDArray[np.float64], one: Tested) -> tuple[Estimate, str]:
+def judge(
+    criterion: Criterion, at: Sequence[float], values: NDArray[np.float64], one: UnderTest
+) -> tuple[Estimate, str]:
     """The margin of the mean curve of values [repeat, point] with its jackknife interval, and which way was met."""
 
     def margin(chosen: NDArray[np.float64]) -> tuple[float, str]:

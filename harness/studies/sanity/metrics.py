@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ...core.registry import METRICS, Metric, unknown
-from ...evaluate import estimates
+from ...core.registry import METRICS, Metric
 from ...run import MetricSpec, label
+from ..of_sets import check_reads, value_of
 from .demands import Kind
 
 KINDS: Mapping[str, str] = {
@@ -39,14 +39,14 @@ KINDS: Mapping[str, str] = {
 """What a metric measures. Where it has no fixed range, only the shapes of its curves are judged."""
 SAID = ("fidelity", "diversity", "unbounded fidelity", "unbounded diversity", "distance")
 USUAL: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("precision", "recall", "realism", "rarity"), {"k": 3}),
+    **{name: {"k": 3} for name in ("precision", "recall", "realism", "rarity")},
     "sliced_distance": {"projections": 128},
 }
 """Neighbours, where the paper, or the source of a score, has others than our default of 5; and fewer projections."""
 COVERS = ("precision_cover", "recall_cover")
 
 
-class Tested(NamedTuple):
+class UnderTest(NamedTuple):
     """A metric with its options, and what it is said to measure."""
 
     metric: Metric
@@ -71,12 +71,10 @@ class Tested(NamedTuple):
 
     def value(self, fake: Tensor, real: Tensor) -> float:
         """Its number for two sets [M, D] and [N, D]; of scores the mean of those that are defined."""
-        given = {name: fake if view.source == "fake" else real for name, view in self.metric.views.items()}
         options = dict(self.options)
         if self.metric.name in COVERS and "k" not in options:
             options["k"] = cover_k(len(real))
-        found = estimates(self.metric.name, self.metric.function(**given, **options), len(fake))
-        return next(iter(found.values())).value
+        return value_of(self.metric, {"fake": fake, "real": real}, options)
 
 
 def cover_k(real: int) -> int:
@@ -84,7 +82,7 @@ def cover_k(real: int) -> int:
     return int(int(math.log(real) + 7) / 3 + 1)
 
 
-def tested(entry: MetricSpec, kinds: Mapping[str, str]) -> Tested:
+def under_test(entry: MetricSpec, kinds: Mapping[str, str]) -> UnderTest:
     """The metric of an entry. kinds: of metrics that KINDS does not know, such as those of a plugin.
 
     Raises ValueError where a metric reads more than two sets of features, and where nobody says what it measures.
@@ -92,22 +90,14 @@ def tested(entry: MetricSpec, kinds: Mapping[str, str]) -> Tested:
     options = {} if isinstance(entry, str) else dict(entry)
     name = entry if isinstance(entry, str) else str(options.pop("metric", ""))
     metric: Metric = METRICS[name]
-    for option in options:
-        if option not in metric.options:
-            raise ValueError(unknown(f"option of metric {name}:", option, sorted(metric.options)))
-    reads = {f"{view.source} {view.space}" for view in metric.views.values()}
-    if not reads <= {"fake features", "real features"} or "fake features" not in reads:
-        raise ValueError(
-            f"metric {name} reads {', '.join(sorted(reads))}; the checks have generated and real features alone, "
-            "so leave it out"
-        )
+    check_reads(metric, {"fake", "real"}, options)
     said = kinds.get(name) or KINDS.get(name, "distance" if metric.better == "lower" else "")
     if said not in SAID:
         raise ValueError(
             f"nothing says what {name} measures: give 'study.sanity.kinds={{{name}: fidelity}}', or one of "
             f"{', '.join(SAID[1:])}"
         )
-    return Tested(metric, {**USUAL.get(name, {}), **options}, said)
+    return UnderTest(metric, {**USUAL.get(name, {}), **options}, said)
 
 
 def all_known() -> Sequence[str]:
