@@ -73,24 +73,35 @@ def damage(run: Run, options: Options) -> Iterator[Part]:
     pools = Pools(run)
     for count in options.samples:
         measured = Measured(pools, entries, options, count)
-        for index, (metric, chosen) in enumerate(entries):
-            about = {"metric": metric.name, "options": label("", metric.options, chosen).strip("()")}
-            setting = {**about, "features": pools.features, "size": count, "blocks": options.blocks}
-            prints = pools.fingerprints | {f"{USED}{metric.name}": str(metric.version)}
-            given = {**setting, "shares": ", ".join(map(str, options.shares)), "sound": options.sound}
-            yield Part(partial(_values, measured, index), given, "damage", fingerprints=prints)
-            yield Part(partial(_summary, measured, index), given, "damage_summary", fingerprints=prints)
+        for index, entry in enumerate(entries):
+            setting = {
+                **entry.about(pools.features),
+                "size": count,
+                "blocks": options.blocks,
+                "shares": ", ".join(map(str, options.shares)),
+                "sound": options.sound,
+            }
+            prints = pools.fingerprints | entry.prints
+            yield Part(partial(_values, measured, index), setting, "damage", fingerprints=prints)
+            yield Part(partial(_summary, measured, index), setting, "damage_summary", fingerprints=prints)
     fewer = Fewer(pools, entries, options)
-    for index, (metric, chosen) in enumerate(entries):
-        about = {"metric": metric.name, "options": label("", metric.options, chosen).strip("()")}
-        prints = pools.fingerprints | {f"{USED}{metric.name}": str(metric.version)}
-        setting = {**about, "features": pools.features, "sound": options.sound}
+    for index, entry in enumerate(entries if options.few else []):
+        setting = {**entry.about(pools.features), "sound": options.sound}
+        prints = pools.fingerprints | entry.prints
         yield Part(partial(fewer.rows, index), setting, "damage_few", fingerprints=prints)
 
 
 class Entry(NamedTuple):
     metric: Metric
     options: Mapping[str, Any]
+
+    def about(self, features: str) -> dict[str, str]:
+        told = label("", self.metric.options, self.options).strip("()")
+        return {"metric": self.metric.name, "options": told, "features": features}
+
+    @property
+    def prints(self) -> dict[str, str]:
+        return {f"{USED}{self.metric.name}": str(self.metric.version)}
 
 
 def _entry(spec: MetricSpec) -> Entry:

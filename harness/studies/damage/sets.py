@@ -32,7 +32,7 @@ class Pools:
         self._labels: Tensor | None = None
 
     @property
-    def fingerprints(self) -> Mapping[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """What values depend on beside the metric."""
         return {
             "data": self.data.fingerprint,

@@ -67,6 +67,7 @@ class Check:
     published: str
     varies: str
     cases: Callable[[int], Sequence[Case]]
+    varies_size: bool = False
 
 
 def _normal(rng: Rng, size: int, dimension: int, mean: float = 0.0, std: float = 1.0) -> Points:
@@ -294,12 +295,14 @@ CHECKS: Sequence[Check] = (
         "uniform-hypercube-varying-size",
         "samples of each set",
         lambda size: [Case(f"dim {d}", _sizes(size), partial(_cubes, dimension=d)) for d in DIMENSIONS],
+        varies_size=True,
     ),
     Check(
         "hypercube, fake size",
         "uniform-hypercube-varying-syn-size",
         "generated samples",
         lambda size: [Case(f"dim {d}", _sizes(size), partial(_cubes, dimension=d, real_size=size)) for d in DIMENSIONS],
+        varies_size=True,
     ),
     Check(
         "sphere and torus",
@@ -309,6 +312,7 @@ CHECKS: Sequence[Check] = (
             Case(f"real {real}", _sizes(size), partial(_sphere_and_torus, size=size, real=real))
             for real in ("sphere", "torus")
         ],
+        varies_size=True,
     ),
     Check(
         "one or two modes",

@@ -45,7 +45,8 @@ class Options:
     checks:  names of checks; by default all 15.
     size:    samples of each set. Checks that vary the size go from a tenth of it to ten times as many.
     points:  most values of a curve; the paper has up to 51.
-    repeats: how often all sets are drawn anew; criteria look at the mean.
+    repeats: how often all sets are drawn anew; criteria look at the mean. large: the same of the three checks that vary
+             the size, which cost more than all others.
     """
 
     metrics: Sequence[MetricSpec] = ()
@@ -54,6 +55,7 @@ class Options:
     size: Count = 1000
     points: Count = 51
     repeats: Count = 10
+    large: Count = 10
 
 
 @study(page=page, sanity=("case", "criterion", "verdict", "published", "why"), sanity_curve=("case", "at"))
@@ -73,7 +75,8 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
             raise ValueError(unknown("check", name, list(known)))
     metrics = [under_test(entry, options.kinds) for entry in options.metrics or all_known()]
     for check in [known[name] for name in options.checks] or CHECKS:
-        measured = Measured(check, metrics, options, run.seed)
+        repeats = options.large if check.varies_size else options.repeats
+        measured = Measured(check, metrics, options, repeats, run.seed)
         for index, one in enumerate(metrics):
             setting = {
                 "check": check.name,
@@ -82,7 +85,7 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
                 "kind": one.said,
                 "size": options.size,
                 "points": options.points,
-                "repeats": options.repeats,
+                "repeats": repeats,
             }
             prints = {f"{USED}{one.metric.name}": str(one.metric.version)}
             facts = prints | {"published": digest(FILE.read_text())}
@@ -98,6 +101,7 @@ class Measured:
     check: Check
     metrics: Sequence[UnderTest]
     options: Options
+    repeats: int
     seed: int
 
     @cached_property
@@ -113,12 +117,12 @@ class Measured:
     def curves(self) -> list[NDArray[np.float64]]:
         """Of each case the values [metric, repeat, point]."""
         at = [case.thinned(self.options.points) for case in self.cases]
-        found = [np.full((len(self.metrics), self.options.repeats, len(values)), math.nan) for values in at]
+        found = [np.full((len(self.metrics), self.repeats, len(values)), math.nan) for values in at]
         refused: set[tuple[str, str]] = set()
-        total = self.options.repeats * sum(map(len, at))
+        total = self.repeats * sum(map(len, at))
         with track(self.check.name, total, "pairs of sets") as advance, values_alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a kernel is nearly linear here is what the checks are to show
-            for repeat in range(self.options.repeats):
+            for repeat in range(self.repeats):
                 for case, values, table in zip(self.cases, at, found, strict=True):
                     rng = np.random.default_rng(
                         [self.seed, repeat, zlib.crc32(f"{self.check.name} {case.name}".encode())]

@@ -11,8 +11,9 @@ LETTERS = {"pass": "pass", "low": "pass (low)", "high": "pass (high)", "fail": "
 
 
 def page(found: Found) -> Iterator[Block]:
-    for about, part in found.parts("sanity", "size", "points", "repeats"):
-        yield Heading(f"Sets of {about['size']:,}, at most {about['points']} values, {about['repeats']} repeats")
+    for about, part in found.parts("sanity", "size", "points"):
+        repeats = " or ".join(map(str, sorted(part.repeats.unique())))
+        yield Heading(f"Sets of {about['size']:,}, about {about['points']} values a curve, repeats: {repeats}")
         whole, cells = part[part.case == "all"], part[part.case != "all"]
         yield Verdicts(_lines(whole, cells), str(about["run"]))
         for kind in ("fidelity", "diversity", "distance"):

@@ -210,7 +210,7 @@ def test_what_a_metric_measures_must_be_said() -> None:
 
 
 def put_through(run: Run, kinds: Mapping[str, str], **options: Any) -> list[Record]:
-    usual = {"metrics": list(kinds), "kinds": dict(kinds), "points": 3, "repeats": 1, "size": 60}
+    usual = {"metrics": list(kinds), "kinds": dict(kinds), "points": 3, "repeats": 1, "large": 1, "size": 60}
     return carry_out(run, "sanity", **usual | options)
 
 
