@@ -179,7 +179,7 @@ class Measured:
 
     def deviation(self, index: int) -> float:
         """Of one value of sound samples, within permutations, whose blocks are disjoint."""
-        return float(self.sound[index].var(1).mean().sqrt())
+        return float(self.sound[index].var(1).mean().sqrt()) or math.nan
 
 
 def _values(measured: Measured, index: int) -> Iterator[Row]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record, View
 from assay.harness.core.registry import METRICS, discover, metric
 from assay.harness.run import Run, open_run
@@ -18,7 +19,7 @@ from assay.harness.studies.sanity import checks, criteria
 from assay.harness.studies.sanity.demands import demands
 from assay.harness.studies.sanity.measure import standardised
 from assay.harness.studies.sanity.metrics import KINDS, cover_k, under_test
-from assay.harness.studies.sanity.published import NOT_PUBLISHED, cells, overall
+from assay.harness.studies.sanity.published import COVERS, EMBEDDED, NOT_PUBLISHED, cells, overall
 
 discover()
 CHECKS = {check.name: check for check in checks.CHECKS}
@@ -278,3 +279,27 @@ def test_a_second_run_computes_nothing(run: Run) -> None:
 
 def test_all_known_metrics_are_there() -> None:
     assert set(KINDS) <= set(METRICS)
+
+
+# The published run
+
+
+def test_the_finding_counts_what_the_records_say() -> None:
+    folder = Path(__file__).parents[3] / "results" / "sanity"
+    every = [
+        (str(record.cell.params["metric"]), keys)
+        for record in read_records(folder)
+        if record.cell.metric == "sanity"
+        for keys in record.values
+        if keys[3] != NOT_PUBLISHED
+    ]
+    text = (folder / "README.md").read_text()
+    counts = []
+    for whole in (False, True):
+        some = [keys for _, keys in every if (keys[0] == "all") == whole]
+        counts += [sum(keys[2] == keys[3] for keys in some), len(some)]
+    assert (
+        "**{} of {} published verdicts on single criteria are ours too**, and {} of {} on whole".format(*counts) in text
+    )
+    others = [keys for name, keys in every if name not in (*EMBEDDED, *COVERS) and keys[0] != "all"]
+    assert f"it is {sum(keys[2] == keys[3] for keys in others)} of {len(others)}." in text
