@@ -22,11 +22,9 @@ from ...stats import intervals
 from ..of_sets import check_reads, value_of
 from .faults import SLIPS
 from .page import page
-from .sets import Pools, damaged, damages
+from .sets import DETECTED, Pools, damaged, damages
 
 NONE = (math.nan, math.nan)
-DETECTED = 2.486474860519302
-"""Deviations by which a value must change to be, with probability 0.8, beyond the 95 % point of sound samples."""
 KNOWN = (
     "precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage", "symmetric_precision",
     "symmetric_recall", "precision_cover", "recall_cover", "probabilistic_precision", "probabilistic_recall",
@@ -44,7 +42,7 @@ class Options:
     shares:  of the samples that are damaged.
     blocks:  disjoint sets that are damaged in turn.
     sound:   disjoint sets from which the spread without damage comes; drawn anew where there are not enough images.
-    few:     smaller numbers of sound samples, to see the bias.
+    few:     smaller numbers of sound samples, to see the bias; as many sets of each as `sound`, if they are disjoint.
     """
 
     metrics: Sequence[MetricSpec] = ()
@@ -244,10 +242,10 @@ class Fewer:
         """[block, metric] by number of samples."""
         values, found = Values(self.entries), {}
         counts = sorted(self.options.few)
-        with track("fewer sound samples", len(counts) * self.options.blocks, "sets") as advance, _quiet():
+        with track("fewer sound samples", len(counts) * self.options.sound, "sets") as advance, _quiet():
             for count in counts:
                 rows = []
-                for block in range(min(self.options.blocks, self.pools.blocks(count))):
+                for block in range(min(self.options.sound, self.pools.blocks(count))):
                     rows.append(values.of(self.pools.sets(count, 0, block), f"{count} sound"))
                     advance(1)
                 found[count] = torch.tensor(rows, dtype=torch.float64)

@@ -14,8 +14,8 @@ from assay.harness.core.registry import discover
 from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.damage import faults
-from assay.harness.studies.damage.measure import DETECTED, KNOWN, noticed, oriented, step_back
-from assay.harness.studies.damage.sets import COPIES, DUPLICATES, LOST, Pools, damaged
+from assay.harness.studies.damage.measure import KNOWN, noticed, oriented, step_back
+from assay.harness.studies.damage.sets import COPIES, DETECTED, DUPLICATES, LOST, Pools, damaged
 
 discover()
 N = 90
