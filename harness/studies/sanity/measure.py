@@ -3,10 +3,10 @@
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,8 +40,8 @@ class Options:
     """What is put through which checks, and at which size.
 
     metrics: names, or mappings with options; by default all of fidelity, diversity and distance that assay has.
-    kinds:   what a metric of a plugin measures: {name: fidelity}, or diversity, distance, "unbounded fidelity" or
-             "unbounded diversity". A metric of which less is better is a distance, unless this says otherwise.
+    kind:    what they measure, where assay does not know it or is to take them for something else: fidelity, diversity,
+             distance, "unbounded fidelity" or "unbounded diversity". Unknown ones that are better low are distances.
     checks:  names of checks; by default all 15.
     size:    samples of each set. Checks that vary the size go from a tenth of it to ten times as many.
     points:  most values of a curve; the paper has up to 51.
@@ -50,7 +50,7 @@ class Options:
     """
 
     metrics: Sequence[MetricSpec] = ()
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["", "fidelity", "diversity", "unbounded fidelity", "unbounded diversity", "distance"] = ""
     checks: Sequence[str] = ()
     size: Count = 1000
     points: Count = 51
@@ -73,7 +73,7 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
     for name in options.checks:
         if name not in known:
             raise ValueError(unknown("check", name, list(known)))
-    metrics = [under_test(entry, options.kinds) for entry in options.metrics or all_known()]
+    metrics = [under_test(entry, options.kind) for entry in options.metrics or all_known()]
     for check in [known[name] for name in options.checks] or CHECKS:
         repeats = options.large if check.varies_size else options.repeats
         measured = Measured(check, metrics, options, repeats, run.seed)

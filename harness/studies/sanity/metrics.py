@@ -37,7 +37,7 @@ KINDS: Mapping[str, str] = {
     "sliced_distance": "distance",
 }
 """What a metric measures. Where it has no fixed range, only the shapes of its curves are judged."""
-SAID = ("fidelity", "diversity", "unbounded fidelity", "unbounded diversity", "distance")
+SAID = ("diversity", "distance", "unbounded fidelity", "unbounded diversity")
 USUAL: Mapping[str, Mapping[str, Any]] = {
     **{name: {"k": 3} for name in ("precision", "recall", "realism", "rarity")},
     "sliced_distance": {"projections": 128},
@@ -82,8 +82,8 @@ def cover_k(real: int) -> int:
     return int(int(math.log(real) + 7) / 3 + 1)
 
 
-def under_test(entry: MetricSpec, kinds: Mapping[str, str]) -> UnderTest:
-    """The metric of an entry. kinds: of metrics that KINDS does not know, such as those of a plugin.
+def under_test(entry: MetricSpec, kind: str = "") -> UnderTest:
+    """The metric of an entry. kind: what it measures, where KINDS does not know it, or says something else.
 
     Raises ValueError where a metric reads more than two sets of features, and where nobody says what it measures.
     """
@@ -91,11 +91,10 @@ def under_test(entry: MetricSpec, kinds: Mapping[str, str]) -> UnderTest:
     name = entry if isinstance(entry, str) else str(options.pop("metric", ""))
     metric: Metric = METRICS[name]
     check_reads(metric, {"fake", "real"}, options)
-    said = kinds.get(name) or KINDS.get(name, "distance" if metric.better == "lower" else "")
-    if said not in SAID:
+    said = kind or KINDS.get(name, "distance" if metric.better == "lower" else "")
+    if not said:
         raise ValueError(
-            f"nothing says what {name} measures: give 'study.sanity.kinds={{{name}: fidelity}}', or one of "
-            f"{', '.join(SAID[1:])}"
+            f"nothing says what {name} measures: give study.sanity.kind=fidelity, or one of {', '.join(SAID)}"
         )
     return UnderTest(metric, {**USUAL.get(name, {}), **options}, said)
 

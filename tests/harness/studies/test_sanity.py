@@ -201,18 +201,23 @@ def test_what_a_metric_measures_must_be_said() -> None:
     def of_codes(fake: Tensor) -> float:
         return 1.0
 
-    with pytest.raises(ValueError, match=r"give 'study.sanity.kinds=\{mine: fidelity\}'"):
-        under_test("mine", {})
+    with pytest.raises(ValueError, match=r"give study\.sanity\.kind=fidelity, or one of diversity"):
+        under_test("mine")
     with pytest.raises(ValueError, match="reads fake latent; this study has features of fake, real samples alone"):
-        under_test("of_codes", {})
-    assert under_test("mine", {"mine": "unbounded diversity"}).kind == "diversity"
-    assert under_test({"metric": "precision", "k": 7}, {}).options == {"k": 7}
-    assert under_test("precision", {}).told == "k=3"
+        under_test("of_codes")
+    assert under_test("mine", "unbounded diversity").kind == "diversity"
+    assert under_test({"metric": "precision", "k": 7}).options == {"k": 7}
+    assert under_test("precision").told == "k=3"
 
 
 def put_through(run: Run, kinds: Mapping[str, str], **options: Any) -> list[Record]:
-    usual = {"metrics": list(kinds), "kinds": dict(kinds), "points": 3, "repeats": 1, "large": 1, "size": 60}
-    return carry_out(run, "sanity", **usual | options)
+    """Metrics by what they are said to measure."""
+    usual = {"points": 3, "repeats": 1, "large": 1, "size": 60} | options
+    return [
+        record
+        for name, kind in kinds.items()
+        for record in carry_out(run, "sanity", metrics=[name], kind=kind, **usual)
+    ]
 
 
 def test_a_constant_passes_only_what_asks_for_a_constant(run: Run) -> None:
