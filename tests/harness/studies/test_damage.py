@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Estimate, Record
 from assay.harness.core.registry import discover
 from assay.harness.run import Run, open_run
@@ -19,6 +20,7 @@ from assay.harness.studies.damage.sets import COPIES, DETECTED, DUPLICATES, LOST
 
 discover()
 N = 90
+DISTANCES = ("frechet_distance", "cmmd", "sliced_distance")
 
 
 @pytest.fixture
@@ -172,3 +174,23 @@ def test_metrics_of_codes_are_refused(run: Run) -> None:
     with pytest.raises(ValueError, match="metric latent_density reads fake latent"):
         looked_at(run, ["latent_density"])
     assert len(KNOWN) == len(set(KNOWN))
+
+
+# The published run
+
+
+def test_the_finding_counts_the_scores_that_copies_fool() -> None:
+    """Copies have the best value that there is: those of rarity, authenticity, copying and Vendi scores say otherwise."""
+    folder = Path(__file__).parents[3] / "results" / "damage"
+    best = {"density": 1.2, "kernel_distance": -math.inf, "realism": math.inf} | dict.fromkeys(DISTANCES, 0.0)
+    fooled, every = set(), set()
+    for record in read_records(folder):
+        if record.cell.metric == "damage" and record.cell.dataset == "mnist":
+            name, values = str(record.cell.params["metric"]), record.values
+            copies, sound = values[COPIES, 1.0].value, values["sound", 0.0].value
+            every.add(name)
+            perfect = abs(copies - best.get(name, 1.0)) < 2e-3
+            if perfect or (math.isinf(best.get(name, 1.0)) and (copies > sound) == (best[name] > 0)):
+                fooled.add(name)
+    assert every - fooled == {"rarity", "authenticity", "copying_score", "vendi_score"}
+    assert f"by {len(fooled)} of {len(every)} metrics.**" in (folder / "README.md").read_text()
