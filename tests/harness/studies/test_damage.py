@@ -180,7 +180,7 @@ def test_metrics_of_codes_are_refused(run: Run) -> None:
 
 
 def test_the_finding_counts_the_scores_that_copies_fool() -> None:
-    """Copies have the best value that there is: those of rarity, authenticity, copying and Vendi scores say otherwise."""
+    """Copies have the best value that there is, except of rarity, authenticity, copying and Vendi scores."""
     folder = Path(__file__).parents[3] / "results" / "damage"
     best = {"density": 1.2, "kernel_distance": -math.inf, "realism": math.inf} | dict.fromkeys(DISTANCES, 0.0)
     fooled, every = set(), set()
