@@ -1,4 +1,4 @@
-"""No generator, for studies that read no samples."""
+"""The generator of nothing, for studies that make their own sets or read what others have measured."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ..harness.core.registry import generator
 
 
 class Nothing:
-    """A Generator with no samples at all: `total` is 0."""
+    """A Generator without samples: there are 0 of them. Metrics that need some fail with a message that says so."""
 
     fingerprint, total = "none 1", 0
     spaces: Sequence[str] = ("none",)
@@ -23,5 +23,5 @@ class Nothing:
 
 @generator
 def none(dataset: str) -> Generator:
-    """No samples, for studies of what others have measured, such as `humans`."""
+    """No generated samples: for studies that make their own sets or read records, such as sanity and replicate."""
     return Nothing()

@@ -1,0 +1,132 @@
+"""Sets of features of sound and of damaged images."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ...arrays.spaces import BATCH
+from ...core.files import digest
+from ...core.progress import track
+from ...core.protocols import Split
+from ...run import Run
+from .faults import FAULTS, SLIPS, suffering
+
+DETECTED = 2.486474860519302
+"""Deviations by which a value must change to be, with probability 0.8, beyond the 95 % point of sound samples."""
+LOST, COPIES, DUPLICATES = "classes lost", "copies of real ones", "duplicates"
+
+
+def damages(colour: bool) -> Sequence[str]:
+    return [*FAULTS, LOST, COPIES, DUPLICATES, *(name for name in SLIPS if colour or name != "slip: channels")]
+
+
+class Pools:
+    """The images of a data set and their features, read when they are first needed.
+
+    Held-out images stand for generated ones. Blocks of a permutation are disjoint, those of real images too.
+    """
+
+    def __init__(self, run: Run):
+        self.run, self.data = run, run.views.data
+        self.features = run.views.features
+        self._kept: dict[str, Tensor] = {}
+        self._labels: Tensor | None = None
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What values depend on beside the metric."""
+        return {
+            "data": self.data.fingerprint,
+            "features": self.run.views.extractor(self.features).fingerprint,
+            "seed": digest(self.run.seed),
+        }
+
+    @property
+    def colour(self) -> bool:
+        return self.data.take("test", 0, 1).images.shape[1] == 3
+
+    def blocks(self, count: int) -> int:
+        """How many disjoint sets of so many samples there are. Raises ValueError for none."""
+        found = min(self.data.count("test"), self.data.count("train")) // count
+        if not found:
+            raise ValueError(
+                f"samples={count}: data set {self.data.name!r} has {self.data.count('test'):,} held-out and "
+                f"{self.data.count('train'):,} training images; ask for no more than the smaller number"
+            )
+        return found
+
+    def places(self, split: Split, count: int, permutation: int, block: int) -> Tensor:
+        """Which images of a split are in a block."""
+        total = self.total(split)
+        generator = torch.Generator().manual_seed(2 * (1000 * self.run.seed + permutation) + (split == "test"))
+        return torch.randperm(total, generator=generator)[block * count : (block + 1) * count]
+
+    def total(self, split: Split) -> int:
+        """How many images of a split are read: as many training images as there are held-out ones, if there are."""
+        held = self.data.count("test")
+        return held if split == "test" else min(self.data.count("train"), held)
+
+    def sets(self, count: int, permutation: int, block: int) -> dict[str, Tensor]:
+        """Features of generated, of real and of further held-out images; the last are those of the next block."""
+        fake, real = (self.of(split, "") for split in ("test", "train"))
+        other = (block + 1) % self.blocks(count)
+        return {
+            "fake": fake[self.places("test", count, permutation, block)],
+            "real": real[self.places("train", count, permutation, block)],
+            "holdout": fake[self.places("test", count, permutation, other)],
+        }
+
+    def of(self, split: Split, fault: str) -> Tensor:
+        """Features [N, D] of all images of a split with a fault; without one where it has no name."""
+        name = f"{split} {fault}"
+        if name not in self._kept:
+            images = self.data.take(split, 0, self.total(split)).images
+            images = suffering(fault, images) if fault else images
+            network = self.run.views.extractor(self.features)
+            with track(f"features of {name.strip()}", len(images), "images") as advance, torch.no_grad():
+                parts = []
+                for part in torch.split(images, BATCH):
+                    parts.append(network(part.float() / 255))
+                    advance(len(part))
+            self._kept[name] = torch.cat(parts)
+        return self._kept[name]
+
+    @property
+    def labels(self) -> Tensor:
+        if self._labels is None:
+            labels = self.data.take("test", 0, self.total("test")).labels
+            if labels is None:
+                raise ValueError(f"data set {self.data.name!r} has no labels, so no class can be lost")
+            self._labels = labels
+        return self._labels
+
+    def kept(self, share: float) -> Tensor:
+        """Places of held-out images whose class is not lost."""
+        classes = len(self.data.classes)
+        return (self.labels < classes - round(share * classes)).nonzero()[:, 0]
+
+    def can(self, damage: str, share: float, count: int) -> bool:
+        """Whether there are images for a damage: classes can be lost in whole ones, while enough images are left."""
+        if damage != LOST:
+            return True
+        whole = round(share * len(self.data.classes))
+        return whole >= 1 and len(self.kept(share)) >= count
+
+
+def damaged(pools: Pools, sets: Mapping[str, Tensor], damage: str, share: float, count: int, block: int) -> Tensor:
+    """The generated features with a share of them damaged: the first ones of the block."""
+    fake = sets["fake"].clone()
+    hit = round(share * count)
+    if damage == LOST:
+        left = pools.kept(share)
+        generator = torch.Generator().manual_seed(1000 * pools.run.seed + block)
+        return pools.of("test", "")[left[torch.randperm(len(left), generator=generator)[:count]]]
+    if damage == COPIES:
+        fake[:hit] = sets["real"][:hit]
+    elif damage == DUPLICATES:
+        hit = min(hit, count - 1)
+        fake[:hit] = fake[hit + torch.arange(hit) % (count - hit)]
+    else:
+        fake[:hit] = pools.of("test", damage)[pools.places("test", count, 0, block)[:hit]]
+    return fake
