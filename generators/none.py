@@ -1,4 +1,4 @@
-"""No generator, for studies that read no samples."""
+"""The generator that makes nothing, for studies that make their own sets."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,23 @@ from torch import Tensor
 from ..harness.core.protocols import Generator
 from ..harness.core.registry import generator
 
+REFUSED = "generator 'none' makes no samples; choose another with generator=NAME"
+
 
 class Nothing:
-    """A Generator with no samples at all: `total` is 0."""
+    """A Generator without samples. Metrics that need generated samples fail with a message that says so."""
 
-    fingerprint, total = "none 1", 0
-    spaces: Sequence[str] = ("none",)
+    spaces: Sequence[str] = ("z",)
+    fingerprint = "none 1"
 
-    def latents(self, seeds: Sequence[int], space: str = "none") -> Tensor:
-        raise ValueError("generator 'none' has no samples; choose another with generator=NAME")
+    def latents(self, seeds: Sequence[int], space: str = "z") -> Tensor:
+        raise ValueError(REFUSED)
 
-    def decode(self, latents: Tensor, space: str = "none") -> Tensor:
-        raise ValueError("generator 'none' has no samples; choose another with generator=NAME")
+    def decode(self, latents: Tensor, space: str = "z") -> Tensor:
+        raise ValueError(REFUSED)
 
 
 @generator
 def none(dataset: str) -> Generator:
-    """No samples, for studies of what others have measured, such as `humans`."""
+    """No generated samples: for studies that make their own sets, such as sanity."""
     return Nothing()
