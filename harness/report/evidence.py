@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ Tables = Mapping[str, pd.DataFrame]
 """Tables of studies by name, as `tables.study_tables` makes them or as they lie in a results folder."""
 SLIP = "slip:"
 """How the names of damages begin from which all images suffer."""
+SHAPES = "sdf_primitives"
+"""The data set of shapes whose faults are known; all other data sets with known faults are of images."""
 LITTLE = 0.1
 """Share of damaged samples that a metric should notice."""
 NOTICED = 2.486474860519302
@@ -57,15 +60,17 @@ class Evidence:
 
 
 def gathered(tables: Iterable[Tables]) -> Evidence:
-    """Of the tables of several results folders. What several of them measured of one metric is the mean."""
-    terms: dict[tuple[str, str], list[Estimate]] = {}
+    """Of the tables of several results folders; tables of one name are read as one."""
+    parts: dict[str, list[pd.DataFrame]] = {}
     for found in tables:
-        for question in QUESTIONS:
-            if question.table in found and len(found[question.table]):
-                for metric, estimate in question.read(found[question.table]).items():
-                    if not math.isnan(estimate.value):
-                        terms.setdefault((metric, question.name), []).append(estimate)
-    values = {key: each[0] if len(each) == 1 else mean_of_independent(each) for key, each in terms.items()}
+        for name, frame in found.items():
+            parts.setdefault(name, []).append(frame)
+    values = {
+        (metric, question.name): estimate
+        for question in QUESTIONS if question.table in parts
+        for metric, estimate in question.read(pd.concat(parts[question.table], ignore_index=True)).items()
+        if not math.isnan(estimate.value)
+    }  # fmt: skip
     rows = sorted({metric for metric, _ in values})
     placed: dict[tuple[str, str], int] = {}
     for question in QUESTIONS:
@@ -113,7 +118,7 @@ def needs(metric: str) -> str:
         return "not known here"
     words = {"real": "training", "holdout": "held-out"}
     read = dict.fromkeys(
-        f"{words[view.source]} {'codes' if view.space.startswith('latent') else view.space}"
+        f"{words[view.source]} {'codes' if view.space.startswith(('latent', 'reencoded')) else view.space}"
         for view in declared.views.values()
         if view.source in words
     )
@@ -196,16 +201,18 @@ def _people(frame: pd.DataFrame) -> Found:
     return found
 
 
-def _faults(frame: pd.DataFrame) -> Found:
-    """Within the finest strata that a run has, mean over runs."""
+def _faults(frame: pd.DataFrame, shapes: bool) -> Found:
+    """Within the finest strata that a run has, the mean over runs on images or on shapes, of scores that all have."""
     terms: dict[str, list[Estimate]] = {}
-    part = frame[frame.generator.str.startswith("faulty") & (frame.fault == "any fault")]
-    for _, run in part.groupby(["dataset", "generator", "seed", "samples"]):
+    of_shapes = frame.dataset.str.partition("(")[0] == SHAPES
+    part = frame[frame.generator.str.startswith("faulty") & (frame.fault == "any fault") & (of_shapes == shapes)]
+    runs = list(part.groupby(["dataset", "generator", "seed", "samples"]))
+    for _, run in runs:
         finest = max(run.covariates.unique(), key=len)
         for row in run[run.covariates == finest].itertuples():
             if not math.isnan(row.value):
                 terms.setdefault(str(row.score), []).append(_estimate(row))
-    return {score: mean_of_independent(each) for score, each in terms.items()}
+    return {score: mean_of_independent(each) for score, each in terms.items() if len(each) == len(runs)}
 
 
 def _cost(frame: pd.DataFrame) -> Found:
@@ -235,9 +242,12 @@ QUESTIONS = (
         "humans", _people,
     ),
     Question(
-        "faults found", "higher",
-        "how often a faulty sample scores below a sound one of its class and typicality (AUROC), mean of data sets",
-        "detect", _faults,
+        "faults of images", "higher",
+        "how often a faulty image scores below a sound one of its class and typicality (AUROC), mean over data sets",
+        "detect", partial(_faults, shapes=False),
+    ),
+    Question(
+        "faults of shapes", "higher", "the same of shapes", "detect", partial(_faults, shapes=True),
     ),
     Question("seconds", "lower", "CPU seconds for 1,000 samples, beside what their features cost", COSTS, _cost),
 )  # fmt: skip

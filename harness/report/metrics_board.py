@@ -35,16 +35,25 @@ def metric_section(found: Evidence) -> Iterator[Block]:
 
 
 def said(found: Evidence) -> list[str]:
-    """What the numbers support: whether any metric leads everywhere, and how many are undominated."""
-    asked = {metric: [q for q in QUESTIONS if (metric, q.name) in found.values] for metric in found.rows}
-    most = max(map(len, asked.values()))
-    widely = [metric for metric in found.rows if len(asked[metric]) == most]
-    first = [metric for metric in widely if all(found.ranks.get((metric, q.name)) == 1 for q in asked[metric])]
-    leads = f"{', '.join(first)} lead{'s' * (len(first) == 1)} in all of them" if first else "none leads in all of them"
-    return [
-        f"Of {len(widely)} metrics that were asked most questions ({most} of {len(QUESTIONS)}), {leads}.",
-        f"{len(found.best)} of {len(found.rows)} metrics have no other that is preferable.",
-    ]
+    """What the numbers support: who is first in each question, in all that were put to it, and who is undominated."""
+    asked = {metric: [q.name for q in QUESTIONS if (metric, q.name) in found.values] for metric in found.rows}
+    lines = []
+    for question in QUESTIONS:
+        if first := [metric for metric in found.rows if found.ranks.get((metric, question.name)) == 1]:
+            lines.append(f"First in {question.name}, of {found.count(question.name)}: {', '.join(first)}.")
+    several = [metric for metric in found.rows if len(asked[metric]) > 1]
+    leading = [metric for metric in several if all(found.ranks.get((metric, name)) == 1 for name in asked[metric])]
+    if several:
+        lines.append(
+            f"Of {len(several)} metrics to which two questions or more were put, "
+            + (
+                f"first in all of its questions: {', '.join(leading)}."
+                if leading
+                else "none is first in all of its own."
+            )
+        )
+    lines.append(f"{len(found.best)} of {len(found.rows)} metrics have no other that is preferable.")
+    return lines
 
 
 def metric_frame(found: Evidence) -> pd.DataFrame:
@@ -64,14 +73,19 @@ def metric_frame(found: Evidence) -> pd.DataFrame:
 
 
 def about(found: Evidence, metric: str) -> list[str]:
-    """Lines about a metric, and about its settings where they were measured apart."""
-    lines = []
-    for row in [row for row in found.rows if row == metric or row.startswith(f"{metric}(")] or [metric]:
-        lines.append(f"{row}{', best: no other is preferable' if row in found.best else ''}; reads {needs(row)}")
-        lines += [
-            f"  {question.name:16} {_cell(found, row, question, of=True):34} {question.of}" for question in QUESTIONS
-        ]
+    """Lines about a metric: every question; and about its settings that were measured apart, the questions of these."""
+    wide = max(len(question.name) for question in QUESTIONS)
+    lines = [_headed(found, metric)]
+    lines += [f"  {q.name:{wide}}  {_cell(found, metric, q, of=True):35} {q.of}" for q in QUESTIONS]
+    for row in [row for row in found.rows if row.startswith(f"{metric}(")]:
+        lines.append(_headed(found, row))
+        here = [question for question in QUESTIONS if (row, question.name) in found.values]
+        lines += [f"  {question.name:{wide}}  {_cell(found, row, question, of=True)}" for question in here]
     return lines
+
+
+def _headed(found: Evidence, row: str) -> str:
+    return f"{row}: reads {needs(row)}" + ("; best, no other is preferable" if row in found.best else "")
 
 
 def _cell(found: Evidence, metric: str, question: Question, of: bool = False) -> str:
