@@ -29,7 +29,7 @@ from .core.renamed import renamed
 if TYPE_CHECKING:
     from .sinks.jobs import JobLogs
 
-OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "list")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board")
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 

@@ -216,7 +216,9 @@ def _faults(frame: pd.DataFrame, shapes: bool) -> Found:
 
 
 def _cost(frame: pd.DataFrame) -> Found:
-    return {row.metric: Estimate(float(row.seconds), (math.nan, math.nan), 1) for row in frame.itertuples()}
+    return {
+        str(row.metric): _estimate(row) for row in frame.rename(columns={"seconds": "value"}).assign(n=1).itertuples()
+    }
 
 
 COSTS = "metric_costs"

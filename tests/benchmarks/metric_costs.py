@@ -5,12 +5,12 @@
 Writes results/benchmarks/metric_costs.csv and metric_costs.md (or --out); `assay board` and `assay list metrics
 --evidence` read the first. 1,000 generated samples; real ones as the metric declares, as many, or 10,000 where it reads
 all there are; 64 numbers each, normal, labels of 10 classes. Every call gets new tensors, since a metric may remember
-what it found about others. `seconds` is the least CPU time of three calls, of one where
-that took over a second, with the interval of the metric.
-Metrics that read other things than rows of numbers, such as images or shapes, are left out.
+what it found about others. `seconds` is the median CPU time of five calls, with the interval of the metric; `low` and
+`high` are the least and the most. What takes over a second is called once and has none. Metrics that read other things than rows of numbers, such as images or shapes, are left out.
 """
 
 import math
+import statistics
 import time
 import warnings
 
@@ -23,7 +23,7 @@ from assay.harness.core.progress import console, track
 from assay.harness.core.protocols import View
 from assay.harness.core.registry import METRICS, Metric, discover
 
-FAKE, REAL, DIMENSIONS, CALLS = 1000, 10_000, 64, 3
+FAKE, REAL, DIMENSIONS, CALLS = 1000, 10_000, 64, 5
 LONG = 1.0
 """Seconds of a call that is not repeated."""
 OTHERS = ("images", "judge", "points", "signals", "shaded", "discriminator", "residual")
@@ -51,6 +51,18 @@ def seconds(metric: Metric, rng: torch.Generator) -> float:
     return time.process_time() - begin
 
 
+def measured(metric: Metric, rng: torch.Generator) -> list[dict[str, object]]:
+    """The row of a metric; none where it refuses such samples."""
+    calls = [seconds(metric, rng)]
+    if math.isnan(calls[0]):
+        return []
+    if calls[0] < LONG:
+        calls += [seconds(metric, rng) for _ in range(CALLS - 1)]
+    ends = (min(calls), max(calls)) if len(calls) > 1 else (math.nan, math.nan)
+    numbers = dict(zip(("seconds", "low", "high"), (statistics.median(calls), *ends), strict=True))
+    return [{"metric": metric.name, **{name: round(value, 4) for name, value in numbers.items()}, "kind": metric.kind}]
+
+
 def main() -> None:
     given = arguments(__doc__).parse_args()
     torch.set_num_threads(1)
@@ -59,17 +71,14 @@ def main() -> None:
         metric for name, metric in sorted(METRICS.items())
         if given.only in name and not any(view.space.partition(":")[0] in OTHERS for view in metric.views.values())
     ]  # fmt: skip
-    rows, rng = [], torch.Generator().manual_seed(0)
+    rows: list[dict[str, object]] = []
+    rng = torch.Generator().manual_seed(0)
     with track("metrics", len(metrics), "metrics") as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for metric in metrics:
             console.quiet = True
-            found = seconds(metric, rng)
-            if found < LONG:
-                found = min(found, *(seconds(metric, rng) for _ in range(CALLS - 1)))
+            rows += measured(metric, rng)
             console.quiet = False
-            if not math.isnan(found):
-                rows.append({"metric": metric.name, "seconds": round(found, 3), "kind": metric.kind})
             advance(1)
     paragraphs = (__doc__ or "").split("\n\n")
     publish(pd.DataFrame(rows), given.out, "metric_costs", f"{HEADER}\n\n{paragraphs[2].strip()}")

@@ -118,7 +118,7 @@ def test_preferable_is_what_is_better_somewhere_and_worse_nowhere() -> None:
 
 
 def test_a_cost_without_interval_is_ranked_by_its_value() -> None:
-    costs = frame("metric|seconds", "fid|2", "kid|1", "recall|1")
+    costs = frame("metric|seconds|low|high", "fid|2||", "kid|1|.9|1.1", "recall|1||")
     found = gathered([{COSTS: costs}])
     assert {row: found.ranks[row, "seconds"] for row in found.rows} == {"fid": 3, "kid": 1, "recall": 1}
     assert found.best == {"kid", "recall"}
@@ -156,7 +156,9 @@ def test_questions_are_of_columns_that_differ() -> None:
 def test_folders_that_test_metrics_alone_make_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     costs = tmp_path / "costs"
     costs.mkdir()
-    frame("metric|seconds", "coverage|2", "vendi_score|1").to_csv(costs / f"{COSTS}.csv", index=False)
+    frame("metric|seconds|low|high", "coverage|2|1.9|2.1", "vendi_score|1||").to_csv(
+        costs / f"{COSTS}.csv", index=False
+    )
     assert board([str(RESULTS / "humans"), str(costs), "--out", str(tmp_path / "board")]) == 0
     assert sorted(path.name for path in (tmp_path / "board").iterdir()) == ["board.html", "board.md", "metrics.csv"]
     table = pd.read_csv(tmp_path / "board" / "metrics.csv").set_index(["metric", "question"])
