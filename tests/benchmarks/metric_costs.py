@@ -6,7 +6,8 @@ Writes results/benchmarks/metric_costs.csv and metric_costs.md (or --out); `assa
 --evidence` read the first. 1,000 generated samples; real ones as the metric declares, as many, or 10,000 where it reads
 all there are; 64 numbers each, normal, labels of 10 classes. Every call gets new tensors, since a metric may remember
 what it found about others. `seconds` is the median CPU time of five calls, with the interval of the metric; `low` and
-`high` are the least and the most. What takes over a second is called once and has none. Metrics that read other things than rows of numbers, such as images or shapes, are left out.
+`high` are the least and the most. What takes over a second is called once and has none. Metrics that read other things
+than rows of numbers, such as images or shapes, are left out.
 """
 
 import math
