@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,22 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..harness.core.files import digest
-from ..harness.core.protocols import Dataset, Generator, HasGroundTruth, Samples, Split, Truth
+from ..harness.core.protocols import Dataset, Encoder, Generator, HasGroundTruth, Samples, Split, Truth
 from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .held_out import Encoded, HeldOut, open_held_out
+from .sampling.faults import CONTENT, SIGNAL, Donor, Fault
+
+OFF_DATA = "off the data"
+STEP = 2.0
+"""Standard deviations of the codes of real images, in every dimension, by which a code is moved off the data."""
+CODES = 1000
+"""Real images whose codes tell these standard deviations."""
+NEAREST, AMONG, SIDE, LEVELS = 10, 1000, 32, 5
+"""Typicality: neighbours, real images of a class they are found among, maximum side of the images, and levels."""
 
 
 class Corrupted:
-    """The images of a data set, a share of them blurred, noisy or partly covered; image i depends on i alone.
+    """The images of a data set, a share of them with one of `faults`; image i depends on i alone. Typicality is NaN."""
 
-    The blur is a Gaussian with a standard deviation of 1/14 of the side; the noise has a standard deviation of 0.25 of
-    the range; the cover is a grey square with a third of the side, at a random position. Typicality is unknown (NaN).
-    """
-
-    states: Sequence[str] = ("sound", "blurred", "noisy", "covered")
-
-    def __init__(self, data: Dataset, share: float):
-        self.data, self.share = data, share
+    def __init__(self, data: Dataset, share: float, faults: Mapping[str, Fault] = SIGNAL):
+        self.data, self.share, self.faults = data, share, faults
+        self.states: Sequence[str] = ("sound", *faults)
         self.name, self.classes = data.name, data.classes
         self.kinds: Sequence[str] = tuple(data.classes) or ("",)
         self.fingerprint = digest("corrupted", 1, data.fingerprint, share)
@@ -40,9 +45,14 @@ class Corrupted:
 
     def truth(self, numbers: Sequence[int]) -> Truth:
         states = [self._draw(number)[0] for number in numbers]
-        labels = [self.data.take("test", number, number + 1).labels for number in numbers]
-        kinds = [0 if label is None else int(label) for label in labels]
-        return Truth(torch.tensor(states), torch.tensor(kinds), torch.full((len(states),), torch.nan).double())
+        return Truth(torch.tensor(states), torch.tensor([self._label(n) for n in numbers]), self.typicality(numbers))
+
+    def typicality(self, numbers: Sequence[int]) -> Tensor:
+        return torch.full((len(numbers),), torch.nan).double()
+
+    def _label(self, number: int) -> int:
+        label = self.data.take("test", number, number + 1).labels
+        return 0 if label is None else int(label)
 
     def _draw(self, number: int) -> tuple[int, np.random.Generator]:
         """The state of an image, and the random generator that draws the details of its corruption."""
@@ -52,32 +62,81 @@ class Corrupted:
 
     def _corrupted(self, image: Tensor, number: int) -> Tensor:
         state, rng = self._draw(number)
-        corrupt = {"blurred": _blurred, "noisy": _noisy, "covered": _covered}.get(self.states[state])
-        if corrupt is None:
+        if not state:
             return image
-        return (corrupt(image.float() / 255, rng).clamp(0, 1) * 255).round().byte()
+        found = self.faults[self.states[state]](image.float() / 255, rng, partial(self._other, self._label(number)))
+        return (found.clamp(0, 1) * 255).round().byte()
+
+    def _other(self, label: int, rng: np.random.Generator) -> Tensor:
+        """A random image of another class, [C, H, W] in [0, 1]."""
+        while True:
+            number = int(rng.integers(self.data.count("test")))
+            if self._label(number) != label:
+                return self.data.take("test", number, number + 1).images[0].float() / 255
 
 
-def _blurred(image: Tensor, rng: np.random.Generator) -> Tensor:
-    std = image.shape[-1] / 14
-    reach = min(int(3 * std), image.shape[-1] - 1)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * std**2))
-    kernel = (kernel / kernel.sum())[None, None, None]
-    rows = F.conv2d(F.pad(image[:, None], (reach, reach, 0, 0), "reflect"), kernel)
-    both = F.conv2d(F.pad(rows, (0, 0, reach, reach), "reflect"), kernel.transpose(2, 3))
-    return both[:, 0]
+class Broken(Corrupted):
+    """The images of a data set of several classes, a share of them with a fault of the content.
 
+    Beside those of CONTENT, some are off the data: their code is moved by STEP standard deviations in a random
+    direction, and the image changes as its decoded codes do. What the decoder does not show, such as fine texture,
+    stays.
 
-def _noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
-    return image + 0.25 * torch.from_numpy(rng.standard_normal(image.shape, np.float32))
+    The typicality of an image is that of the sound image, in LEVELS equal parts of the held-out images of its class, .2
+    for the rarest fifth and 1 for the most common: by the mean distance of its pixels from those of the NEAREST of
+    AMONG training images of its class.
+    """
 
+    def __init__(self, data: Dataset, share: float, model: Encoder):
+        super().__init__(data, share, {**CONTENT, OFF_DATA: self._off_data})
+        self.model = model
+        self.fingerprint = digest("broken", 1, data.fingerprint, share, getattr(model, "fingerprint", ""))
 
-def _covered(image: Tensor, rng: np.random.Generator) -> Tensor:
-    side = max(1, image.shape[-1] // 3)
-    top, left = (int(rng.integers(0, size - side + 1)) for size in image.shape[1:])
-    covered = image.clone()
-    covered[:, top : top + side, left : left + side] = 0.5
-    return covered
+    def typicality(self, numbers: Sequence[int]) -> Tensor:
+        found: Tensor = self._levels[torch.tensor(list(numbers))]
+        return found
+
+    @cached_property
+    def _std(self) -> Tensor:
+        """Of the codes of real images, in each dimension."""
+        images = self.data.take("train", 0, min(CODES, self.data.count("train"))).images.float() / 255
+        codes: Tensor = self.model.encode(images, "mean", range(len(images)))
+        std: Tensor = codes.std(0)
+        return std
+
+    @torch.no_grad()
+    def _off_data(self, image: Tensor, rng: np.random.Generator, donor: Donor) -> Tensor:
+        assert isinstance(self.model, Generator)
+        code = self.model.encode(image[None], "mean", [0])
+        step = torch.from_numpy(rng.standard_normal(code.shape, np.float32))
+        before, after = self.model.decode(torch.cat([code, code + STEP * self._std * step]), self.model.spaces[0])
+        moved: Tensor = image + after - before
+        return moved
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        """The typicality of every held-out image."""
+        (real, classes), (held, labels) = (self._small(split) for split in ("train", "test"))
+        found = torch.empty(len(held), dtype=torch.float64)
+        for label in sorted(set(labels.tolist())):
+            among, here = real[classes == label][:AMONG], (labels == label).nonzero()[:, 0]
+            if not len(among):
+                raise ValueError(f"class {label} of {self.name!r} has no training images to tell what is typical")
+            apart = torch.cdist(held[here], among).topk(min(NEAREST, len(among)), largest=False).values.mean(1)
+            ranks = apart.argsort(descending=True, stable=True).argsort(stable=True)  # 0 is the rarest
+            found[here] = (1 + ranks * LEVELS // len(here)).double() / LEVELS
+        return found
+
+    def _small(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Images of a split as rows of pixels, of at most SIDE on a side, and their labels."""
+        images, labels = [], []
+        for start in range(0, self.data.count(split), 1000):
+            part, own = self.data.take(split, start, min(start + 1000, self.data.count(split)))
+            assert own is not None
+            height, width = (min(SIDE, side) for side in part.shape[2:])
+            images.append(F.adaptive_avg_pool2d(part.float() / 255, (height, width)).flatten(1))
+            labels.append(own)
+        return torch.cat(images), torch.cat(labels)
 
 
 class Faulty(Encoded):
@@ -92,16 +151,25 @@ class Faulty(Encoded):
 
 
 @generator
-def faulty(dataset: str, share: float = 0.5, encoder: str = "auto", data: Mapping[str, Any] | None = None) -> Generator:
+def faulty(
+    dataset: str,
+    share: float = 0.5,
+    faults: Literal["signal", "content"] = "signal",
+    encoder: str = "auto",
+    data: Mapping[str, Any] | None = None,
+) -> Generator:
     """Held-out samples as generated ones, a share of them with a fault: all of them, or n that the seed draws.
 
-    A data set with the option `broken` makes the faults itself; otherwise images are blurred, noisy or partly covered.
-    Sound images are those of the held-out split, so do not use metrics that compare with it.
+    A data set with the option `broken` makes the faults itself. Sound images are those of the held-out split, so do not
+    use metrics that compare with it.
 
+    faults: of images. "signal": blurred, noisy or partly covered, with unknown typicality. "content": a part is missing
+    or doubled, has a hole, another texture, is melted, mixed with another class, or off the data of the encoder; the
+    data set needs classes.
     encoder: the generator of the zoo that encodes the samples; "auto" is `sdf_vae` for shapes, `vae` for images.
     data: options of the data set; by default those that the run has opened it with.
 
-    Raises ValueError for a share outside [0, 1], and as `held_out` does.
+    Raises ValueError for a share outside [0, 1], for faults that the samples cannot have, and as `held_out` does.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"generator.faulty.share={share} must be in [0, 1]")
@@ -109,9 +177,15 @@ def faulty(dataset: str, share: float = 0.5, encoder: str = "auto", data: Mappin
     samples = open_held_out(dataset, {**(data or {}), **broken})
     shapes = samples.load(np.zeros(1, np.int64)).ndim == 5
     model = GENERATORS[("sdf_vae" if shapes else "vae") if encoder == "auto" else encoder].function(dataset)
+    if faults == "content" and (shapes or isinstance(samples.data, HasGroundTruth)):
+        raise ValueError(f"generator.faulty.faults=content is made for images, and {dataset!r} has none; leave it out")
     if isinstance(samples.data, HasGroundTruth):
         return Faulty(samples, samples.data, model)
     if shapes:
         raise ValueError(f"data set {dataset!r} has no ground truth of faults in its shapes; use sdf_primitives")
-    corrupted = Corrupted(samples.data, share)
+    if faults == "content" and len(samples.data.classes) < 2:
+        raise ValueError(f"generator.faulty.faults=content mixes classes, and data set {dataset!r} has fewer than two")
+    if faults == "content" and not isinstance(model, Encoder):
+        raise ValueError("the generator given as `encoder` does not encode; choose one that does, e.g. encoder=vae")
+    corrupted = Broken(samples.data, share, model) if faults == "content" else Corrupted(samples.data, share)
     return Faulty(replace(samples, data=corrupted), corrupted, model)

@@ -18,22 +18,19 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .command.hydra_jobs import one_line, run_jobs
 from .command.jobs import carry_out_all, with_paths
-from .command.overrides import CONFIGS, LISTS, PRESETS, full_names, is_glob, with_metrics, without_data
+from .command.overrides import full_names, is_glob, with_metrics, without_data
 from .command.paths import take_paths, take_plugins
 from .core.escapes import for_terminal
 from .core.files import require_plain
-from .core.options import limits
 from .core.progress import say
-from .core.registry import DATASETS, GROUPS, check_options, discover, unknown
-from .core.renamed import KINDS, renamed, say_renamed
+from .core.registry import DATASETS, check_options, discover, unknown
+from .core.renamed import renamed
 
 if TYPE_CHECKING:
     from .sinks.jobs import JobLogs
 
-OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "paper")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "paper", "list")
 """Commands that answer --help themselves, the first two through Hydra."""
-FILES = (*PRESETS.values(), LISTS)
-"""Groups whose members are files of configs."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
@@ -46,6 +43,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay paper DIR [FILE.yaml]   tables of the records in DIR for a paper, in LaTeX (docs/papers.md)
   assay list [KIND]             metrics, generators, datasets, extractors, studies, trainers, sinks, experiments,
                                 tunings, networks
+  assay list metrics --evidence NAME      what tests of a metric have found; without NAME of all metrics
   assay train [OVERRIDE ...]    train a generator or a feature space, e.g. generator=vae dataset=mnist; or a list of
                                 networks, networks=latent_density, which `assay run networks=...` then evaluates
   assay statistics PATH --features NAME --out FILE.npz      mean and covariance of features, as pytorch-fid reads them
@@ -259,56 +257,6 @@ def _paper(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    from rich.console import Console
-    from rich.table import Table
+    from .command.listing import main
 
-    kinds = [_plural(group) for group in [*GROUPS, *FILES]]
-    chosen = arguments or kinds
-    for old in KINDS.keys() & set(chosen):
-        say_renamed(old, KINDS[old])
-    chosen = [KINDS.get(kind, kind) for kind in chosen]
-    for kind in chosen:
-        if kind not in kinds:
-            raise LookupError(unknown("kind", kind, kinds))
-    if declared := {_group(kind) for kind in chosen} - {*FILES}:
-        discover(*(["datasets/*.py"] if declared == {"dataset"} else []))
-    for kind in chosen:
-        table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
-        for column in ("name", "better", "kind"):
-            table.add_column(column, no_wrap=True)
-        for column in ("options", "source or first line"):
-            table.add_column(column, overflow="fold")
-        for row in _rows(kind):
-            table.add_row(*row)
-        Console(highlight=False).print(table, markup=False)
-    return 0
-
-
-def _plural(group: str) -> str:
-    return "studies" if group == "study" else group if group == LISTS else f"{group}s"
-
-
-def _group(kind: str) -> str:
-    return "study" if kind == "studies" else kind if kind == LISTS else kind.removesuffix("s")
-
-
-def _rows(kind: str) -> list[tuple[str, ...]]:
-    if _group(kind) in FILES:
-        files = sorted((CONFIGS / _group(kind)).glob("*.yaml"))
-        about = [next(line for line in file.read_text().splitlines() if "@package" not in line) for file in files]
-        return [(file.stem, "", "", "", line.lstrip("# ")) for file, line in zip(files, about, strict=True)]
-    rows: list[tuple[str, ...]] = []
-    for name, entry in sorted(GROUPS[_group(kind)].items()):
-        options = ", ".join(_option(key, value, entry.types[key]) for key, value in entry.options.items())
-        first_line = (entry.function.__doc__ or "").strip().splitlines()[:1]
-        metric = kind == "metrics"
-        rows.append((
-            name, entry.better if metric else "", entry.kind if metric else "", options,
-            entry.source if metric else "".join(first_line),
-        ))  # fmt: skip
-    return rows
-
-
-def _option(name: str, default: Any, declared: Any) -> str:
-    allowed = limits(declared)
-    return f"{name}={default}" + (f" ({allowed})" if allowed else "")
+    return main(arguments)

@@ -81,7 +81,8 @@ def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
         return [name for name in asked if name != "[METRIC" and name.split("(")[0] not in GROUPS["metric"]]
     if command == "list":
         kinds = {"studies" if group == "study" else f"{group}s" for group in [*GROUPS, *FAMILIES]}
-        return [kind for kind in words[2:] if kind not in kinds]
+        metrics = {"--evidence", "NAME", *GROUPS["metric"]} if "--evidence" in words else set()
+        return [kind for kind in words[2:] if kind not in kinds | metrics]
     config = "train" if command == "train" else "evaluate"
     options = {str(key) for key in OmegaConf.load(ROOT / "configs" / f"{config}.yaml")} - {"defaults", "hydra"}
     given = [word for word in words if "=" in word and not word.startswith("-")]
@@ -127,6 +128,8 @@ def test_a_wrong_command_would_be_found() -> None:
         "assay run reals=100 n=5": ["reals=100"],
         "assay run engine=threads engine.worker=4": ["engine=threads", "engine.worker=4"],
         "assay list tasks": ["tasks"],
+        "assay list metrics --evidence recal": ["recal"],
+        "assay list metrics --evidence recall": [],
         "assay evaluate": ["evaluate"],
         "assay compare-features FAKE REAL precision recal": ["recal"],
         "assay run --fake a=b --real c=d seeds=3": ["seeds=3"],

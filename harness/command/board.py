@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
         if not group.reasons:
             made = found.board(group)
             print(f"{group.dataset}: {len(made.lines):,} rows, {len(made.columns)} numbers each")
+    if found.evidence.rows:
+        print(f"metrics put to the test: {len(found.evidence.rows):,}, in {asked.out / 'metrics.csv'}")
     for line in apart:
         say(f"kept apart: {line}")
     print(f"page: {asked.out / 'board.html'}")

@@ -17,9 +17,11 @@ from . import html
 from .behind import all_behind, read_costs, record_id, without_space
 from .blocks import Block, Heading, Text, Verdicts, sections
 from .conditions import Conditions, conditions, differences
+from .evidence import COSTS, Evidence, Tables, gathered
 from .leaderboard import Board, board
+from .metrics_board import metric_frame, metric_section
 from .numbers import Numbers
-from .tables import tables
+from .tables import study_tables, tables
 
 SHOWN = 1000
 """Lines of a table of the page."""
@@ -39,6 +41,12 @@ class Folder:
     name: str
     path: Path
     records: Sequence[Record]
+
+    @property
+    def studies(self) -> Tables:
+        """The tables of its studies, and what metrics cost, where it tells that."""
+        costs = self.path / f"{COSTS}.csv"
+        return {**study_tables(self.records), **({COSTS: pd.read_csv(costs)} if costs.is_file() else {})}
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,13 @@ class Gathered:
         return [(i, record) for i, folder in enumerate(self.folders) for record in folder.records]
 
     @cached_property
+    def evidence(self) -> Evidence:
+        """What studies in the folders found about metrics."""
+        return gathered([folder.studies for folder in self.folders])
+
+    @cached_property
     def rows(self) -> pd.DataFrame:
-        """Raises ValueError where no folder has a set metric."""
+        """None where the folders test metrics alone. Raises ValueError where they do not do that either."""
         frames, before = [], 0
         for folder in self.folders:
             found = tables([record for record in folder.records if record.kind != "study"])
@@ -73,9 +86,11 @@ class Gathered:
                 frame = Numbers(found, folder.records).with_records("leaderboard")
                 frames.append(frame.assign(folder=folder.name, record=frame.record + before))
             before += len(folder.records)
+        if not frames and self.evidence.rows:
+            return pd.DataFrame(columns=["dataset"])
         if not frames:
             names = ", ".join(folder.name for folder in self.folders)
-            raise ValueError(f"no set metrics in {names}, so there is nothing to compare")
+            raise ValueError(f"no set metrics in {names}, and no tests of metrics, so there is nothing to compare")
         rows = pd.concat(frames, ignore_index=True)
         known = dict[Conditions, int]()
         codes = [known.setdefault(conditions(self.records[i][1]), len(known)) for i in rows.record]
@@ -137,11 +152,18 @@ def gather(paths: Sequence[Path]) -> Gathered:
         raise ValueError("a folder is given twice; give each once")
     names = Counter(path.resolve().name for path in paths)
     called = [path.resolve().name if names[path.resolve().name] == 1 else str(path) for path in paths]
-    return Gathered([Folder(name, path, read_records(path)) for name, path in zip(called, paths, strict=True)])
+    return Gathered([Folder(name, path, _records(path)) for name, path in zip(called, paths, strict=True)])
+
+
+def _records(path: Path) -> Sequence[Record]:
+    return [] if (path / f"{COSTS}.csv").is_file() else read_records(path)
 
 
 def write_board(found: Gathered, out: Path) -> list[str]:
-    """Write board.html, board.md and board.csv. Returns what was kept apart and why, a line each."""
+    """Write board.html and board.md, board.csv where generators are compared, and metrics.csv where metrics are.
+
+    Returns what was kept apart and why, a line each.
+    """
     boards = [(group, found.board(group)) for group in found.groups]
     blocks = list(_blocks(found, boards))
     title = f"assay board: {', '.join(folder.name for folder in found.folders)}"
@@ -149,13 +171,19 @@ def write_board(found: Gathered, out: Path) -> list[str]:
     replace(out / "board.html", html.page(title, body, sections(blocks), found.behind()).encode())
     lines = [Heading(title, 1).markdown(), *(text for block in blocks if (text := block.markdown()))]
     replace(out / "board.md", ("\n\n".join(lines) + "\n").encode())
-    replace(out / "board.csv", _csv(boards).to_csv(index=False, lineterminator="\n").encode())
+    if boards:
+        replace(out / "board.csv", _csv(boards).to_csv(index=False, lineterminator="\n").encode())
+    if found.evidence.rows:
+        replace(out / "metrics.csv", metric_frame(found.evidence).to_csv(index=False, lineterminator="\n").encode())
     return [f"{_who(group)}: {reason}" for group, _ in boards for reason in group.reasons]
 
 
 def _blocks(found: Gathered, boards: Sequence[tuple[Group, Board]]) -> Iterator[Block]:
-    yield Text(NOTE)
+    if boards:
+        yield Text(NOTE)
     yield Verdicts([_told(folder) for folder in found.folders])
+    if found.evidence.rows:
+        yield from metric_section(found.evidence)
     before = ""
     for group, made in boards:
         if group.dataset != before:

@@ -108,3 +108,14 @@ def pooled(seeds: Sequence[Estimate]) -> Estimate:
     spread = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
     below, above = (math.fsum(abs(seed.value - seed.interval[end]) for seed in known) / count for end in (0, 1))
     return Estimate(value, (value - math.hypot(spread, below), value + math.hypot(spread, above)), n, missing)
+
+
+def mean_of_independent(terms: Sequence[Estimate]) -> Estimate:
+    """The mean of independent numbers, with the interval that their own give, which need not be symmetric.
+
+    Each end is as far from the mean as the root of the summed squares of the distances of their ends, over their number
+    (Zou and Donner 2008, https://doi.org/10.1002/sim.3095).
+    """
+    count, value = len(terms), math.fsum(term.value for term in terms) / len(terms)
+    below, above = (math.hypot(*(term.value - term.interval[end] for term in terms)) / count for end in (0, 1))
+    return Estimate(value, (value - below, value + above), sum(term.n for term in terms))

@@ -1,12 +1,16 @@
 """Samples with known faults, and held-out samples with codes, in a generator's place."""
 
+import hashlib
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from assay.datasets.parts.sdf_shapes import CATEGORIES, STATES, STYLES, make_shape
 from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
 from assay.generators import faulty as module
-from assay.generators.faulty import Corrupted, Faulty, faulty
+from assay.generators.faulty import OFF_DATA, STEP, Broken, Corrupted, Faulty, faulty
 from assay.generators.held_out import FIRST, Encoded, held_out
 from assay.harness.core.protocols import Encoder, HasGroundTruth, Samples
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
@@ -101,7 +105,7 @@ def test_corrupted_images_have_the_stated_fault() -> None:
     images = made.decode(made.latents(range(400)))
     before = whole.decode(whole.latents(range(400), "sample"), "sample")
     truth = made.truth(range(400))
-    assert made.states == Corrupted.states
+    assert made.states == ("sound", "blurred", "noisy", "covered")
     assert truth.typicality.isnan().all()
     labels = DATASETS["fashion_mnist"].function().take("test", 0, 400).labels
     assert torch.equal(truth.kind, labels)
@@ -125,6 +129,72 @@ def test_corrupted_images_depend_on_their_own_number() -> None:
     whole = data.take("test", 0, 40).images
     assert torch.equal(torch.cat([data.take("test", i, i + 1).images for i in range(40)]), whole)
     assert (Corrupted(DATASETS["digits"].function(), 0.0).take("test", 0, 40).images == _plain(0, 40).images).all()
+
+
+def test_content_faults_are_in_the_images_that_the_truth_names() -> None:
+    """Of 600 digits 300 within 62 are sound and 43 within 31 of each of 7 kinds: five standard errors."""
+    made = faulty("digits", faults="content")
+    assert isinstance(made, Faulty)
+    count = made.total
+    assert count is not None
+    images = made.decode(made.latents(range(count)))
+    plain = _plain(0, count)
+    truth = made.truth(range(count))
+    assert torch.equal(truth.kind, plain.labels)
+    changed = (images - plain.images / 255).abs().flatten(1).amax(1)
+    assert torch.equal(changed > 0, truth.state > 0)
+    counts = torch.bincount(truth.state, minlength=8)
+    assert len(made.states) == 8
+    share = counts / count
+    assert abs(float(share[0]) - 0.5) < 5 * 0.5 / count**0.5
+    assert (share[1:] - 1 / 14).abs().max() < 5 * (1 / 14 * 13 / 14 / count) ** 0.5
+    assert torch.equal(made.decode(made.latents([5, 7])), images[[5, 7]])
+
+
+def test_typicality_is_the_fifth_of_the_class_by_distance_from_training_images() -> None:
+    made = faulty("digits", faults="content", share=0.0)
+    assert isinstance(made, Faulty)
+    count = made.total
+    assert count is not None
+    truth = made.truth(range(count))
+    data = DATASETS["digits"].function()
+    train = data.take("train", 0, data.count("train"))
+    held = data.take("test", 0, count)
+    for label in range(10):
+        here = (held.labels == label).nonzero()[:, 0]
+        among = train.images[train.labels == label][:1000].double().flatten(1) / 255
+        apart = [
+            float((among - image.double().flatten() / 255).norm(dim=1).sort().values[:10].mean())
+            for image in held.images[here]
+        ]
+        order = sorted(range(len(here)), key=lambda i: -apart[i])
+        for rank, i in enumerate(order):
+            assert truth.typicality[here[i]] == (1 + rank * 5 // len(here)) / 5
+
+
+def test_an_image_off_the_data_moves_as_its_decoded_codes_do() -> None:
+    data = DATASETS["digits"].function()
+    model = GENERATORS["vae"].function("digits")
+    made = Broken(data, 1.0, model)
+    number = next(n for n in range(100) if made.states[int(made.truth([n]).state)] == OFF_DATA)
+    plain = data.take("test", number, number + 1).images[0].float() / 255
+    found = made.take("test", number, number + 1).images[0].float() / 255
+    _, rng = made._draw(number)
+    code = model.encode(plain[None], "mean", [0])
+    images = data.take("train", 0, 1000).images.float() / 255
+    std = model.encode(images, "mean", range(len(images))).std(0)
+    moved = code + STEP * std * torch.from_numpy(rng.standard_normal(code.shape, np.float32))
+    with torch.no_grad():
+        expected = (plain + model.decode(moved, "z")[0] - model.decode(code, "z")[0]).clamp(0, 1)
+    assert (found - expected).abs().max() <= 0.5 / 255 + 1e-5
+
+
+def test_signal_faults_are_those_that_were_published() -> None:
+    """The guarantee of results/guarantee rests on them: their fingerprint and content stay."""
+    data = Corrupted(DATASETS["digits"].function(), 0.5)
+    assert data.states == ("sound", "blurred", "noisy", "covered")
+    images = data.take("test", 0, 50).images
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "ebed93c6a878e60a"
 
 
 def _plain(start: int, stop: int) -> Samples:
@@ -159,6 +229,13 @@ def test_wrong_options_are_named() -> None:
         held_out("digits", encoder="stylegan2")
     with pytest.raises(ValueError, match="needs"):
         faulty("folder")
+    with pytest.raises(ValueError, match="faults"):
+        faulty("digits", faults="blur")  # type: ignore[arg-type]
+
+
+def test_faults_of_the_content_need_images_of_several_classes(shapes: Faulty, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="faults=content is made for images, and 'sdf_primitives' has none"):
+        faulty("sdf_primitives", faults="content")
 
 
 def test_shapes_that_nobody_breaks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,16 @@ from ...core.progress import say
 from ...core.protocols import Cell, HasGroundTruth, Part, Row
 from ...core.registry import METRICS, study
 from ...evaluate import reason
+from ...report.figures import save_strips
 from ...run import MetricSpec, Run
 from ...stats.auroc import area, difference, separation
 from ...stats.correlations import Correlations
 from ..conditions import CLASS, NOTHING
-from .names import ANY, BY_SORT, OTHER, RARE, SOUNDNESS, TYPICALITY
+from .names import ANY, BY_SORT, EXAMPLES, OTHER, RARE, SOUNDNESS, TYPICALITY
 from .page import page
+
+SHOWN = 14
+"""Samples of each state in the picture."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,15 @@ def detect(run: Run, options: Options) -> Iterator[Part]:
         rows = partial(_followed, correlations, list(scores), list(facts), held == OTHER)
         setting = {"covariates": held, "resamples": options.resamples}
         yield Part(rows, setting, table="detect_followed", cells=cells)
+    _picture(run, truth.state, model.states)
+
+
+def _picture(run: Run, state: Tensor, states: Sequence[str]) -> None:
+    """The first samples of each state, a row for each."""
+    first = [(state == number).nonzero()[:SHOWN, 0].tolist() for number in range(len(states))]
+    strips = [run.views.images("fake", run.seed, run.n, rows) for rows in first if rows]
+    said = [[name] * len(rows) for name, rows in zip(states, first, strict=True) if rows]
+    save_strips(strips, run.figure(EXAMPLES), labels=said)
 
 
 def _areas(

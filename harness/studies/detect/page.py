@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, numbers
+from ...report.blocks import Block, Drawing, Found, Grid, Heading, Picture, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, ORANGE, figure_path
 from ...report.plots import Dots
 from ...report.verdict import Finding, sign
 from ...stats.families import family
 from ..conditions import CLASS, NOTHING
-from .names import ANY, BY_SORT, OTHER, RARE
+from .names import ANY, BY_SORT, EXAMPLES, OTHER, RARE
 
 CHANCE = 0.5
 RUN = ["dataset", "generator", "seed", "samples"]
@@ -39,6 +39,7 @@ def page(found: Found) -> Iterator[Block]:
         yield Heading(run)
         if str(run).startswith("faulty"):
             yield Text(INPUTS)
+        yield Picture(figure_path(found.folder, EXAMPLES, run), "Samples in each state, a row for each")
         yield Verdicts(verdict(fixed, rare, held), run)
         yield Text(f"AUROC within {held}; rare: typicality of {about['rare']} or less")
         yield _grid(pd.concat([fixed[fixed.fault != RARE], rare]), "fault", CHANCE, 2)

@@ -1,0 +1,13 @@
+"""Words in the tables of `humans`."""
+
+PUBLISHED, COMPUTED = "published", "computed"
+"""Where values of a metric are from: as printed, or computed here of samples of the models."""
+PERFECT = "a perfect metric"
+ALL = "all of them"
+"""In place of one data set: the mean over those where the metric has values."""
+RAW, RESAMPLED = "rank correlation", "rank correlation, bootstrap"
+AGREEMENT = "agreement"
+"""The rank correlation with the sign turned so that 1 is: the better by the metric, the harder to tell from real."""
+SHARE = "share of the ceiling"
+P, HOLM_P = "permutation p", "permutation p after Holm"
+APART, SAME, OPPOSITE, OPEN = "told apart by people", "same order", "opposite order", "undecided by the metric"
