@@ -194,6 +194,9 @@ def test_the_command_trains_and_evaluates_a_list_of_ones_own(
     code, told = assay("run", "networks=tiny", "dataset=mnist")
     assert code == 2
     assert "dataset=mnist and networks=tiny both say" in told
+    code, told = assay("train", "networks=tiny", "trainer.vae.epochs=3")
+    assert code == 2
+    assert "trainer.vae.epochs=3 is of single trainings, and networks=tiny is a list of them: leave it out" in told
     code, told = assay("train", "networks=tyni")
     assert code == 2
     assert "unknown list of networks 'tyni'; did you mean tiny?" in told
