@@ -114,10 +114,13 @@ def networks_of(node: Mapping[str, Any]) -> list[Network]:
 def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[str, Any]]:
     """A config of `assay run` for each network of its list, or the one there is.
 
+    Of families that the list names under `at_most`, so many samples are evaluated at most.
     Raises ValueError where the overrides also choose a generator or a data set.
     """
     if not config.get("networks"):
         return [config]
+    from ..run import MADE
+
     name = config["networks"]["name"]
     for override in overrides:
         if re.split(r"[.=]", override)[0] in ("generator", "dataset"):
@@ -128,12 +131,15 @@ def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[
             )
     rest = {key: value for key, value in config.items() if key != "networks"}
     every = networks_of(config["networks"])
+    most = config["networks"].get("at_most") or {}
+    n = MADE if config["n"] is None else config["n"]
     order = list(dict.fromkeys(one.dataset for one in every))  # a data set is opened once for the jobs in a row on it
     return [
         rest
         | {
             "dataset": {one.dataset: {**DATASETS[one.dataset].options, **one.data}},
             "generator": {one.family: {**GENERATORS[one.family].options, "path": f"{NETWORKS}{name}/{one.tag}"}},
+            "n": min(n, most[one.family]) if one.family in most and isinstance(n, int) else config["n"],
         }
         for one in sorted(every, key=lambda one: order.index(one.dataset))
     ]
