@@ -183,10 +183,7 @@ class Run:
 
     def _read(self, metric: Metric, views: Mapping[str, View], options: Mapping[str, Any]) -> Mapping[str, View]:
         """Those of the views that a metric reads with these options."""
-        unread = metric.unread(options)
-        for option, names in metric.reads.items():
-            if options[option] == "auto" and any(self.views.lacks(views[name]) for name in names["auto"]):
-                unread |= set(names["auto"])
+        unread = metric.unread(options, lambda names: not any(self.views.lacks(views[name]) for name in names))
         return {name: view for name, view in views.items() if name not in unread}
 
     def takes_encode(self, metric: str, space: str | None = None) -> bool:

@@ -53,7 +53,6 @@ def log_volume(
     source="not published as a score; the change of variables: arXiv:1410.8516",
     reads={
         "q": {
-            "auto": ("mean", "logvar"),
             "posterior": ("mean", "logvar"),
             "posterior_ratio": ("mean", "logvar"),
             "ratio": ("reference",),

@@ -67,10 +67,17 @@ class Metric:
     reads: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     replace: bool = False
 
-    def unread(self, options: Mapping[str, Any]) -> set[str]:
-        """The views that a call with these options does not need."""
-        chosen = {name for option, views in self.reads.items() for name in views[str(options[option])]}
-        return {name for views in self.reads.values() for names in views.values() for name in names} - chosen
+    def unread(
+        self, options: Mapping[str, Any], can_be_had: Callable[[Sequence[str]], bool] = lambda names: True
+    ) -> set[str]:
+        """The views that a call with these options does not need, given what tells whether views can be had."""
+        unread, read = set[str](), set[str]()
+        for option, views in self.reads.items():
+            value = str(options[option])
+            names = [views[value]] if value in views else [names for names in views.values() if can_be_had(names)]
+            unread.update(*views.values())
+            read.update(*names[:1])
+        return unread - read
 
 
 @dataclass(frozen=True)
@@ -238,8 +245,8 @@ def metric(
     makes sense of these alone; a sweep over all metrics then leaves it out elsewhere. fixed_features: in another space
     it would be another metric, which may not bear its name: `space` and `encode` are refused. moments: names of views
     that may also be given as `Statistics`, where the samples are not at hand. reads: {option: {value: names}},
-    views that are read for this value of the option alone; they are parameters whose default is None. Those of the
-    value "auto" are read where they can be had. replace: this metric stands for another one of its name.
+    views that are read for this value of the option alone; they are parameters whose default is None. For a value that
+    is not there, such as "auto", the first ones that can be had. replace: this metric stands for another of its name.
 
     Raises TypeError when the views are not exactly the parameters without default and those of `reads`.
     """

@@ -142,18 +142,20 @@ def score(
         found: dict[str, Any] = {}
         for name, chosen in entries:
             declared: Metric = METRICS[name]
-            if len(samples) != len(declared.views):
-                roles, count = ", ".join(declared.views), len(declared.views)
+            unread = declared.unread({**declared.options, **chosen})
+            views = {role: view for role, view in declared.views.items() if role not in unread}
+            if len(samples) != len(views):
+                roles, count = ", ".join(views), len(views)
                 raise ValueError(f"metric {name} takes {count} arrays ({roles}), and {len(samples)} were given")
             given = list(samples)
-            for i, (role, view) in enumerate(declared.views.items()):
+            for i, (role, view) in enumerate(views.items()):
                 if needs_features(given[i], view, declared):
                     space = default if view.space == "features" else view.space
                     if (i, space) not in made:
                         made[i, space] = features_of(role, given[i], space, (extractors or {}).get(space, {}), device)
                     given[i] = made[i, space]
             key = name if name not in found else f"{name}({', '.join(f'{k}={v}' for k, v in chosen.items())})"
-            found[key] = declared.function(*given, **chosen)
+            found[key] = declared.function(**dict(zip(views, given, strict=True)), **chosen)
     return found if isinstance(metric, list) else next(iter(found.values()))
 
 

@@ -107,6 +107,30 @@ def test_views_and_parameters_without_default_must_be_the_same() -> None:
     assert "score" not in METRICS
 
 
+def test_an_option_chooses_views() -> None:
+    @metric(
+        better="higher", kind="sample", source="x", reads={"by": {"one": ("one",), "other": ("other", "third")}},
+        fake=FAKE, one=FAKE, other=FAKE, third=FAKE,
+    )  # fmt: skip
+    def chosen(
+        fake: Tensor,
+        one: Tensor | None = None,
+        other: Tensor | None = None,
+        third: Tensor | None = None,
+        by: str = "one",
+    ) -> Tensor:
+        return fake
+
+    declared = METRICS["chosen"]
+    assert declared.options == {"by": "one"}
+    assert declared.unread({"by": "one"}) == {"other", "third"}
+    assert declared.unread({"by": "other"}) == {"one"}
+    assert declared.unread({"by": "auto"}) == {"other", "third"}
+    assert declared.unread({"by": "auto"}, lambda names: "one" not in names) == {"one"}
+    with pytest.raises(TypeError, match="must be the same"):
+        metric(better="higher", kind="sample", source="x", fake=FAKE, one=FAKE)(chosen)
+
+
 def test_a_metric_without_source_is_refused() -> None:
     def score(fake: Tensor) -> float:
         return 0.0
