@@ -48,6 +48,8 @@ PATHS = ("path", "root", "latents", "args")
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
 Unavailable = Literal["fail", "leave_out"]
+MODALITIES = ("image", "shape", "any")
+"""Samples for which an entry of a list can be meant."""
 T = TypeVar("T")
 
 
@@ -97,6 +99,10 @@ class Run:
             options = {"metric": entry} if isinstance(entry, str) else dict(entry)
             if "metric" not in options:
                 raise ValueError(f"{options} names no metric; write it as {{metric: name, option: value}}")
+            if (only := options.pop("modality", "any")) not in MODALITIES:
+                raise ValueError(f"modality={only!r} of {options['metric']} must be one of {', '.join(MODALITIES)}")
+            if only not in ("any", self.views.modality):
+                continue
             axes = [value if isinstance(value, list) else [value] for value in options.values()]
             given = self.metric_options.get(str(options["metric"]), {})
             for values in itertools.product(*axes):

@@ -35,6 +35,7 @@ def mixture_log_density(fake: Array, reference: Array, components: Count = 20, s
 
     z, codes = samples(fake=fake, reference=reference)
     samples(2 * components, reference=codes)
+    device = z.device
     power = power_of_two(z, codes)
     z, codes = (scaled(x, power).double().cpu() for x in (z, codes))
     mean, scale = codes.mean(0), codes.std(0).clamp(min=1e-12)
@@ -43,4 +44,4 @@ def mixture_log_density(fake: Array, reference: Array, components: Count = 20, s
         model.fit(((codes - mean) / scale).numpy())
         density = torch.from_numpy(model.score_samples(((z - mean) / scale).numpy()))
     found: Tensor = density - float(scale.log().sum()) + z.shape[1] * math.log(power)
-    return found.to(torch.as_tensor(fake).device)
+    return found.to(device)

@@ -21,6 +21,8 @@ from ..formats.weights import NETWORKS, network_file
 
 CHOICES = {"families": "family", "datasets": "dataset", "seeds": "seed"}
 """Options by which a part of a list is chosen, and what of a network they name."""
+BESIDE = ("networks", "device", "sink")
+"""Options that the training of a list takes."""
 FIELDS = ("family", "dataset", "seed", "status", "parameters", "cpu_seconds", "sha256")
 """Columns of the table, before those of the test figures."""
 
@@ -100,21 +102,25 @@ def networks_of(node: Mapping[str, Any]) -> list[Network]:
     for option, about in CHOICES.items():
         if (chosen := node.get(option)) is None:
             continue
+        wanted = chosen if isinstance(chosen, list) else [chosen]
         known = dict.fromkeys(getattr(network, about) for network in found)
-        for one in chosen if isinstance(chosen, list) else [chosen]:
+        for one in wanted:
             if one not in known:
                 raise ValueError(f"networks.{option}={one}: {node['name']} has {', '.join(map(str, known))}")
-        found = [one for one in found if getattr(one, about) in (chosen if isinstance(chosen, list) else [chosen])]
+        found = [network for network in found if getattr(network, about) in wanted]
     return found
 
 
 def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[str, Any]]:
     """A config of `assay run` for each network of its list, or the one there is.
 
+    Of families that the list names under `at_most`, so many samples are evaluated at most.
     Raises ValueError where the overrides also choose a generator or a data set.
     """
     if not config.get("networks"):
         return [config]
+    from ..run import MADE
+
     name = config["networks"]["name"]
     for override in overrides:
         if re.split(r"[.=]", override)[0] in ("generator", "dataset"):
@@ -124,13 +130,18 @@ def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[
                 "networks=[]"
             )
     rest = {key: value for key, value in config.items() if key != "networks"}
+    every = networks_of(config["networks"])
+    most = config["networks"].get("at_most") or {}
+    n = MADE if config["n"] is None else config["n"]
+    order = list(dict.fromkeys(one.dataset for one in every))  # a data set is opened once for the jobs in a row on it
     return [
         rest
         | {
             "dataset": {one.dataset: {**DATASETS[one.dataset].options, **one.data}},
             "generator": {one.family: {**GENERATORS[one.family].options, "path": f"{NETWORKS}{name}/{one.tag}"}},
+            "n": min(n, most[one.family]) if one.family in most and isinstance(n, int) else config["n"],
         }
-        for one in networks_of(config["networks"])
+        for one in sorted(every, key=lambda one: order.index(one.dataset))
     ]
 
 
@@ -138,7 +149,8 @@ def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
     """Train those networks of a list that are missing, one after the other; returns how many could not be trained.
 
     One that fails is named, and the others go on. Weights, cards and the table of all go to the folder of the list in
-    the cache. A training that was killed goes on after its last epoch.
+    the cache. A training that was killed goes on after its last epoch. words: those of the command.
+    Raises ValueError for an option of single trainings among them, and as `networks_of` does.
     """
     from ..core.protocols import pick_device
     from ..sinks.jobs import log_of_training
@@ -146,6 +158,9 @@ def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
 
     every = networks_of(plain["networks"])
     name, folder = plain["networks"]["name"], every[0].file.parent
+    for word in words:
+        if "=" in word and re.split(r"[.=]", word.lstrip("+"))[0] not in (*BESIDE, "hydra") and word[0] != "-":
+            raise ValueError(f"{word} is of single trainings, and networks={name} is a list of them: leave it out")
     failed: dict[str, str] = {}
     missing = [one for one in every if one.card() is None]
     say(f"{name}: {len(every) - len(missing)} of {len(every)} networks are there ({folder})")

@@ -155,6 +155,10 @@ def test_what_cannot_be_had_is_left_out_where_that_is_asked_for(
     told = capsys.readouterr().err
     assert "plain: left out: components: made for shapes, and these samples are images" in told
     assert "latent_knn(space=latent:elsewhere, encode=prior)" in told
+    meant = [{"metric": "random_score", "modality": "shape"}, {"metric": "latent_knn", "modality": "image", "k": 3}]
+    assert [cell.label for cell in run.cells(meant)] == ["latent_knn(k=3, encode=prior)"]
+    with pytest.raises(ValueError, match="modality='sound' of random_score must be one of image, shape, any"):
+        run.cells({"metric": "random_score", "modality": "sound"})
     with pytest.raises(ValueError, match="unknown option of metric latent_knn: 'kk'"):
         lenient.cells({"metric": "latent_knn", "kk": 3})
 

@@ -139,7 +139,10 @@ def test_each_network_is_a_job_whose_records_name_list_and_training_seed(cache: 
     trained()
     jobs = each_network({"networks": TINY, "generator": {"vae": {}}, "dataset": {"mnist": {}}, "n": 5}, ["n=5"])
     opened = [open_generator("digits", job["generator"]) for job in jobs]
-    assert [(list(job), list(job["dataset"])) for job in jobs] == [(["generator", "dataset", "n"], ["digits"])] * 3
+    assert [job["n"] for job in jobs] == [5, 5, 5]
+    fewer = each_network({"networks": TINY | {"at_most": {"vae": 3}}, "n": None}, [])
+    assert [job["n"] for job in fewer] == [3, None, 3]
+    assert [(set(job), list(job["dataset"])) for job in jobs] == [({"generator", "dataset", "n"}, ["digits"])] * 3
     found = [training(one.name) for one in opened]
     assert [(one.family, one.listed, one.seed) for one in found if one] == [
         ("vae", "tiny", 1), ("latent_diffusion", "tiny", 1), ("vae", "tiny", 2)
@@ -150,7 +153,7 @@ def test_each_network_is_a_job_whose_records_name_list_and_training_seed(cache: 
         ("vae", "digits"): 2, ("latent_diffusion", "digits"): 1
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"generator=vae and networks=tiny both say what is evaluated"):
-        each_network({"networks": TINY}, ["n=5", "generator=vae"])
+        each_network({"networks": TINY, "n": 5}, ["n=5", "generator=vae"])
 
 
 def test_other_generators_are_no_networks_of_a_list() -> None:
@@ -194,6 +197,9 @@ def test_the_command_trains_and_evaluates_a_list_of_ones_own(
     code, told = assay("run", "networks=tiny", "dataset=mnist")
     assert code == 2
     assert "dataset=mnist and networks=tiny both say" in told
+    code, told = assay("train", "networks=tiny", "trainer.vae.epochs=3")
+    assert code == 2
+    assert "trainer.vae.epochs=3 is of single trainings, and networks=tiny is a list of them: leave it out" in told
     code, told = assay("train", "networks=tyni")
     assert code == 2
     assert "unknown list of networks 'tyni'; did you mean tiny?" in told
