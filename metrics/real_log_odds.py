@@ -37,21 +37,23 @@ def real_log_odds(fake: Array, holdout: Array, folds: Annotated[int, Range(least
     perfect classifier would give the log of the density ratio; this one is small, and finds what is easy to find.
     Images [N, C, H, W] and volumes [N, C, D, H, W], these at half their resolution, are seen by two convolutions of
     stride 2 and a hidden layer, trained by 300 steps of AdamW whose rate falls to 0. Features [N, D] are seen by the
-    classifiers of `density_ratio`. `seed` determines the split, the first weights and the batches.
+    classifier of `density_ratio`. `seed` determines the split, the first weights and the batches.
     Raises ValueError for bad input, or fewer rows than folds.
     """
     y, x = samples(folds, fake=fake, holdout=holdout)
     shape = tuple(np.shape(fake))[1:]
-    if len(shape) not in (3, 4):
-        return density_ratio(y, x, folds=folds, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randperm(len(s), generator=generator).chunk(folds) for s in (y, x)]
     odds = torch.empty(len(y), dtype=torch.float64, device=y.device)
     for held, others in zip(*parts, strict=True):
-        network = _trained(_without(y, held), _without(x, others), shape, seed)
+        scored, made, real = y[held.to(y.device)], _without(y, held), _without(x, others)
+        if len(shape) not in (3, 4):
+            odds[held.to(y.device)] = density_ratio(scored, real, made, seed=seed)
+            continue
+        network = _trained(made, real, shape, seed)
         with torch.no_grad(), full_precision():
-            rows = y[held.to(y.device)].reshape(-1, *shape)
-            odds[held.to(y.device)] = torch.cat([network(part).squeeze(1).double() for part in torch.split(rows, 250)])
+            parts_of_it = torch.split(scored.reshape(-1, *shape), 250)
+            odds[held.to(y.device)] = torch.cat([network(part).squeeze(1).double() for part in parts_of_it])
     return odds
 
 
