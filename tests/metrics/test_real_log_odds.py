@@ -5,7 +5,6 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from assay.metrics.density_ratio import density_ratio
 from assay.metrics.real_log_odds import real_log_odds
 
 
@@ -49,13 +48,19 @@ def test_it_is_repeatable_seeded_and_leaves_the_global_state_alone() -> None:
     assert not torch.equal(real_log_odds(fake, real), real_log_odds(fake, real, seed=1))
 
 
-def test_volumes_and_colours_have_scores_and_features_those_of_the_density_ratio() -> None:
+def test_volumes_and_colours_have_scores() -> None:
     for shape in ((3, 9, 10), (1, 8, 8, 8)):
         odds = real_log_odds(uniform(12, *shape), uniform(10, *shape, seed=1), folds=2)
         assert odds.shape == (12,)
         assert odds.isfinite().all()
-    y, x = uniform(40, 3), uniform(50, 3, seed=1)
-    assert torch.equal(real_log_odds(y, x, seed=2), density_ratio(y, x, seed=2))
+
+
+def test_features_have_the_log_ratio_of_two_normal_laws() -> None:
+    """N(0, I) against N(1, I) in two dimensions: x . (1, 1) - 1."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = (torch.randn(2000, 2, generator=generator) + shift for shift in (0, 1))
+    odds, truth = real_log_odds(y, x, folds=2), y.double().sum(1) - 1
+    assert torch.corrcoef(torch.stack([odds, truth]))[0, 1] > 0.9
 
 
 def test_wrong_calls() -> None:
