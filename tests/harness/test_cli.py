@@ -31,20 +31,36 @@ TINY = ("dataset=digits", "n=60", "device=cpu")
 CELLS = ("run", "metric=[precision,recall,latent_density]", *TINY)
 SCORES = "scores=[latent_density,rarity,random_score]"
 STUDY = ("run", "study=[correlate,groups]", "study.correlate.resamples=20", SCORES, *TINY)
+RESULTS = Path(__file__).parents[2] / "results"
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "experiment").glob("*.yaml"))
 SMALLER = {
+    "costs": ("scores=[latent_density,log_volume]", "n=20"),
+    "damage": (
+        *("n=null", "study.damage.metrics=[precision,frechet_distance]"),
+        *("study.damage.samples=[20]", "study.damage.shares=[1.0]", "study.damage.few=[10,20]"),
+    ),
     "edit": ("study.edit.count=20", "study.edit.steps=5", "scores=[latent_density,negative_norm]"),
     "few_shot": (
         *("dataset=none", "study.few_shot.path=features.npz", "generator.conditional_vae.epochs=2"),
         *(f"study.few_shot.{option}" for option in ("episodes=20", "pools=2", "logistic=2", "shots=[1]")),
         *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
     ),
+    "faults": ("scores=[latent_density]", "study.detect.resamples=5"),
     "guarantee": ("study.guarantee.count=20", "study.guarantee.splits=3", "scores=[latent_density,random_score]"),
     "latent_density": (
         *("networks=[]", "scores=[latent_density,log_volume,negative_norm]", "extractor.efficientnet_lite.size=32"),
         *("study.correlate.resamples=5", "study.groups.scores=[latent_density]", "study.gallery.scores=[log_volume]"),
     ),
+    "humans": ("n=null", "study.humans.resamples=20"),
     "quickstart": ("study.correlate.resamples=5",),
+    "replicate": (
+        *("n=null", f"study.replicate.folders=[{RESULTS / 'quickstart'}]", "study.replicate.signals=[judge_confidence]"),
+        "study.replicate.scores=[latent_density,negative_norm]",
+    ),
+    "sanity": (
+        *("n=null", "study.sanity.metrics=[precision,coverage]", "study.sanity.checks=[scale of one dimension]"),
+        *("study.sanity.size=40", "study.sanity.points=3", "study.sanity.repeats=2"),
+    ),
     "shapes": (
         *("dataset=sdf_primitives", "dataset.sdf_primitives.train=60", "dataset.sdf_primitives.test=30", "n=30"),
         *("generator=sdf_vae,faulty", "extractor.points.count=32", "extractor.shaded.size=8"),
