@@ -266,8 +266,9 @@ class Run:
         return cells, self.sample_scores(cells[0]) if cells else unknown
 
     def failed(self, cell: Cell) -> bool:
-        """Whether the record of a cell says that it could not be evaluated."""
-        record = find_record(self.folder, cell)
+        """Whether a cell could not be evaluated, in this run or, if it was not tried, as its record says."""
+        here = [record for record in self.written if record.cell == cell]  # an older answer may stay in its place
+        record = here[-1] if here else find_record(self.folder, cell)
         return record is not None and record.status == "failed"
 
     def oriented(self, cell: Cell) -> Tensor:

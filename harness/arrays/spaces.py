@@ -243,6 +243,7 @@ class Spaces:
         make, about = (Stretch, (DIRECTIONS,)) if kind == "stretch" else (Singular, ())
         encode: Codes | Literal[""] = "" if view.source == "fake" else "prior"
         return make(f"{kind}:{latent_space}", self._decoder, digest(kind, 1, *about), encode, latent_space)
+
     def _posterior(self, view: View, latent_space: str) -> Space:
         if not isinstance(self._generator, HasPosterior):
             raise ValueError("this generator has no encoder that gives posteriors")

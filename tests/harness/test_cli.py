@@ -54,7 +54,11 @@ SMALLER = {
     "humans": ("n=null", "study.humans.resamples=20"),
     "quickstart": ("study.correlate.resamples=5",),
     "replicate": (
-        *("n=null", f"study.replicate.folders=[{RESULTS / 'quickstart'}]", "study.replicate.signals=[judge_confidence]"),
+        *(
+            "n=null",
+            f"study.replicate.folders=[{RESULTS / 'quickstart'}]",
+            "study.replicate.signals=[judge_confidence]",
+        ),
         "study.replicate.scores=[latent_density,negative_norm]",
     ),
     "sanity": (

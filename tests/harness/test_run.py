@@ -174,6 +174,23 @@ def test_scores_are_turned_so_that_more_is_better(run: Run) -> None:
         run.sample_scores(run.cell("precision"))
 
 
+def test_a_cell_that_fails_here_has_failed_though_an_older_answer_stays(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = run.cell("negative_norm")
+    assert run.evaluate(cell).status == "ok"
+
+    def gone(view: View, seed: int, n: int) -> str:
+        raise ValueError("no codes any more")
+
+    monkeypatch.setattr(run.views, "digest", gone)
+    assert run.evaluate(cell).status == "failed"
+    kept = find_record(run.folder, cell)
+    assert kept is not None
+    assert kept.status == "ok"
+    assert run.failed(cell)
+
+
 def test_one_cell_from_a_notebook(tmp_path: Path) -> None:
     record = assay.evaluate(
         "precision", "vae", "digits", tmp_path / "run", space="pixels", options={"k": 3}, n=40, store=tmp_path / "store"
