@@ -80,7 +80,7 @@ def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
         asked = words[4 : words.index("--csv") if "--csv" in words else None]
         return [name for name in asked if name != "[METRIC" and name.split("(")[0] not in GROUPS["metric"]]
     if command == "list":
-        kinds = {"studies" if group == "study" else f"{group}s" for group in [*GROUPS, *FAMILIES]}
+        kinds = {"studies" if group == "study" else f"{group}s" for group in [*GROUPS, *FAMILIES]} | {"networks"}
         metrics = {"--evidence", "NAME", *GROUPS["metric"]} if "--evidence" in words else set()
         return [kind for kind in words[2:] if kind not in kinds | metrics]
     config = "train" if command == "train" else "evaluate"
@@ -97,6 +97,9 @@ def known(word: str, options: set[str], plugins: dict[str, set[str]]) -> bool:
         return True
     if group in FAMILIES:
         return (ROOT / "configs" / group / f"{value}.yaml").is_file() or value == "NAME"
+    if group == "networks":
+        lists = {path.stem: OmegaConf.load(path) for path in (ROOT / "configs" / "networks").glob("*.yaml")}
+        return any(rest[0] in each for each in lists.values()) if rest else value in {*lists, "LIST", "[]"}
     if group == "engine":
         presets = {path.stem: OmegaConf.load(path) for path in (ROOT / "configs" / "engine").glob("*.yaml")}
         return any(rest[0] in preset for preset in presets.values()) if rest else value in presets
@@ -127,6 +130,8 @@ def test_a_wrong_command_would_be_found() -> None:
         "assay run study=groups study.groups.shares=0.5": ["study.groups.shares=0.5"],
         "assay run reals=100 n=5": ["reals=100"],
         "assay run engine=threads engine.worker=4": ["engine=threads", "engine.worker=4"],
+        "assay run networks=latent networks.seed=1": ["networks=latent", "networks.seed=1"],
+        "assay train networks=latent_density networks.seeds=[1]": [],
         "assay list tasks": ["tasks"],
         "assay list metrics --evidence recal": ["recal"],
         "assay list metrics --evidence recall": [],

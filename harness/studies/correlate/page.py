@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from ...core.protocols import Record
 from ...report.blocks import Block, Drawing, Found, Grid, Heading, Text, Verdicts, numbers
 from ...report.figures import BLUE, GREY, figure_path
 from ...report.plots import Dots, HeatMap
@@ -13,8 +12,7 @@ from ...report.verdict import Finding, sign
 from ...stats.correlations import CEILING, COMPOSITE, RELIABILITY
 from ...stats.families import counted_once, family
 from ..conditions import NOTHING
-
-Pairs = set[tuple[str, str]]
+from ..shared_spaces import Pairs, shared_spaces, with_composite
 
 EVERY = "rise with every independent signal, in every run: information about quality beyond what is held fixed"
 SOME = "rise with some signals, in every run, and never fall"
@@ -156,27 +154,6 @@ def agreement_of_signals(table: pd.DataFrame, most: str) -> list[str]:
     names = list(dict.fromkeys([*table.signal, *table.other]))
     one = [" and ".join(group) for group in counted_once(least, names, ONE) if len(group) > 1]
     return said + [f"{names} are one signal, not several: their raw rank correlation is over {ONE:g}." for names in one]
-
-
-def shared_spaces(records: Sequence[Record]) -> Pairs:
-    """Pairs of metrics that see samples in the same feature space, or read real ones in the same form.
-
-    Codes are left out: no signal reads them.
-    """
-    spaces: dict[str, set[str]] = {}
-    for record in records:
-        read = spaces.setdefault(record.cell.label, set())
-        for name, view in record.cell.views.items():
-            through = record.preprocessing.get(name)  # "features" may also be asked for by its own name
-            if through or (view.source != "fake" and not view.space.startswith("latent")):
-                read.add(through or view.space)
-    return {(a, b) for a in spaces for b in spaces if spaces[a] & spaces[b]}
-
-
-def with_composite(shared: Pairs, signals: Sequence[str]) -> Pairs:
-    """The same pairs, and a score with the composite where it shares a space with one of the signals in that."""
-    members = {signal for signal in signals if signal != COMPOSITE}
-    return shared | {(score, COMPOSITE) for score, signal in shared if signal in members}
 
 
 def verdict(held: pd.DataFrame, raw: pd.DataFrame, shared: Pairs) -> list[Finding | str]:

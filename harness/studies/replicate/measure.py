@@ -20,6 +20,7 @@ from ...run import Run
 from ...stats.intervals import Z95
 from ...stats.replication import PRIOR, Replication, fisher_z, partial_conjunction, two_sided
 from ..conditions import NOTHING
+from ..shared_spaces import shared_spaces, with_composite
 from .names import (
     ABOVE,
     AVERAGE,
@@ -82,7 +83,8 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
                          are trained
     seeds needed         networks from which on it is expected to lie above 0; inf where no number is enough
     fewer than r         the p-value of "on fewer than r data sets it is clear of 0" (Benjamini and Heller 2008)
-    share of variance    of what is measured, from data set, seed, reals and samples
+    share of variance    of what is measured, from data set, seed, reals and samples; like a new data set, only where
+                         there are two data sets or more
     share of the ceiling median over networks of the correlation as a share of the most that any score could have
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
@@ -120,10 +122,15 @@ def _read(folders: Sequence[str]) -> pd.DataFrame:
         raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
     found = []
     for folder in folders:
-        tables = study_tables(read_records(Path(folder).expanduser()))
+        records = read_records(Path(folder).expanduser())
+        tables = study_tables(records)
         if TABLE not in tables:
             raise ValueError(f"{folder} has no correlations; make some with study=correlate")
-        found += [tables[name].assign(table=name) for name in (TABLE, *BESIDE) if name in tables]
+        dependent = with_composite(shared_spaces(records), tables[TABLE].signal.unique())
+        for name in (TABLE, *BESIDE):
+            if name in tables:
+                pairs = zip(tables[name].score, tables[name].signal, strict=True)
+                found.append(tables[name].assign(table=name)[[pair not in dependent for pair in pairs]])
     table = pd.concat(found, ignore_index=True)
     return table.assign(against=table.against.fillna("") if "against" in table else "")
 
@@ -220,6 +227,8 @@ def _found(
         yield dataset, SEEDS, Estimate(model.seeds_needed(dataset), NONE, *counts)
         p_values.append(two_sided(new) if new.mean > 0 else 1.0)
     networks, lacking = sum(len(values) for values, _ in measured.values()), sum(missing.values())
+    if len(measured) == 1:  # nothing then tells how data sets differ but the prior
+        return
     other = model.new_data_set
     yield NEW_DATA_SET, NEW, there(other.mean, other.interval, networks, lacking)
     yield NEW_DATA_SET, ABOVE, Estimate(1 - other.below(0.0), NONE, networks, lacking)

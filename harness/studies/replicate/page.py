@@ -15,8 +15,8 @@ family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.agains
 family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against != ""))
 
 SURE = 0.975
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
-MARKS = {HOLDS: " \u2713", FAILS: " \u2717", OPEN: ""}
+HOLDS, FAILS, OPEN, UNDEFINED = "holds", "does not hold", "undecided", "not defined"
+MARKS = {HOLDS: " \u2713", FAILS: " \u2717", OPEN: "", UNDEFINED: ""}
 
 
 def page(found: Found) -> Iterator[Block]:
@@ -31,9 +31,12 @@ def page(found: Found) -> Iterator[Block]:
             f"Gain over {against} in rank correlation with {signal}" if against else f"Rank correlation with {signal}"
         )
         yield Heading(title)
+        new = part[part.quantity == NEW]
+        if new.value.isna().all():
+            yield Text("Nothing is defined here: one of both is held fixed, or both are defined on different samples.")
+            continue
         verdicts = {(f, d, s): decision(rows) for (f, d, s), rows in part.groupby(["family", "trained_on", "score"])}
         yield Verdicts(list(sentences(part, verdicts)), f"{title}, on a new network")
-        new = part[part.quantity == NEW]
         columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in new.itertuples()}
         cells = {(row.score, (row.family, row.trained_on)): row for _, row in new[new.value.notna()].iterrows()}
         marks = {(s, (f, d)): MARKS[told] for (f, d, s), told in verdicts.items()}
@@ -44,8 +47,8 @@ def page(found: Found) -> Iterator[Block]:
 def decision(rows: pd.DataFrame) -> str:
     """What is decided of a score on a data set, given the rows of all its quantities there."""
     of = {row.quantity: row for row in rows.itertuples()}
-    if NEW not in of or of[NEW].trained_on == NEW_DATA_SET:
-        return OPEN
+    if NEW not in of or of[NEW].n == 0:
+        return UNDEFINED
     enough = of[NEW].n >= 2
     if enough and sign(of[NEW]) == 1:
         return HOLDS
@@ -58,7 +61,7 @@ def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> 
         data = [d for d in dict.fromkeys(of_family.trained_on) if d not in (NEW_DATA_SET, EVERYWHERE)]
         groups: dict[str, list[str]] = {}
         for score in dict.fromkeys(of_family.score):
-            on = {told: [d for d in data if verdicts.get((name, d, score)) == told] for told in (HOLDS, FAILS, OPEN)}
+            on = {told: [d for d in data if verdicts.get((name, d, score)) == told] for told in MARKS}
             said = "; ".join(f"{told} for {name} on {', '.join(where)}" for told, where in on.items() if where)
             groups.setdefault(said, []).append(str(score))
         for said, scores in groups.items():
