@@ -25,7 +25,7 @@ DISTANCES = ("frechet_distance", "cmmd", "sliced_distance")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return open_run({"digits": None}, {"none": None}, tmp_path / "harm", tmp_path / "store", n=N, features="pixels")
+    return open_run({"digits": None}, {"none": None}, tmp_path / "harm", tmp_path / "store", features="pixels")
 
 
 def looked_at(run: Run, metrics: Sequence[str], **options: Any) -> list[Record]:

@@ -28,7 +28,7 @@ MODES = ("simultaneous mode dropping", "sequential mode dropping")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return open_run({"none": None}, {"none": None}, tmp_path / "sane", store=tmp_path / "store", n=100)
+    return open_run({"none": None}, {"none": None}, tmp_path / "sane", store=tmp_path / "store")
 
 
 def verdicts(records: Sequence[Record]) -> dict[tuple[str, str], str]:
