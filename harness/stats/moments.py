@@ -89,6 +89,8 @@ def add_gram(total: Tensor, x: Tensor) -> Tensor:
     """Add x' x of x [n, D] to `total` [D, D], only on and below the diagonal; both float32 or both float64."""
     if total.device.type != "cpu" or torch.get_num_threads() > FEW:
         return add_symmetric(total, x.T, x)
+    if not len(x):  # BLAS would complain on the terminal
+        return total
     # torch lacks the product of BLAS that does half the work. To Fortran, rows are columns and below is above.
     syrk = dsyrk if total.dtype == torch.float64 else ssyrk
     rows, transposed = (x.T, 1) if x.T.is_contiguous() else (x.contiguous(), 0)
