@@ -26,6 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = ("configs", "datasets", "generators", "harness", "metrics")
 ZOO = ("generators/zoo/*", "metrics/extractors/zoo/*")
 DATA = ("configs/**/*.yaml", *ZOO, "harness/report/templates/**/*", "py.typed")
+FACTS = tuple(f"harness/studies/{name}" for name in ("sanity/published.csv", "humans/models.csv", "humans/LICENSE.*"))
 RESULTS = ("results/*/tables/*.csv", "results/*/records.jsonl", "results/papers/*.csv")
 JUNK = ("harness/__pycache__/run.cpython-311.pyc", "harness/notes.txt", "build/lib/assay/gone.py", "results/a/b.png")
 """Files beside ours that no package may hold: a cache, a note, a module of an earlier build, a picture."""
@@ -68,7 +69,7 @@ def test_the_wheel_holds_code_configs_weights_templates_and_published_tables_and
     packages: Packages,
 ) -> None:
     code = of_repository("__init__.py", "__main__.py", "checkpoints.py", *(f"{folder}/**/*.py" for folder in FOLDERS))
-    data, results = of_repository(*DATA), of_repository(*RESULTS)
+    data, results = of_repository(*DATA, *FACTS), of_repository(*RESULTS)
     assert {"generators/zoo/vae-fashion_mnist.safetensors", "harness/report/templates/page.html"} <= data
     assert {"configs/experiment/quickstart.yaml", "configs/engine/ray.yaml", "py.typed"} <= data
     assert {"results/quickstart/tables/correlate.csv", "results/papers/few_shot.csv"} <= results

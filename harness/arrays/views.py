@@ -28,7 +28,21 @@ from ..core.protocols import (
 )
 from ..core.registry import DATASETS, EXTRACTORS
 from ..shapes.pictures import pictures
-from .spaces import BATCH, PRIOR_SEEDS, Encoded, Features, Inverted, Labels, Logits, Residual, Space, Spaces, extracted
+from .spaces import (
+    BATCH,
+    PRIOR_SEEDS,
+    Encoded,
+    Features,
+    Inverted,
+    Labels,
+    Logits,
+    Residual,
+    Singular,
+    Space,
+    Spaces,
+    Stretch,
+    extracted,
+)
 from .store import ShardKey, Store, digest_of
 from .subsets import DIMENSIONS, SOURCES, Source, Subset, in_words, taken
 
@@ -251,13 +265,21 @@ class Views:
         return self._extractors[name]
 
     def try_out(self, view: View) -> None:
-        """Show one generated image to the network of a view. Raises ValueError where it takes no such images."""
+        """Show one generated image to the network of a view, or decode one code where a view differentiates that.
+
+        Raises ValueError where the network takes no such images, or where there is none that decodes.
+        """
         if view.n == "moments":
             return
         space = self._space(view)
         if isinstance(space, Features | Logits) and space.name not in self._tried:
             with torch.no_grad():
                 space.of_images(self._one, range(1))
+            self._tried.add(space.name)
+        if isinstance(space, Stretch | Singular) and space.name not in self._tried:
+            with torch.no_grad():
+                code = self._latents("fake", [0], space.drawn_from)
+                self.generator.decode(code, space.drawn_from)
             self._tried.add(space.name)
 
     @property

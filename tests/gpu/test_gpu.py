@@ -20,6 +20,7 @@ from .table import Part, Row, machine, write
 
 discover()
 FRECHET = {"fid", "frechet_distance", "frechet_floor", "frechet_infinity", "shading_distance"}
+FRECHET |= {"memorisation_informed_frechet", "mifid"}
 OURS = sorted(name for name, m in METRICS.items() if m.function.__module__.startswith("assay.metrics."))
 GENERATORS = {
     **{f"{family} on {data}": partial(networks._of_zoo, family, data) for family, data in networks.zoo("generator")},

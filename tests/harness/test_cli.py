@@ -310,7 +310,7 @@ def test_old_names_compose_as_new_ones(
     found: list[dict[str, Any]] = []
     run_jobs("evaluate", renamed(overrides), found.append)
     (config,) = found
-    assert (config["study"], config["metric"]) == ({"groups": {"share": 0.1}}, {"mean_intensity": {}})
+    assert (config["study"], config["metric"]) == ({"groups": {"share": 0.1, "scores": []}}, {"mean_intensity": {}})
     assert (config["space"], config["n_real"], config["covariates"]["norm"]) == ("pixels", 9, "rarity")
     assert len(capsys.readouterr().err.splitlines()) == 6 - 1, "task is told once"
 
@@ -718,10 +718,11 @@ def pictures(assay: Shell) -> Path:
 
 
 def test_every_command_answers_help(assay: Shell) -> None:
-    for arguments in (["--help"], ["report", "--help"], ["list", "-h"]):
+    for arguments in (["--help"], ["report", "--help"]):
         finished = assay(*arguments)
         assert finished.returncode == 0
         assert "assay report [DIR]" in finished.stdout
+    assert "usage: assay list" in assay("list", "-h").stdout
 
 
 def test_a_file_is_all_that_has_to_be_named(assay: Shell, pictures: Path) -> None:

@@ -29,9 +29,13 @@ ELSEWHERE = {
     "density_ratio": "test_density_ratio",
     "fid": "test_frechet",
     "mean_intensity": "test_controls",
+    "memorisation_informed_frechet": "test_memorisation",
+    "mifid": "test_memorisation",
+    "mixture_log_density": "test_latent_mixture",
     "laplacian_variance": "test_controls",
     "png_bytes": "test_controls",
     "random_score": "test_controls",
+    "real_log_odds": "test_real_log_odds",
     "topological_precision": "test_topological",
     "topological_recall": "test_topological",
 }

@@ -73,7 +73,7 @@ def test_within_the_reservoir_every_set_metric_is_that_of_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     seen = 0
     for name, declared in METRICS.items():
-        if declared.kind != "set" or name == "reconstruction_error":
+        if declared.kind != "set" or name in ("reconstruction_error", "amortised_volume_fit"):
             continue
         shape = {"image": (6,), "any": (2048 if declared.fixed_features else 6,), "shape": (20, 3)}[declared.modality]
         sets = {key: torch.rand(60, *shape, generator=generator) for key in declared.views}

@@ -385,6 +385,8 @@ CASES: dict[str, list[Case]] = {
 }  # fmt: skip
 
 NO_FORMULA = {
+    "mifid": "a ratio that jumps at its threshold; tests/metrics/test_memorisation.py",
+    "memorisation_informed_frechet": "a ratio that jumps at its threshold; tests/metrics/test_memorisation.py",
     "random_score": "random numbers; tests/metrics/test_controls.py",
     "density_ratio": "a fitted classifier; tests/metrics/test_density_ratio.py",
     "real_log_odds": "a fitted classifier; tests/metrics/test_real_log_odds.py",
