@@ -160,7 +160,7 @@ def train(
     log.values(_told({"test": test}))
     written = card | _history(history, before, count) | {"test": _rounded(test)}
     if (spent := _spent(begun, before_it)) is not None:
-        written["cpu_seconds"] = round(spent, 1)
+        written["cpu_seconds"] = round(spent, 2)
     write_weights(path, training.network.state_dict(), training.architecture, written)
     checkpoint.unlink(missing_ok=True)
     say(f"{path}: " + ", ".join(f"test {key} {value:.4f}" for key, value in test.items()))
