@@ -97,7 +97,8 @@ def evaluate(cell: Cell, views: Views, folder: Path, written: list[Record], floo
 def evaluate_or_load(question: Question, views: Views, folder: Path, written: list[Record]) -> Record:
     """The record of a cell: the one on disk where it is valid, else a new one. A failure is recorded as such.
 
-    Where there is an older answer and its inputs cannot be found now, that answer stays, and the failure is told alone.
+    Where there is an older answer and its inputs cannot be found now, that answer stays on disk, and the failure is
+    printed and returned.
     Raises StudyError, and OSError, since a full disk says nothing about the metric; a file that is not there does.
     """
     cell = question.cell

@@ -85,7 +85,7 @@ def volume_corrected_density(
     The change of variables, which latent density leaves out: the log density of the decoded sample on the manifold of
     all samples, in nats, where log vol J = ½ log det J'J (volume=logdet, [N, D] singular values). volume=norm has
     D log(‖J‖ / √D) in its place, from stretch [N, K] as in `log_volume`: the volume if J stretched all directions
-    alike, which is never below it but for the estimate.
+    equally, which is never less than the volume, but for the error of the estimate.
     q: posterior        log q(z) of `aggregate_posterior`, from mean and logvar [M, ...];
        posterior_ratio  log q(z) - log N(z; 0, I) of `aggregate_posterior_ratio`, from the same;
        ratio            the learned log q(z) - log p(z) of `density_ratio`, from reference and prior: it is no density,
@@ -93,8 +93,8 @@ def volume_corrected_density(
        prior            log density of a Gaussian fitted to prior [M, ...], codes that the generator draws: the prior
                         itself where that is normal, an approximation of it elsewhere, as in StyleGAN2's w;
        auto             posterior where the generator has an encoder in this space, else prior.
-    form: difference, as above; or standardised, (rank of log q + rank of -log vol) / (2 N), in (0, 1]: both count
-    alike, whatever their units. Ranks are those among the samples given, so this score depends on all of them.
+    form: difference, as above; or standardised, (rank of log q + rank of -log vol) / (2 N), in (0, 1]: both have
+    the same weight, whatever their units. Ranks are those among the samples given, so this score depends on them.
     Costs as `log_volume` and q together. NaN where the volume is not defined.
     Raises ValueError for bad input, where an array that q or the volume needs is not given, or as q raises it.
     """

@@ -58,7 +58,7 @@ class Network:
         return f"{self.family} on {self.dataset}, training seed {self.seed}"
 
     def card(self) -> dict[str, Any] | None:
-        """What is told of finished weights; None where there are none, or where they are not those of their card."""
+        """The card of finished weights; None where there are none, or where they are not those of the card."""
         try:
             card: dict[str, Any] = json.loads(self.file.with_suffix(".json").read_bytes())
             return card if card["sha256"] == sha256_of(self.file) else None

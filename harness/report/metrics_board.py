@@ -12,11 +12,11 @@ from .evidence import QUESTIONS, Evidence, Question, needs
 from .typeset import formatted, number
 
 MISSING = "not measured"
-BEST = "best"
+BEST = "Pareto-best"
 NOTE = (
     "In brackets the rank: 1 more than how many others have a whole interval that is better, so that ties share it. "
-    "best: no other metric is preferable, that is, measured in all that this one was, clearly better in one question "
-    "and clearly worse in none. No question weighs more than another. What was not measured counts neither way."
+    "Pareto-best: no other metric is preferable, that is, measured in all that this one was, clearly better in one "
+    "question and clearly worse in none. No question weighs more than another. What was not measured does not count."
 )
 
 
@@ -28,10 +28,10 @@ def metric_section(found: Evidence) -> Iterator[Block]:
     titles = [f"{question.name}{' ↑' if question.better == 'higher' else ' ↓'}" for question in QUESTIONS]
     rows = [
         [metric, *(_cell(found, metric, question) for question in QUESTIONS), needs(metric),
-         BEST if metric in found.best else ""]
+         "yes" if metric in found.best else "no"]
         for metric in found.rows
     ]  # fmt: skip
-    yield Table(["metric", *titles, "reads", ""], rows, "Metrics by the questions that were put to them")
+    yield Table(["metric", *titles, "reads", BEST], rows, "Metrics by the questions that were put to them")
 
 
 def said(found: Evidence) -> list[str]:
@@ -85,7 +85,7 @@ def about(found: Evidence, metric: str) -> list[str]:
 
 
 def _headed(found: Evidence, row: str) -> str:
-    return f"{row}: reads {needs(row)}" + ("; best, no other is preferable" if row in found.best else "")
+    return f"{row}: reads {needs(row)}" + ("; Pareto-best, no other is preferable" if row in found.best else "")
 
 
 def _cell(found: Evidence, metric: str, question: Question, of: bool = False) -> str:

@@ -121,7 +121,7 @@ def first_feature(fake, power: int = 1):
 @metric(better="higher", kind="sample", source="not published", fake=FEATURES)
 def flaky(fake):
     if "FLAKY" in os.environ:
-        raise RuntimeError("out of luck")
+        raise RuntimeError("out of order")
     return fake.double().sum(1)
 
 @metric(better="neither", kind="sample", source="not published", fake=FEATURES)

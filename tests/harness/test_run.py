@@ -134,7 +134,7 @@ def test_equal_cells_of_a_list_are_one_and_null_is_what_is_declared(run: Run) ->
         "latent_knn(space=latent:z, encode=sample)", "latent_knn(space=latent:z, encode=sample, n_real=7)",
     ]  # fmt: skip
     assert [cell.views["reference"].n for cell in cells] == ["all", 7] * 4
-    told = command(failed_record(cells[1], "no luck"))
+    told = command(failed_record(cells[1], "no reason"))
     assert "metric=latent_knn n_real=7 " in told, "the command behind a number limits real samples for all"
     few = dataclasses.replace(run, n_real=5)
     assert [cell.views["reference"].n for cell in few.cells(entry)] == [5, 7] * 4

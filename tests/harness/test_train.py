@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ def killed(*arguments: object) -> None:
     raise Killed
 
 
-def kill_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process dies right after the checkpoint of this epoch."""
     save = module._save
 
@@ -68,7 +71,10 @@ def kill_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if len(history) == epochs:
             raise Killed
 
-    monkeypatch.setattr(module, "_save", save_and_die)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_save", save_and_die)
+        with pytest.raises(Killed):
+            yield
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,10 +83,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 ) -> None:
     undisturbed = run(family, data, tmp_path / "a")
     for epoch in (1, EPOCHS):
-        with monkeypatch.context() as patched:
-            kill_after(epoch, patched)
-            with pytest.raises(Killed):
-                run(family, data, tmp_path / "b")
+        with killed_after(epoch, monkeypatch):
+            run(family, data, tmp_path / "b")
     resumed = run(family, data, tmp_path / "b")
     assert "resuming after epoch 1 of 3" in capsys.readouterr().err
     assert resumed.read_bytes() == undisturbed.read_bytes()
@@ -94,10 +98,8 @@ def test_the_card_tells_the_cpu_seconds_of_all_sittings(
     """By a clock that goes on by 100 s at every look: at the begin and once an epoch, then at the end."""
     ticks = iter(range(0, 10_000, 100))
     monkeypatch.setattr(module.time, "process_time", lambda: float(next(ticks)))
-    with monkeypatch.context() as patched:
-        kill_after(1, patched)
-        with pytest.raises(Killed):
-            run("vae", data, tmp_path / "killed", epochs=2)
+    with killed_after(1, monkeypatch):
+        run("vae", data, tmp_path / "killed", epochs=2)
     killed = json.loads(run("vae", data, tmp_path / "killed", epochs=2).with_suffix(".json").read_text())
     whole = json.loads(run("vae", data, tmp_path / "whole", epochs=2).with_suffix(".json").read_text())
     assert (killed["cpu_seconds"], whole["cpu_seconds"]) == (300, 300), "100 before the kill, 200 after it"
@@ -107,10 +109,8 @@ def test_the_card_tells_the_cpu_seconds_of_all_sittings(
 def test_where_an_older_checkpoint_does_not_tell_its_cost_neither_does_the_card(
     data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        kill_after(1, patched)
-        with pytest.raises(Killed):
-            run("vae", data, tmp_path)
+    with killed_after(1, monkeypatch):
+        run("vae", data, tmp_path)
     checkpoint = tmp_path / "vae-small.checkpoint.pt"
     saved = torch.load(checkpoint, weights_only=True)
     del saved["cpu_seconds"]
@@ -126,10 +126,8 @@ def test_another_seed_gives_other_weights(data: Small, tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_settings_is_refused_with_the_fix(
     data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        kill_after(1, patched)
-        with pytest.raises(Killed):
-            run("vae", data, tmp_path)
+    with killed_after(1, monkeypatch):
+        run("vae", data, tmp_path)
     for change in ({"seed": 1}, {"epochs": 4}):
         with pytest.raises(ValueError, match=r"other settings or another seed; choose another folder with out=DIR"):
             run("vae", data, tmp_path, **change)
@@ -151,11 +149,13 @@ def test_a_damaged_card_is_named_and_healed(
     data: Small, tmp_path: Path, card: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run("vae", data, tmp_path, epochs=1)
-    files = {file: file.read_bytes() for file in (path, path.with_suffix(".json"))}
+    weights, whole = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(card)
     run("vae", data, tmp_path, epochs=1)
     assert f"{path.with_suffix('.json')} is damaged" in capsys.readouterr().err
-    assert {file: file.read_bytes() for file in files} == files
+    assert path.read_bytes() == weights
+    healed = json.loads(path.with_suffix(".json").read_text())
+    assert healed | {"cpu_seconds": 0} == whole | {"cpu_seconds": 0}, "all but the time is as before"
 
 
 def test_two_seeds_at_once_cannot_share_a_place(data: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,11 +48,11 @@ def test_the_norm_stands_for_the_volume_of_a_decoder_that_stretches_all_directio
 ):
     codes, q = gauss(6, 5), {"mean": gauss(3, 5), "logvar": gauss(3, 5)}
     rotation = 2.5 * torch.linalg.qr(gauss(5, 5, seed=1)).Q
-    for matrix, alike in ((rotation, True), (gauss(5, 9, seed=2), False)):
+    for matrix, equal in ((rotation, True), (gauss(5, 9, seed=2), False)):
         by_norm = volume_corrected_density(codes, squared_stretch(lambda z, m=matrix: z @ m, codes), **q)
         values = singular_values(lambda z, m=matrix: z @ m, codes)
         exact = volume_corrected_density(codes, singular=values, volume="logdet", **q)
-        if alike:
+        if equal:
             torch.testing.assert_close(by_norm, exact, rtol=1e-5, atol=1e-5)
         else:
             assert (by_norm < exact - 0.1).all()

@@ -101,16 +101,16 @@ def test_a_failed_network_is_named_and_the_others_are_trained(
 
     def some(name: str, options: Any, data: Any, seed: int, *rest: Any, **more: Any) -> Path:
         if (name, seed) == ("vae", 1):
-            raise RuntimeError("out of luck")
+            raise RuntimeError("out of order")
         return whole(name, options, data, seed, *rest, **more)
 
     monkeypatch.setattr(training_module, "train", some)
     assert trained() == 2
     status = {(row["family"], row["seed"]): row["status"] for row in table(cache)}
-    assert status["vae", "1"] == "failed: RuntimeError: out of luck"
+    assert status["vae", "1"] == "failed: RuntimeError: out of order"
     assert status["latent_diffusion", "1"].startswith("failed: no weights of 'vae' for data set 'digits'")
     assert status["vae", "2"] == "trained"
-    assert "failed: vae on digits, training seed 1: RuntimeError: out of luck" in capsys.readouterr().err
+    assert "failed: vae on digits, training seed 1: RuntimeError: out of order" in capsys.readouterr().err
     monkeypatch.undo()
 
 

@@ -167,6 +167,10 @@ def test_folders_that_test_metrics_alone_make_a_board(tmp_path: Path, capsys: py
     assert table.measured["vendi_score", "people"] == MISSING
     assert "metrics put to the test: 8" in capsys.readouterr().out
     page = (tmp_path / "board" / "board.md").read_text()
+    header = next(line for line in page.splitlines() if line.startswith("| metric |"))
+    assert all(title.strip() for title in header.strip("|").split("|")), (
+        "a screen reader needs the title of each column"
+    )
     assert (
         "| coverage | not measured | not measured | not measured | not measured | 0.757 (0.531 to 0.897) [1] |" in page
     )

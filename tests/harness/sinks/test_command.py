@@ -41,7 +41,7 @@ from assay.harness.core.registry import sink
 
 @metric(better="higher", kind="set", source="not published", fake=View("fake", "pixels"))
 def unlucky(fake):
-    raise RuntimeError("out of luck, /home/somebody")
+    raise RuntimeError("out of order, /home/somebody")
 
 @metric(better="higher", kind="set", source="not published", fake=View("fake", "pixels"))
 def killer(fake):
@@ -166,7 +166,7 @@ def test_the_summary_of_a_job_has_the_numbers_of_its_records(swept: Swept, seed:
 def test_what_failed_is_told_with_its_reason_and_without_a_number(swept: Swept, seed: int) -> None:
     run = swept.offline[1 + seed]
     (failed,) = (record for record in of_seed(swept.records, seed) if record.status == "failed")
-    assert run.summary["unlucky/failed"] == failed.error == "RuntimeError: out of luck, /home/somebody"
+    assert run.summary["unlucky/failed"] == failed.error == "RuntimeError: out of order, /home/somebody"
     assert "unlucky/value" not in run.summary
     columns, rows = run.tables["tables/metrics"]
     (row,) = (dict(zip(columns, row, strict=True)) for row in rows if "unlucky" in row)

@@ -329,7 +329,7 @@ def test_attributes_are_said_of_known_classes_and_tell_them_apart(shipped: Datas
     assert shipped.attributes[0].sum() == sum("T-shirt/top" in classes for classes in ATTRIBUTES.values())
     units = F.normalize(shipped.attributes, dim=1)
     likeness = units @ units.T - 2 * torch.eye(20)
-    assert likeness.max() < 1 - 1e-3, "no two classes are described alike"
+    assert likeness.max() < 1 - 1e-3, "no two classes have the same description"
     within = torch.cat([likeness[:10, :10].amax(1), likeness[10:, 10:].amax(1)])
     across = torch.cat([likeness[:10, 10:].amax(1), likeness[:10, 10:].amax(0)])
     nearer_across = {name for name, nearer in zip(CLASSES, across > within, strict=True) if nearer}
