@@ -1,7 +1,7 @@
 """Records on disk, one line of JSON each, so that a diff shows only changed science.
 
 A run writes `records/<metric>-<digest>.json`, a file a record, so that several processes can share a folder. `pack`
-joins them into one `records.jsonl`, which is what results/ has, or into `records.jsonl.gz` where that would be large.
+joins them into one `records.jsonl`, which is what results/ has, or into `records.jsonl.xz` where that would be large.
 All are read; a file counts before a line. Files of the first release have other names, since the labels of their cells
 were others.
 
@@ -11,8 +11,8 @@ nothing, and computed again. Those of earlier releases have no digest.
 
 import dataclasses
 import json
+import lzma
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,13 +27,13 @@ from .schema3 import SCHEMA, record_of
 
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
-PACKED, ZIPPED = "records.jsonl", "records.jsonl.gz"
+PACKED, ZIPPED = "records.jsonl", "records.jsonl.xz"
 LARGE = 4_000_000
 """Bytes of records from which on `pack` compresses them: those of one experiment then take a tenth of a repository."""
 MOST = 1 << 30
 """Bytes that a compressed file may hold: it may be anybody's, and a small one can hold more than the memory."""
-GZIP = 31
-"""What zlib calls the format of gzip."""
+MEMORY = 1 << 28
+"""Bytes of memory that it may need to be read."""
 TRIES = 3
 """Times that tables are made again at once because other processes wrote records meanwhile."""
 EDITED = "edited: it was changed after it was written, so its digest is another one"
@@ -165,8 +165,7 @@ def pack(folder: Path) -> None:
     fine = [path for path in _files(folder) if any(not entry.text for entry in _read(path))]
     content, name = packed(folder), PACKED
     if len(content) > LARGE:
-        press = zlib.compressobj(9, wbits=GZIP)  # its header holds neither a name nor a time
-        content, name = press.compress(content) + press.flush(), ZIPPED
+        content, name = lzma.compress(content), ZIPPED
     others = [path for path in _packs(folder) if path.name != name]
     replace(folder / name, content)
     for path in (*fine, *others):
@@ -212,7 +211,7 @@ def _parsed(path: Path, *status: int) -> Sequence[Entry]:
     if path.name == ZIPPED:
         try:
             content = _unzipped(content)
-        except (ValueError, zlib.error) as error:
+        except (ValueError, lzma.LZMAError) as error:
             return (Entry(str(path), None, str(error), text=b"?"),)
     elif path.suffix != ".jsonl":
         return (_entry(content, str(path)),)
@@ -222,9 +221,9 @@ def _parsed(path: Path, *status: int) -> Sequence[Entry]:
 
 def _unzipped(content: bytes) -> bytes:
     """Raises ValueError for a file that is cut off, is followed by something else or holds more than MOST bytes."""
-    press = zlib.decompressobj(wbits=GZIP)
+    press = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
     found = press.decompress(content, MOST)
-    if press.unconsumed_tail:
+    if not press.eof and not press.needs_input:
         raise ValueError(f"it holds more than {MOST:,} bytes")
     if not press.eof or press.unused_data:
         raise ValueError("it is cut off, or more than one compressed file")

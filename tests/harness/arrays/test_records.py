@@ -1,7 +1,7 @@
 """Records on disk: what is read is what was written, in files and in lines; those of the first release are read too."""
 
-import gzip
 import json
+import lzma
 import math
 import shutil
 from collections.abc import Callable
@@ -107,10 +107,10 @@ def test_many_records_are_packed_compressed_and_are_the_same(tmp_path: Path, mon
     content = packed(folder)
     monkeypatch.setattr(records, "LARGE", len(content) - 1)
     pack(folder)
-    assert [path.name for path in folder.iterdir()] == ["records.jsonl.gz"]
-    file = folder / "records.jsonl.gz"
+    assert [path.name for path in folder.iterdir()] == ["records.jsonl.xz"]
+    file = folder / "records.jsonl.xz"
     made = file.read_bytes()
-    assert gzip.decompress(made) == content
+    assert lzma.decompress(made) == content
     assert list(map(plain, read_records(folder))) == before
     assert all(find_record(folder, record.cell) is not None for record in (SET, STUDY, FAILED))
     pack(folder)
@@ -128,8 +128,8 @@ def test_many_records_are_packed_compressed_and_are_the_same(tmp_path: Path, mon
     [
         (lambda whole: whole[:-9], "cut off"),
         (lambda whole: whole + whole, "more than one"),
-        (lambda whole: b"[]" + whole, "header"),
-        (lambda whole: gzip.compress(bytes(1 << 20)), "holds more than 100,000 bytes"),
+        (lambda whole: b"[]" + whole, "format"),
+        (lambda whole: lzma.compress(bytes(1 << 20)), "holds more than 100,000 bytes"),
     ],
 )
 def test_a_compressed_file_that_is_not_whole_is_named_and_kept(
@@ -139,10 +139,10 @@ def test_a_compressed_file_that_is_not_whole_is_named_and_kept(
     monkeypatch.setattr(records, "LARGE", 1)
     monkeypatch.setattr(records, "MOST", 100_000)
     pack(folder)
-    file = folder / "records.jsonl.gz"
+    file = folder / "records.jsonl.xz"
     damaged = change(file.read_bytes())
     file.write_bytes(damaged)
-    with pytest.raises(FileNotFoundError, match=f"records.jsonl.gz is damaged: .*{why}"):
+    with pytest.raises(FileNotFoundError, match=f"records.jsonl.xz is damaged: .*{why}"):
         read_records(folder)
     write_record(folder, SET)
     with pytest.raises(ValueError, match="remove it, or bring back the whole file"):
