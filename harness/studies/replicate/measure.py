@@ -35,6 +35,7 @@ from .names import (
     TOGETHER,
 )  # fmt: skip
 from .page import page
+from .selections import KEPT, selections
 
 NONE = (math.nan, math.nan)
 TABLE = "correlate"
@@ -47,7 +48,7 @@ Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 class Options:
     """What is brought together.
 
-    folders:    results folders with records of the study `correlate`.
+    folders:    results folders with records of the study `correlate`, and of `tradeoff` where there are some.
     scores, signals, against: by name, those whose correlations, and gains over which other scores, are claims; all
                 where none are named. Each claim more makes the correction for their number stricter.
     covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
@@ -73,7 +74,8 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     The networks of a family differ by their training seeds; their correlations are brought together, over data sets,
     by a hierarchical model of Fisher's z (`harness/stats/replication.py`). It has parts for the data set, the training
     seed, the real samples and the generated ones. Gains of one score over another on the same samples, where they were
-    recorded, are brought together in the same way, as differences of correlations.
+    recorded, are brought together in the same way, as differences of correlations. So are, where `tradeoff` recorded
+    them, the gains in precision, recall and Fréchet distance of keeping the samples with the highest scores.
 
     new network          the correlation on one more network of the family, with the interval that holds 95 % of them
     mean of networks     the mean over all networks of the family on this data set
@@ -88,17 +90,22 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     share of the ceiling median over networks of the correlation as a share of the most that any score could have
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
-    scores, signals, families and data sets of the page; correlations and gains are corrected apart. It does not hold
+    scores, signals, families and data sets of the page; correlations, gains in them, and gains by keeping samples are
+    corrected apart. It does not hold
     where `never` is 97.5 % or more. Otherwise it is undecided.
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
-    table = _chosen(_read(options.folders), options)
+    found, kept = _read(options.folders)
+    table = _chosen(found, options)
+    if len(kept):
+        wanted = kept.score.isin(options.scores) if options.scores else kept.score.notna()
+        table = pd.concat([table, kept[wanted]], ignore_index=True)
     table["family"] = table.generator.map(family_of)
     for family, part in table.groupby("family", sort=False):
         content = digest(*part.astype(str).sort_values(list(part.columns)).to_numpy().tolist())
         setting = {
-            "held_fixed": "; ".join(dict.fromkeys(part.covariates)),
+            "held_fixed": "; ".join(dict.fromkeys(part.covariates.dropna())),
             "at_least": options.at_least,
             "prior": options.prior,
         }
@@ -116,11 +123,14 @@ def family_of(generator: str) -> str:
     return f"{name}({', '.join(kept)})" if kept else name
 
 
-def _read(folders: Sequence[str]) -> pd.DataFrame:
-    """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain."""
+def _read(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain.
+
+    And what `selections` makes of them.
+    """
     if not folders:
         raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
-    found = []
+    found, kept = [], []
     for folder in folders:
         records = read_records(Path(folder).expanduser())
         tables = study_tables(records)
@@ -131,8 +141,11 @@ def _read(folders: Sequence[str]) -> pd.DataFrame:
             if name in tables:
                 pairs = zip(tables[name].score, tables[name].signal, strict=True)
                 found.append(tables[name].assign(table=name)[[pair not in dependent for pair in pairs]])
+        if KEPT in tables:
+            kept.append(selections(tables[KEPT]))
     table = pd.concat(found, ignore_index=True)
-    return table.assign(against=table.against.fillna("") if "against" in table else "")
+    table = table.assign(against=table.against.fillna("") if "against" in table else "")
+    return table, pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
 
 
 def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:

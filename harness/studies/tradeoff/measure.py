@@ -115,9 +115,10 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
                        the discriminator likes them, by `steps` of `step_sizes`, each a call and a backward pass.
     Of a generator that shows samples again, and makes no others, samples are chosen by their scores alone.
 
-    With `beside`, "frechet_distance saved" is 1 less the ratio to the mean distance of sets drawn by chance: above 0 the
-    set is nearer to the reals. "precision over truncation" is the difference to truncation at equal recall, of `psis`
-    and of plain sampling, between which it is interpolated; undefined where none recalls as much, or none as little.
+    With `beside`, "frechet_distance saved" is 1 less the ratio to the mean distance of sets drawn by chance: above 0
+    the set is nearer to the reals. "precision over truncation" is the difference to truncation at equal recall, of
+    `psis` and of plain sampling, between which it is interpolated; undefined where none recalls as much, or none as
+    little.
 
     Gains in precision and recall are differences to plain sampling, the mean of many sets drawn by chance. Hypervolume
     is the area under a method's frontier, plain sampling included. It is that of the best of many, so noise alone
