@@ -98,7 +98,7 @@ def table(
     caption: str = "",
     strong: Sequence[int] = (),
 ) -> str:
-    """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing; strong: rows in bold."""
+    """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing; strong: bold rows."""
     texts = [any(isinstance(row[j], str) and str(row[j])[:1].isalpha() for row in rows) for j in range(len(columns))]
     return _block("table", columns, rows, styles, texts, caption or f"By {columns[0] or 'row'}", strong)
 

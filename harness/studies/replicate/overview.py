@@ -8,15 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from ...report.blocks import Block, Grid, Heading, Text, Verdicts
+from ...report.blocks import Block, Fold, Grid, Heading, Text, Verdicts
 from ...report.typeset import formatted
+from ...stats.replication import MOST_SEEDS
 from .decisions import FAILS, HOLDS, MARKS, OPEN, UNDEFINED
 from .names import EVERYWHERE, MEDIAN, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_CEILING
 
 PAPER = "latent_density"
 """The score whose claims are judged: that of arXiv:2407.15171."""
+IN_Z = ", in z"
 W = re.compile(r"(, )?space=latent:w(, encode=prior)?")
-BANDWIDTH = re.compile(PAPER + r"(\(bandwidth=[\d.]+\))?")
+BANDWIDTH = re.compile(PAPER + r"(\((bandwidth=[\d.]+)?(, )?(relative=False)?\))?")
 Column = tuple[str, str]
 Key = tuple[Any, Any, Any]
 """Family, data set and score, as the table has them."""
@@ -61,17 +63,24 @@ class Overview:
                 found.setdefault(name, {})[str(family)] = score
         return found
 
+    def mean_of_medians(self, name: str) -> float:
+        """Over the families and data sets on which a row has one; below all others where it has none."""
+        found = [self.numbers.get(((f, d, self.rows[name].get(f)), "", MEDIAN)) for f, d in self.columns]
+        values = [row.value for row in found if row is not None and row.value == row.value]
+        return sum(values) / len(values) if values else -2.0
+
     @cached_property
     def paper(self) -> list[str]:
-        """The paper's score, and its bandwidth with the highest mean of medians, chosen after seeing them."""
-        means = {}
-        for name, scores in self.rows.items():
-            medians = [self.numbers.get(((f, d, scores.get(f)), "", MEDIAN)) for f, d in self.columns]
-            values = [row.value for row in medians if row is not None and row.value == row.value]
-            if BANDWIDTH.fullmatch(name) and values:
-                means[name] = sum(values) / len(values)
-        best = [max(means, key=lambda name: means[name])] if means else []
-        return list(dict.fromkeys([*([PAPER] if PAPER in means else []), *best]))
+        """The paper's score, and the best of its bandwidths, chosen after seeing them."""
+        settings = [name for name in self.rows if BANDWIDTH.fullmatch(name)]
+        best = sorted(settings, key=self.mean_of_medians)[-1:]
+        return list(dict.fromkeys([*([PAPER] if PAPER in settings else []), *best]))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of all rows: the paper's, then the highest first."""
+        others = [name for name in self.rows if name not in self.paper]
+        return [*self.paper, *sorted(others, key=self.mean_of_medians, reverse=True)]
 
     def told(self, name: str, column: Column, against: str = "") -> str:
         """What is decided of a row in a column; of its gain over another row, where one is named."""
@@ -79,16 +88,16 @@ class Overview:
         return UNDEFINED if against and not rival else self.decided.get((*column, score, rival), UNDEFINED)
 
     def cell(self, name: str, column: Column) -> str:
-        """Median, interval for a new network, decision, share of the ceiling, networks needed where it is open."""
+        """Median, interval for a new network, decision, share of the ceiling, and networks needed where it is open."""
         score = self.rows[name].get(column[0])
         key = (*column, score)
         median, new = (self.numbers.get((key, "", quantity)) for quantity in (MEDIAN, NEW))
         if median is None or new is None or new.value != new.value:
             return "-"
         told, share = self.decided.get((*key, ""), UNDEFINED), self.numbers.get((key, "", SHARE_OF_CEILING))
-        ceiling = [f"{share.value:.0%} of the ceiling"] if share is not None and share.value == share.value else []
-        needed = [f"needs {networks(self.numbers[key, '', SEEDS].value)}"] if told == OPEN else []
-        return "; ".join([formatted(median.value, new.low, new.high) + MARKS[told], *ceiling, *needed])
+        ceiling = [f"{100 * share.value:.0f} %"] if share is not None and share.value == share.value else []
+        needed = [networks(self.numbers[key, "", SEEDS].value)] if told == OPEN else []
+        return ", ".join([formatted(median.value, new.low, new.high) + MARKS[told], *ceiling, *needed])
 
     def claim(self, name: str, column: Column, against: str = "") -> str:
         """The decision in words, and the networks that it would take where there is none."""
@@ -97,7 +106,7 @@ class Overview:
             return "-"
         score, rival = self.rows[name][column[0]], self.rivals.get(against, {}).get(column[0], "")
         needed = self.numbers.get(((*column, score), rival, SEEDS))
-        return f"{told}, needs {networks(needed.value)}" if told == OPEN and needed is not None else told
+        return f"{told}, {networks(needed.value)}" if told == OPEN and needed is not None else told
 
 
 def in_w(scores: Sequence[str]) -> dict[str, str]:
@@ -107,7 +116,7 @@ def in_w(scores: Sequence[str]) -> dict[str, str]:
     for score in scores:
         plain = score.replace("(encode=prior)", "").replace(", encode=prior)", ")") if moved else score
         if not W.search(score):
-            found[f"{score}, in z" if plain in moved or score in moved else plain] = score
+            found[f"{score}{IN_Z}" if plain in moved or score in moved else plain] = score
     return moved | found
 
 
@@ -116,7 +125,7 @@ def _without_w(score: str) -> str:
 
 
 def networks(count: float) -> str:
-    return f"{count:.0f} networks" if count < float("inf") else "over 1,000 networks"
+    return f"{count:.0f} networks" if count < float("inf") else f"over {MOST_SEEDS:,} networks"
 
 
 def blocks(overview: Overview, signal: str) -> Iterator[Block]:
@@ -125,15 +134,20 @@ def blocks(overview: Overview, signal: str) -> Iterator[Block]:
     yield Text(
         "Median of the networks that were measured, the interval that holds 95 % of further networks of the family, "
         "\u2713 where it lies above 0 after correction, \u2717 where it would not, however many networks were trained; "
-        "the share of the most that any score could have; and the networks that a decision is expected to take. Bold: "
-        "the paper's score, and its best bandwidth, chosen after seeing all. A family with the space w has its scores "
-        "in w."
+        "the share of the noise ceiling, the most that any score could have; and where it is undecided how many networks "
+        "a decision is expected to take. Bold: the paper's score, and its best bandwidth, chosen after seeing all. A "
+        "family with the space w has its scores in w."
     )
     yield Verdicts(list(_everywhere(overview)), f"Is a score better everywhere, by {signal}")
-    names = [*paper, *(name for name in overview.rows if name not in paper)]
+    names = overview.names
     cells: dict[Any, Any] = {(name, column): overview.cell(name, column) for name in names for column in columns}
     cells = {key: text for key, text in cells.items() if text != "-"}
-    yield Grid("score", names, columns, cells, text=str, strong=paper)
+    further = [name for name in names if name not in paper and (name.startswith(f"{PAPER}(") or name.endswith(IN_Z))]
+    shown = [name for name in names if name not in further]
+    yield Grid("score", shown, columns, cells, text=str, strong=paper)
+    yield Fold(
+        "Further settings of the paper's score, and scores in z", [Grid("score", further, columns, cells, text=str)]
+    )
     yield Heading(f"Claims, by {signal}")
     claimed = {f"{name} tells quality": (name, "") for name in paper}
     for rival in overview.rivals:
@@ -169,7 +183,7 @@ def _everywhere(overview: Overview) -> Iterator[str]:
         if not most or not won[most]:
             yield f"No score is above {rival} anywhere, after correction."
             continue
-        places = ", ".join(overview.columns[column] for column in won[most])
+        places = "; ".join(overview.columns[column] for column in won[most])
         rest = f"; it is not on {len(lost[most])}" if lost[most] else ""
         absent = len(overview.columns) - len(where[most])
         rest += f"; on {absent} it is not defined" if absent else ""
