@@ -135,8 +135,8 @@ def blocks(overview: Overview, signal: str) -> Iterator[Block]:
         "Median of the networks that were measured, the interval that holds 95 % of further networks of the family, "
         "\u2713 where it lies above 0 after correction, \u2717 where it would not, however many networks were trained; "
         "the share of the noise ceiling, the most that any score could have; and where it is undecided how many "
-        "networks a decision is expected to take. Bold: the paper's score, and its best bandwidth, chosen after seeing all. A "
-        "family with the space w has its scores in w."
+        "networks a decision is expected to take. Bold: the paper's score, and its best bandwidth, chosen after "
+        "seeing all. A family with the space w has its scores in w."
     )
     yield Verdicts(list(_everywhere(overview)), f"Is a score better everywhere, by {signal}")
     names = overview.names
