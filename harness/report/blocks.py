@@ -168,7 +168,8 @@ class Grid:
 
     def markdown(self) -> str:
         columns, rows, _ = self.table()
-        rows = [[f"**{cell}**" for cell in row] if row[0] in self._strong else row for row in rows]
+        rows = [[f"**{text}**" if text != "-" else text for text in row] if row[0] in self._strong else row
+                for row in rows]  # fmt: skip
         return markdown_table(columns, rows) if rows else ""
 
     @property

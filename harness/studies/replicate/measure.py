@@ -36,11 +36,13 @@ from .names import (
 )  # fmt: skip
 from .page import page
 from .selections import KEPT, selections
+from .tunings import TUNED, tunings
 
 NONE = (math.nan, math.nan)
 TABLE = "correlate"
 BESIDE = ("gain", "share")
 """Further tables of the study `correlate`: gains over other scores, and shares of the noise ceiling."""
+COLUMNS = ("table", "dataset", "generator", "seed", "samples", "covariates", "score", "signal", "against", "value")
 Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -48,7 +50,7 @@ Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 class Options:
     """What is brought together.
 
-    folders:    results folders with records of the study `correlate`, and of `tradeoff` where there are some.
+    folders:    results folders with records of the studies `correlate`, `tradeoff` or `fine_tune`.
     scores, signals, against: by name, those whose correlations, and gains over which other scores, are claims; all
                 where none are named. Each claim more makes the correction for their number stricter.
     covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
@@ -75,7 +77,8 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     by a hierarchical model of Fisher's z (`harness/stats/replication.py`). It has parts for the data set, the training
     seed, the real samples and the generated ones. Gains of one score over another on the same samples, where they were
     recorded, are brought together in the same way, as differences of correlations. So are, where `tradeoff` recorded
-    them, the gains in precision, recall and Fréchet distance of keeping the samples with the highest scores.
+    them, the gains in precision, recall and Fréchet distance of keeping the samples with the highest scores; and where
+    `fine_tune` did, what a tuning gains over plain training of the same seed, whose network is the unit then.
 
     new network          the correlation on one more network of the family, with the interval that holds 95 % of them
     mean of networks     the mean over all networks of the family on this data set
@@ -96,11 +99,10 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
-    found, kept = _read(options.folders)
-    table = _chosen(found, options)
-    if len(kept):
-        wanted = kept.score.isin(options.scores) if options.scores else kept.score.notna()
-        table = pd.concat([table, kept[wanted]], ignore_index=True)
+    found, others = _read(options.folders)
+    table = _chosen(found, options) if len(found) else found
+    wanted = others.score.isin(options.scores) if options.scores else others.score.notna()
+    table = pd.concat([one for one in (table, others[wanted]) if len(one)], ignore_index=True)
     table["family"] = table.generator.map(family_of)
     for family, part in table.groupby("family", sort=False):
         content = digest(*part.astype(str).sort_values(list(part.columns)).to_numpy().tolist())
@@ -126,26 +128,27 @@ def family_of(generator: str) -> str:
 def _read(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain.
 
-    And what `selections` makes of them.
+    And what `selections` and `tunings` make of them.
     """
     if not folders:
         raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
-    found, kept = [], []
+    found, others = [], []
     for folder in folders:
         records = read_records(Path(folder).expanduser())
         tables = study_tables(records)
-        if TABLE not in tables:
+        if not {TABLE, KEPT, TUNED} & tables.keys():
             raise ValueError(f"{folder} has no correlations; make some with study=correlate")
-        dependent = with_composite(shared_spaces(records), tables[TABLE].signal.unique())
-        for name in (TABLE, *BESIDE):
-            if name in tables:
+        if TABLE in tables:
+            dependent = with_composite(shared_spaces(records), tables[TABLE].signal.unique())
+            for name in (name for name in (TABLE, *BESIDE) if name in tables):
                 pairs = zip(tables[name].score, tables[name].signal, strict=True)
                 found.append(tables[name].assign(table=name)[[pair not in dependent for pair in pairs]])
-        if KEPT in tables:
-            kept.append(selections(tables[KEPT]))
-    table = pd.concat(found, ignore_index=True)
+        for name, gains in ((KEPT, selections), (TUNED, tunings)):
+            if name in tables:
+                others.append(gains(tables[name]))
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
     table = table.assign(against=table.against.fillna("") if "against" in table else "")
-    return table, pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+    return table, pd.concat(others, ignore_index=True) if others else pd.DataFrame(columns=COLUMNS)
 
 
 def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from .selections import OVER
 family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against == ""), scale="correlation")
 family("replicate", tested=lambda frame: (frame.quantity == NEW) & ~frame.against.isin(["", *OVER]))
 family("replicate", tested=lambda frame: (frame.quantity == NEW) & frame.against.isin(OVER))
+PLAIN = "plain training"
 KEYS = ["family", "trained_on", "score", "against", "signal"]
 
 
@@ -25,6 +26,8 @@ def page(found: Found) -> Iterator[Block]:
     decided = {key: decision(rows) for key, rows in table.groupby(KEYS, sort=False)}
     chosen = table.against.isin(OVER)
     for signal, part in table[~chosen].groupby("signal", sort=False):
+        if (part.against != "").all():
+            continue
         of_signal = {(f, d, s, a): told for (f, d, s, a, which), told in decided.items() if which == signal}
         yield from blocks(Overview(part, of_signal), str(signal))
     if chosen.any():
@@ -37,7 +40,9 @@ def page(found: Found) -> Iterator[Block]:
     )
     for (signal, against), part in table[~chosen].groupby(["signal", "against"], sort=False):
         title = (
-            f"Gain over {against} in rank correlation with {signal}" if against else f"Rank correlation with {signal}"
+            f"Gain over {against} in {'' if against == PLAIN else 'rank correlation with '}{signal}"
+            if against
+            else f"Rank correlation with {signal}"
         )
         yield Heading(title)
         new = part[part.quantity == NEW]

@@ -24,6 +24,6 @@ def selections(table: pd.DataFrame) -> pd.DataFrame:
     shares = [float(setting.removeprefix("share ")) for setting in kept.setting]
     kept["score"] = kept.method.str.removeprefix("top ")
     kept["against"] = [over for _, over in gained]
-    kept["signal"] = [f"{what}, best {share:.0%}" for (what, _), share in zip(gained, shares, strict=True)]
+    kept["signal"] = [f"{what}, best {100 * share:g} %" for (what, _), share in zip(gained, shares, strict=True)]
     columns = ["dataset", "generator", "seed", "samples", "score", "against", "signal", "value", "low", "high"]
     return kept[[*columns, "n", "missing"]].assign(table="gain")

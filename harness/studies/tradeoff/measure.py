@@ -180,7 +180,7 @@ def _judge_space(run: Run, spaces: str | Sequence[str]) -> str:
     for space in others:
         try:
             run.views.try_out(View("fake", space))
-        except ValueError:
+        except (ValueError, LookupError):
             continue
         return space
     return last
