@@ -94,8 +94,7 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
     scores, signals, families and data sets of the page; correlations, gains in them, and gains by keeping samples are
-    corrected apart. It does not hold
-    where `never` is 97.5 % or more. Otherwise it is undecided.
+    corrected apart. It does not hold where `never` is 97.5 % or more. Otherwise it is undecided.
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
@@ -107,7 +106,7 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     for family, part in table.groupby("family", sort=False):
         content = digest(*part.astype(str).sort_values(list(part.columns)).to_numpy().tolist())
         setting = {
-            "held_fixed": "; ".join(dict.fromkeys(part.covariates.dropna())),
+            "held_fixed": "; ".join(dict.fromkeys(part.covariates.dropna())) if "covariates" in part else NOTHING,
             "at_least": options.at_least,
             "prior": options.prior,
         }
