@@ -18,6 +18,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate, Truth, View
 from assay.harness.core.registry import metric
+from assay.harness.report.figures import SHEET
 from assay.harness.report.report import report
 from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
@@ -265,7 +266,7 @@ def test_a_sheet_is_one_picture_by_several_scores(open_told: Callable[..., Run])
     (path,) = (told.folder / "figures").glob("sheet-*.png")
     with Image.open(path) as picture:
         assert picture.size == (5 * 34 - 2, 2 * 3 * 34 - 2), "images of 2 x 2 pixels are shown 32 wide"
-        said = json.loads(picture.text["assay samples"])["labels"]
+        said = json.loads(picture.text[SHEET])["labels"]
     assert [row[0].split(":")[0] for row in said] == [
         f"{score}, {group}" for score in ("sees_faults", "random_score") for group in ("top", "middle", "bottom")
     ]
