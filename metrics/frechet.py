@@ -253,6 +253,13 @@ def _unscaled(squared: Estimate, power: float) -> Estimate:
     return squared._replace(value=value, interval=(low, high))
 
 
+def frechet_value(fake: Tensor, real: Tensor) -> float:
+    """`frechet_distance` of sets [M, D] and [N, D] without its interval, which takes most of the time of small sets."""
+    y, x = samples(2, fake=fake, real=real)
+    power = _power(y, x)
+    return _value(Gaussian.of(scaled(y, power)), Gaussian.of(scaled(x, power))) / power / power
+
+
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
     """The distance computed from moments only, for streamed sets or merged shards; see `kernels.moments`."""
     return _value(Gaussian.from_moments(fake), Gaussian.from_moments(real))

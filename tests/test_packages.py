@@ -27,7 +27,7 @@ FOLDERS = ("configs", "datasets", "generators", "harness", "metrics")
 ZOO = ("generators/zoo/*", "metrics/extractors/zoo/*")
 DATA = ("configs/**/*.yaml", *ZOO, "harness/report/templates/**/*", "py.typed")
 FACTS = tuple(f"harness/studies/{name}" for name in ("sanity/published.csv", "humans/models.csv", "humans/LICENSE.*"))
-RESULTS = ("results/*/tables/*.csv", "results/*/records.jsonl", "results/papers/*.csv")
+RESULTS = ("results/*/tables/*.csv", "results/*/records.jsonl*", "results/papers/*.csv")
 JUNK = ("harness/__pycache__/run.cpython-311.pyc", "harness/notes.txt", "build/lib/assay/gone.py", "results/a/b.png")
 """Files beside ours that no package may hold: a cache, a note, a module of an earlier build, a picture."""
 

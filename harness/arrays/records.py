@@ -1,8 +1,9 @@
 """Records on disk, one line of JSON each, so that a diff shows only changed science.
 
 A run writes `records/<metric>-<digest>.json`, a file a record, so that several processes can share a folder. `pack`
-joins them into one `records.jsonl`, which is what results/ has. Both are read; a file counts before a line. Files of
-the first release have other names, since the labels of their cells were others.
+joins them into one `records.jsonl`, which is what results/ has, or into `records.jsonl.xz` where that would be large.
+All are read; a file counts before a line. Files of the first release have other names, since the labels of their cells
+were others.
 
 Each has a digest of all else in it. One that was changed since has the status "edited": it is shown as such, ranked by
 nothing, and computed again. Those of earlier releases have no digest.
@@ -10,6 +11,7 @@ nothing, and computed again. Those of earlier releases have no digest.
 
 import dataclasses
 import json
+import lzma
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -25,6 +27,13 @@ from .schema3 import SCHEMA, record_of
 
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
+PACKED, ZIPPED = "records.jsonl", "records.jsonl.xz"
+LARGE = 4_000_000
+"""Bytes of records from which on `pack` compresses them: those of one experiment then take a tenth of a repository."""
+MOST = 1 << 30
+"""Bytes that a compressed file may hold: it may be anybody's, and a small one can hold more than the memory."""
+MEMORY = 1 << 28
+"""Bytes of memory that it may need to be read."""
 TRIES = 3
 """Times that tables are made again at once because other processes wrote records meanwhile."""
 EDITED = "edited: it was changed after it was written, so its digest is another one"
@@ -65,8 +74,10 @@ def find_record(folder: Path, cell: Cell) -> Record | None:
     for entry in _read(other) if other else ():
         if entry.record and record_name(entry.record.cell) == name:
             return entry.record
-    packed = folder / "records.jsonl"
-    return _named(packed, *_status(packed)).get(name) if packed.exists() else None
+    for packed in _packs(folder):
+        if (found := _named(packed, *_status(packed)).get(name)) is not None:
+            return found
+    return None
 
 
 @lru_cache(maxsize=64)
@@ -102,7 +113,7 @@ def read_records(folder: Path) -> list[Record]:
 
 def entries(folder: Path) -> list[Entry]:
     """All that stands in the files of records of a folder, whole or not."""
-    return [entry for path in (folder / "records.jsonl", *_files(folder)) for entry in _read(path)]
+    return [entry for path in (*reversed(_packs(folder)), *_files(folder)) for entry in _read(path)]
 
 
 def agreeing(folder: Path, write: Callable[[], T]) -> T:
@@ -122,7 +133,7 @@ def agreeing(folder: Path, write: Callable[[], T]) -> T:
 
 
 def _state(folder: Path) -> list[tuple[Path, tuple[int, ...]]]:
-    return [(path, _status(path)) for path in (folder / "records.jsonl", *_files(folder))]
+    return [(path, _status(path)) for path in (*_packs(folder), *_files(folder))]
 
 
 def _status(path: Path) -> tuple[int, ...]:
@@ -133,15 +144,31 @@ def _status(path: Path) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def _packs(folder: Path) -> list[Path]:
+    """Files of many records, the one that counts first."""
+    return [path for path in (folder / PACKED, folder / ZIPPED) if path.exists()]
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted((folder / "records").glob("[!.]*.json"))
 
 
 def pack(folder: Path) -> None:
-    """Write all records of a folder into its records.jsonl, and remove their files, but for damaged and edited ones."""
+    """Write all records of a folder into one file, and remove the others, but for those of damaged and edited ones.
+
+    The same records give the same bytes, compressed or not. Raises ValueError where such a file cannot be read.
+    """
+    for path in _packs(folder):
+        for entry in _read(path):
+            if entry.where == str(path):
+                raise ValueError(f"{path} is damaged, {entry.why}; remove it, or bring back the whole file")
     fine = [path for path in _files(folder) if any(not entry.text for entry in _read(path))]
-    replace(folder / "records.jsonl", packed(folder))
-    for path in fine:
+    content, name = packed(folder), PACKED
+    if len(content) > LARGE:
+        content, name = lzma.compress(content), ZIPPED
+    others = [path for path in _packs(folder) if path.name != name]
+    replace(folder / name, content)
+    for path in (*fine, *others):
         path.unlink()
     if (folder / "records").is_dir() and not any((folder / "records").iterdir()):
         (folder / "records").rmdir()
@@ -150,7 +177,12 @@ def pack(folder: Path) -> None:
 def packed(folder: Path) -> bytes:
     """The content of one records.jsonl for all records of a folder. What is damaged or edited there stays as it is."""
     whole = [line(entry.record) for _, entry in sorted(_by_name(folder).items()) if entry.record and not entry.text]
-    kept = [entry.text + b"\n" for entry in _read(folder / "records.jsonl") if entry.text]
+    kept = [
+        entry.text + b"\n"
+        for path in _packs(folder)
+        for entry in _read(path)
+        if entry.text and entry.where != str(path)
+    ]
     return b"".join([*whole, *kept])
 
 
@@ -176,10 +208,26 @@ def _parsed(path: Path, *status: int) -> Sequence[Entry]:
         return ()
     except OSError as error:
         return (Entry(str(path), None, error.strerror or str(error), text=b"?"),)
-    if path.suffix != ".jsonl":
+    if path.name == ZIPPED:
+        try:
+            content = _unzipped(content)
+        except (ValueError, lzma.LZMAError) as error:
+            return (Entry(str(path), None, str(error), text=b"?"),)
+    elif path.suffix != ".jsonl":
         return (_entry(content, str(path)),)
     lines = enumerate(content.split(b"\n"), 1)
     return [_entry(text, f"{path}, line {number}") for number, text in lines if text.strip()]
+
+
+def _unzipped(content: bytes) -> bytes:
+    """Raises ValueError for a file that is cut off, is followed by something else or holds more than MOST bytes."""
+    press = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+    found = press.decompress(content, MOST)
+    if not press.eof and not press.needs_input:
+        raise ValueError(f"it holds more than {MOST:,} bytes")
+    if not press.eof or press.unused_data:
+        raise ValueError("it is cut off, or more than one compressed file")
+    return found
 
 
 def line(record: Record) -> bytes:

@@ -1,7 +1,7 @@
 """The pieces that pages of studies are made of: what they say, and how each looks in HTML and in Markdown."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -132,7 +132,7 @@ class Grid:
 
     corner: what stands above the names of rows. cells: by (row, column); what is missing is "-".
     shade: of a value, its colour from -1 (orange) to 1 (blue). marks: text behind a cell.
-    columns: in order, with the title of each where it is not its name.
+    columns: in order, with the title of each where it is not its name. strong: rows in bold.
     """
 
     corner: str
@@ -143,6 +143,7 @@ class Grid:
     marks: Mapping[tuple[Any, Any], str] = field(default_factory=dict)
     text: Callable[[Number], str] = estimate
     caption: str = ""
+    strong: Collection[Any] = ()
 
     def table(self) -> tuple[list[str], list[list[str]], list[list[str]]]:
         """Titles, cells as text, and their colours."""
@@ -162,11 +163,18 @@ class Grid:
 
     def html(self) -> str:
         columns, rows, colours = self.table()
-        return html.table(columns, rows, colours, self.caption) if rows else ""
+        strong = [i for i, (name, *_) in enumerate(rows) if name in self._strong]
+        return html.table(columns, rows, colours, self.caption, strong) if rows else ""
 
     def markdown(self) -> str:
         columns, rows, _ = self.table()
+        rows = [[f"**{text}**" if text != "-" else text for text in row] if row[0] in self._strong else row
+                for row in rows]  # fmt: skip
         return markdown_table(columns, rows) if rows else ""
+
+    @property
+    def _strong(self) -> set[str]:
+        return set(map(str, self.strong))
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,11 @@ def table(
     rows: Sequence[Sequence[str | Value]],
     styles: Sequence[Sequence[str]] = (),
     caption: str = "",
+    strong: Sequence[int] = (),
 ) -> str:
-    """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing."""
+    """styles[i][j]: the background of the cell in row i, column j, as a CSS colour, or nothing; strong: bold rows."""
     texts = [any(isinstance(row[j], str) and str(row[j])[:1].isalpha() for row in rows) for j in range(len(columns))]
-    return _block("table", columns, rows, styles, texts, caption or f"By {columns[0] or 'row'}")
+    return _block("table", columns, rows, styles, texts, caption or f"By {columns[0] or 'row'}", strong)
 
 
 def leaderboard(board: object) -> str:

@@ -5,7 +5,7 @@ Precision and recall come from the pass that the metrics of these names share, s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...metrics.frechet import frechet_distance
+from ...metrics.frechet import frechet_distance, frechet_value
 from ...metrics.kernels.balls import neighbour_pass
 from ...metrics.kernels.memo import remember
 from ..core.protocols import Cell, Estimate
@@ -38,6 +38,7 @@ class Judged(NamedTuple):
     held [N]: which reals are in the ball of a sample, whose share is recall. calls: of the generator, for all m.
     halves [H, 2] float64: precision and recall of random halves of the samples against random halves of the reals.
     frechet: called where the distance is asked for, since it is slow and most sets are compared without it.
+    frechets: the same for the distance of the whole set and of each half, [1 + H] float64.
     """
 
     rows: Tensor
@@ -46,6 +47,7 @@ class Judged(NamedTuple):
     frechet: Callable[[], Estimate]
     calls: int
     halves: Tensor
+    frechets: Callable[[], Tensor]
 
     @property
     def precision(self) -> float:
@@ -72,21 +74,36 @@ def judge(
     """
     balls = neighbour_pass(features, real, k)
     frechet = cache(partial(frechet_distance, features, real))
-    spread = _halves(features, real, k, rows, halves, seed)
-    return Judged(rows, (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu(), frechet, calls, spread)
+    parts = partial(_parts, features, real, rows, halves, seed)
+    spread = _halves(features, real, k, parts(), halves)
+
+    @cache
+    def frechets() -> Tensor:
+        found = [frechet_value(features, real), *(frechet_value(features[y], real[x]) for y, x in parts())]
+        return torch.tensor(found, dtype=torch.float64)
+
+    hits, held = (balls.real_balls > 0).cpu(), (balls.fake_balls > 0).cpu()
+    return Judged(rows, hits, held, frechet, calls, spread, frechets)
 
 
-def _halves(features: Tensor, real: Tensor, k: int, rows: Tensor, halves: int, seed: int) -> Tensor:
-    """Precision and recall [halves, 2] of random halves of both; see `judge`."""
-    last, found = int(rows.max()) + 1, []
-    small = max(len(features), len(real)) <= SMALL
-    if small:
-        between, of_real, of_fake = _distances(features, real), _among(real), _distances(features, features)
+def _parts(features: Tensor, real: Tensor, rows: Tensor, halves: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Positions in both of each pair of halves; see `judge`."""
+    last = int(rows.max()) + 1
     for half in range(halves):
         of_reals, of_seeds = (np.random.default_rng([seed, half, which]) for which in (0, 1))
         x = torch.from_numpy(np.sort(of_reals.permutation(len(real))[: len(real) // 2])).to(real.device)
         drawn = torch.from_numpy(of_seeds.random(last))[rows]
         y = drawn.argsort(stable=True)[: len(rows) // 2].sort().values.to(features.device)
+        yield y, x
+
+
+def _halves(features: Tensor, real: Tensor, k: int, parts: Iterable[tuple[Tensor, Tensor]], halves: int) -> Tensor:
+    """Precision and recall [halves, 2] of halves of both; see `judge`."""
+    found = []
+    small = max(len(features), len(real)) <= SMALL
+    if small:
+        between, of_real, of_fake = _distances(features, real), _among(real), _distances(features, features)
+    for y, x in parts:
         if small:
             apart = between[y][:, x]
             real_radius, fake_radius = (of[z][:, z].kthvalue(k + 1).values for of, z in ((of_real, x), (of_fake, y)))

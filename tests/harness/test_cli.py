@@ -34,7 +34,12 @@ STUDY = ("run", "study=[correlate,groups]", "study.correlate.resamples=20", SCOR
 RESULTS = Path(__file__).parents[2] / "results"
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "experiment").glob("*.yaml"))
 SMALLER = {
-    "costs": ("scores=[latent_density,log_volume]", "n=20"),
+    "costs": (
+        "scores=[latent_density,log_volume]",
+        "quality_signals=[judge_confidence]",
+        "study.costs.count=20",
+        "n=20",
+    ),
     "damage": (
         *("n=null", "study.damage.metrics=[precision,frechet_distance]"),
         *("study.damage.samples=[20]", "study.damage.shares=[1.0]", "study.damage.few=[10,20]"),
@@ -50,6 +55,8 @@ SMALLER = {
     "latent_density": (
         *("networks=[]", "scores=[latent_density,log_volume,negative_norm]", "extractor.efficientnet_lite.size=32"),
         *("study.correlate.resamples=5", "study.groups.scores=[latent_density]", "study.gallery.scores=[log_volume]"),
+        *("study.gallery.sheet=[log_volume]", "study.tradeoff.scores=[log_volume]", "study.tradeoff.keep=0.3"),
+        *("study.tradeoff.halves=2", "study.tradeoff.psis=[0.5]", "study.correlate.against=[negative_norm]"),
     ),
     "humans": ("n=null", "study.humans.resamples=20"),
     "quickstart": ("study.correlate.resamples=5",),

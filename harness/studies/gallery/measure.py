@@ -17,6 +17,8 @@ from .page import page
 
 MARK = (225, 111, 36)
 """Colour of the edge of a sample that is known to be faulty."""
+LEAST = 32
+"""Pixels of the side of an image in a sheet, where it is smaller."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Options:
 
     scores: by which the samples are ordered; those of the run where none are named.
     shown:  samples in a row.
+    sheet:  scores whose best, median and worst samples, of all classes together, make one picture of the run.
     """
 
     scores: Sequence[MetricSpec] = ()
     shown: int = 10
+    sheet: Sequence[MetricSpec] = ()
 
 
 @study(page=page, gallery=("class", "group"))
@@ -61,6 +65,27 @@ def gallery(run: Run, options: Options) -> Iterator[Part]:
             raw = run.sample_scores(cell)
             said = [labels(raw, chosen, f"{name}, {group}: ") for (name, group), chosen in rows.items()]
             save_strips(strips, run.figure("classes", cell.label), labels=said)
+    if options.sheet:
+        _save_sheet(run, run.cells(list(options.sheet)), options.shown)
+
+
+def _save_sheet(run: Run, cells: Sequence[Cell], shown: int) -> None:
+    """A picture with three rows for each score, the best, the median and the worst samples."""
+    strips, said = [], []
+    for cell in cells:
+        raw, rows = run.sample_scores(cell), extremes(run.oriented(cell), shown, run.seed)
+        for group in EXTREMES:
+            if len(rows[group]):
+                strips.append(_enlarged(run.views.images("fake", run.seed, run.n, rows[group].tolist())))
+                said.append(labels(raw, rows[group], f"{cell.label}, {group}: "))
+    if strips:
+        save_strips(strips, run.figure("sheet"), labels=said)
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    """Images of few pixels, each pixel as a square of several."""
+    times = max(1, LEAST // images.shape[-1])
+    return images.repeat_interleave(times, -1).repeat_interleave(times, -2)
 
 
 @dataclass(frozen=True)

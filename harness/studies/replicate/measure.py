@@ -35,11 +35,14 @@ from .names import (
     TOGETHER,
 )  # fmt: skip
 from .page import page
+from .selections import KEPT, selections
+from .tunings import TUNED, tunings
 
 NONE = (math.nan, math.nan)
 TABLE = "correlate"
 BESIDE = ("gain", "share")
 """Further tables of the study `correlate`: gains over other scores, and shares of the noise ceiling."""
+COLUMNS = ("table", "dataset", "generator", "seed", "samples", "covariates", "score", "signal", "against", "value")
 Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -47,7 +50,7 @@ Measured = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 class Options:
     """What is brought together.
 
-    folders:    results folders with records of the study `correlate`.
+    folders:    results folders with records of the studies `correlate`, `tradeoff` or `fine_tune`.
     scores, signals, against: by name, those whose correlations, and gains over which other scores, are claims; all
                 where none are named. Each claim more makes the correction for their number stricter.
     covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
@@ -73,7 +76,9 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     The networks of a family differ by their training seeds; their correlations are brought together, over data sets,
     by a hierarchical model of Fisher's z (`harness/stats/replication.py`). It has parts for the data set, the training
     seed, the real samples and the generated ones. Gains of one score over another on the same samples, where they were
-    recorded, are brought together in the same way, as differences of correlations.
+    recorded, are brought together in the same way, as differences of correlations. So are, where `tradeoff` recorded
+    them, the gains in precision, recall and Fréchet distance of keeping the samples with the highest scores; and where
+    `fine_tune` did, what a tuning gains over plain training of the same seed, whose network is the unit then.
 
     new network          the correlation on one more network of the family, with the interval that holds 95 % of them
     mean of networks     the mean over all networks of the family on this data set
@@ -88,17 +93,20 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     share of the ceiling median over networks of the correlation as a share of the most that any score could have
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
-    scores, signals, families and data sets of the page; correlations and gains are corrected apart. It does not hold
-    where `never` is 97.5 % or more. Otherwise it is undecided.
+    scores, signals, families and data sets of the page; correlations, gains in them, and gains by keeping samples are
+    corrected apart. It does not hold where `never` is 97.5 % or more. Otherwise it is undecided.
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
-    table = _chosen(_read(options.folders), options)
+    found, others = _read(options.folders)
+    table = _chosen(found, options) if len(found) else found
+    wanted = others.score.isin(options.scores) if options.scores else others.score.notna()
+    table = pd.concat([one for one in (table, others[wanted]) if len(one)], ignore_index=True)
     table["family"] = table.generator.map(family_of)
     for family, part in table.groupby("family", sort=False):
         content = digest(*part.astype(str).sort_values(list(part.columns)).to_numpy().tolist())
         setting = {
-            "held_fixed": "; ".join(dict.fromkeys(part.covariates)),
+            "held_fixed": "; ".join(dict.fromkeys(part.covariates.dropna())) if "covariates" in part else NOTHING,
             "at_least": options.at_least,
             "prior": options.prior,
         }
@@ -116,23 +124,30 @@ def family_of(generator: str) -> str:
     return f"{name}({', '.join(kept)})" if kept else name
 
 
-def _read(folders: Sequence[str]) -> pd.DataFrame:
-    """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain."""
+def _read(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlations, gains and shares of all folders, by the column `table`; `against` is empty where it is no gain.
+
+    And what `selections` and `tunings` make of them.
+    """
     if not folders:
         raise ValueError("study.replicate.folders is empty; name results folders, e.g. [results/latent_density]")
-    found = []
+    found, others = [], []
     for folder in folders:
         records = read_records(Path(folder).expanduser())
         tables = study_tables(records)
-        if TABLE not in tables:
+        if not {TABLE, KEPT, TUNED} & tables.keys():
             raise ValueError(f"{folder} has no correlations; make some with study=correlate")
-        dependent = with_composite(shared_spaces(records), tables[TABLE].signal.unique())
-        for name in (TABLE, *BESIDE):
-            if name in tables:
+        if TABLE in tables:
+            dependent = with_composite(shared_spaces(records), tables[TABLE].signal.unique())
+            for name in (name for name in (TABLE, *BESIDE) if name in tables):
                 pairs = zip(tables[name].score, tables[name].signal, strict=True)
                 found.append(tables[name].assign(table=name)[[pair not in dependent for pair in pairs]])
-    table = pd.concat(found, ignore_index=True)
-    return table.assign(against=table.against.fillna("") if "against" in table else "")
+        for name, gains in ((KEPT, selections), (TUNED, tunings)):
+            if name in tables:
+                others.append(gains(tables[name]))
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+    table = table.assign(against=table.against.fillna("") if "against" in table else "")
+    return table, pd.concat(others, ignore_index=True) if others else pd.DataFrame(columns=COLUMNS)
 
 
 def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:

@@ -1,41 +1,55 @@
 """What `replicate` found: which correlations would be so on another network of the family."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from ...report.blocks import Block, Found, Grid, Heading, Text, Verdicts, numbers
 from ...report.typeset import number
-from ...report.verdict import Finding, sign
+from ...report.verdict import Finding
 from ...stats.families import family
-from .names import EVERYWHERE, MEDIAN, NEVER, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_CEILING, SHARE_OF_VARIANCE, TOGETHER
+from .decisions import MARKS, decision
+from .names import EVERYWHERE, MEDIAN, NEW, NEW_DATA_SET, SEEDS, SHARE_OF_CEILING, SHARE_OF_VARIANCE, TOGETHER
+from .overview import Overview, blocks
+from .selections import OVER
 
 family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against == ""), scale="correlation")
-family("replicate", tested=lambda frame: (frame.quantity == NEW) & (frame.against != ""))
-
-SURE = 0.975
-HOLDS, FAILS, OPEN, UNDEFINED = "holds", "does not hold", "undecided", "not defined"
-MARKS = {HOLDS: " \u2713", FAILS: " \u2717", OPEN: "", UNDEFINED: ""}
+family("replicate", tested=lambda frame: (frame.quantity == NEW) & ~frame.against.isin(["", *OVER]))
+family("replicate", tested=lambda frame: (frame.quantity == NEW) & frame.against.isin(OVER))
+PLAIN = "plain training"
+KEYS = ["family", "trained_on", "score", "against", "signal"]
 
 
 def page(found: Found) -> Iterator[Block]:
     table = found.tables["replicate"]
+    decided = {key: decision(rows) for key, rows in table.groupby(KEYS, sort=False)}
+    chosen = table.against.isin(OVER)
+    for signal, part in table[~chosen].groupby("signal", sort=False):
+        if (part.against != "").all():
+            continue
+        of_signal = {(f, d, s, a): told for (f, d, s, a, which), told in decided.items() if which == signal}
+        yield from blocks(Overview(part, of_signal), str(signal))
+    if chosen.any():
+        yield from _selections(table[chosen], decided)
+    yield Heading("All comparisons")
     yield Text(
         "The correlation, or the gain over another score, on one more network of the family, with the interval that "
         "holds 95 % of them. \u2713: it lies above 0, after correction for all comparisons; \u2717: it would not, "
         "however many networks were trained."
     )
-    for (signal, against), part in table.groupby(["signal", "against"], sort=False):
+    for (signal, against), part in table[~chosen].groupby(["signal", "against"], sort=False):
         title = (
-            f"Gain over {against} in rank correlation with {signal}" if against else f"Rank correlation with {signal}"
+            f"Gain over {against} in {'' if against == PLAIN else 'rank correlation with '}{signal}"
+            if against
+            else f"Rank correlation with {signal}"
         )
         yield Heading(title)
         new = part[part.quantity == NEW]
         if new.value.isna().all():
             yield Text("Nothing is defined here: one of both is held fixed, or both are defined on different samples.")
             continue
-        verdicts = {(f, d, s): decision(rows) for (f, d, s), rows in part.groupby(["family", "trained_on", "score"])}
+        verdicts = {(f, d, s): told for (f, d, s, a, which), told in decided.items() if (a, which) == (against, signal)}
         yield Verdicts(list(sentences(part, verdicts)), f"{title}, on a new network")
         columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in new.itertuples()}
         cells = {(row.score, (row.family, row.trained_on)): row for _, row in new[new.value.notna()].iterrows()}
@@ -44,15 +58,24 @@ def page(found: Found) -> Iterator[Block]:
         yield from _more(part)
 
 
-def decision(rows: pd.DataFrame) -> str:
-    """What is decided of a score on a data set, given the rows of all its quantities there."""
-    of = {row.quantity: row for row in rows.itertuples()}
-    if NEW not in of or of[NEW].n == 0:
-        return UNDEFINED
-    enough = of[NEW].n >= 2
-    if enough and sign(of[NEW]) == 1:
-        return HOLDS
-    return FAILS if enough and NEVER in of and of[NEVER].value >= SURE else OPEN
+def _selections(table: pd.DataFrame, decided: Mapping[Any, str]) -> Iterator[Block]:
+    """What it is worth to keep the samples with the highest scores, a table for each family and data set."""
+    yield Heading("What it is worth to keep the best")
+    yield Text(
+        "Gain on one more network of the family, with the interval that holds 95 % of them, of keeping the given share "
+        "of the samples by each score: over as many drawn by chance in precision, in recall and in the share of the "
+        "Fréchet distance that is saved; and in precision over truncation of equal recall. Marks as above."
+    )
+    new = table[table.quantity == NEW]
+    for (name, dataset), part in new[~new.trained_on.isin([NEW_DATA_SET, EVERYWHERE])].groupby(
+        ["family", "trained_on"], sort=False
+    ):
+        columns = {(s, a): f"{s}, over {a}" for s, a in part[["signal", "against"]].itertuples(index=False, name=None)}
+        columns = dict(sorted(columns.items(), key=lambda column: column[0][0].rpartition(" ")[2]))
+        rows = {(row.score, (row.signal, row.against)): row for _, row in part[part.value.notna()].iterrows()}
+        marks = {(s, c): MARKS[decided[name, dataset, s, c[1], c[0]]] for s, c in rows}
+        caption = f"{name}, {dataset}"
+        yield Grid(caption, list(part.score.unique()), columns, rows, lambda value: value, marks, caption=caption)
 
 
 def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> Iterator[Finding]:

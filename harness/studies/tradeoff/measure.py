@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -13,10 +13,11 @@ from ...arrays.spaces import REPLAYED
 from ...core.progress import say
 from ...core.protocols import Cell, Discriminating, Estimate, Part, Row, View
 from ...core.registry import study
-from ...run import Run
+from ...run import MetricSpec, Run
 from ...stats.intervals import half_samples, share
 from ..judged import JUDGING, Judged, fewest, without_interval
 from ..spaces import chosen_space, in_latent_space, prior_space
+from .beside import beside
 from .methods import (
     ByDiscriminator,
     Pool,
@@ -32,6 +33,8 @@ from .methods import (
 from .names import ABOVE, ALL, AREA, AREA_GAIN, BELOW, CALLS, FRECHET, GAIN, PLAIN, PRECISION, RECALL, SETTING, side_of
 from .page import page
 
+SIDES = {"top": 1, "bottom": -1}
+Truncation = Callable[[], Sequence[tuple[str, Judged | None]]]
 CHANCE = 20
 """Sets of samples drawn by chance, at least: recall depends on which samples happen to be in a set, all of them."""
 
@@ -41,10 +44,12 @@ class Options:
     """What is kept, how it is judged, and the settings of each method; none of them leave a method out.
 
     keep:        the share of the n samples that every method keeps.
-    judge_space: the feature space that judges; choose another one than that which drives the scores.
+    judge_space: the feature space that judges; choose another one than that which drives the scores. Of several it is
+                 the first that these samples have.
     k:           neighbours of precision and recall.
     quantiles, weights: of importance sampling: thresholds as quantiles of the scores, and weights w.
-    shares:      of the samples with the highest and with the lowest scores.
+    shares:      of the samples with the highest and with the lowest scores. sides: "top", "bottom" or both.
+    scores:      by which is chosen; those of the run where none are named.
     psis:        of truncation: what is left of the distance from the mean code.
     space:       of truncation; "auto" is w, or else the first space.
     thresholds:  beyond which coordinates of the prior's codes are drawn again.
@@ -58,14 +63,18 @@ class Options:
                  where references are draws of the prior, a density of codes says no more than their norm.
     halves:      random halves of samples and reals that tell how sure a gain is.
     nulls:       times that the scores of a method are dealt out at random among the samples.
+    beside:      whether each setting is also compared with chance by its Fréchet distance, and with truncation of
+                 equal recall by its precision.
     """
 
     keep: float = 0.2
-    judge_space: str = "features"
+    judge_space: str | Sequence[str] = "features"
     k: int = 3
     quantiles: Sequence[float] = (0.1, 0.2, 0.5, 0.8, 0.9)
     weights: Sequence[float] = (0.01, 0.1, 0.3, 0.5, 2, 3.3, 10, 100)
     shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9)
+    sides: Sequence[str] = ("top", "bottom")
+    scores: Sequence[MetricSpec] = ()
     psis: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.3)
     space: str = "auto"
     thresholds: Sequence[float] = (0.5, 1, 1.5, 2)
@@ -80,6 +89,7 @@ class Options:
     latent: str = "auto"
     halves: int = 20
     nulls: int = 5
+    beside: bool = False
 
 
 @study(version=4, uses=JUDGING, page=page, tradeoff=("setting", "quantity"))
@@ -105,6 +115,11 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
                        the discriminator likes them, by `steps` of `step_sizes`, each a call and a backward pass.
     Of a generator that shows samples again, and makes no others, samples are chosen by their scores alone.
 
+    With `beside`, "frechet_distance saved" is 1 less the ratio to the mean distance of sets drawn by chance: above 0
+    the set is nearer to the reals. "precision over truncation" is the difference to truncation at equal recall, of
+    `psis` and of plain sampling, between which it is interpolated; undefined where none recalls as much, or none as
+    little.
+
     Gains in precision and recall are differences to plain sampling, the mean of many sets drawn by chance. Hypervolume
     is the area under a method's frontier, plain sampling included. It is that of the best of many, so noise alone
     raises it. Its gain is therefore over the same settings of the same method with its scores dealt out at random
@@ -118,23 +133,28 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
     kept, least = round(options.keep * run.n), fewest(options.k)
     if not 0 < options.keep <= 1 or kept < least:
         raise ValueError(f"keep={options.keep} of n={run.n} keeps {kept} samples; {least} are needed, at most all")
+    if wrong := set(options.sides) - SIDES.keys():
+        raise ValueError(f"sides={sorted(wrong)} must be among {', '.join(SIDES)}")
     if options.halves < 2 or options.nulls < 1:
         raise ValueError(f"halves={options.halves} must be 2 or more, and nulls={options.nulls} 1 or more")
     spaces = run.views.generator.spaces
     latent = chosen_space(run, options.latent, auto="w" if "w" in spaces else spaces[0])
-    pool = Pool(run, kept, options.judge_space, options.k, options.halves)
-    part = partial(_part, pool, options)
-    for cell in (in_latent_space(run, cell, latent) for cell in run.cells(run.scores)):
-        scores = partial(run.oriented, cell)
-        chosen = partial(by_importance, pool, cell, options.quantiles, options.weights)
-        yield part(f"importance {cell.label}", chosen, ["quantiles", "weights"], [cell], scores=scores)
-        for name, sign in (("top", 1), ("bottom", -1)):
-            chosen = partial(extremes, pool, sign, options.shares)
-            yield part(f"{name} {cell.label}", chosen, ["shares"], [cell], scores=scores)
+    pool = Pool(run, kept, _judge_space(run, options.judge_space), options.k, options.halves)
     decodes, first, prior = REPLAYED not in spaces, spaces[0], prior_space(run)
+    space = chosen_space(run, options.space, auto="w" if "w" in spaces else first)
+    truncation = cache(lambda: list(truncated(pool, space, options.psis if decodes else ())))
+    part = partial(_part, pool, options, truncation)
+    cells = (in_latent_space(run, cell, latent) for cell in run.cells(list(options.scores) or run.scores))
+    for cell in {cell.label: cell for cell in cells}.values():
+        scores = partial(run.oriented, cell)
+        if options.quantiles and options.weights:
+            chosen = partial(by_importance, pool, cell, options.quantiles, options.weights)
+            yield part(f"importance {cell.label}", chosen, ["quantiles", "weights"], [cell], scores=scores)
+        for name in options.sides if options.shares else ():
+            chosen = partial(extremes, pool, SIDES[name], options.shares)
+            yield part(f"{name} {cell.label}", chosen, ["shares"], [cell], scores=scores)
     if decodes and options.psis:
-        space = chosen_space(run, options.space, auto="w" if "w" in spaces else first)
-        yield part(f"truncation {space}", partial(truncated, pool, space, options.psis), ["psis"])
+        yield part(f"truncation {space}", lambda: iter(truncation()), ["psis"])
     if decodes and options.thresholds and is_standard(pool.codes(prior)):
         yield part(f"redrawn {prior}", partial(with_redrawn, pool, prior, options.thresholds), ["thresholds"])
     if decodes and options.rhos and pool.codes(first)[0].numel() <= options.dimensions:
@@ -147,15 +167,29 @@ def tradeoff(run: Run, options: Options) -> Iterator[Part]:
             ("Metropolis-Hastings", partial(by.chains, options.lengths), "lengths"),
         ):
             more = {"calibrated": by.calibration}
-            yield part(name, chosen, [knob], [by.cell], by.views, more, scores=lambda: by.log_ratio)
+            if getattr(options, knob):
+                yield part(name, chosen, [knob], [by.cell], by.views, more, scores=lambda: by.log_ratio)
         if decodes and options.steps:
             chosen = partial(transported, pool, options.steps, options.step_sizes)
             yield part("transport", chosen, ["step_sizes", "steps"])
 
 
+def _judge_space(run: Run, spaces: str | Sequence[str]) -> str:
+    """The first of the spaces that these samples have. Raises ValueError, for the last, where they have none."""
+    *others, last = [spaces] if isinstance(spaces, str) else spaces
+    for space in others:
+        try:
+            run.views.try_out(View("fake", space))
+        except (ValueError, LookupError):
+            continue
+        return space
+    return last
+
+
 def _part(
     pool: Pool,
     options: Options,
+    truncation: Truncation,
     method: str,
     settings: Callable[..., Settings],
     knobs: Sequence[str],
@@ -174,8 +208,10 @@ def _part(
     }  # fmt: skip
     if scores:
         found["nulls"] = options.nulls
+    if options.beside:
+        found["beside"] = f"chance, truncation {_as_text(options.psis)}"
     setting = {name: found.pop(name) for name in SETTING if name in found}
-    rows = partial(_rows, pool, settings, scores, options.nulls)
+    rows = partial(_rows, pool, settings, scores, options.nulls, truncation if options.beside else None)
     return Part(rows, setting, cells=cells, views={**pool.views, **(views or {})})
 
 
@@ -184,7 +220,11 @@ def _as_text(option: Any) -> str:
 
 
 def _rows(
-    pool: Pool, settings: Callable[..., Settings], scores: Callable[[], Tensor] | None, nulls: int
+    pool: Pool,
+    settings: Callable[..., Settings],
+    scores: Callable[[], Tensor] | None,
+    nulls: int,
+    truncation: Truncation | None,
 ) -> Iterator[Row]:
     judged: dict[str, Judged] = {}
     for setting, one in settings(scores()) if scores else settings():
@@ -210,6 +250,9 @@ def _rows(
         yield Row((setting, CALLS), without_interval(one.calls / len(one.rows), len(one.rows)))
         for at, quantity in enumerate(GAIN.values()):
             yield Row((setting, quantity), _halved(gains[:, i, at], pool.kept))
+    if truncation:
+        truncated = [one for _, one in truncation() if one is not None]
+        yield from beside(judged, chance, [*truncated, pool.as_they_come] if truncated else [])
     for side in (ABOVE, BELOW):
         columns = [i for i, setting in enumerate(judged) if side_of(setting) == side]
         if columns:

@@ -71,6 +71,11 @@ class Pool:
     def _judged(self, features: Tensor, rows: Tensor, calls: int) -> Judged:
         return judge(features, self.real, self.k, rows, calls, self.halves, self.run.seed)
 
+    @cached_property
+    def as_they_come(self) -> Judged:
+        """The first samples, of which truncation moves the codes: psi 1."""
+        return self.judged(torch.arange(self.kept), self.kept)
+
     def dealt_out(self, scores: Tensor, deal: int) -> Tensor:
         """The same scores [n] at random among the samples: another order for each deal."""
         order = np.random.default_rng([self.run.seed, deal, 1]).permutation(len(scores))

@@ -4,10 +4,11 @@ PLAIN, ALL, ABOVE, BELOW = "plain", "all", "all w > 1", "all w < 1"
 """In place of a setting: the samples as they come; all settings of a method, or those on one side of w = 1."""
 PRECISION, RECALL, FRECHET, CALLS = "precision", "recall", "frechet_distance", "calls"
 GAIN = {PRECISION: f"{PRECISION} gain", RECALL: f"{RECALL} gain"}
+SAVED, OVER_TRUNCATION = f"{FRECHET} saved", f"{PRECISION} over truncation"
 AREA, AREA_GAIN = "hypervolume", "hypervolume gain"
 SETTING = (
-    "calibrated", "halves", "k", "kept", "lengths", "method", "nulls", "percentiles", "psis", "quantiles", "rates",
-    "rhos", "shares", "step_sizes", "steps", "thresholds", "judge_space", "volume", "weights",
+    "beside", "calibrated", "halves", "k", "kept", "lengths", "method", "nulls", "percentiles", "psis", "quantiles",
+    "rates", "rhos", "shares", "step_sizes", "steps", "thresholds", "judge_space", "volume", "weights",
 )  # fmt: skip
 """Columns of the table for what the rows of a part have in common, in this order; each part has some of them."""
 

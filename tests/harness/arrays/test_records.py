@@ -1,6 +1,7 @@
 """Records on disk: what is read is what was written, in files and in lines; those of the first release are read too."""
 
 import json
+import lzma
 import math
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,17 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from assay.harness.arrays.records import agreeing, entries, find_record, pack, read_records, record_name, write_record
+from assay.harness.arrays import records
+from assay.harness.arrays.records import (
+    agreeing,
+    entries,
+    find_record,
+    pack,
+    packed,
+    read_records,
+    record_name,
+    write_record,
+)
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Cell, Estimate, Record, Row, View
 from assay.harness.core.registry import metric
@@ -39,8 +50,8 @@ def plain(record: Record) -> str:
     return json.dumps(asdict(record), sort_keys=True)
 
 
-def folder_of(tmp_path: Path, *records: Record) -> Path:
-    for record in records:
+def folder_of(tmp_path: Path, *written: Record) -> Path:
+    for record in written:
         write_record(tmp_path, record)
     return tmp_path
 
@@ -88,6 +99,56 @@ def test_packing_joins_files_and_loses_nothing(tmp_path: Path) -> None:
     packed = (folder / "records.jsonl").read_bytes()
     pack(folder)
     assert (folder / "records.jsonl").read_bytes() == packed
+
+
+def test_many_records_are_packed_compressed_and_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path, SET, STUDY, FAILED)
+    before = list(map(plain, read_records(folder)))
+    content = packed(folder)
+    monkeypatch.setattr(records, "LARGE", len(content) - 1)
+    pack(folder)
+    assert [path.name for path in folder.iterdir()] == ["records.jsonl.xz"]
+    file = folder / "records.jsonl.xz"
+    made = file.read_bytes()
+    assert lzma.decompress(made) == content
+    assert list(map(plain, read_records(folder))) == before
+    assert all(find_record(folder, record.cell) is not None for record in (SET, STUDY, FAILED))
+    pack(folder)
+    assert file.read_bytes() == made
+    write_record(folder, replace(SET, version=3))
+    assert [record.version for record in read_records(folder)].count(3) == 1
+    monkeypatch.setattr(records, "LARGE", len(content) + 1000)
+    pack(folder)
+    assert [path.name for path in folder.iterdir()] == ["records.jsonl"]
+    assert sorted(record.version for record in read_records(folder)) == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda whole: whole[:-9], "cut off"),
+        (lambda whole: whole + whole, "more than one"),
+        (lambda whole: b"[]" + whole, "format"),
+        (lambda whole: lzma.compress(bytes(1 << 20)), "holds more than 100,000 bytes"),
+    ],
+)
+def test_a_compressed_file_that_is_not_whole_is_named_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes], why: str
+) -> None:
+    folder = folder_of(tmp_path, SET)
+    monkeypatch.setattr(records, "LARGE", 1)
+    monkeypatch.setattr(records, "MOST", 100_000)
+    pack(folder)
+    file = folder / "records.jsonl.xz"
+    damaged = change(file.read_bytes())
+    file.write_bytes(damaged)
+    with pytest.raises(FileNotFoundError, match=f"records.jsonl.xz is damaged: .*{why}"):
+        read_records(folder)
+    write_record(folder, SET)
+    with pytest.raises(ValueError, match="remove it, or bring back the whole file"):
+        pack(folder)
+    assert file.read_bytes() == damaged
+    assert len(read_records(folder)) == 1
 
 
 def test_a_file_counts_before_a_line(tmp_path: Path) -> None:

@@ -125,6 +125,45 @@ def test_the_composite_is_a_signal_beside_those_it_is_made_of_and_has_a_ceiling(
     assert "composite, partial" in (both.folder / "report.md").read_text(), "the page has the one with it"
 
 
+def test_what_is_recorded_can_be_chosen_and_has_the_same_numbers(run: Run, tmp_path: Path) -> None:
+    both = dataclasses.replace(run, quality_signals=("quality", "first_upside_down"), scores=("noise", "nuisance"))
+    few = dataclasses.replace(both, folder=tmp_path / "few")
+    options = {"resamples": 40, "composite": True, "against": ["noise"]}
+    carry_out(both, "correlate", **options)
+    records = carry_out(
+        few, "correlate", held=["nothing", "nuisance"], compared=["nuisance"], of=["composite"], agreement=False,
+        **options,
+    )  # fmt: skip
+    assert [(record.cell.metric, record.cell.params["covariates"]) for record in records] == [
+        ("correlate", "nothing"), ("signal_agreement", "nothing"), ("correlate", "class + nuisance"),
+        ("signal_agreement", "class + nuisance"), ("ceiling", "class + nuisance"), ("share", "class + nuisance"),
+        ("gain", "class + nuisance"),
+    ]  # fmt: skip
+    whole, part = tables_of(both), tables_of(few)
+    for name in ("correlate", "share", "gain"):
+        frame = part[name]
+        assert name == "correlate" or set(frame.signal) == {"composite"}
+        keys = [column for column in frame if column not in ("value", "low", "high", "holm_p", "of")]
+        pairs = frame.merge(whole[name], on=keys, suffixes=("", "_whole"))
+        assert len(pairs) == len(frame) > 0
+        assert pairs.value.equals(pairs.value_whole)
+    report(few.folder)
+    assert "as a share of the ceiling, with class + nuisance held fixed" in (few.folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"held": ["sizes"]}, "unknown step in study.correlate.held: 'sizes'"),
+        ({"compared": ["sizes"]}, "unknown step in study.correlate.compared: 'sizes'"),
+        ({"of": ["qualities"]}, "unknown signal in study.correlate.of: 'qualities'; did you mean quality"),
+    ],
+)
+def test_steps_and_signals_that_are_not_there_are_refused(run: Run, options: dict[str, list[str]], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        carry_out(run, "correlate", **options)
+
+
 def test_a_score_that_shares_a_space_with_a_signal_is_not_independent_of_the_composite() -> None:
     found = page.with_composite(
         {("realism", "nearest_feature"), ("realism", "rarity")}, ["composite", "nearest_feature"]

@@ -1,6 +1,7 @@
 """The study of faulty samples: on a generator whose scores follow what they follow by construction, and on digits."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from assay.harness.arrays.records import read_records
 from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate, Truth, View
 from assay.harness.core.registry import metric
+from assay.harness.report.figures import SHEET
 from assay.harness.report.report import report
 from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
@@ -256,6 +258,19 @@ def test_a_gallery_has_the_best_and_the_worst_of_each_class(open_told: Callable[
     assert 10 * 4 <= edged <= 20 * 4
     report(told.folder)
     assert "left: top, middle, bottom; right: top, middle, bottom" in (told.folder / "report.html").read_text()
+
+
+def test_a_sheet_is_one_picture_by_several_scores(open_told: Callable[..., Run]) -> None:
+    told = open_told(scores=["sees_faults"])
+    carry_out(told, "gallery", shown=5, sheet=["sees_faults", "random_score"])
+    (path,) = (told.folder / "figures").glob("sheet-*.png")
+    with Image.open(path) as picture:
+        assert picture.size == (5 * 34 - 2, 2 * 3 * 34 - 2), "images of 2 x 2 pixels are shown 32 wide"
+        said = json.loads(picture.text[SHEET])["labels"]
+    assert [row[0].split(":")[0] for row in said] == [
+        f"{score}, {group}" for score in ("sees_faults", "random_score") for group in ("top", "middle", "bottom")
+    ]
+    assert f"picture: {path}" in report(told.folder)
 
 
 class Classes:

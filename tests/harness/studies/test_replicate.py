@@ -15,6 +15,7 @@ from assay.harness.report.report import report
 from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.replicate.measure import Options, family_of, replicate
+from assay.harness.studies.replicate.overview import in_w
 
 discover()
 HELD = "class + complexity + norm"
@@ -73,12 +74,113 @@ def test_an_accident_of_one_data_set_is_told_from_a_finding(tmp_path: Path) -> N
     records = [record for record in read_records(tmp_path) if record.cell.metric == "replicate"]
     assert [record.status for record in records] == ["ok"]
     printed = report(tmp_path)
+    assert "aggregate_posterior: above latent_density in every family on every data set, after correction." in printed
     assert "aggregate_posterior: holds for vae on digits, fashion_mnist, mnist." in printed
     assert "latent_density: does not hold for vae on digits, fashion_mnist, mnist." in printed
     assert (
         "Gain over latent_density in rank correlation with nearest_pixel, on a new network:\n"
         "  aggregate_posterior: holds for vae on digits, fashion_mnist, mnist." in printed
     )
+
+
+def selected(folder: Path, dataset: str, gains: dict[str, Sequence[float]], family: str = "vae") -> None:
+    """Records of `tradeoff`: of each network the gain in precision of keeping the best 10 % by each score."""
+    for network in range(len(next(iter(gains.values())))):
+        for method, of in gains.items():
+            rows = [
+                Row(("share 0.1", quantity), with_interval(Estimate(of[network], NAN, 200)))
+                for quantity in ("precision gain", "precision over truncation", "precision")
+            ]
+            rows.append(Row(("all", "hypervolume gain"), with_interval(Estimate(9.0, NAN, 200))))
+            setting = {"method": method, "kept": 200}
+            label = f"tradeoff(kept=200, method={method})"
+            generator = f"{family}(path=latent_density/seed{network}#1a2b3c4d)"
+            cell = Cell("many", dataset, generator, "tradeoff", label, 0, 2000, setting, {})
+            columns = ("setting", "quantity")
+            write_record(folder, Record(cell, 4, "study", "neither", "", columns, rows, "ok", None, {}))
+
+
+def test_gains_by_keeping_the_best_are_brought_together_and_corrected_apart(tmp_path: Path) -> None:
+    correlations(tmp_path, "digits", {"latent_density": LATENT_DENSITY, "aggregate_posterior": POSTERIOR})
+    selected(tmp_path, "digits", {"top aggregate_posterior": POSTERIOR, "truncation z": (9.0,) * 5})
+    table = brought_together(tmp_path).set_index(["score", "against", "signal", "quantity"]).value
+    key = "aggregate_posterior", "chance", "precision, best 10 %"
+    assert table[*key, "median"] == pytest.approx(sorted(POSTERIOR)[2])
+    assert ("aggregate_posterior", "truncation", "precision, best 10 %", "median") in table
+    assert {signal for _, _, signal, _ in table.index} == {"nearest_pixel", "precision, best 10 %"}
+    run = run_in(tmp_path)
+    carry_out(run, "replicate", folders=[str(tmp_path)])
+    report(tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("| vae, digits |"))
+    assert line == "| vae, digits | precision, best 10 %, over chance | precision, best 10 %, over truncation |"
+    rows = pd.read_csv(tmp_path / "tables" / "replicate.csv")
+    tested = rows[rows.holm_p.notna() & rows.against.isin(["chance", "truncation"])]
+    assert tested.quantity.tolist() == ["new network"] * 2
+    assert (tested.holm_p < 1e-3).all()
+    few = brought_together(tmp_path, scores=["latent_density"])
+    assert set(few.score) == {"latent_density"}, "what is kept is of these scores too"
+
+
+def test_tunings_are_compared_with_plain_training_of_the_same_seed(tmp_path: Path) -> None:
+    """Seeds change precision by more than the tuning does, and Fréchet distances are better where they are smaller."""
+    seeds = {0: 0.5, 1: 0.9, 2: 0.1}
+    for seed, plain in seeds.items():
+        for tuning, gain in (("control", 0.0), ("fidelity", 0.05 + 0.001 * seed)):
+            label = tuning if seed == 0 else f"{tuning}(seed={seed})"
+            rows = []
+            for metric, sign in (("precision", 1), ("frechet_distance", -1)):
+                value = plain + sign * gain
+                rows.append(Row((metric, "pixels", "nothing"), with_interval(Estimate(value, NAN, 100))))
+                difference = with_interval(Estimate(value - seeds[0], NAN, 100))
+                rows.append(Row((metric, "pixels", "control, these trainings"), difference))
+            setting = {"trainer": "epochs 1", "trainer_seed": seed, "tuning": label}
+            cell = Cell("many", "digits", "stylegan2", "fine_tune", f"fine_tune({label})", 0, 100, setting, {})
+            columns = ("metric", "space", "against")
+            write_record(tmp_path, Record(cell, 3, "study", "neither", "", columns, rows, "ok", None, {}))
+    table = brought_together(tmp_path).set_index(["score", "against", "signal", "quantity"])
+    assert set(table.index.get_level_values("signal")) == {"precision in pixels", "frechet_distance in pixels, turned"}
+    for signal in ("precision in pixels", "frechet_distance in pixels, turned"):
+        median = table.loc[("fidelity", "plain training", signal, "median")]
+        assert median.value == pytest.approx(0.051)
+        assert median.n == 3
+        assert table.loc[("fidelity", "plain training", signal, "mean of networks"), "value"] == pytest.approx(0.051)
+    run = run_in(tmp_path)
+    carry_out(run, "replicate", folders=[str(tmp_path)])
+    printed = report(tmp_path)
+    assert "Gain over plain training in precision in pixels, on a new network:\n  fidelity: " in printed
+
+
+def test_the_overview_has_scores_in_w_in_the_rows_of_other_families(tmp_path: Path) -> None:
+    in_z, w = "latent_density(encode=prior)", "latent_density(space=latent:w, encode=prior)"
+    correlations(tmp_path, "digits", {"latent_density": LATENT_DENSITY, "latent_density(bandwidth=0.5)": POSTERIOR})
+    correlations(tmp_path, "digits", {w: POSTERIOR, in_z: LATENT_DENSITY}, family="stylegan2")
+    run = run_in(tmp_path)
+    carry_out(run, "replicate", folders=[str(tmp_path)])
+    report(tmp_path)
+    page = (tmp_path / "report.md").read_text().split("### All comparisons")[0]
+    rows = {line.split(" | ")[0].strip("| *"): line for line in page.splitlines() if line.startswith("| ")}
+    assert "stylegan2, digits | vae, digits" in rows["score"]
+    assert rows["latent_density"].startswith("| **latent_density** | **0.46 (")
+    assert rows["latent_density"].count("\u2713") == 1, "in w it holds, in z of the VAE it does not"
+    assert rows["latent_density(bandwidth=0.5)"].startswith("| **latent_density(bandwidth=0.5)** | - | **0.46 (")
+    assert rows["latent_density(encode=prior), in z"].startswith("| latent_density(encode=prior), in z | -0.01 (")
+    assert rows["latent_density tells quality"].split(" | ")[1:] == ["**holds**", "**does not hold** |"]
+
+
+def test_rows_of_the_overview_are_scores_where_they_make_sense() -> None:
+    w = "space=latent:w"
+    assert in_w(["latent_density(encode=prior)", f"latent_density({w}, encode=prior)", "discriminator_logit"]) == {
+        "latent_density": f"latent_density({w}, encode=prior)",
+        "latent_density(encode=prior), in z": "latent_density(encode=prior)",
+        "discriminator_logit": "discriminator_logit",
+    }
+    assert in_w([f"volume_corrected_density(form=standardised, {w})"]) == {
+        "volume_corrected_density(form=standardised)": f"volume_corrected_density(form=standardised, {w})"
+    }
+    assert in_w(["latent_density", "latent_density(encode=prior)"]) == {
+        "latent_density": "latent_density", "latent_density(encode=prior)": "latent_density(encode=prior)"
+    }  # fmt: skip
 
 
 def test_what_most_is_held_fixed_is_taken_and_not_the_raw_correlation(tmp_path: Path) -> None:

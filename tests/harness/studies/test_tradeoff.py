@@ -21,6 +21,7 @@ from assay.harness.report.tables import PUBLISHED
 from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.tradeoff import names
+from assay.harness.studies.tradeoff.beside import over_truncation
 from assay.harness.studies.tradeoff.measure import hypervolume
 from assay.harness.studies.tradeoff.page import frontier
 
@@ -94,6 +95,41 @@ def test_frontier() -> None:
     )
     assert list(frontier(points).index) == ["b", "a", "c"]
     assert list(frontier(points.loc[["level", "level", "beaten"]]).index) == ["beaten", "level", "level"]
+
+
+def test_precision_over_truncation_is_read_off_its_line_at_equal_recall() -> None:
+    def point(precision: float, recall: float) -> Tensor:
+        return torch.tensor([[precision, recall]] * 4, dtype=torch.float64)
+
+    line = [point(0.9, 0.2), point(0.4, 0.6), point(0.5, 0.4)]
+    assert over_truncation(point(0.7, 0.5), line, 50) == Estimate(
+        pytest.approx(0.7 - 0.45), pytest.approx((0.25,) * 2), 50
+    )
+    assert over_truncation(point(0.7, 0.3), line, 50).value == pytest.approx(0.7 - 0.7)
+    for recall in (0.1, 0.7):
+        assert np.isnan(over_truncation(point(0.7, recall), line, 50).value)
+
+
+def test_what_a_choice_is_worth_beside_chance_and_truncation(build: Callable[..., Run]) -> None:
+    run = build(n=600, seed=3)
+    options = {"keep": 0.25, "shares": [0.5, 1], "sides": ["top"], "psis": [0.3, 0.6, 1.5], "halves": 10, "nulls": 1,
+               "scores": [SCORE, "random_score"], "judge_space": ["judge", "pixels"]}  # fmt: skip
+    left_out = {name: [] for name in ("quantiles", "thresholds", "percentiles", "rates", "lengths", "steps")}
+    carry_out(run, "tradeoff", beside=True, **options, **left_out)
+    found = numbers(run)
+    assert {method for method, _, _ in found} == {f"top {SCORE}", "top random_score", "truncation z"}
+    top = f"top {SCORE}", "share 0.5"
+    assert (
+        found[*top, "frechet_distance saved"].value
+        > found["top random_score", "share 0.5", "frechet_distance saved"].value
+    )
+    chance = found["top random_score", "share 1", "frechet_distance saved"]
+    assert chance.interval[0] < 0 < chance.interval[1]  # in 95 % of seeds; this one is fixed
+    assert abs(found["truncation z", "psi 0.6", "precision over truncation"].value) < 1e-12
+    records = [record for record in read_records(run.folder) if record.cell.metric == "tradeoff"]
+    assert {record.cell.params["judge_space"] for record in records} == {"pixels"}, "these images have no judge"
+    with pytest.raises(ValueError, match=r"sides=.*up.* must be among top, bottom"):
+        carry_out(run, "tradeoff", sides=["up"])
 
 
 def test_choices_do_what_they_must(build: Callable[..., Run]) -> None:
