@@ -43,8 +43,9 @@ def _lines(cells: dict[Any, Any]) -> Iterator[str]:
                 f"{best} keeps the most, {promised[best]:.0%} of the samples."
             )
             continue
-        needed = [row.value for (_, a, name), row in cells.items() if a == alpha and name == "labels needed"]
-        enough = f"about {min(needed):,.0f} labels would do" if needed and not math.isnan(min(needed)) else (
+        found = [row.value for (_, a, name), row in cells.items() if a == alpha and name == "labels needed"]
+        needed = [value for value in found if not math.isnan(value)]
+        enough = f"about {min(needed):,.0f} labels would do" if needed else (
             "no number of labels would do, since too many of the kept are bad"
         )  # fmt: skip
         yield f"At most {float(alpha):.0%} bad: no score can promise it; {enough}."
