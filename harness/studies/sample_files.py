@@ -29,7 +29,8 @@ def write_samples(run: Run, chosen: Sequence[int], folder: Path) -> list[str]:
     stems = numbered(run, chosen)
     if run.views.modality != "shape":
         return write_pictures(run, chosen, folder)
-    _clear(folder)
+    remove_samples(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for stem, sdf in zip(stems, distances(run.views.stored("fake", run.seed, run.n, chosen)), strict=True):
         write_mesh(isosurface(sdf), folder / f"{stem}.obj")
     return [f"{stem}.obj" for stem in stems]
@@ -37,7 +38,8 @@ def write_samples(run: Run, chosen: Sequence[int], folder: Path) -> list[str]:
 
 def write_pictures(run: Run, chosen: Sequence[int], folder: Path) -> list[str]:
     """The same with a picture of each sample, of a shape its shaded surface."""
-    _clear(folder)
+    remove_samples(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     stems = numbered(run, chosen)
     for stem, image in zip(stems, run.views.images("fake", run.seed, run.n, chosen), strict=True):
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
@@ -53,9 +55,9 @@ def numbered(run: Run, chosen: Sequence[int]) -> list[str]:
     return [f"{rank:04}-{_stem(names[i]) or seeds[i]}" for rank, i in enumerate(chosen, 1)]
 
 
-def _clear(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
+def remove_samples(folder: Path) -> None:
+    """Remove what `write_samples` has written there."""
+    for old in folder.iterdir() if folder.is_dir() else ():
         if re.fullmatch(r"\d{4,}-.*\.(png|obj)", old.name):
             old.unlink()
 

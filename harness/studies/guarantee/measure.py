@@ -15,11 +15,11 @@ from ...core.escapes import for_csv
 from ...core.files import replace
 from ...core.progress import say
 from ...core.protocols import Cell, Estimate, Part, Row
-from ...core.registry import study
+from ...core.registry import METRICS, study
 from ...run import MetricSpec, Run
 from ...stats.intervals import proportion
 from ...stats.promise import Promise, draw_labelled, promise
-from ..sample_files import sample_names, write_samples
+from ..sample_files import remove_samples, sample_names, write_samples
 from .labels import Labels, labels_of
 from .page import page, promise_folder
 
@@ -152,16 +152,15 @@ def _bare(value: float) -> Estimate:
 def _write(run: Run, cell: Cell, scores: Tensor, labels: Labels, used: Tensor, made: Promise, with_files: bool) -> None:
     """The kept samples and the certificate; nothing is left of an earlier promise where this one abstains."""
     folder = promise_folder(run.folder, run.title, cell.label, made.alpha)
+    remove_samples(folder)
     if made.abstains:
-        if folder.exists():
-            write_samples(run, [], folder)
         for name in ("kept.csv", "certificate.json"):
             (folder / name).unlink(missing_ok=True)
         return
     seeds, names = sample_names(run)
     kept = _kept(scores, made) & ~(used & labels.bad)
     rows = [i for i in (-scores.nan_to_num(nan=-math.inf)).argsort(stable=True).tolist() if kept[i]]
-    raw = run.sample_scores(cell)
+    raw, lower = run.sample_scores(cell), METRICS[cell.metric].better == "lower"
     columns = {
         "sample": [seeds[i] for i in rows],
         "name": [for_csv(names[i]) for i in rows],
@@ -172,9 +171,10 @@ def _write(run: Run, cell: Cell, scores: Tensor, labels: Labels, used: Tensor, m
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / "kept.csv", pd.DataFrame(columns).to_csv(index=False, lineterminator="\n").encode())
     certificate = {
-        "promise": f"with confidence {1 - made.delta:g}, at most {made.alpha:.0%} of the kept are bad",
-        "bad": labels.what,
+        "promise": f"with confidence {1 - made.delta:g}, at most {100 * made.alpha:g}% of the kept are bad",
+        "bad means": labels.what,
         "score": cell.label,
+        "keep": f"{cell.label} {'<=' if lower else '>='} {-made.threshold if lower else made.threshold}",
         "run": run.title,
         "labels": int(used.sum()),
         "kept": len(rows),
