@@ -35,7 +35,7 @@ with alpha:
   count=300         how many samples get a label
   labels=FILE.csv   columns bad and sample, or name; without it:
   quality=realism   a sample is bad where this score, which looks at it, is below
-  least=1.0         this; of realism, 1 is the border of what lies close to a real sample
+  least=1.0         this; of 'quality={metric: realism, prune: false}', 1 is the border of all balls around real samples
 without alpha:
   count=50          how many samples are written
   worst=false       the worst instead of the best

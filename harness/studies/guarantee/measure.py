@@ -38,7 +38,7 @@ class Options:
     labels:  a csv file of samples drawn at random. Its columns are `sample` (a number) or `name`, and `bad`, 0 or 1.
              Where there is no such file yet, it is written with `count` samples to be labelled, beside their pictures.
     quality: without such a file, and without known faults, a sample is bad where this score is below `least`. Of
-             realism, 1 is the border of what lies in the ball of some real sample.
+             realism, 1 is the border of the smaller half of the balls around real samples; with prune=false, of all.
     scores:  by which samples are kept; those of the run where none are named.
     splits:  how often the labels are drawn anew, where all samples have one, to count how many promises are broken.
     write:   whether the kept samples are written as files, too.
