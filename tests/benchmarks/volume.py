@@ -1,13 +1,13 @@
 """What do volume scores cost, how exact are they, and how well does a small network stand for them?
 
-    .venv/bin/python -m tests.benchmarks.volume                  # Jacobians and probes: 2 minutes of CPU time
-    .venv/bin/python -m tests.benchmarks.volume --only quality   # the learned volume and signs of quality: 5 minutes
+    .venv/bin/python -m tests.benchmarks.volume --only jacobian   # beside an exact one: some seconds
+    .venv/bin/python -m tests.benchmarks.volume --only probes     # 1.5 minutes of CPU time
+    .venv/bin/python -m tests.benchmarks.volume --only quality    # the learned volume and signs of quality: 5 minutes
 
 Writes results/benchmarks/volume.csv and volume.md (or --out). With --only, the other rows of the table stay. All of the
 networks of the zoo for Fashion-MNIST.
 """
 
-import argparse
 import copy
 import tempfile
 import time
@@ -32,7 +32,7 @@ from assay.harness.stats.jacobians import DIRECTIONS, derivative, orthonormal_ro
 from assay.harness.studies.carry_out import carry_out
 from assay.metrics.volume import log_norm, log_volume
 
-from .tables import RESULTS
+from .tables import arguments
 
 DATA = "fashion_mnist"
 PROBES = (1, 2, 4, 6, 8, 16)
@@ -61,9 +61,9 @@ def opened(family: Family) -> Any:
     return GENERATORS[family.generator].function(DATA)
 
 
-def jacobian() -> Rows:
-    """The scores of the VAE, float32 and forward mode, beside a Jacobian by reverse mode in float64."""
-    model, count = opened(FAMILIES[0]), 10
+def jacobian(family: Family) -> Rows:
+    """The scores of a VAE, float32 and forward mode, beside a Jacobian by reverse mode in float64."""
+    model, count = opened(family), 10
     codes = model.latents(range(count), "z")
     exact = copy.deepcopy(model)
     exact.network.double()
@@ -85,29 +85,27 @@ def jacobian() -> Rows:
         yield *about, form, "spread of the score", float(there.std()), "", ""
 
 
-def probes() -> Rows:
+def probes(family: Family) -> Rows:
     """How close random directions come to the norm of the whole Jacobian, and what they cost."""
-    for family in FAMILIES:
-        model = opened(family)
-        with torch.no_grad():
-            codes = model.latents(range(family.codes), family.space)
-        decode = partial(model.decode, space=family.space)
-        size = codes[0].numel()
-        lengths = torch.stack(  # of all directions of a random basis, of which any few are random directions, too
-            [derivative(decode, codes, row).double().square().sum(1) for row in orthonormal_rows(size, size - 1)]
-            + [derivative(decode, codes, last_of(size)).double().square().sum(1)], 1
-        )  # fmt: skip
-        about = ("probes", family.generator, family.space, size, family.codes)
-        exact, took = log_norm(lengths), np.median([seconds(decode, codes[:TIMED]) for _ in range(5)])
-        for count in (*PROBES, *([size] if size > max(PROBES) else [])):
-            found = kept(lengths, exact, count)
-            yield *about, count, "rank correlation", found.value, *found.interval
-            if count == DIRECTIONS:
-                of_product = log_norm(squared_stretch(decode, codes))
-                yield *about, count, "as the product draws", spearman(of_product.numpy(), exact.numpy()), "", ""
-            yield *about, count, "calls", 2 * count, "", ""
-            yield *about, count, "cpu_ms", 1000 * float(took) * count / TIMED, "", ""
-        say(f"{family.generator}: {time.process_time():.0f} s of CPU time so far")
+    model = opened(family)
+    with torch.no_grad():
+        codes = model.latents(range(family.codes), family.space)
+    decode = partial(model.decode, space=family.space)
+    size = codes[0].numel()
+    lengths = torch.stack(  # of all directions of a random basis, of which any few are random directions, too
+        [derivative(decode, codes, row).double().square().sum(1) for row in orthonormal_rows(size, size - 1)]
+        + [derivative(decode, codes, last_of(size)).double().square().sum(1)], 1
+    )  # fmt: skip
+    about = ("probes", family.generator, family.space, size, family.codes)
+    exact, took = log_norm(lengths), np.median([seconds(decode, codes[:TIMED]) for _ in range(5)])
+    for count in (*PROBES, *([size] if size > max(PROBES) else [])):
+        found = kept(lengths, exact, count)
+        yield *about, count, "rank correlation", found.value, *found.interval
+        if count == DIRECTIONS:
+            of_product = log_norm(squared_stretch(decode, codes))
+            yield *about, count, "as the product draws", spearman(of_product.numpy(), exact.numpy()), "", ""
+        yield *about, count, "calls", 2 * count, "", ""
+        yield *about, count, "cpu_ms", 1000 * float(took) * count / TIMED, "", ""
 
 
 def last_of(size: int) -> Tensor:
@@ -142,42 +140,41 @@ def seconds(decode: Any, codes: Tensor) -> float:
     return time.process_time() - begin
 
 
-def quality() -> Rows:
+def quality(family: Family) -> Rows:
     """`log_volume` and the learned volume on the same samples: partial rank correlations with signs of quality."""
-    for family in FAMILIES:
-        scores = [{"metric": name, "space": f"latent:{family.space}"} for name in ("log_volume", "amortised_volume")]
-        with tempfile.TemporaryDirectory() as folder:
-            run = open_run(
-                {DATA: {}}, {family.generator: {}}, Path(folder) / "volume", n=2000, scores=scores,
-                quality_signals=SIGNALS, covariates=COVARIATES,
-            )  # fmt: skip
-            about = ("quality", family.generator, family.space, "", 2000)
-            fit = run.evaluate(run.cell("amortised_volume_fit", space=f"latent:{family.space}"))
-            (estimate,) = fit.values.values()
-            yield *about, "amortised_volume", "R2 on 800 held-out codes", estimate.value, *estimate.interval
-            labels = [cell.label for cell in run.cells(scores)]
-            names = dict(zip(labels, ("log_volume", "amortised_volume"), strict=True))
-            for record in carry_out(run, "correlate", resamples=500, composite=True, against=scores[:1]):
-                told, table = record.cell.params.get("covariates", ""), record.cell.metric
-                for keys, value in record.values.items():
-                    if table == "agreement" and keys == (labels[0], labels[1]):
-                        yield (
-                            *about,
-                            "amortised_volume",
-                            "rank correlation with log_volume",
-                            value.value,
-                            *value.interval,
-                        )
-                    if told not in ("nothing", HELD) or keys[-1] != COMPOSITE or table not in ("correlate", "gain"):
-                        continue
-                    if table == "gain" and keys[0] == labels[0]:
-                        continue
-                    what = "composite" if table == "correlate" else "composite, less log_volume"
-                    yield *about, names[str(keys[0])], f"{what}, {told} held fixed", value.value, *value.interval
-        say(f"{family.generator}: {time.process_time():.0f} s of CPU time so far")
+    scores = [{"metric": name, "space": f"latent:{family.space}"} for name in ("log_volume", "amortised_volume")]
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(
+            {DATA: {}}, {family.generator: {}}, Path(folder) / "volume", n=2000, scores=scores,
+            quality_signals=SIGNALS, covariates=COVARIATES,
+        )  # fmt: skip
+        about = ("quality", family.generator, family.space, "", 2000)
+        fit = run.evaluate(run.cell("amortised_volume_fit", space=f"latent:{family.space}"))
+        (estimate,) = fit.values.values()
+        yield *about, "amortised_volume", "R2 on 800 held-out codes", estimate.value, *estimate.interval
+        labels = [cell.label for cell in run.cells(scores)]
+        names = dict(zip(labels, ("log_volume", "amortised_volume"), strict=True))
+        for record in carry_out(run, "correlate", resamples=500, composite=True, against=scores[:1]):
+            told, table = record.cell.params.get("covariates", ""), record.cell.metric
+            for keys, value in record.values.items():
+                if table == "agreement" and keys == (labels[0], labels[1]):
+                    yield (
+                        *about,
+                        "amortised_volume",
+                        "rank correlation with log_volume",
+                        value.value,
+                        *value.interval,
+                    )
+                if told not in ("nothing", HELD) or keys[-1] != COMPOSITE or table not in ("correlate", "gain"):
+                    continue
+                if table == "gain" and keys[0] == labels[0]:
+                    continue
+                what = "composite" if table == "correlate" else "composite, less log_volume"
+                yield *about, names[str(keys[0])], f"{what}, {told} held fixed", value.value, *value.interval
 
 
 PARTS = {"jacobian": jacobian, "probes": probes, "quality": quality}
+CASES = [("jacobian", FAMILIES[0]), *((part, family) for part in ("probes", "quality") for family in FAMILIES)]
 TEXTS = {
     "jacobian": "## Beside an exact Jacobian\n\nLargest difference between `log_volume` (float32, forward mode) and "
     "the same by reverse mode in float64, in nats; beside it the standard deviation of the score over codes.",
@@ -210,29 +207,33 @@ def tabled(part: str, rows: pd.DataFrame) -> str:
     return f"{TEXTS[part]}\n\n{markdown_table(head, lines)}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=PARTS, help="one part alone; without it jacobian and probes")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    discover()
-    file = given.out / "volume.csv"
-    asked = [given.only] if given.only else ["jacobian", "probes"]
+def written(rows: pd.DataFrame, folder: Path) -> None:
+    """Put new rows in the place of the old ones of the same part and generator, and write the table and the page."""
+    file, keys = folder / "volume.csv", ["part", "generator"]
     old = pd.read_csv(file, keep_default_na=False) if file.is_file() else pd.DataFrame(columns=COLUMNS)
-    new = pd.DataFrame([row for part in asked for row in PARTS[part]()], columns=COLUMNS)
-    table = pd.concat([old[~old.part.isin(asked)], new]).astype(object)
-    table = pd.concat([table[table.part == part] for part in PARTS], ignore_index=True)
+    kept = ~pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(rows[keys]))
+    table = pd.concat([old[kept], rows]).astype(object)
     for column in ("value", "low", "high"):
         table[column] = ["" if value == "" else float(f"{float(value):.4g}") for value in table[column]]
-    given.out.mkdir(parents=True, exist_ok=True)
+    at = [
+        CASES.index((part, one)) for part, name in table[keys].to_numpy() for one in FAMILIES if one.generator == name
+    ]
+    table = table.iloc[np.argsort(at, kind="stable")]
     table.to_csv(file, index=False, lineterminator="\n")
     commands = [line for line in (__doc__ or "").splitlines() if line.startswith("    ")]
-    texts = ["# Volume scores", "\n".join(commands), *(
-        tabled(part, table[table.part == part]) for part in PARTS if (table.part == part).any()
-    )]  # fmt: skip
-    file.with_suffix(".md").write_text("\n\n".join(texts) + "\n")
-    say(f"{file.with_suffix('.md')}: {time.process_time():.0f} s of CPU time")
+    parts = [tabled(part, table[table.part == part]) for part in PARTS if (table.part == part).any()]
+    file.with_suffix(".md").write_text("\n\n".join(["# Volume scores", "\n".join(commands), *parts]) + "\n")
+
+
+def main() -> None:
+    given = arguments(__doc__).parse_args()
+    torch.set_num_threads(1)
+    discover()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for part, family in CASES:
+        if given.only in f"{part} {family.generator}":
+            written(pd.DataFrame(PARTS[part](family), columns=COLUMNS), given.out)
+            say(f"{part}, {family.generator}: {time.process_time():.0f} s of CPU time so far")
 
 
 if __name__ == "__main__":
