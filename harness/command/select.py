@@ -78,7 +78,7 @@ def as_run(words: Sequence[str]) -> list[str]:
 def _value(key: str, value: str) -> str:
     """A value in Hydra's grammar: shares as a list, and a path in quotes, whatever is in it."""
     if key == "labels":
-        inner = re.sub(r'(\\*)"', r'\1\1\\"', value)
+        inner = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + found[2].replace('"', r"\""), value)
         return f'"{inner}"'
     return _listed(value) if key == "alpha" else value
 

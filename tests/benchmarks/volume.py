@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,7 +190,9 @@ TEXTS = {
 
 
 def number(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.2g}" if abs(value) < 0.001 else f"{value:.3f}"
+    if isinstance(value, str) or float(value).is_integer():
+        return str(value).removesuffix(".0")
+    return f"{value:.2g}" if abs(value) < 0.001 else f"{value:.3f}"
 
 
 def estimated(row: Any) -> str:
@@ -204,7 +207,8 @@ def tabled(part: str, rows: pd.DataFrame) -> str:
         cells = {row.quantity: estimated(row) for row in some.itertuples()}
         lines.append([*map(str, about), *(cells.get(name, "") for name in columns)])
     head = ["generator", "space", "dimensions", "codes", "probes" if part == "probes" else "score", *columns]
-    return f"{TEXTS[part]}\n\n{markdown_table(head, lines)}"
+    title, text = TEXTS[part].split("\n\n")
+    return f"{title}\n\n{fill(text, 140)}\n\n{markdown_table(head, lines).strip()}"
 
 
 def written(rows: pd.DataFrame, folder: Path) -> None:

@@ -40,7 +40,7 @@ def test_what_it_is_short_for(words: str, run: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["labels.csv", "my labels, 2 (a)=b.csv", 'a"b.csv', "~/ü#[1]{2}.csv", "a\\b.csv", "'x'"]
+    "path", ["labels.csv", "my labels, 2 (a)=b.csv", 'a"b.csv', "~/ü#[1]{2}.csv", "a\\b.csv", "a\\", "'x'"]
 )
 def test_any_path_is_taken_as_it_is(path: str) -> None:
     parsed = OverridesParser.create().parse_override(as_run(["score=a", "alpha=.1", f"labels={path}"])[-1])
