@@ -181,8 +181,8 @@ TEXTS = {
     "quality": "## The learned volume\n\n`amortised_volume` learns from 4,000 codes and is then asked about 2,000 "
     "samples without the decoder. R²: of 800 codes, learned from the other 3,200. With log_volume: rank correlation of "
     "the two. Composite: rank correlation with the mean rank of judge confidence, nearest held-out pixels and "
-    "features, and `real_log_odds`; low volume counts as good. Less log_volume: the difference, paired. Partial: class, "
-    "image complexity and norm are held fixed. Intervals are 95 % each, for other samples of the same network.",
+    "features, and `real_log_odds`; low volume counts as good. Less log_volume: the difference, paired. Partial: "
+    "class, image complexity and norm are held fixed. Intervals are 95 % each, for other samples of the same network.",
 }
 
 
