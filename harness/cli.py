@@ -29,12 +29,14 @@ from .core.renamed import renamed
 if TYPE_CHECKING:
     from .sinks.jobs import JobLogs
 
-OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "paper", "list")
+OWN_HELP = ("run", "train", "statistics", "compare-features", "check", "store", "board", "paper", "list",
+            "select")  # fmt: skip
 """Commands that answer --help themselves, the first two through Hydra."""
 HELP = f"""assay {__version__}: how good are the samples of a generative model, and the metrics that claim to tell?
 
   assay run [OVERRIDE ...]      evaluate cells and studies, write records, tables, pictures and a page
   assay run -m [OVERRIDE ...]   the same for every combination of the values given, e.g. seed=0,1,2
+  assay select [OVERRIDE ...]   keep good samples as files: the best by a score, or as many as can be promised good
   assay status [DIR]            what is done, failed, running and missing of the runs in DIR (default outputs/run)
   assay check [DIR]             what is wrong with results, e.g. edited records of somebody else (default outputs/run)
   assay store verify [DIR]      whether the arrays that runs keep are whole, and those of their keys
@@ -57,7 +59,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run generator=stylegan2 generator.path=FILE    a published file, alone
   assay run --fake FOLDER --real REALS metric=[precision,recall]      the same as, where paths have plain names,
   assay run generator=replay generator.path=FOLDER dataset=folder dataset.root=REALS metric=[precision,recall]
-  assay run --fake FOLDER --real REALS study=select scores=[realism]  the 50 best as files, and a csv of all ranks
+  assay select --fake FOLDER --real REALS score=realism               the 50 best as files, and a csv of all ranks
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
@@ -76,7 +78,7 @@ def main() -> None:
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
         "statistics": _statistics, "compare-features": _compare_features, "check": _check, "store": _store,
-        "board": _board, "paper": _paper,
+        "board": _board, "paper": _paper, "select": _select,
     }  # fmt: skip
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
@@ -136,6 +138,8 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     lost = False
     for name, store in dict.fromkeys((outcome.folder, outcome.store) for outcome in outcomes):
         folder, here = Path(name), [outcome for outcome in outcomes if outcome.folder == name]
+        if not any(outcome.records or outcome.failed for outcome in here):  # a study has asked for labels first
+            continue
         anew = any(outcome.anew for outcome in here)
         if anew or not (folder / "scores.parquet").exists():
             write_scores(folder, open_store(store))
@@ -154,6 +158,16 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
         if is_published(folder):
             pack(folder)
     return 1 if lost or any(outcome.failed for outcome in outcomes) else 0
+
+
+def _select(words: list[str]) -> int:
+    from .command.select import HELP, as_run
+
+    if not words or {"-h", "--help"} & set(words):
+        print(HELP)
+        return 0
+    discover()
+    return _run(as_run(words))
 
 
 def _train(overrides: list[str]) -> int:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from assay.harness.arrays.records import read_records
 from assay.harness.cli import HELP
+from assay.harness.command.select import as_run
 from assay.harness.core.registry import GROUPS, discover
 from assay.harness.report.tables import tables
 
@@ -75,6 +76,11 @@ def wrong(words: list[str], plugins: dict[str, set[str]]) -> list[str]:
     command = next(word for word in words[1:] if not word.startswith("--") and not word.endswith(".py"))
     if command not in COMMANDS:
         return [command]
+    if command == "select" and len(words) > 2:
+        try:
+            words = ["assay", "run", *as_run(words[2:])]
+        except ValueError as failure:
+            return [str(failure)]
     words = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--fake", "--real")]
     if command == "compare-features":
         asked = words[4 : words.index("--csv") if "--csv" in words else None]
@@ -136,6 +142,8 @@ def test_a_wrong_command_would_be_found() -> None:
         "assay list metrics --evidence recal": ["recal"],
         "assay list metrics --evidence recall": [],
         "assay evaluate": ["evaluate"],
+        "assay select score=realism alpha=.1 labels=FILE least=1": [],
+        "assay select score=realism alpha=.1 label=FILE": ["label=FILE"],
         "assay compare-features FAKE REAL precision recal": ["recal"],
         "assay run --fake a=b --real c=d seeds=3": ["seeds=3"],
         "assay train generator=stylegan2 generator.begin=zoo": ["generator.begin=zoo"],

@@ -21,7 +21,7 @@ WRITER = re.compile(r"(?:^|(?<=\.))([0-9a-f]{12})\.(?:[1-9][0-9]{0,8}\.)?[0-9a-f
 """The end of a temporary name: host, in older ones the process, and a number of its own."""
 
 
-WRITTEN = ("records", "tables", "figures", "select", "meshes", "tuned", "paper")
+WRITTEN = ("records", "tables", "figures", "select", "guarantee", "meshes", "tuned", "paper")
 """Folders in a results folder that assay writes to."""
 
 

@@ -21,6 +21,8 @@ from .typeset import latex, markdown
 PUBLISHED = Path(__file__).parents[2] / "results"
 USED_SAMPLES = "used"
 """Column of the table of metrics: of each view, how many samples were found and used, and by which rule."""
+RUN = ["dataset", "generator", "seed", "samples"]
+"""Columns of every table that say what was evaluated."""
 READABLE = 200
 """Rows of a table up to which it is written for people too."""
 MANY = 10_000
@@ -110,25 +112,34 @@ def is_published(folder: Path) -> bool:
 
 
 def compare_with_published(folder: Path) -> str:
-    """Whether the tables of a run agree with those published under the same name; names every row that does not."""
+    """Whether the tables of a run agree with those published under the same name; names every row that does not.
+
+    What is published of other generators, data sets, seeds or numbers of samples is named once for each.
+    """
     published = PUBLISHED / folder.name / "tables"
     if (folder / "tables").resolve() == published.resolve():
         return f"{folder} is the published copy itself"
     if not published.is_dir():
         return f"no published tables to compare with ({published} does not exist)"
-    lines, same = [], True
+    lines, same, absent = list[str](), True, dict[str, None]()
     for path in sorted(published.glob("*.csv")):
         ours = folder / "tables" / path.name
         if not ours.is_file():
             lines.append(f"{path.name}: not in this run")
             continue
         here, there = _read(ours), _read(path)
+        others = ~pd.MultiIndex.from_frame(there[RUN]).isin(pd.MultiIndex.from_frame(here[RUN]))
+        absent |= {f"{path.name}: {', '.join(run)}: only published": None for run in there[others][RUN].to_numpy()}
+        there = there[~others]
         same = same and _sorted(here, there) == _sorted(there, there)
         lines += [f"{path.name}: {line}" for line in _differences(here, there)]
     if not lines:
         close = f"within {TOLERANCE[0]:.0%} or {TOLERANCE[1]:.0%} of the interval's half-width"
         how = "to the last digit" if same else close
+        if absent:
+            return f"agrees in part with the published tables in {published} {how}:\n  " + "\n  ".join(absent)
         return f"agrees with the published tables in {published} {how}"
+    lines += absent
     shown = "\n  ".join(lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else []))
     others = _reading_otherwise(folder, published.parent)
     why = (

@@ -3,26 +3,29 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ...core.escapes import for_csv
-from ...core.files import digest, replace
+from ...core.files import replace
 from ...core.progress import say
-from ...core.protocols import Cell, Estimate, HasGroundTruth, Part, Row
-from ...core.registry import study
+from ...core.protocols import Cell, Estimate, Part, Row
+from ...core.registry import METRICS, study
 from ...run import MetricSpec, Run
 from ...stats.intervals import proportion
 from ...stats.promise import Promise, draw_labelled, promise
+from ..sample_files import remove_samples, sample_names, write_samples
+from .labels import Labels, labels_of
 from .page import page, promise_folder
 
 NONE = (math.nan, math.nan)
+Draw = Callable[[int], tuple[Tensor, list[Promise]]]
+Again = Callable[[], Sequence[Sequence[Promise]]]
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,12 @@ class Options:
     delta:   the chance that a promise is wrong.
     count:   labels that may be used, of samples drawn at random. Labels of the others only check the promise.
     labels:  a csv file of samples drawn at random. Its columns are `sample` (a number) or `name`, and `bad`, 0 or 1.
+             Where there is no such file yet, it is written with `count` samples to be labelled, beside their pictures.
     quality: without such a file, and without known faults, a sample is bad where this score is below `least`. Of
-             realism, 1 is the border of what lies in the ball of some real sample.
+             realism, 1 is the border of the smaller half of the balls around real samples; with prune=false, of all.
     scores:  by which samples are kept; those of the run where none are named.
     splits:  how often the labels are drawn anew, where all samples have one, to count how many promises are broken.
+    write:   whether the kept samples are written as files, too.
     """
 
     alpha: Sequence[float] = (0.05, 0.1, 0.2)
@@ -47,20 +52,7 @@ class Options:
     least: float = 1.0
     scores: Sequence[MetricSpec] = ()
     splits: int = 0
-
-
-@dataclass(frozen=True)
-class Labels:
-    """bad bool [n]: labels of samples; known bool [n]: which have one; what: what is called bad, in words.
-
-    cells: of the metrics that the labels depend on; fingerprint: of the labels where they come from elsewhere.
-    """
-
-    bad: Tensor
-    known: Tensor
-    what: str
-    cells: Sequence[Cell] = ()
-    fingerprint: str = ""
+    write: bool = False
 
 
 @study(page=page, guarantee=("alpha", "number"))
@@ -71,16 +63,18 @@ def guarantee(run: Run, options: Options) -> Iterator[Part]:
     threshold can promise it. It is about further samples of the same generator, as those here, of which some were drawn
     at random and labelled. Where all have a label, the others tell how many of the kept are bad in fact. Each promise
     stands alone: whoever chooses among k scores by what they keep divides delta by k.
-    Kept samples lie in <out>/guarantee/, for each score and alpha: kept.csv with number, name and score, and
-    certificate.json.
+    Kept samples lie in <out>/guarantee/, for each score and alpha: kept.csv with number, name and score,
+    certificate.json, and with write=true the samples themselves. Those that were labelled bad are left out.
     Raises ValueError for numbers out of range, and for labels that name no sample here.
     """
     if options.count < 1:
         raise ValueError(f"count={options.count} must be 1 or more labels")
-    labels = _labels(run, options)
-    every = labels.known.nonzero()[:, 0]
     if options.count >= run.n:
         raise ValueError(f"count={options.count} must be less than the {run.n:,} samples: the others get the promise")
+    labels = labels_of(run, options.labels, options.count, options.quality, options.least)
+    if labels is None:
+        return
+    every = labels.known.nonzero()[:, 0]
     setting = {
         "bad": labels.what,
         "delta": options.delta,
@@ -99,64 +93,29 @@ def guarantee(run: Run, options: Options) -> Iterator[Part]:
             given = scores[used], labels.bad[used], scores[~used]
             return used, [promise(*given, alpha, options.delta) for alpha in options.alpha]
 
+        def again(promises: Draw = promises) -> list[tuple[Promise, ...]]:
+            """For each alpha the promises of other draws of the labels, where all samples have one."""
+            splits = options.splits if bool(labels.known.all()) else 0
+            return list(zip(*(promises(run.seed + split)[1] for split in range(splits)), strict=True))
+
         used, made = promises(run.seed)
-        again = [promises(run.seed + split)[1] for split in range(options.splits)] if bool(labels.known.all()) else []
         prints = {"labels": labels.fingerprint} if labels.fingerprint else {}
         yield Part(
-            partial(_rows, scores, labels, used, made, list(zip(*again, strict=True))),
+            partial(_rows, scores, labels, used, made, again),
             {**setting, "score": cell.label},
             cells=[cell, *labels.cells],
             fingerprints=prints,
         )
         if not run.failed(cell):
             for one in made:
-                _write(run, cell, scores, one, labels.what, int(used.sum()))
+                _write(run, cell, scores, labels, used, one, options.write)
 
 
-def _labels(run: Run, options: Options) -> Labels:
-    """Of a file, else of a generator that knows what is wrong with its samples, else by a score of quality."""
-    seeds = run.views.seeds(run.seed, run.n)
-    model = run.views.generator
-    if options.labels:
-        names: Sequence[str] = getattr(model, "names", ())
-        bad, known = _read(Path(options.labels).expanduser(), seeds, [names[seed] if names else "" for seed in seeds])
-        return Labels(bad, known, f"labels of {Path(options.labels).name}", (), digest(bad.tolist(), known.tolist()))
-    every = torch.ones(run.n, dtype=torch.bool)
-    if isinstance(model, HasGroundTruth):
-        return Labels(model.truth(seeds).state != 0, every, "has a known fault", (), model.fingerprint)
-    (cell,) = run.cells(options.quality)
-    quality = run.oriented(cell)
-    return Labels(quality < options.least, quality.isfinite(), f"{cell.label} below {options.least:g}", [cell])
-
-
-def _read(path: Path, seeds: Sequence[int], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Labels of a csv file and which samples have one, both bool [n]."""
-    frame = pd.read_csv(path)
-    key = next((name for name in ("sample", "name") if name in frame), "")
-    if not key or "bad" not in frame:
-        raise ValueError(f"{path}: the columns are {', '.join(map(str, frame))}; give `sample` or `name`, and `bad`")
-    if not frame["bad"].isin([0, 1]).all():
-        row = int((~frame["bad"].isin([0, 1])).to_numpy().argmax())
-        raise ValueError(f"{path}: bad is {frame['bad'].iloc[row]} in row {row + 2}; it must be 0 or 1")
-    if frame[key].duplicated().any():
-        raise ValueError(f"{path}: {key} {frame[key][frame[key].duplicated()].iloc[0]} has more than one label")
-    places = {value: i for i, value in enumerate(seeds if key == "sample" else names)}
-    unknown = [value for value in frame[key] if value not in places]
-    if unknown:
-        raise ValueError(f"{path}: {key} {unknown[0]} is none of the {len(seeds):,} samples here")
-    bad, known = torch.zeros(len(seeds), dtype=torch.bool), torch.zeros(len(seeds), dtype=torch.bool)
-    rows = torch.tensor([places[value] for value in frame[key]], dtype=torch.long)
-    known[rows], bad[rows] = True, torch.tensor(frame["bad"].to_numpy() == 1)
-    return bad, known
-
-
-def _rows(
-    scores: Tensor, labels: Labels, used: Tensor, promises: Sequence[Promise], again: Sequence[Sequence[Promise]]
-) -> Iterator[Row]:
-    """again: for each promise, those made of other draws of the labels."""
+def _rows(scores: Tensor, labels: Labels, used: Tensor, promises: Sequence[Promise], again: Again) -> Iterator[Row]:
+    """again: gives for each promise those made of other draws of the labels."""
     missing = int((~scores.isfinite()).sum())
     checked = labels.known & ~used
-    for made, others in itertools.zip_longest(promises, again, fillvalue=()):
+    for made, others in itertools.zip_longest(promises, again(), fillvalue=()):
         assert isinstance(made, Promise)
         kept = _kept(scores, made)
         numbers = {
@@ -190,32 +149,35 @@ def _bare(value: float) -> Estimate:
     return Estimate(float(value), NONE, 1)
 
 
-def _write(run: Run, cell: Cell, scores: Tensor, made: Promise, bad: str, labels: int) -> None:
-    """The kept samples and the certificate; neither is left of an earlier promise where this one abstains."""
+def _write(run: Run, cell: Cell, scores: Tensor, labels: Labels, used: Tensor, made: Promise, with_files: bool) -> None:
+    """The kept samples and the certificate; nothing is left of an earlier promise where this one abstains."""
     folder = promise_folder(run.folder, run.title, cell.label, made.alpha)
+    remove_samples(folder)
     if made.abstains:
         for name in ("kept.csv", "certificate.json"):
             (folder / name).unlink(missing_ok=True)
         return
-    seeds = run.views.seeds(run.seed, run.n)
-    files: Sequence[str] = getattr(run.views.generator, "names", ())
-    rows = [i for i in (-scores.nan_to_num(nan=-math.inf)).argsort(stable=True).tolist() if scores[i] >= made.threshold]
-    raw = run.sample_scores(cell)
-    kept = pd.DataFrame(
-        {
-            "sample": [seeds[i] for i in rows],
-            "name": [for_csv(files[seeds[i]]) if files else "" for i in rows],
-            for_csv(cell.label): raw[rows],
-        }
-    )
+    seeds, names = sample_names(run)
+    kept = _kept(scores, made) & ~(used & labels.bad)
+    rows = [i for i in (-scores.nan_to_num(nan=-math.inf)).argsort(stable=True).tolist() if kept[i]]
+    raw, lower = run.sample_scores(cell), METRICS[cell.metric].better == "lower"
+    columns = {
+        "sample": [seeds[i] for i in rows],
+        "name": [for_csv(names[i]) for i in rows],
+        for_csv(cell.label): raw[rows],
+    }
+    if with_files:
+        columns["file"] = write_samples(run, rows, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "kept.csv", kept.to_csv(index=False, lineterminator="\n").encode())
+    replace(folder / "kept.csv", pd.DataFrame(columns).to_csv(index=False, lineterminator="\n").encode())
     certificate = {
-        "promise": f"with confidence {1 - made.delta:g}, at most {made.alpha:.0%} of the kept are bad",
-        "bad": bad,
+        "promise": f"with confidence {1 - made.delta:g}, at most {100 * made.alpha:g}% of the kept are bad",
+        "bad means": labels.what,
         "score": cell.label,
+        "keep": f"{cell.label} {'<=' if lower else '>='} {-made.threshold if lower else made.threshold}",
         "run": run.title,
-        "labels": labels,
+        "labels": int(used.sum()),
+        "kept": len(rows),
         **{name: None if isinstance(value, float) and math.isnan(value) else value
            for name, value in asdict(made).items()},
     }  # fmt: skip

@@ -1,6 +1,5 @@
 """What `guarantee` found: the share of samples that each score may keep under a promise, and what that is worth."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ def page(found: Found) -> Iterator[Block]:
     for about, part in found.parts("guarantee", "bad", "delta", "labels"):
         yield Heading(str(about["run"]))
         yield Text(f"Bad: {about['bad']}. {about['labels']} labels; a promise is wrong with chance {about['delta']}.")
-        yield Verdicts(list(_lines(numbers(part, "score", "alpha", "number"))), str(about["run"]))
+        title = f"{about['run']}, bad: {about['bad']}"
+        yield Verdicts(list(_lines(numbers(part, "score", "alpha", "number"))), title)
         scores, alphas = list(part.score.unique()), list(part.alpha.unique())
         for number in SHOWN:
             rows = part[part.number == number]
@@ -33,18 +33,17 @@ def page(found: Found) -> Iterator[Block]:
 def _lines(cells: dict[Any, Any]) -> Iterator[str]:
     """For each alpha which score keeps most; and of each that keeps nothing, how many labels would do."""
     for alpha in dict.fromkeys(alpha for _, alpha, _ in cells):
-        kept = {score: cells[score, alpha, "share kept"].value for score, a, name in cells
-                if a == alpha and name == "share kept"}  # fmt: skip
-        promised = {score: value for score, value in kept.items() if (score, alpha, "threshold") in cells}
-        if promised:
-            best = max(promised, key=lambda score: promised[score])
-            yield (
-                f"At most {float(alpha):.0%} bad: {len(promised)} of {len(kept)} scores can promise it; "
-                f"{best} keeps the most, {promised[best]:.0%} of the samples."
-            )
+        kept, thresholds, labels = (
+            {score: cells[score, a, n].value for score, a, n in cells if (a, n) == (alpha, number)}
+            for number in ("share kept", "threshold", "labels needed")
+        )
+        about, several = f"At most {100 * float(alpha):g}% bad", len(kept) > 1
+        if thresholds:
+            best = max(thresholds, key=lambda score: kept[score])
+            can = f"{len(thresholds)} of {len(kept)} scores can promise it" if several else "it can be promised"
+            yield f"{about}: {can}; {best} keeps{' the most,' if several else ''} {kept[best]:.0%} of the samples."
             continue
-        needed = [row.value for (_, a, name), row in cells.items() if a == alpha and name == "labels needed"]
-        enough = f"about {min(needed):,.0f} labels would do" if needed and not math.isnan(min(needed)) else (
+        enough = f"about {min(labels.values()):,.0f} labels would do" if labels else (
             "no number of labels would do, since too many of the kept are bad"
         )  # fmt: skip
-        yield f"At most {float(alpha):.0%} bad: no score can promise it; {enough}."
+        yield f"{about}: {'no score can' if several else f'{next(iter(kept))} cannot'} promise it; {enough}."

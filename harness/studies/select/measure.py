@@ -1,26 +1,21 @@
 """Which samples are the best? They are ranked by a score and written as files, with a csv of all ranks."""
 
-import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ...core.escapes import for_csv, for_json
+from ...core.escapes import for_csv
 from ...core.files import replace
 from ...core.progress import say
 from ...core.protocols import Cell, Estimate, Part, Row
 from ...core.registry import study
 from ...report.figures import save_strips
 from ...run import MetricSpec, Run
-from ...shapes.pictures import distances
-from ...shapes.surfaces import isosurface, write_mesh
+from ..sample_files import sample_names, write_samples
 from .page import page, selection_folder
 
 ABREAST = 10
@@ -54,9 +49,7 @@ def select(run: Run, options: Options) -> Iterator[Part]:
     """
     if options.count < 1:
         raise ValueError(f"count={options.count} must be 1 or more samples")
-    seeds = run.views.seeds(run.seed, run.n)
-    files: Sequence[str] = getattr(run.views.generator, "names", ())
-    names = [for_json(files[seed]) if files else "" for seed in seeds]
+    seeds, names = sample_names(run)
     for cell in run.cells(list(options.scores) or run.scores):
         scores = run.oriented(cell)
         order = ranked(-scores if options.worst else scores)
@@ -91,22 +84,8 @@ def _rows(scores: Tensor, chosen: Tensor, seeds: Sequence[int], names: Sequence[
 
 
 def _write(run: Run, cell: Cell, raw: Tensor, chosen: Tensor, seeds: Sequence[int], names: Sequence[str]) -> None:
-    """The chosen samples as files, and their picture; files of an earlier choice are removed."""
-    folder = selection_folder(run.folder, run.title, cell.label)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        if re.fullmatch(r"\d{4,}-.*\.(png|obj)", old.name):
-            old.unlink()
-    stems = [f"{rank:04}-{_stem(names[i]) or seeds[i]}" for rank, i in enumerate(chosen.tolist(), 1)]
-    if run.views.modality == "shape":
-        for stem, sdf in zip(stems, distances(run.views.stored("fake", run.seed, run.n, chosen.tolist())), strict=True):
-            write_mesh(isosurface(sdf), folder / f"{stem}.obj")
-    else:
-        for stem, image in zip(stems, run.views.images("fake", run.seed, run.n, chosen.tolist()), strict=True):
-            pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-            content = io.BytesIO()
-            Image.fromarray(pixels.numpy()).save(content, "PNG")
-            replace(folder / f"{stem}.png", content.getvalue(), lasting=False)
+    """The chosen samples as files, and their picture."""
+    write_samples(run, chosen.tolist(), selection_folder(run.folder, run.title, cell.label))
     shown = run.views.images("fake", run.seed, run.n, chosen[:SHOWN].tolist())
     said = [
         f"{rank}: {raw[i]:.4g} ({names[i] or f'sample {seeds[i]}'})"
@@ -114,8 +93,3 @@ def _write(run: Run, cell: Cell, raw: Tensor, chosen: Tensor, seeds: Sequence[in
     ]
     rows = [said[start : start + ABREAST] for start in range(0, len(said), ABREAST)]
     save_strips(torch.split(shown, ABREAST), run.figure("select", cell.label), 128, labels=rows)
-
-
-def _stem(name: str) -> str:
-    """A file's name without folders and suffix, as part of another name."""
-    return re.sub(r"[^\w.-]+", "-", Path(name).stem)[:100]

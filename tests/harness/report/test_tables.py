@@ -204,6 +204,19 @@ def test_a_missing_row_is_found_on_either_side(tmp_path: Path, published: Path) 
     assert "only in this run" in more
 
 
+def test_what_was_not_evaluated_is_named_once_and_is_no_difference(tmp_path: Path, published: Path) -> None:
+    """Of a command that evaluates some of the generators; a number that one of these lacks is a difference."""
+    a, b = (replace(one, kind="sample") for one in (A, B))
+    both = replace(b, rows=[*b.rows, Row(("recall",), Estimate(0.5, (0.4, 0.6), 100))])
+    published.with_name("leaderboard.csv").unlink()
+    write_tables(tables([a, both]), published.parent.parent)
+    first, line = compare_with_published(study(tmp_path, a)).splitlines()
+    assert first.startswith("agrees in part with the published tables in")
+    assert line == "  metrics.csv: digits, b, 0, 100: only published"
+    assert compare_with_published(study(tmp_path, a, b)).startswith("does NOT agree")
+    assert compare_with_published(study(tmp_path, a, both)).endswith("to the last digit")
+
+
 def test_a_missing_table_is_found(tmp_path: Path, published: Path) -> None:
     folder = study(tmp_path, A, B)
     (folder / "tables" / "leaderboard.csv").unlink()
