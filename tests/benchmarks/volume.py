@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.benchmarks.volume --only jacobian   # beside an exact one: some seconds
     .venv/bin/python -m tests.benchmarks.volume --only probes     # 1.5 minutes of CPU time
-    .venv/bin/python -m tests.benchmarks.volume --only quality    # the learned volume and signs of quality: 5 minutes
+    .venv/bin/python -m tests.benchmarks.volume --only quality    # the learned volume and signs of quality: minutes
 
 Writes results/benchmarks/volume.csv and volume.md (or --out). With --only, the other rows of the table stay. All of the
 networks of the zoo for Fashion-MNIST.
