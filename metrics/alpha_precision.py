@@ -11,7 +11,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import mean_of
-from .kernels.halves import CLOSEST, members, neighbours, radii, recomputed
+from .kernels.halves import CLOSEST, drawn, members, neighbours, radii, recomputed
 from .kernels.nearest import listed_across, nearest, nearest_others
 from .kernels.scale import power_of_two, scaled
 from .kernels.ties import shared_places
@@ -69,7 +69,7 @@ def beta_recall(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
     typical = torch.zeros(len(x), levels, dtype=torch.float64, device=x.device)
     for column, index in enumerate(found.indices.T):
         typical += share[:, column, None] * (distance[index, None] <= limit)
-    halves = _beta_recalls(y, x, distance, levels) if min(len(y), len(x)) >= FEWEST else None
+    halves = _beta_recalls(y, x, distance, levels) if drawn() and min(len(y), len(x)) >= FEWEST else None
     return intervals.bounded(_integrated(typical * (found.distances[:, :1] <= radius)), halves, len(x), most=1)
 
 

@@ -15,7 +15,7 @@ from .kernels.distances import (
     paired_distances,
     squared_distance_tiles,
 )
-from .kernels.halves import PAIRS, members, neighbours, radii
+from .kernels.halves import PAIRS, drawn, members, neighbours, radii
 from .kernels.log_sum import usual_rounding
 from .kernels.nearest import nearest_others
 from .kernels.scale import power_of_two, scaled
@@ -74,7 +74,7 @@ def _mean_membership(points: Tensor, support: Tensor, name: str, k: int, scale: 
     """Mean over the points of 1 - prod_i min(1, |support_i - point| / R), with its interval."""
     radius = torch.tensor([_radius(name, support, k, scale)], dtype=torch.float64, device=support.device)
     inside = support.new_ones(len(support), 1, dtype=torch.bool)
-    halved = min(len(points), len(support)) // 2 > k
+    halved = drawn() and min(len(points), len(support)) // 2 > k
     if halved:  # beside the whole, in the first column, its halves
         reals = members(support, seed=0)
         half = radii(neighbours(support, k, 1.0), reals, k).double().clamp(min=0).sqrt()

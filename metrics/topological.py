@@ -12,7 +12,7 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
-from .kernels.halves import recomputed
+from .kernels.halves import drawn, recomputed
 from .kernels.log_sum import usual_rounding
 from .kernels.memo import remember
 from .kernels.nearest import nearest_others
@@ -48,7 +48,7 @@ def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Se
     y, x = samples(fake=fake, real=real)
     value, _ = _shares(y, x, alpha, seed)
     _require_significant("fake", len(y), value)
-    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 0], len(y), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed, 0), len(y), least=0, most=1)
 
 
 @metric(better="higher", kind="set", source="arXiv:2306.08013", version=2, fake=FAKE, real=REAL)
@@ -57,7 +57,7 @@ def topological_recall(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed 
     y, x = samples(fake=fake, real=real)
     _, value = _shares(y, x, alpha, seed)
     _require_significant("real", len(x), value)
-    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 1], len(x), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed, 1), len(x), least=0, most=1)
 
 
 def _require_significant(name: str, rows: int, share: float) -> None:
@@ -65,9 +65,15 @@ def _require_significant(name: str, rows: int, share: float) -> None:
         raise ValueError(f"{name}: none of its {rows} rows is significant at level alpha: give more rows")
 
 
+def _half_shares(y: Tensor, x: Tensor, alpha: float, seed: int, which: int) -> Tensor | None:
+    """Precision (0) or recall (1) in random halves, [HALVES]; NaN where it is undefined."""
+    found = _both_half_shares(y, x, alpha, seed) if drawn() else None
+    return None if found is None else found[:, which]
+
+
 @remember
-def _half_shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> Tensor:
-    """Both scores in random halves, [HALVES, 2]; NaN where they are undefined."""
+def _both_half_shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> Tensor | None:
+    """Both scores in random halves, [HALVES, 2]."""
 
     def shares(y: Tensor, x: Tensor) -> tuple[float, float]:
         try:

@@ -17,7 +17,7 @@ from .distances import (
     squared_distance_tiles,
     tiny,
 )
-from .halves import CLOSEST, HalfBalls, HalfCounts
+from .halves import CLOSEST, HalfBalls, HalfCounts, drawn
 from .memo import remember
 from .nearest import Listed, nearest_others, settle
 from .scale import power_of_two, scaled
@@ -42,7 +42,7 @@ class Balls(NamedTuple):
     smallest_ball [M]: smallest radius of the B(x_i) that contain y_j; NaN if there is none.
     nearest_real [M], nearest_distance [M]: index of the x_i nearest to y_j, and its distance.
     realism [M]: max_i NND_k(x_i) / |y_j - x_i| over the balls whose radius is at most the median.
-    halves: the counts in random halves of both sets; None if a half has k samples or fewer.
+    halves: the counts in random halves of both sets; None if a half has k samples or fewer, and for `values_alone`.
     """
 
     real_radius: Tensor
@@ -67,11 +67,11 @@ def neighbour_pass(fake: Array, real: Array, k: int = 5, strict: bool = False) -
     """
     y, x = samples(fake=fake, real=real)
     require_neighbours("real", len(x), k, others=True)
-    return _neighbour_pass(y, x, k, strict)
+    return _neighbour_pass(y, x, k, strict, drawn())
 
 
 @remember
-def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool) -> Balls:
+def _neighbour_pass(y: Tensor, x: Tensor, k: int, strict: bool, halves: int) -> Balls:
     real_radius, fake_radius = (_radius(s, k) for s in (x, y))
     # Of equally near reals, the one farthest from the other reals counts: y_j is authentic if it is beyond all of them.
     isolation = nearest_others(x, 1).distances[:, 0]

@@ -34,18 +34,28 @@ _halves: ContextVar[int] = ContextVar("halves", default=HALVES)
 
 @contextmanager
 def values_alone() -> Iterator[None]:
-    """Inside, intervals rest on two halves and mean nothing. Values are the same, and cost a half to a fifth."""
-    token = _halves.set(2)
+    """Inside, metrics of sets that offer it leave out their intervals, which are NaN. Values are the same."""
+    token = _halves.set(0)
     try:
         yield
     finally:
         _halves.reset(token)
 
 
-def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor:
-    """The statistic of random halves of each set, float64 [HALVES, ...], where it is quick to compute it again."""
+def drawn() -> int:
+    """How many halves are drawn: none where values are asked for alone."""
+    return _halves.get()
+
+
+def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor | None:
+    """The statistic of random halves of each set, float64 [HALVES, ...], where it is quick to compute it again.
+
+    None for `values_alone`.
+    """
+    if not drawn():
+        return None
     chosen = [members(x, seed) for seed, x in enumerate(sets)]
-    halves = ([x[inside[:, half]] for x, inside in zip(sets, chosen, strict=True)] for half in range(_halves.get()))
+    halves = ([x[inside[:, half]] for x, inside in zip(sets, chosen, strict=True)] for half in range(drawn()))
     return torch.tensor([statistic(*half) for half in halves], dtype=torch.float64)
 
 
@@ -88,8 +98,8 @@ class HalfBalls:
 
     @classmethod
     def of(cls, y: Tensor, x: Tensor, k: int) -> "HalfBalls | None":
-        """None if a half has too few samples for k neighbours."""
-        return cls(y, x, k) if min(len(y), len(x)) // 2 > k else None
+        """None if a half has too few samples for k neighbours, and for `values_alone`."""
+        return cls(y, x, k) if drawn() and min(len(y), len(x)) // 2 > k else None
 
     def add_real_balls(self, i: Tensor, j: Tensor, squared: Tensor) -> None:
         """Pairs of a real sample i and a generated one j, with their squared distance."""
@@ -140,8 +150,8 @@ def enough(k: int) -> int:
 def members(x: Tensor, seed: int) -> Tensor:
     """Random halves of the rows, bool [N, HALVES]."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.zeros(len(x), _halves.get(), dtype=torch.bool)
-    for half in range(_halves.get()):
+    chosen = torch.zeros(len(x), drawn(), dtype=torch.bool)
+    for half in range(drawn()):
         chosen[torch.randperm(len(x), generator=generator)[: len(x) // 2], half] = True
     return chosen.to(x.device)
 
