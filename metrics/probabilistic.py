@@ -8,6 +8,7 @@ from ..harness.core.options import Count, Positive
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import (
     below,
     centred_norms,
@@ -15,7 +16,7 @@ from .kernels.distances import (
     paired_distances,
     squared_distance_tiles,
 )
-from .kernels.halves import PAIRS, drawn, members, neighbours, radii
+from .kernels.halves import PAIRS, members, neighbours, radii
 from .kernels.log_sum import usual_rounding
 from .kernels.nearest import nearest_others
 from .kernels.scale import power_of_two, scaled

@@ -11,8 +11,9 @@ from ..harness.core.options import Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
-from .kernels.halves import drawn, recomputed
+from .kernels.halves import recomputed
 from .kernels.log_sum import usual_rounding
 from .kernels.memo import remember
 from .kernels.nearest import nearest_others

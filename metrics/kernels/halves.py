@@ -6,19 +6,15 @@ ones, which makes no difference to a standard error.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from scipy.special import bdtr
 from torch import Tensor
 
+from .alone import drawn
 from .nearest import Listed, listed_others
 from .scale import power_of_two
-
-HALVES = 20
-"""Number of random halves; Student's t with 19 degrees of freedom allows for their number."""
 
 MISSED = 1e-5
 """Probability that fewer than k of the listed neighbours are in a half; then the last of the list is used."""
@@ -28,23 +24,6 @@ CLOSEST = 12
 
 PAIRS = 1 << 17
 """Number of pairs that are counted at once."""
-
-_halves: ContextVar[int] = ContextVar("halves", default=HALVES)
-
-
-@contextmanager
-def values_alone() -> Iterator[None]:
-    """Inside, metrics of sets that offer it leave out their intervals, which are NaN. Values are the same."""
-    token = _halves.set(0)
-    try:
-        yield
-    finally:
-        _halves.reset(token)
-
-
-def drawn() -> int:
-    """How many halves are drawn: none where values are asked for alone."""
-    return _halves.get()
 
 
 def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor | None:

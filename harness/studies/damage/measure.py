@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ....metrics.kernels.halves import values_alone
+from ....metrics.kernels.alone import values_alone
 from ...arrays.records import USED
 from ...core.options import Count
 from ...core.progress import say, track

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ....metrics.kernels.halves import values_alone
+from ....metrics.kernels.alone import values_alone
 from ...arrays.records import USED
 from ...core.files import digest
 from ...core.options import Count

@@ -3,7 +3,7 @@
 import torch
 
 from assay.metrics.alpha_precision import alpha_precision, beta_recall
-from assay.metrics.kernels.halves import values_alone
+from assay.metrics.kernels.alone import values_alone
 from assay.metrics.neighbours import coverage, precision, symmetric_recall
 from assay.metrics.probabilistic import probabilistic_precision
 
