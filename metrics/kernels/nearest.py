@@ -18,10 +18,10 @@ from .memo import remember
 from .projected import Projected, directions, projected, projected_once
 from .scale import power_of_two, scaled
 
-LISTED, ALONE = 32, 18
+LISTED, ALONE = 32, 21
 """Smallest number of neighbours that are listed, so that all metrics of a set, and its halves, share one pass.
 
-ALONE: the same without halves.
+ALONE: the same without halves; it serves up to 18 neighbours.
 """
 
 SETTLED = 6

@@ -16,6 +16,8 @@ def page(found: Found) -> Iterator[Block]:
         yield Heading(f"Sets of {about['size']:,}, about {about['points']} values a curve, repeats: {repeats}")
         whole, cells = part[part.case == "all"], part[part.case != "all"]
         yield Verdicts(_lines(whole, cells), str(about["run"]))
+        if fewer := _fewer(part):
+            yield Text(f"Fewer repeats than the other metrics have: {', '.join(fewer)}.", "note")
         for kind in ("fidelity", "diversity", "distance"):
             rows = whole[whole.kind.str.endswith(kind)]
             if len(rows):
@@ -27,6 +29,16 @@ def page(found: Found) -> Iterator[Block]:
             yield Fold("Criteria that ours and the paper decide differently", [
                 Table(columns, differing[columns].astype(str).to_numpy().tolist())
             ])  # fmt: skip
+
+
+def _fewer(part: pd.DataFrame) -> list[str]:
+    """Metrics that were repeated less often than others, for what they cost."""
+    counts = part.groupby("check").repeats.transform("max")
+    less = part.assign(most=counts)[part.repeats < counts]
+    return [
+        f"{metric} {' or '.join(sorted({f'{row.repeats} of {row.most}' for row in rows.itertuples()}))}"
+        for metric, rows in less.groupby("metric", sort=False)
+    ]
 
 
 def _lines(whole: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
