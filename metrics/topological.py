@@ -96,10 +96,14 @@ def _supported(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[tuple[Ten
     """Whether each generated, then each real sample lies in the support of the generated set and of the real set."""
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
-    centre = mean_of(x)
-    y, x = (_projected(s, centre, seed) for s in (y, x))
-    fake, real = _Support("fake", y, alpha, seed), _Support("real", x, alpha, seed)
-    return (fake.contains(y), real.contains(y)), (fake.contains(x), real.contains(x))
+    fake = _Support("fake", _projected(y, mean_of(x), seed), alpha, seed)
+    real = _support_of_reals(x, alpha, seed)
+    return (fake.own, real.contains(fake.x)), (fake.contains(real.x), real.own)
+
+
+@remember
+def _support_of_reals(x: Tensor, alpha: float, seed: int) -> "_Support":
+    return _Support("real", _projected(x, mean_of(x), seed), alpha, seed)
 
 
 def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
@@ -112,7 +116,7 @@ def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
 
 
 class _Support:
-    """The region where the density of a set exceeds its confidence level."""
+    """The region where the density of a set exceeds its confidence level; own: which of its rows lie there, bool [N]."""
 
     def __init__(self, name: str, x: Tensor, alpha: float, seed: int):
         k = 5 * x.shape[1]
@@ -125,6 +129,7 @@ class _Support:
         density = self.density(x, torch.stack([torch.ones_like(counts[0]), *counts], 1))
         change = (density[:, 1:] - density[:, :1]).abs().amax(0)
         self.level = float(change.quantile(1 - alpha))
+        self.own = density[:, 0] > self.level
 
     def density(self, points: Tensor, weights: Tensor) -> Tensor:
         """The kernel density at each point for weights [N, W] of the set's rows, float64 [len(points), W].
@@ -138,9 +143,11 @@ class _Support:
         for rows, columns, values, _ in squared_distance_tiles(points, self.x, centre=centre):
             valid = values[: rows.stop - rows.start, : columns.stop - columns.start]
             sharpen(valid, points[rows], self.x[columns], error[rows])
-            inside = valid < self.bandwidth**2
-            kernel = valid.clamp_(min=0).sqrt_().mul_(math.pi / (2 * self.bandwidth)).cos_().mul_(inside)
-            total[rows] += kernel @ weights[columns]
+            inside = (valid < self.bandwidth**2).nonzero(as_tuple=True)
+            near = valid[inside].clamp_(min=0).sqrt_().mul_(math.pi / (2 * self.bandwidth)).cos_()
+            valid.zero_()
+            valid[inside] = near
+            total[rows] += valid @ weights[columns]
         return total / len(self.x)
 
     def contains(self, points: Tensor) -> Tensor:
