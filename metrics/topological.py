@@ -116,7 +116,7 @@ def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
 
 
 class _Support:
-    """The region where the density of a set exceeds its confidence level; own: which of its rows lie there, bool [N]."""
+    """The region where the density of a set exceeds its confidence level. own: which of its rows lie there."""
 
     def __init__(self, name: str, x: Tensor, alpha: float, seed: int):
         k = 5 * x.shape[1]
