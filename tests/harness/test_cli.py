@@ -52,6 +52,10 @@ SMALLER = {
         *("study.correlate.resamples=5", "study.groups.scores=[latent_density]", "study.gallery.scores=[log_volume]"),
     ),
     "humans": ("n=null", "study.humans.resamples=20"),
+    "metric": (
+        *("n=null", "metric=precision", "study.sanity.checks=[scale of one dimension]", "study.sanity.size=40"),
+        *("study.sanity.points=3", "study.sanity.repeats=2", "study.damage.samples=[20]", "study.damage.few=[10,20]"),
+    ),
     "quickstart": ("study.correlate.resamples=5",),
     "replicate": (
         *(
