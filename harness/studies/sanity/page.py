@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ...report.blocks import Block, Fold, Found, Heading, Table, Text, Verdicts
+from ...report.verdict import agreeing
 from .published import NOT_PUBLISHED, UNDEFINED
 
 LETTERS = {"pass": "pass", "low": "pass (low)", "high": "pass (high)", "fail": "fail", UNDEFINED: "undefined"}
@@ -50,7 +51,8 @@ def _lines(whole: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     known = cells[cells.published != NOT_PUBLISHED]
     if len(known):
         same = int((known.verdict == known.published).sum())
-        lines.append(f"{same} of {len(known)} published verdicts on single criteria are ours too")
+        said = f"{same} of {len(known)} published verdicts on single criteria {{are|is}} ours too"
+        lines.append(agreeing(said, same))
     return lines
 
 
