@@ -79,7 +79,7 @@ def _nearest_kinds(x: Tensor, y: Tensor) -> tuple[Neighbours, Tensor]:
     found = nearest(x, y, min(2, len(y)))
     if not bool((found.distances[:, :1] == found.distances[:, 1:]).any()):
         return Neighbours(found.distances[:, :1], found.indices[:, :1]), found.distances.new_ones(len(x), 1)
-    kinds, inverse, copies = y.unique(dim=0, return_inverse=True, return_counts=True)
+    kinds, inverse, copies = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
     one = torch.empty(len(kinds), dtype=torch.int64, device=y.device)
     one[inverse] = torch.arange(len(y), device=y.device)
     found, share = shared_places(lambda n: nearest(x, kinds, n), 1, len(kinds))
