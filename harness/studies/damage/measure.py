@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....metrics.kernels.alone import values_alone
 from ...arrays.records import USED
+from ...core.files import digest
 from ...core.options import Count
 from ...core.progress import say, track
 from ...core.protocols import Estimate, Part, Row
@@ -88,7 +89,7 @@ def damage(run: Run, options: Options) -> Iterator[Part]:
     fewer = Fewer(pools, entries, options)
     for index, entry in enumerate(entries if options.few else []):
         setting = {**entry.about(pools.features), "sound": options.sound}
-        prints = pools.fingerprints | entry.prints
+        prints = pools.fingerprints | entry.prints | {"numbers": digest(sorted(options.few))}
         yield Part(partial(fewer.rows, index), setting, "damage_few", fingerprints=prints)
 
 

@@ -164,6 +164,8 @@ def test_fewer_samples_have_a_larger_distance(run: Run) -> None:
     ]
     values = {count: estimate.value for count, estimate in record.values.items()}
     assert values[30] > 1.5 * values[90]
+    other = looked_at(run, ["frechet_distance"], few=[30, 60])[-1]
+    assert set(other.values) == {30, 60}  # other numbers are another question
 
 
 def test_a_second_run_computes_nothing(run: Run) -> None:
