@@ -56,6 +56,12 @@ class SDFPrimitives:
             torch.tensor(typicality, dtype=torch.float64),
         )
 
+    def broken_as(self, state: str, start: int, stop: int) -> Tensor:
+        """The shapes of the test split, uint8 [N, 1, R, R, R], each with the fault of this name."""
+        check_range(self.name, "test", self.count("test"), start, stop)
+        first = FIRST["test"]
+        return torch.stack([self._as_volume(make_shape(first + index, state)) for index in range(start, stop)])
+
     def shape(self, split: Split, index: int) -> Shape:
         """The shape of sample `index` of a split: its category, style, state, parts and signed distance function."""
         return make_shape(FIRST[split] + index, self._state(FIRST[split] + index))
@@ -65,8 +71,11 @@ class SDFPrimitives:
         return draws.choose(**dict.fromkeys(STATES[1:], 0.25)) if draws.chance(self.broken) else STATES[0]
 
     def _generated(self, index: int) -> Tensor:
+        return self._as_volume(make_shape(index, self._state(index)))
+
+    def _as_volume(self, shape: Shape) -> Tensor:
         limit = TRUNCATION * voxel(self.resolution)
-        volume = to_volume(make_shape(index, self._state(index)).on_grid(self.resolution, limit)[None])[0]
+        volume = to_volume(shape.on_grid(self.resolution, limit)[None])[0]
         return (volume.clamp(0, 1) * 255).round().byte()
 
 

@@ -63,6 +63,7 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
   assay run metric=[precision,recall] n=2000           two metrics
   assay run metric=latent_density metric.latent_density.bandwidth=0.5
   assay run -m 'metric=glob(*)' dataset=digits         every metric, on a small data set
+  assay --plugin FILE run experiment=metric metric=NAME      puts a metric of your own to the test
   assay run metric=precision sink=wandb                results go to wandb, too, offline; or sink=[wandb,tensorboard]
   assay run engine=processes engine.workers=4 ...      several processes; Ray and Slurm: docs/clusters.md
 
@@ -114,6 +115,7 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     from .arrays.scores import write_scores
     from .arrays.store import open_store
     from .command.networks import each_network
+    from .command.tested import evidence_of, put_to_test
     from .report.report import report
     from .report.tables import compare_with_published, is_published
 
@@ -121,7 +123,8 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
     overrides, paths, fakes = take_paths(overrides)
     if set(overrides) <= {"-h", "--help"} and overrides:  # with the options of all that could be chosen
         overrides = ["study=all", "metric=all", "sink=all", *overrides]
-    overrides = without_data(with_metrics(full_names(renamed(overrides), "vae")))
+    overrides, tested = put_to_test(renamed(overrides))
+    overrides = without_data(with_metrics(full_names(overrides, "vae")))
     given = overrides
 
     def expanded(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -153,6 +156,8 @@ def _carry_out(overrides: list[str], logs: JobLogs) -> int:
         if gone := len(asked - there):
             lost = True
             say(f"error: {gone} of {len(asked)} records were deleted from {folder} meanwhile; run the command again")
+        for line in evidence_of(folder, tested) if tested else ():
+            print(line)
         say(compare_with_published(folder))
         logs.reported(here[0].config, any(outcome.failed for outcome in here))
         if is_published(folder):

@@ -10,9 +10,10 @@ from ..harness.core.options import Range
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import mean_of
 from .kernels.halves import CLOSEST, members, neighbours, radii, recomputed
-from .kernels.nearest import listed_across, nearest, nearest_others
+from .kernels.nearest import Neighbours, listed_across, nearest, nearest_others
 from .kernels.scale import power_of_two, scaled
 from .kernels.ties import shared_places
 
@@ -64,13 +65,26 @@ def beta_recall(fake: Array, real: Array, levels: Levels = 30) -> Estimate:
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
     distance, radius = _distances(y, mean_of(y)), nearest_others(x, 1).distances
-    found, share = shared_places(lambda n: nearest(x, y, n), 1, len(y))
+    found, share = _nearest_kinds(x, y)
     limit = _quantiles(distance, levels)
     typical = torch.zeros(len(x), levels, dtype=torch.float64, device=x.device)
     for column, index in enumerate(found.indices.T):
         typical += share[:, column, None] * (distance[index, None] <= limit)
-    halves = _beta_recalls(y, x, distance, levels) if min(len(y), len(x)) >= FEWEST else None
+    halves = _beta_recalls(y, x, distance, levels) if drawn() and min(len(y), len(x)) >= FEWEST else None
     return intervals.bounded(_integrated(typical * (found.distances[:, :1] <= radius)), halves, len(x), most=1)
+
+
+def _nearest_kinds(x: Tensor, y: Tensor) -> tuple[Neighbours, Tensor]:
+    """One of each kind of equal rows of y that are nearest to x_i, and the share of them that is of this kind."""
+    found = nearest(x, y, min(2, len(y)))
+    if not bool((found.distances[:, :1] == found.distances[:, 1:]).any()):
+        return Neighbours(found.distances[:, :1], found.indices[:, :1]), found.distances.new_ones(len(x), 1)
+    kinds, inverse, copies = torch.unique(y, dim=0, return_inverse=True, return_counts=True)
+    one = torch.empty(len(kinds), dtype=torch.int64, device=y.device)
+    one[inverse] = torch.arange(len(y), device=y.device)
+    found, share = shared_places(lambda n: nearest(x, kinds, n), 1, len(kinds))
+    share = share * copies[found.indices]
+    return Neighbours(found.distances, one[found.indices]), share / share.sum(1, keepdim=True)
 
 
 def _beta_recalls(y: Tensor, x: Tensor, distance: Tensor, levels: int) -> Tensor:

@@ -15,6 +15,7 @@ from ..harness.core.precision import full_precision, one_blas_thread
 from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import mean_of
 from .kernels.moments import STRIP, Moments, add_gram, gram, moments, strips
 from .kernels.scale import power_of_two, scaled
@@ -199,7 +200,7 @@ def _frechet(y: Tensor | Statistics, x: Tensor | Statistics) -> Estimate:
     square = b.between(root)
     value = _distance(a, b, square)
     rows, count = _rows(y)
-    if rows is None:
+    if rows is None or not drawn():
         return _unscaled(Estimate(value, (math.nan, math.nan), count), power)
     # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
     # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which

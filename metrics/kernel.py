@@ -14,14 +14,15 @@ from ..harness.core.options import Positive, Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import centred_norms, mean_of
 from .kernels.memo import remember
 from .kernels.scale import power_of_two, scaled
 from .kernels.squared import squared_distances
 
 Block = Annotated[int, Range(least=2)]
-BLOCK = 1024
-"""Number of rows of a kernel matrix that are in memory at once."""
+BLOCK, CACHED = 1024, 1 << 18
+"""Maximum number of rows of a kernel matrix that are in memory at once, and of its entries on a CPU if rows allow."""
 
 LINEAR = 0.1
 """A Gaussian kernel is linear to within 5 % while its exponents are below this."""
@@ -49,7 +50,7 @@ def kernel_distance(fake: Array, real: Array, block: Block = 1000, seed: Seed = 
     cubic = cubic_kernel(mean_of(x))
     count = min(len(y), len(x)) // block
     if count < 2:
-        return _of_means(_means(y, None, cubic), _cubic_means(x), _means(y, x, cubic))
+        return _of_means(_means(y, None, cubic), _cubic_means(x, drawn()), _means(y, x, cubic))
     generator = torch.Generator().manual_seed(seed)
     parts = [
         torch.randperm(len(s), generator=generator)[: count * block].view(count, block).to(s.device) for s in (y, x)
@@ -97,11 +98,6 @@ def cmmd(fake: Array, real: Array, bandwidth: Positive = 10.0, unbiased: bool = 
     width = max(bandwidth * power, sys.float_info.min)  # below that, only copies are near each other
     centre = mean_of(x)
 
-    def gaussian(a: Tensor, b: Tensor) -> Tensor:
-        # A constant cancels in an MMD. Subtracting 1 (expm1) keeps digits that would be lost beside it. The width is
-        # divided by twice because its square need not be representable.
-        return squared_distances(a, b, centre).div_(width).div_(width).mul_(-0.5).expm1_()
-
     spread = float(centred_norms(y, centre).mean() + centred_norms(x, centre).mean())
     if 0.5 * spread / width / width < LINEAR:
         warnings.warn(
@@ -109,7 +105,8 @@ def cmmd(fake: Array, real: Array, bandwidth: Positive = 10.0, unbiased: bool = 
             "value compares means only: equal means with different spreads look equal; use a smaller bandwidth",
             stacklevel=4,  # past the checks of options and precision, to the caller
         )
-    yy, xx, yx = means = (_means(y, None, gaussian), _means(x, None, gaussian), _means(y, x, gaussian))
+    gaussian = gaussian_kernel(centre, width)
+    yy, xx, yx = means = (_means(y, None, gaussian), _gaussian_means(x, width, drawn()), _means(y, x, gaussian))
     kept = (1.0, 1.0) if unbiased else (1 - 1 / len(y), 1 - 1 / len(x))  # the diagonal of expm1 is 0
     value = kept[0] * yy.mean + kept[1] * xx.mean - 2 * yx.mean
     return intervals.normal(1000 * value, 1000 * _standard_error(*means), len(y))
@@ -127,16 +124,26 @@ def cubic_kernel(centre: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         a, b = a.double() - centre, b.double() - centre
-        p, q = (a @ centre / dimension)[:, None], (b @ centre / dimension)[None, :]
+        p, q = a @ centre / dimension, b @ centre / dimension
         r = (a @ b.T).div_(dimension)
-        u = s + p
-        return 3 * p * q * (2 * s + p + q) + r * (3 * (u + q).square() + r * (3 * (u + q) + r))
+        w = (s + p)[:, None] + q
+        terms = torch.add(r, w, alpha=3).mul_(r).addcmul_(w, w, value=3).mul_(r)  # r (3 w^2 + r (3 w + r))
+        return terms.addmm_(torch.stack([3 * p * (2 * s + p), 3 * p], 1), torch.stack([q, q.square()]))
 
     return kernel
 
 
+def gaussian_kernel(centre: Tensor, width: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """exp(-|a - b|^2 / (2 width^2)) - 1 of all pairs, [M, N] float64.
+
+    A constant cancels in an MMD, and without it no digits are lost beside 1. The width is divided by twice because its
+    square need not be representable.
+    """
+    return lambda a, b: squared_distances(a, b, centre).mul_(-0.5 / width).div_(width).expm1_()
+
+
 class _Means(NamedTuple):
-    """Means of a kernel matrix: per row, per column, of all entries, and of their squares.
+    """Means of a kernel matrix: per row, per column, of all entries, and of their squares (NaN for `values_alone`).
 
     The diagonal is left out of the matrix of a set with itself.
     """
@@ -148,18 +155,28 @@ class _Means(NamedTuple):
 
 
 def _means(a: Tensor, b: Tensor | None, kernel: Callable[[Tensor, Tensor], Tensor]) -> _Means:
-    other = a if b is None else b
-    m, n = len(a), len(other) - (b is None)
-    rows, (columns, square) = [], (torch.zeros(size, dtype=torch.float64, device=a.device) for size in (len(other), ()))
-    for start in range(0, m, BLOCK):
-        values = kernel(a[start : start + BLOCK], other)
-        if b is None:
-            values.diagonal(start).fill_(0)
-        rows.append(values.sum(1) / n)
-        columns += values.sum(0)
-        square += values.square_().sum()
-    by_row = torch.cat(rows)
-    return _Means(by_row, columns / (m - (b is None)), float(by_row.mean()), float(square) / (m * n))
+    within, other = b is None, a if b is None else b
+    m, n = len(a), len(other) - within
+    rows, columns, square = (
+        torch.zeros(size, dtype=torch.float64, device=a.device) for size in (m, len(other), ())
+    )  # fmt: skip
+    height = BLOCK if a.is_cuda else min(BLOCK, max(64, CACHED // len(other)))
+    for start in range(0, m, height):
+        stop = min(start + height, m)
+        first, beyond = (start, stop - start) if within else (0, 0)  # within a set the matrix is symmetric
+        values = kernel(a[start:stop], other[first:])
+        if within:
+            values.diagonal().fill_(0)
+        rows[start:stop] += values.sum(1)
+        if within:
+            rows[stop:] += values[:, beyond:].sum(0)
+        else:
+            columns += values.sum(0)
+        if drawn():
+            square += values.square_().sum() + (values[:, beyond:].sum() if within else 0)
+    by_row = rows / n
+    squares = float(square) / (m * n) if drawn() else math.nan
+    return _Means(by_row, by_row if within else columns / m, float(by_row.mean()), squares)
 
 
 def _squared_mmd(y: Tensor, x: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
@@ -172,9 +189,14 @@ def _of_means(yy: _Means, xx: _Means, yx: _Means) -> Estimate:
 
 
 @remember
-def _cubic_means(x: Tensor) -> _Means:
+def _cubic_means(x: Tensor, halves: int) -> _Means:
     """Of the pairs within a set, which is often compared with several."""
     return _means(x, None, cubic_kernel(mean_of(x)))
+
+
+@remember
+def _gaussian_means(x: Tensor, width: float, halves: int) -> _Means:
+    return _means(x, None, gaussian_kernel(mean_of(x), width))
 
 
 def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
@@ -184,6 +206,8 @@ def _standard_error(yy: _Means, xx: _Means, yx: _Means) -> float:
     Var = 4 Var a / M + 4 Var b / N + 2 E r_yy^2 / M^2 + 2 E r_xx^2 / N^2 + 4 E r_yx^2 / (M N),
     where Var a and Var b are corrected for the noise of the averages from which they are estimated.
     """
+    if not drawn():
+        return math.nan
     m, n = len(yx.rows), len(yx.columns)
     first = 4 * float((yy.rows - yx.rows).var()) / m + 4 * float((xx.rows - yx.columns).var()) / n
     second = 2 * _residual(yy) / m**2 + 2 * _residual(xx) / n**2 + 4 * _residual(yx) / (m * n)

@@ -23,9 +23,10 @@ from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.approximate import approximate_nearest, check
-from .kernels.balls import Balls, real_balls_clipped, realism_unpruned
+from .kernels.balls import Balls, real_balls_clipped
 from .kernels.balls import neighbour_pass as neighbour_pass
 from .kernels.nearest import nearest_others
+from .kernels.realism import realism_apart, realism_unpruned
 
 FAKE = View("fake", "features")
 REAL = View("real", "features")
@@ -90,7 +91,13 @@ def realism(fake: Array, real: Array, k: int = 5, prune: bool = True) -> Tensor:
     """
     y, x = samples(fake=fake, real=real)
     require_neighbours("real", len(x), k, others=True)
-    return (neighbour_pass(y, x, k).realism if prune else realism_unpruned(y, x, k)).clone()
+    if not prune:
+        return realism_unpruned(y, x, k).clone()
+    balls = neighbour_pass(y, x, k)
+    if balls.realism is not None:
+        return balls.realism.clone()
+    kept = balls.real_radius <= balls.real_radius.median()
+    return realism_apart(y, x, balls.real_radius * kept, (balls.nearest_distance == 0) & kept[balls.nearest_real])
 
 
 @metric(better="neither", kind="sample", source="arXiv:2206.08549", fake=FAKE, real=REAL)

@@ -8,6 +8,7 @@ from ..harness.core.options import Count, Positive
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import (
     below,
     centred_norms,
@@ -74,7 +75,7 @@ def _mean_membership(points: Tensor, support: Tensor, name: str, k: int, scale: 
     """Mean over the points of 1 - prod_i min(1, |support_i - point| / R), with its interval."""
     radius = torch.tensor([_radius(name, support, k, scale)], dtype=torch.float64, device=support.device)
     inside = support.new_ones(len(support), 1, dtype=torch.bool)
-    halved = min(len(points), len(support)) // 2 > k
+    halved = drawn() and min(len(points), len(support)) // 2 > k
     if halved:  # beside the whole, in the first column, its halves
         reals = members(support, seed=0)
         half = radii(neighbours(support, k, 1.0), reals, k).double().clamp(min=0).sqrt()

@@ -11,6 +11,7 @@ from ..harness.core.options import Range, Seed
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
+from .kernels.alone import drawn
 from .kernels.distances import centred_norms, mean_of, squared_distance_tiles
 from .kernels.halves import recomputed
 from .kernels.log_sum import usual_rounding
@@ -48,7 +49,7 @@ def topological_precision(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Se
     y, x = samples(fake=fake, real=real)
     value, _ = _shares(y, x, alpha, seed)
     _require_significant("fake", len(y), value)
-    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 0], len(y), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed, 0), len(y), least=0, most=1)
 
 
 @metric(better="higher", kind="set", source="arXiv:2306.08013", version=2, fake=FAKE, real=REAL)
@@ -57,7 +58,7 @@ def topological_recall(fake: Array, real: Array, alpha: Alpha = 0.1, seed: Seed 
     y, x = samples(fake=fake, real=real)
     _, value = _shares(y, x, alpha, seed)
     _require_significant("real", len(x), value)
-    return intervals.bounded(value, _half_shares(y, x, alpha, seed)[:, 1], len(x), least=0, most=1)
+    return intervals.bounded(value, _half_shares(y, x, alpha, seed, 1), len(x), least=0, most=1)
 
 
 def _require_significant(name: str, rows: int, share: float) -> None:
@@ -65,9 +66,15 @@ def _require_significant(name: str, rows: int, share: float) -> None:
         raise ValueError(f"{name}: none of its {rows} rows is significant at level alpha: give more rows")
 
 
+def _half_shares(y: Tensor, x: Tensor, alpha: float, seed: int, which: int) -> Tensor | None:
+    """Precision (0) or recall (1) in random halves, [HALVES]; NaN where it is undefined."""
+    found = _both_half_shares(y, x, alpha, seed) if drawn() else None
+    return None if found is None else found[:, which]
+
+
 @remember
-def _half_shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> Tensor:
-    """Both scores in random halves, [HALVES, 2]; NaN where they are undefined."""
+def _both_half_shares(y: Tensor, x: Tensor, alpha: float, seed: int) -> Tensor | None:
+    """Both scores in random halves, [HALVES, 2]."""
 
     def shares(y: Tensor, x: Tensor) -> tuple[float, float]:
         try:
@@ -89,10 +96,14 @@ def _supported(y: Tensor, x: Tensor, alpha: float, seed: int) -> tuple[tuple[Ten
     """Whether each generated, then each real sample lies in the support of the generated set and of the real set."""
     power = power_of_two(y, x)
     y, x = scaled(y, power), scaled(x, power)
-    centre = mean_of(x)
-    y, x = (_projected(s, centre, seed) for s in (y, x))
-    fake, real = _Support("fake", y, alpha, seed), _Support("real", x, alpha, seed)
-    return (fake.contains(y), real.contains(y)), (fake.contains(x), real.contains(x))
+    fake = _Support("fake", _projected(y, mean_of(x), seed), alpha, seed)
+    real = _support_of_reals(x, alpha, seed)
+    return (fake.own, real.contains(fake.x)), (fake.contains(real.x), real.own)
+
+
+@remember
+def _support_of_reals(x: Tensor, alpha: float, seed: int) -> "_Support":
+    return _Support("real", _projected(x, mean_of(x), seed), alpha, seed)
 
 
 def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
@@ -105,7 +116,7 @@ def _projected(x: Tensor, centre: Tensor, seed: int) -> Tensor:
 
 
 class _Support:
-    """The region where the density of a set exceeds its confidence level."""
+    """The region where the density of a set exceeds its confidence level. own: which of its rows lie there."""
 
     def __init__(self, name: str, x: Tensor, alpha: float, seed: int):
         k = 5 * x.shape[1]
@@ -118,6 +129,7 @@ class _Support:
         density = self.density(x, torch.stack([torch.ones_like(counts[0]), *counts], 1))
         change = (density[:, 1:] - density[:, :1]).abs().amax(0)
         self.level = float(change.quantile(1 - alpha))
+        self.own = density[:, 0] > self.level
 
     def density(self, points: Tensor, weights: Tensor) -> Tensor:
         """The kernel density at each point for weights [N, W] of the set's rows, float64 [len(points), W].
@@ -131,9 +143,11 @@ class _Support:
         for rows, columns, values, _ in squared_distance_tiles(points, self.x, centre=centre):
             valid = values[: rows.stop - rows.start, : columns.stop - columns.start]
             sharpen(valid, points[rows], self.x[columns], error[rows])
-            inside = valid < self.bandwidth**2
-            kernel = valid.clamp_(min=0).sqrt_().mul_(math.pi / (2 * self.bandwidth)).cos_().mul_(inside)
-            total[rows] += kernel @ weights[columns]
+            inside = (valid < self.bandwidth**2).nonzero(as_tuple=True)
+            near = valid[inside].clamp_(min=0).sqrt_().mul_(math.pi / (2 * self.bandwidth)).cos_()
+            valid.zero_()
+            valid[inside] = near
+            total[rows] += valid @ weights[columns]
         return total / len(self.x)
 
     def contains(self, points: Tensor) -> Tensor:

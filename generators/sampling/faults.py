@@ -26,9 +26,9 @@ OBJECT = 0.1
 """Least distance from the background, of the largest one, of a pixel of the object."""
 
 
-def blurred(image: Tensor, rng: np.random.Generator, donor: Donor) -> Tensor:
-    """By a Gaussian with a standard deviation of 1/14 of the side."""
-    std = image.shape[-1] / 14
+def blurred(image: Tensor, rng: np.random.Generator, donor: Donor, spread: float = 1 / 14) -> Tensor:
+    """By a Gaussian whose standard deviation is this share of the side."""
+    std = image.shape[-1] * spread
     reach = min(int(3 * std), image.shape[-1] - 1)
     kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * std**2))
     kernel = (kernel / kernel.sum())[None, None, None]
@@ -37,9 +37,9 @@ def blurred(image: Tensor, rng: np.random.Generator, donor: Donor) -> Tensor:
     return both[:, 0]
 
 
-def noisy(image: Tensor, rng: np.random.Generator, donor: Donor) -> Tensor:
-    """By noise with a standard deviation of 0.25."""
-    return image + 0.25 * torch.from_numpy(rng.standard_normal(image.shape, np.float32))
+def noisy(image: Tensor, rng: np.random.Generator, donor: Donor, spread: float = 0.25) -> Tensor:
+    """By normal noise with this standard deviation."""
+    return image + spread * torch.from_numpy(rng.standard_normal(image.shape, np.float32))
 
 
 def covered(image: Tensor, rng: np.random.Generator, donor: Donor) -> Tensor:

@@ -196,6 +196,15 @@ class HasGroundTruth(Protocol):
 
 
 @runtime_checkable
+class CanBreak(Protocol):
+    """The optional ability of a data set to show held-out samples with a fault. `states`: the first is sound."""
+
+    states: Sequence[str]
+
+    def broken_as(self, state: str, start: int, stop: int) -> Tensor: ...
+
+
+@runtime_checkable
 class Extractor(Protocol):
     """A feature space: images [N, C, H, W] in [0, 1] to float32 features [N, D].
 

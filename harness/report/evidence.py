@@ -170,27 +170,35 @@ def _checks(frame: pd.DataFrame) -> Found:
 
 
 def _noticed(frame: pd.DataFrame) -> Found:
-    part = _named(frame[(frame.number == "smallest share") & ~frame.damage.str.startswith(SLIP)])
+    part = _named(_smallest(frame[(frame.number == "smallest share") & ~frame.damage.str.startswith(SLIP)]))
     return _shares(part, part.value <= LITTLE)
 
 
+def _smallest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the smallest number of samples: larger ones are of the same images."""
+    return frame[frame["size"] == frame["size"].min()] if "size" in frame else frame
+
+
 def _withstood(frame: pd.DataFrame) -> Found:
-    part = _named(frame[(frame.number == "change") & frame.damage.str.startswith(SLIP)])
+    part = _named(_smallest(frame[(frame.number == "change") & frame.damage.str.startswith(SLIP)]))
     return _shares(part, part.value.abs() < NOTICED)
 
 
 def _bias(frame: pd.DataFrame) -> Found:
-    found = {}
-    for metric, part in _named(frame).groupby("metric"):
-        ordered = part.sort_values("count")
+    terms: dict[str, list[Estimate]] = {}
+    runs = [name for name in ("dataset", "features") if name in frame]
+    for (metric, *_), part in _named(frame).groupby(["metric", *runs]):
+        ordered = part[part.n > 1].sort_values("count")  # a single set has no spread
+        if len(ordered) < 2:
+            continue
         few, many = (_estimate(row) for row in (ordered.iloc[0], ordered.iloc[-1]))
         halves = [(each.interval[1] - each.interval[0]) / 2 for each in (few, many)]
-        if few.n < 2 or not halves[0] > 0:
+        if not halves[0] > 0:
             continue
         spread = halves[0] * math.sqrt(few.n) / float(stdtrit(few.n - 1, 0.975))
         bias, half = abs(few.value - many.value) / spread, math.hypot(*halves) / spread
-        found[str(metric)] = Estimate(bias, (max(0.0, bias - half), bias + half), few.n)
-    return found
+        terms.setdefault(str(metric), []).append(Estimate(bias, (max(0.0, bias - half), bias + half), few.n))
+    return {metric: mean_of_independent(each) for metric, each in terms.items()}
 
 
 def _people(frame: pd.DataFrame) -> Found:
@@ -237,7 +245,8 @@ QUESTIONS = (
     ),
     Question(
         "bias of few", "lower",
-        "how far its mean of the fewest samples is from that of the most, in deviations of one value of the fewest",
+        "how far its mean of the fewest samples is from that of the most, in deviations of one value of the fewest, "
+        "mean over data sets and features",
         "damage_few", _bias,
     ),
     Question(

@@ -1,5 +1,6 @@
 """What an interval decides: the words in which every study says whether a claim holds."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,20 +65,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """The same sentence about several names of scores: "falls" of a and b is "a, b: falls."."""
+    """The same sentence about several names of scores: "{fall|falls}" of a and b is "a, b: fall.".
+
+    says: with both forms of its verbs, that for several names and that for one; see `agreeing`.
+    """
 
     names: Sequence[str]
     says: str
 
     def __str__(self) -> str:
-        return f"{', '.join(self.names)}: {self.says}."
+        return f"{', '.join(self.names)}: {self._told}."
+
+    @property
+    def _told(self) -> str:
+        return agreeing(self.says, len(self.names))
 
     @property
     def sentence(self) -> str:
         """Without the names: "2 scores fall with some signals."."""
-        if len(self.names) == 1:
-            return f"{self.names[0]}: {self.says}."
-        return f"{len(self.names)} scores {self.says}."
+        return str(self) if len(self.names) == 1 else f"{len(self.names)} scores {self._told}."
 
     @property
     def families(self) -> str:
@@ -90,7 +96,12 @@ class Finding:
     @property
     def short(self) -> str:
         """For a terminal; the page opens all names at a click."""
-        return f"{self.families}: {self.says}."
+        return f"{self.families}: {self._told}."
+
+
+def agreeing(says: str, count: int) -> str:
+    """Words of which "{fall|falls}" has two forms, in that for so many names: the second for one, else the first."""
+    return re.sub(r"\{([^{|}]*)\|([^{|}]*)\}", r"\2" if count == 1 else r"\1", says)
 
 
 def _family(name: str) -> str:

@@ -205,6 +205,9 @@ class Smallest:
         if bool(torch.isinf(best[:, -1]).any()):
             new, where = smallest(values, min(k, values.shape[1]))
             where.clamp_(max=columns.stop - columns.start - 1)  # padding also needs a valid index
+            if new.shape[1] == k and bool(torch.isinf(best[:, 0]).all()):
+                self.values[rows], self.indices[rows] = new, where + columns.start
+                return
         else:
             row, column = below(values, best[:, -1])
             if len(row) == 0:

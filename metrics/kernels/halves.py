@@ -6,19 +6,15 @@ ones, which makes no difference to a standard error.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from scipy.special import bdtr
 from torch import Tensor
 
+from .alone import drawn
 from .nearest import Listed, listed_others
 from .scale import power_of_two
-
-HALVES = 20
-"""Number of random halves; Student's t with 19 degrees of freedom allows for their number."""
 
 MISSED = 1e-5
 """Probability that fewer than k of the listed neighbours are in a half; then the last of the list is used."""
@@ -29,23 +25,16 @@ CLOSEST = 12
 PAIRS = 1 << 17
 """Number of pairs that are counted at once."""
 
-_halves: ContextVar[int] = ContextVar("halves", default=HALVES)
 
+def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor | None:
+    """The statistic of random halves of each set, float64 [HALVES, ...], where it is quick to compute it again.
 
-@contextmanager
-def values_alone() -> Iterator[None]:
-    """Inside, intervals rest on two halves and mean nothing. Values are the same, and cost a half to a fifth."""
-    token = _halves.set(2)
-    try:
-        yield
-    finally:
-        _halves.reset(token)
-
-
-def recomputed(statistic: Callable[..., float | tuple[float, ...]], *sets: Tensor) -> Tensor:
-    """The statistic of random halves of each set, float64 [HALVES, ...], where it is quick to compute it again."""
+    None for `values_alone`.
+    """
+    if not drawn():
+        return None
     chosen = [members(x, seed) for seed, x in enumerate(sets)]
-    halves = ([x[inside[:, half]] for x, inside in zip(sets, chosen, strict=True)] for half in range(_halves.get()))
+    halves = ([x[inside[:, half]] for x, inside in zip(sets, chosen, strict=True)] for half in range(drawn()))
     return torch.tensor([statistic(*half) for half in halves], dtype=torch.float64)
 
 
@@ -88,8 +77,8 @@ class HalfBalls:
 
     @classmethod
     def of(cls, y: Tensor, x: Tensor, k: int) -> "HalfBalls | None":
-        """None if a half has too few samples for k neighbours."""
-        return cls(y, x, k) if min(len(y), len(x)) // 2 > k else None
+        """None if a half has too few samples for k neighbours, and for `values_alone`."""
+        return cls(y, x, k) if drawn() and min(len(y), len(x)) // 2 > k else None
 
     def add_real_balls(self, i: Tensor, j: Tensor, squared: Tensor) -> None:
         """Pairs of a real sample i and a generated one j, with their squared distance."""
@@ -140,8 +129,8 @@ def enough(k: int) -> int:
 def members(x: Tensor, seed: int) -> Tensor:
     """Random halves of the rows, bool [N, HALVES]."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.zeros(len(x), _halves.get(), dtype=torch.bool)
-    for half in range(_halves.get()):
+    chosen = torch.zeros(len(x), drawn(), dtype=torch.bool)
+    for half in range(drawn()):
         chosen[torch.randperm(len(x), generator=generator)[: len(x) // 2], half] = True
     return chosen.to(x.device)
 

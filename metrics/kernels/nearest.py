@@ -12,16 +12,20 @@ import torch
 from torch import Tensor
 
 from ...harness.core.inputs import row_blocks
+from .alone import drawn
 from .distances import SPARE, Smallest, below, mean_of, paired_distances, rounding, sides, squared_distance_tiles, tiny
 from .memo import remember
 from .projected import Projected, directions, projected, projected_once
 from .scale import power_of_two, scaled
 
-LISTED = 32
-"""Smallest number of neighbours that are listed, so that all metrics of a set, and its halves, share one pass."""
+LISTED, ALONE = 32, 21
+"""Smallest number of neighbours that are listed, so that all metrics of a set, and its halves, share one pass.
+
+ALONE: the same without halves; it serves up to 18 neighbours.
+"""
 
 SETTLED = 6
-"""Smallest number of neighbours whose distances are computed exactly."""
+"""Smallest number of neighbours whose distances are computed exactly; without halves, all that are listed."""
 
 LONG, LARGE = 256, 1 << 34
 """Smallest number of dimensions, and of products, with which rows are compared in fewer coordinates first."""
@@ -132,8 +136,15 @@ def nearest_others(x: Tensor, k: int, alone: bool = False) -> Neighbours:
     """
     if alone:
         return _settled_others(x, k, _list_others(x, min(k + SPARE, len(x) - 1)))
-    found = _nearest_others(x, min(max(k, SETTLED), len(x) - 1))
+    found = _nearest_others(x, min(max(k, SETTLED if drawn() else ALONE - SPARE), len(x) - 1))
     return Neighbours(found.distances[:, :k], found.indices[:, :k])
+
+
+def radii_of(x: Tensor, k: int) -> Tensor:
+    """Distance of each row from its k-th nearest other row, float64 [N]; NaN where there are not so many rows."""
+    if len(x) <= k:
+        return torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+    return nearest_others(x, k).distances[:, -1]
 
 
 @remember
@@ -149,7 +160,7 @@ def _settled_others(x: Tensor, k: int, listed: Listed) -> Neighbours:
 
 def listed_others(x: Tensor, count: int) -> Listed:
     """At least `count` nearest other rows of each row, or all; cached. Bounds are of x times its `power_of_two`."""
-    return _listed_others(x, min(max(count, LISTED), len(x) - 1))
+    return _listed_others(x, min(max(count, LISTED if drawn() else ALONE), len(x) - 1))
 
 
 def _list_others(x: Tensor, count: int) -> Listed:

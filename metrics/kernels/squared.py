@@ -34,6 +34,7 @@ def squared_distances(a: Tensor, b: Tensor, centre: Tensor) -> Tensor:
 
 def sharpen(values: Tensor, a: Tensor, b: Tensor, error: Tensor, accuracy: float = ACCURACY) -> None:
     """Replace squared distances values [N, M] whose error bound [N] is not small beside them by exact ones."""
-    i, j = (~(values * accuracy > error[:, None].to(values.dtype))).nonzero(as_tuple=True)
+    # Not `values <= error`, which is false for NaN.
+    i, j = torch.gt(values, (error / accuracy)[:, None].to(values.dtype)).logical_not_().nonzero(as_tuple=True)
     if len(i):
         values[i, j] = paired_distances(a, b, i, j).square().to(values.dtype)

@@ -59,6 +59,10 @@ SMALLER = {
         *("study.tradeoff.halves=2", "study.tradeoff.psis=[0.5]", "study.correlate.against=[negative_norm]"),
     ),
     "humans": ("n=null", "study.humans.resamples=20"),
+    "metric": (
+        *("n=null", "metric=precision", "study.sanity.checks=[scale of one dimension]", "study.sanity.size=40"),
+        *("study.sanity.points=3", "study.sanity.repeats=2", "study.damage.samples=[20]", "study.damage.few=[10,20]"),
+    ),
     "quickstart": ("study.correlate.resamples=5",),
     "replicate": (
         *(

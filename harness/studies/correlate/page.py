@@ -14,21 +14,30 @@ from ...stats.families import counted_once, family
 from ..conditions import NOTHING
 from ..shared_spaces import Pairs, shared_spaces, with_composite
 
-EVERY = "rise with every independent signal, in every run: information about quality beyond what is held fixed"
-SOME = "rise with some signals, in every run, and never fall"
-SOMETIMES = "rise with some signals in some runs, with none in all, and never fall"
-MIXED = "rise with some signals or in some runs and fall in others"
-FALLING = "fall with some signals and never rise"
-CHANCE = "neither rise nor fall with any signal: nothing that the intervals can tell from chance"
-NOT_INDEPENDENT = "read the same feature space as every signal, so that no signal judges them independently"
-DETERMINED = "have no correlation left, because what is held fixed determines them"
-NOTHING_LEFT = "have no correlation left: what is held fixed determines them, or is undefined for some of their samples"
-UNDEFINED = "have no correlation even with nothing held fixed: they are constant, failed or undefined too often"
-UNJUDGED = "have no correlation even with nothing held fixed, because no signal independent of them could be read"
+EVERY = "{rise|rises} with every independent signal, in every run: information about quality beyond what is held fixed"
+SOME = "{rise|rises} with some signals, in every run, and never {fall|falls}"
+SOMETIMES = "{rise|rises} with some signals in some runs, with none in all, and never {fall|falls}"
+MIXED = "{rise|rises} with some signals or in some runs and {fall|falls} in others"
+FALLING = "{fall|falls} with some signals and never {rise|rises}"
+CHANCE = "neither {rise nor fall|rises nor falls} with any signal: nothing that the intervals can tell from chance"
+NOT_INDEPENDENT = (
+    "{read|reads} the same feature space as every signal, so that no signal judges {them|it} independently"
+)
+DETERMINED = "{have|has} no correlation left, because what is held fixed determines {them|it}"
+NOTHING_LEFT = (
+    "{have|has} no correlation left: what is held fixed determines {them|it}, or is undefined for some of {their|its} "
+    "samples"
+)
+UNDEFINED = (
+    "{have|has} no correlation even with nothing held fixed: {they are|it is} constant, failed or undefined too often"
+)
+UNJUDGED = (
+    "{have|has} no correlation even with nothing held fixed, because no signal independent of {them|it} could be read"
+)
 ANSWERS = (
     EVERY, SOME, SOMETIMES, MIXED, FALLING, CHANCE, NOT_INDEPENDENT, DETERMINED, NOTHING_LEFT, UNDEFINED, UNJUDGED
 )  # fmt: skip
-"""What the intervals say about a score."""
+"""What the intervals say about scores; in braces the form for several and that for one."""
 CORRELATIONS = "rank correlation with each signal; partial: with the rest held fixed; †: of the same feature space"
 ONE = 0.9
 """Rank correlation over which two signals count as one."""

@@ -1,18 +1,20 @@
 """Faults of images: what a sound image uint8 [C, H, W] becomes, as a pure function of the image and of a generator."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 
+from ....generators.sampling.faults import Fault, blurred, covered, noisy
 from ....metrics.extractors.resize import resize, tf1_bilinear
 
 Picture = NDArray[np.uint8]
-Fault = Callable[[Picture, np.random.Generator], Picture]
+Change = Callable[[Picture, np.random.Generator], Picture]
 
 
 def _by_pillow(image: Picture, change: Callable[[Image.Image], Image.Image]) -> Picture:
@@ -23,23 +25,15 @@ def _by_pillow(image: Picture, change: Callable[[Image.Image], Image.Image]) -> 
     return found[None] if grey else found.transpose(2, 0, 1)
 
 
-def covered(image: Picture, rng: np.random.Generator) -> Picture:
-    """A grey square with a third of the side, at a random position."""
-    side = max(1, image.shape[2] // 3)
-    top, left = (int(rng.integers(0, size - side + 1)) for size in image.shape[1:])
-    changed = image.copy()
-    changed[:, top : top + side, left : left + side] = 128
-    return changed
+def _of_signal(fault: Fault) -> Change:
+    """A fault that `generators.sampling.faults` knows, of 8-bit images."""
 
+    def change(image: Picture, rng: np.random.Generator) -> Picture:
+        given = torch.from_numpy(image.copy()).float() / 255
+        found: Picture = (fault(given, rng, lambda _: given).clamp(0, 1) * 255).round().byte().numpy()
+        return found
 
-def blurred(image: Picture, rng: np.random.Generator) -> Picture:
-    """A Gaussian blur with a standard deviation of 1/28 of the side, one pixel of MNIST."""
-    return _by_pillow(image, lambda each: each.filter(ImageFilter.GaussianBlur(image.shape[2] / 28)))
-
-
-def noisy(image: Picture, rng: np.random.Generator) -> Picture:
-    """Gaussian noise with a standard deviation of 0.1 of the range."""
-    return (image + 25.5 * rng.standard_normal(image.shape)).round().clip(0, 255).astype(np.uint8)
+    return change
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
@@ -87,15 +81,16 @@ def wrong_channels(image: Picture, rng: np.random.Generator) -> Picture:
     return image[::-1].copy()
 
 
-FAULTS: Mapping[str, Fault] = {
-    "covered": covered,
-    "blurred": blurred,
-    "noisy": noisy,
+FAULTS: Mapping[str, Change] = {
+    "covered": _of_signal(covered),
+    "blurred": _of_signal(partial(blurred, spread=1 / 28)),
+    "noisy": _of_signal(partial(noisy, spread=0.1)),
     "JPEG 25": lambda image, rng: jpeg(image, 25),
     "cropped": cropped,
 }
-"""Of which a growing share of the samples suffers."""
-SLIPS: Mapping[str, Fault] = {
+"""Of which a growing share of the samples suffers: a cover of a third of the side, a blur by 1/28 of it (one pixel of
+MNIST), noise of a tenth of the range."""
+SLIPS: Mapping[str, Change] = {
     "slip: TF1 bilinear": tf1,
     "slip: no antialiasing": aliased,
     "slip: JPEG 75": lambda image, rng: jpeg(image, 75),

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ....metrics.kernels.halves import values_alone
+from ....metrics.kernels.alone import values_alone
 from ...arrays.records import USED
+from ...core.files import digest
 from ...core.options import Count
 from ...core.progress import say, track
 from ...core.protocols import Estimate, Part, Row
@@ -22,7 +23,7 @@ from ...stats import intervals
 from ..of_sets import check_reads, value_of
 from .faults import SLIPS
 from .page import page
-from .sets import DETECTED, Pools, damaged, damages
+from .sets import DETECTED, Pools, damaged
 
 NONE = (math.nan, math.nan)
 KNOWN = (
@@ -42,7 +43,8 @@ class Options:
     shares:  of the samples that are damaged.
     blocks:  disjoint sets that are damaged in turn.
     sound:   disjoint sets from which the spread without damage comes; drawn anew where there are not enough images.
-    few:     smaller numbers of sound samples, to see the bias; as many sets of each as `sound`, if they are disjoint.
+    few:     other numbers of sound samples, to see the bias, up to half of both splits together; as many sets of each
+             as `sound`, if they are disjoint.
     """
 
     metrics: Sequence[MetricSpec] = ()
@@ -53,9 +55,9 @@ class Options:
     few: Sequence[Count] = (100, 300, 1000)
 
 
-@study(page=page, damage=("damage", "share"), damage_summary=("damage", "number"), damage_few=("count",))
+@study(version=2, page=page, damage=("damage", "share"), damage_summary=("damage", "number"), damage_few=("count",))
 def damage(run: Run, options: Options) -> Iterator[Part]:
-    """Held-out images of the data set as generated ones, damaged in ways that are known, against its training images.
+    """Held-out samples of the data set as generated ones, damaged in ways that are known, against its training samples.
 
     Damages: a share of the images is covered, blurred, noisy, compressed or cropped; classes are lost; images are
     copies of the real ones, or of each other; and slips of preprocessing, from which all suffer. `damage` has the
@@ -64,7 +66,9 @@ def damage(run: Run, options: Options) -> Iterator[Part]:
     smallest share that is noticed, `step back`, the largest improvement from one share to a larger one, and `smallest
     share`, the one from which on a value is with probability 0.8 worse than 95 % of those of sound samples: the change
     is then 2.49 deviations (interpolated; none where it never is). A metric that is neither better high nor low has no
-    worse side: for it any change counts. `damage_few` has the values of fewer sound samples.
+    worse side: for it any change counts. `damage_few` has the values of other numbers of sound samples, generated and
+    real ones drawn from both splits together, so that they differ by chance alone.
+    A data set of shapes has faults of its own: each held-out shape can be had with each of them.
     Raises ValueError for too few images, and for a metric that reads other things than features.
     """
     entries = [_entry(each) for each in options.metrics or KNOWN]
@@ -85,7 +89,7 @@ def damage(run: Run, options: Options) -> Iterator[Part]:
     fewer = Fewer(pools, entries, options)
     for index, entry in enumerate(entries if options.few else []):
         setting = {**entry.about(pools.features), "sound": options.sound}
-        prints = pools.fingerprints | entry.prints
+        prints = pools.fingerprints | entry.prints | {"numbers": digest(sorted(options.few))}
         yield Part(partial(fewer.rows, index), setting, "damage_few", fingerprints=prints)
 
 
@@ -156,7 +160,7 @@ class Measured:
     def values(self) -> dict[tuple[str, float], Tensor]:
         """[metric, block] by damage and share; the blocks are the first of those of sound samples."""
         chosen = [
-            (damage, share) for damage in damages(self.pools.colour) for share in self._shares(damage)
+            (damage, share) for damage in self.pools.damages for share in self._shares(damage)
             if self.pools.can(damage, share, self.count)
         ]  # fmt: skip
         blocks = min(self.options.blocks, self.pools.blocks(self.count))
@@ -231,7 +235,7 @@ def step_back(means: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Fewer:
-    """Values of fewer sound samples."""
+    """Values of other numbers of sound samples."""
 
     pools: Pools
     entries: Sequence[Entry]
@@ -240,16 +244,18 @@ class Fewer:
     @cached_property
     def values(self) -> dict[int, Tensor]:
         """[block, metric] by number of samples."""
-        values, found = Values(self.entries), {}
-        counts = sorted(self.options.few)
-        with track("fewer sound samples", len(counts) * self.options.sound, "sets") as advance, _quiet():
-            for count in counts:
-                rows = []
-                for block in range(min(self.options.sound, self.pools.blocks(count))):
-                    rows.append(values.of(self.pools.sets(count, 0, block), f"{count} sound"))
-                    advance(1)
-                found[count] = torch.tensor(rows, dtype=torch.float64)
-        return found
+        values = Values(self.entries)
+        most = (self.pools.data.count("train") + self.pools.data.count("test")) // 2
+        for count in self.options.few:
+            if count > most:
+                raise ValueError(f"few={count}: two disjoint sets of these samples have at most {most:,} each")
+        counts = {count: min(self.options.sound, most // count) for count in sorted(self.options.few)}
+        rows: dict[int, list[list[float]]] = {count: [] for count in counts}
+        with track("numbers of sound samples", sum(counts.values()), "sets") as advance, _quiet():
+            for count, sets in self.pools.pooled(counts):
+                rows[count].append(values.of(sets, f"{count} sound"))
+                advance(1)
+        return {count: torch.tensor(found, dtype=torch.float64) for count, found in rows.items()}
 
     def rows(self, index: int) -> Iterator[Row]:
         for count, values in self.values.items():

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ...report.blocks import Block, Found, Grid, Heading, Text, Verdicts, numbers
+from ...report.verdict import agreeing
 from .faults import SLIPS
 from .sets import COPIES, DETECTED
+
+NOTICE = "{notice|notices}"
 
 
 def page(found: Found) -> Iterator[Block]:
@@ -30,14 +33,15 @@ def _lines(part: pd.DataFrame) -> Iterator[str]:
     smallest = part[part.number == "smallest share"]
     for damage, rows in smallest.groupby("damage", sort=False):
         known = rows[rows.value.notna()]
+        notice = agreeing(f"{len(known)} of {len(rows)} metrics {NOTICE} it", len(known))
         if damage in SLIPS:
-            yield f"{damage}: {len(known)} of {len(rows)} metrics notice it, where all samples suffer from it"
+            yield f"{damage}: {notice}, where all samples suffer from it"
         elif len(known):
             best = known.loc[known.value.idxmin()]
-            least = f"{best.metric} the smallest share, {best.value:.2g}"
-            yield f"{damage}: {len(known)} of {len(rows)} metrics notice it; {least}"
+            yield f"{damage}: {notice}; {best.metric} the smallest share, {best.value:.2g}"
         else:
             yield f"{damage}: none of {len(rows)} metrics notices it"
     copies = part[(part.damage == COPIES) & (part.number == "change")]
     fooled = copies[copies.value > DETECTED]
-    yield f"{COPIES}: {len(fooled)} of {len(copies)} metrics rate nothing but copies better than other real samples"
+    rate = agreeing("{rate|rates} nothing but copies better than other real samples", len(fooled))
+    yield f"{COPIES}: {len(fooled)} of {len(copies)} metrics {rate}"

@@ -1,6 +1,6 @@
 """Sets of features of sound and of damaged images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from ...arrays.spaces import BATCH
 from ...core.files import digest
 from ...core.progress import track
-from ...core.protocols import Split
+from ...core.protocols import CanBreak, Split
 from ...run import Run
 from .faults import FAULTS, SLIPS, suffering
 
@@ -17,14 +17,11 @@ DETECTED = 2.486474860519302
 LOST, COPIES, DUPLICATES = "classes lost", "copies of real ones", "duplicates"
 
 
-def damages(colour: bool) -> Sequence[str]:
-    return [*FAULTS, LOST, COPIES, DUPLICATES, *(name for name in SLIPS if colour or name != "slip: channels")]
-
-
 class Pools:
     """The images of a data set and their features, read when they are first needed.
 
-    Held-out images stand for generated ones. Blocks of a permutation are disjoint, those of real images too.
+    Held-out images stand for generated ones. Blocks of a permutation are disjoint, those of real images too. A data set
+    of shapes makes the faults itself.
     """
 
     def __init__(self, run: Run):
@@ -32,6 +29,7 @@ class Pools:
         self.features = run.views.features
         self._kept: dict[str, Tensor] = {}
         self._labels: Tensor | None = None
+        self.shape = tuple(self.data.take("test", 0, 1).images.shape[1:])
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -43,8 +41,17 @@ class Pools:
         }
 
     @property
-    def colour(self) -> bool:
-        return self.data.take("test", 0, 1).images.shape[1] == 3
+    def damages(self) -> Sequence[str]:
+        """What can be done to samples. Raises ValueError for shapes of which no faults are known."""
+        always = (LOST, COPIES, DUPLICATES)
+        if isinstance(self.data, CanBreak):
+            return [*self.data.states[1:], *always]
+        if len(self.shape) != 3:
+            raise ValueError(
+                f"data set {self.data.name!r} has shapes, of which no faults are known: use sdf_primitives"
+            )
+        slips = [name for name in SLIPS if self.shape[0] == 3 or name != "slip: channels"]
+        return [*FAULTS, *always, *slips]
 
     def blocks(self, count: int) -> int:
         """How many disjoint sets of so many samples there are. Raises ValueError for none."""
@@ -81,16 +88,40 @@ class Pools:
         """Features [N, D] of all images of a split with a fault; without one where it has no name."""
         name = f"{split} {fault}"
         if name not in self._kept:
-            images = self.data.take(split, 0, self.total(split)).images
-            images = suffering(fault, images) if fault else images
-            network = self.run.views.extractor(self.features)
-            with track(f"features of {name.strip()}", len(images), "images") as advance, torch.no_grad():
-                parts = []
-                for part in torch.split(images, BATCH):
-                    parts.append(network(part.float() / 255))
-                    advance(len(part))
-            self._kept[name] = torch.cat(parts)
+            self._kept[name] = self._features(name.strip(), self._images(split, fault))
         return self._kept[name]
+
+    def _features(self, told: str, images: Tensor) -> Tensor:
+        network, parts = self.run.views.extractor(self.features), []
+        with track(f"features of {told}", len(images), "samples") as advance, torch.no_grad():
+            for part in torch.split(images, BATCH):
+                parts.append(network(part.float() / 255))
+                advance(len(part))
+        return torch.cat(parts)
+
+    def _images(self, split: Split, fault: str) -> Tensor:
+        if fault and isinstance(self.data, CanBreak):
+            return self.data.broken_as(fault, 0, self.total(split))
+        images = self.data.take(split, 0, self.total(split)).images
+        return suffering(fault, images) if fault else images
+
+    def pooled(self, counts: Mapping[int, int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Sets of so many images of both splits together, in random order, so that they differ by chance alone.
+
+        counts: how many disjoint sets of generated and of real ones, by the number of images. Further held-out images
+        are the generated ones of another set; of a single one, what is left, which may be nothing.
+        """
+        splits: tuple[Split, ...] = ("train", "test")
+        images = torch.cat([self.data.take(split, 0, self.data.count(split)).images for split in splits])
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(2000 * self.run.seed))
+        needed = max(max(2 * blocks, 3) * count for count, blocks in counts.items())
+        features = self._features("both splits", images[order[:needed]])
+        for count, blocks in counts.items():
+            parts = torch.split(features[: (2 * blocks + 1) * count], count)
+            for block in range(blocks):
+                other = 2 * ((block + 1) % blocks) if blocks > 1 else 2
+                left = parts[other] if other < len(parts) else features[:0]
+                yield count, {"fake": parts[2 * block], "real": parts[2 * block + 1], "holdout": left}
 
     @property
     def labels(self) -> Tensor:

@@ -22,10 +22,10 @@ INPUTS = (
     "damaged inputs by their codes, and no finding about samples that a generator makes."
 )
 BY_REALS = "AUROC for all faults by how many real samples a score may see, within "
-EVERY, SOME, NONE = "find every kind of fault", "find some kinds", "find none"
-MISLED = "rank samples with some fault above sound ones"
+EVERY, SOME, NONE = "{find|finds} every kind of fault", "{find|finds} some kinds", "{find|finds} none"
+MISLED = "{rank|ranks} samples with some fault above sound ones"
 UNDEFINED = "not defined for enough samples to tell"
-RARE_BELOW, RARE_ABOVE = (f"rank rare sound samples {side} common ones" for side in ("below", "above"))
+RARE_BELOW, RARE_ABOVE = ("{rank|ranks} rare sound samples " + side + " common ones" for side in ("below", "above"))
 FOLLOWED = "Rank correlation with soundness (1 sound, 0 faulty) and typicality, with class and the other held fixed"
 GAIN = "By how much the area for all faults is larger than that of another score, paired, within "
 

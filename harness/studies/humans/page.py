@@ -25,7 +25,11 @@ from .names import (
     P,
 )
 
-CLAIMS = {1: "order models as people do", -1: "order them the other way round", 0: "cannot be told from chance"}
+CLAIMS = {
+    1: "{order|orders} models as people do",
+    -1: "{order|orders} them the other way round",
+    0: "cannot be told from chance",
+}
 SHOWN = (AGREEMENT, SHARE, RAW, RESAMPLED, P, HOLM_P, SAME, OPPOSITE, OPEN)
 NOTE = (
     "Agreement: rank correlation with human error, its sign turned so that 1 is full agreement. Grey: its share of "

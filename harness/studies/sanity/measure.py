@@ -3,8 +3,8 @@
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ....metrics.kernels.halves import values_alone
-from ...arrays.records import USED
+from ....metrics.kernels.alone import values_alone
+from ...arrays.records import USED, find_record
 from ...core.files import digest
 from ...core.options import Count
 from ...core.progress import say, track
@@ -47,6 +47,7 @@ class Options:
     points:  most values of a curve; the paper has up to 51.
     repeats: how often all sets are drawn anew; criteria look at the mean. large: the same of the three checks that vary
              the size, which cost more than all others.
+    fewer:   of metrics that cost more than others, the repeats that they have at most: {topological_precision: 2}.
     """
 
     metrics: Sequence[MetricSpec] = ()
@@ -56,6 +57,7 @@ class Options:
     points: Count = 51
     repeats: Count = 10
     large: Count = 10
+    fewer: Mapping[str, Count] = field(default_factory=dict)
 
 
 @study(page=page, sanity=("case", "criterion", "verdict", "published", "why"), sanity_curve=("case", "at"))
@@ -67,6 +69,7 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
     interval is for other sets of the same size (jackknife over repeats). The row "all" of a check has its smallest
     margin. `sanity_curve` has the means over repeats, as the metric gives them; NaN where it refuses a pair of sets.
     All metrics see both sets standardised by the mean and standard deviation of the real one.
+    A check is a part for each metric; those that have a record are not computed again.
     Raises ValueError for an unknown check, and for a metric that these sets cannot test.
     """
     known = {check.name: check for check in CHECKS}
@@ -75,61 +78,87 @@ def sanity(run: Run, options: Options) -> Iterator[Part]:
             raise ValueError(unknown("check", name, list(known)))
     metrics = [under_test(entry, options.kind) for entry in options.metrics or all_known()]
     for check in [known[name] for name in options.checks] or CHECKS:
-        repeats = options.large if check.varies_size else options.repeats
-        measured = Measured(check, metrics, options, repeats, run.seed)
-        for index, one in enumerate(metrics):
-            setting = {
-                "check": check.name,
-                "metric": one.metric.name,
-                "options": one.told,
-                "kind": one.said,
-                "size": options.size,
-                "points": options.points,
-                "repeats": repeats,
-            }
-            prints = {f"{USED}{one.metric.name}": str(one.metric.version)}
-            facts = prints | {"published": digest(FILE.read_text())}
-            if any(measured.asked(one, case) for case in measured.cases):
-                yield Part(partial(_verdicts, measured, index), setting, "sanity", fingerprints=facts)
-            yield Part(partial(_curves, measured, index), setting, "sanity_curve", fingerprints=prints)
+        usual = options.large if check.varies_size else options.repeats
+        repeats = [min(usual, options.fewer.get(one.metric.name, usual)) for one in metrics]
+        parts = [_parts(check, one, options, count) for one, count in zip(metrics, repeats, strict=True)]
+        lacking = [i for i, each in enumerate(parts) if not all(_answered(run, part) for part in each)]
+        together = Measured(check, [metrics[i] for i in lacking], [repeats[i] for i in lacking], options, run.seed)
+        for i, each in enumerate(parts):
+            apart = Measured(check, [metrics[i]], [repeats[i]], options, run.seed)
+            measured, index = (together, lacking.index(i)) if i in lacking else (apart, 0)
+            for part in each:
+                rows = _verdicts if part.table == "sanity" else _curves
+                yield replace(part, rows=partial(rows, measured, index))
+
+
+def _parts(check: Check, one: UnderTest, options: Options, repeats: int) -> list[Part]:
+    """The verdicts, where anything is asked, and the curve of a metric on a check, without their rows."""
+    setting = {
+        "check": check.name,
+        "metric": one.metric.name,
+        "options": one.told,
+        "kind": one.said,
+        "size": options.size,
+        "points": options.points,
+        "repeats": repeats,
+    }
+    prints = {f"{USED}{one.metric.name}": str(one.metric.version)}
+    facts = prints | {"published": digest(FILE.read_text())}
+    asked = any(asked_of(one, check, case, options.size) for case in check.cases(options.size))
+    verdicts = [Part(tuple, setting, "sanity", fingerprints=facts)] if asked else []
+    return [*verdicts, Part(tuple, setting, "sanity_curve", fingerprints=prints)]
+
+
+def _answered(run: Run, part: Part) -> bool:
+    """Whether there is a record, by all that it says of itself; `carry_out` decides whether it is valid."""
+    record = find_record(run.folder, run.part(part.table, part.setting, {}))
+    given = part.fingerprints.items()
+    return record is not None and record.status == "ok" and all(record.inputs.get(k) == v for k, v in given)
+
+
+def asked_of(one: UnderTest, check: Check, case: Case, size: int) -> list[Criterion]:
+    """What a metric is asked here; where it has no fixed range, shapes alone."""
+    every = demands(check, case, one.kind, size)
+    return [criterion for criterion in every if one.bounded or criterion.unit != "bounds"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The curves of all metrics on one check. They are computed together, because they share what distances cost."""
+    """The curves of metrics on one check. They are computed together, because they share what distances cost."""
 
     check: Check
     metrics: Sequence[UnderTest]
+    repeats: Sequence[int]
     options: Options
-    repeats: int
     seed: int
 
     @cached_property
     def cases(self) -> Sequence[Case]:
         return self.check.cases(self.options.size)
 
-    def asked(self, one: UnderTest, case: Case) -> list[Criterion]:
-        """What a metric is asked here; where it has no fixed range, shapes alone."""
-        every = demands(self.check, case, one.kind, self.options.size)
-        return [criterion for criterion in every if one.bounded or criterion.unit != "bounds"]
+    def of(self, index: int) -> Iterator[tuple[Case, NDArray[np.float64]]]:
+        """Each case with the values [repeat, point] of a metric."""
+        for case, values in zip(self.cases, self._curves, strict=True):
+            yield case, values[index, : self.repeats[index]]
 
     @cached_property
-    def curves(self) -> list[NDArray[np.float64]]:
-        """Of each case the values [metric, repeat, point]."""
-        at = [case.thinned(self.options.points) for case in self.cases]
-        found = [np.full((len(self.metrics), self.repeats, len(values)), math.nan) for values in at]
+    def _curves(self) -> list[NDArray[np.float64]]:
+        """Of each case the values [metric, repeat, point], NaN beyond the repeats of a metric."""
+        at, most = [case.thinned(self.options.points) for case in self.cases], max(self.repeats)
+        found = [np.full((len(self.metrics), most, len(values)), math.nan) for values in at]
         refused: set[tuple[str, str]] = set()
-        total = self.repeats * sum(map(len, at))
+        total = most * sum(map(len, at))
         with track(self.check.name, total, "pairs of sets") as advance, values_alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a kernel is nearly linear here is what the checks are to show
-            for repeat in range(self.repeats):
+            for repeat in range(most):
                 for case, values, table in zip(self.cases, at, found, strict=True):
                     rng = np.random.default_rng(
                         [self.seed, repeat, zlib.crc32(f"{self.check.name} {case.name}".encode())]
                     )
                     for place, (real, fake) in enumerate(standardised(case.draw(rng, values))):
                         for row, one in enumerate(self.metrics):
-                            table[row, repeat, place] = self._value(one, fake, real, case, refused)
+                            if repeat < self.repeats[row]:
+                                table[row, repeat, place] = self._value(one, fake, real, case, refused)
                         advance(1)
         return found
 
@@ -161,17 +190,17 @@ def standardised(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Tensor, Ten
 
 
 def _curves(measured: Measured, index: int) -> Iterator[Row]:
-    for case, values in zip(measured.cases, measured.curves, strict=True):
-        for at, repeats in zip(case.thinned(measured.options.points), values[index].T, strict=True):
+    for case, values in measured.of(index):
+        for at, repeats in zip(case.thinned(measured.options.points), values.T, strict=True):
             yield Row((case.name, at), intervals.mean(torch.from_numpy(repeats.copy())))
 
 
 def _verdicts(measured: Measured, index: int) -> Iterator[Row]:
     one, check = measured.metrics[index], measured.check
     judged: list[tuple[Row, str, str]] = []
-    for case, values in zip(measured.cases, measured.curves, strict=True):
-        for criterion in measured.asked(one, case):
-            estimate, way = judge(criterion, case.thinned(measured.options.points), values[index], one)
+    for case, values in measured.of(index):
+        for criterion in asked_of(one, check, case, measured.options.size):
+            estimate, way = judge(criterion, case.thinned(measured.options.points), values, one)
             verdict = UNDEFINED if math.isnan(estimate.value) else (way or "pass") if estimate.value >= 0 else "fail"
             theirs = published(check.published, case.name, criterion.name, one.metric.name)
             text = why(one.metric.name, verdict, theirs, *estimate.interval)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ...report.blocks import Block, Fold, Found, Heading, Table, Text, Verdicts
+from ...report.verdict import agreeing
 from .published import NOT_PUBLISHED, UNDEFINED
 
 LETTERS = {"pass": "pass", "low": "pass (low)", "high": "pass (high)", "fail": "fail", UNDEFINED: "undefined"}
@@ -16,6 +17,8 @@ def page(found: Found) -> Iterator[Block]:
         yield Heading(f"Sets of {about['size']:,}, about {about['points']} values a curve, repeats: {repeats}")
         whole, cells = part[part.case == "all"], part[part.case != "all"]
         yield Verdicts(_lines(whole, cells), str(about["run"]))
+        if fewer := _fewer(part):
+            yield Text(f"Fewer repeats than the other metrics have: {', '.join(fewer)}.", "note")
         for kind in ("fidelity", "diversity", "distance"):
             rows = whole[whole.kind.str.endswith(kind)]
             if len(rows):
@@ -29,6 +32,16 @@ def page(found: Found) -> Iterator[Block]:
             ])  # fmt: skip
 
 
+def _fewer(part: pd.DataFrame) -> list[str]:
+    """Metrics that were repeated less often than others, for what they cost."""
+    counts = part.groupby("check").repeats.transform("max")
+    less = part.assign(most=counts)[part.repeats < counts]
+    return [
+        f"{metric} {' or '.join(sorted({f'{row.repeats} of {row.most}' for row in rows.itertuples()}))}"
+        for metric, rows in less.groupby("metric", sort=False)
+    ]
+
+
 def _lines(whole: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     passed = {
         str(metric): f"{int(rows.verdict.isin(['pass', 'low', 'high']).sum())} of {len(rows)} checks"
@@ -38,7 +51,8 @@ def _lines(whole: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     known = cells[cells.published != NOT_PUBLISHED]
     if len(known):
         same = int((known.verdict == known.published).sum())
-        lines.append(f"{same} of {len(known)} published verdicts on single criteria are ours too")
+        said = f"{same} of {len(known)} published verdicts on single criteria {{are|is}} ours too"
+        lines.append(agreeing(said, same))
     return lines
 
 

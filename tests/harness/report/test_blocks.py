@@ -121,12 +121,12 @@ def test_a_picture_is_shown_where_it_is_there(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_many_scores_is_short_and_their_names_open() -> None:
-    finding = Finding(["density(k=1)", "density(k=2)", "rarity"], "fall")
+    finding = Finding(["density(k=1)", "density(k=2)", "rarity"], "{fall|falls}")
     assert (str(finding), finding.sentence) == ("density(k=1), density(k=2), rarity: fall.", "3 scores fall.")
     assert finding.families == "density (2 settings), rarity"
-    html = Verdicts([finding, Finding(["rarity"], "fall")]).html()
+    html = Verdicts([finding, Finding(["rarity"], "{fall|falls}")]).html()
     assert html.count("<summary>3 scores fall.") == 1
-    assert "<li>rarity: fall.</li>" in html
+    assert "<li>rarity: falls.</li>" in html
 
 
 def test_a_drawing_is_saved_with_the_page_and_drawn_by_it(tmp_path: Path) -> None:

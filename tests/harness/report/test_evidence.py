@@ -107,6 +107,25 @@ def values(**of: dict[str, tuple[float, float]]) -> dict[tuple[str, str], Estima
     }  # fmt: skip
 
 
+def test_bias_is_the_mean_over_data_sets_and_of_numbers_with_a_spread() -> None:
+    half = float(student.ppf(0.975, 3)) / 2  # of the mean of 4 values with a deviation of 1
+    rows = [
+        f"fid||{data}|{count}|{value}|{value - width}|{value + width}|{n}"
+        for data, values in {"mnist": (5, 3), "other": (10, 9)}.items()
+        for count, value, width, n in zip((100, 1000), values, (half, 0.1), (4, 4), strict=True)
+    ]
+    rows.append("fid||mnist|9000|0|||1")
+    found = gathered([{"damage_few": frame("metric|options|dataset|count|value|low|high|n", *rows)}])
+    assert found.values["fid", "bias of few"].value == pytest.approx((2 + 1) / 2)
+
+
+def test_damage_of_more_samples_does_not_count_twice() -> None:
+    rows = ["fid||blurred|smallest share|1000|.2|.2|.2|2", "fid||blurred|smallest share|5000|.05|.05|.05|2"]
+    found = gathered([{"damage_summary": frame("metric|options|damage|number|size|value|low|high|n", *rows)}])
+    assert found.values["fid", "damage noticed"].value == 0
+    assert found.values["fid", "damage noticed"].n == 1
+
+
 def test_preferable_is_what_is_better_somewhere_and_worse_nowhere() -> None:
     found = values(
         good={"people": (0.8, 0.9), "bias of few": (0.1, 0.2), "checks passed": (0.5, 0.6)},

@@ -1,11 +1,15 @@
 """What an interval decides, in words: for claims of both directions, and where nothing is decided."""
 
+import re
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from assay.harness.report.verdict import HOLDS, OPPOSITE, UNDECIDED, Verdict, sign
+from assay.harness.report.verdict import HOLDS, OPPOSITE, UNDECIDED, Finding, Verdict, agreeing, sign
+from assay.harness.studies.correlate import page as correlate
+from assay.harness.studies.detect import page as detect
+from assay.harness.studies.humans import page as humans
 
 
 def row(value: float, low: float, high: float) -> Any:
@@ -54,3 +58,25 @@ def test_a_verdict_is_a_sentence_with_the_numbers_behind_it() -> None:
         "It falls: does not hold, the opposite is seen, -0.5 (-0.9 to -0.1). So does recall. n is small."
     )
     assert str(Verdict("It falls", ALONE)) == "It falls: not decided, 0.5."
+
+
+def test_verbs_agree_with_the_number_of_names() -> None:
+    says = "neither {rise nor fall|rises nor falls} with any signal"
+    assert agreeing(says, 1) == "neither rises nor falls with any signal"
+    assert agreeing(says, 0) == agreeing(says, 2) == "neither rise nor fall with any signal"
+    assert agreeing("does not hold", 1) == "does not hold"
+    one, two = Finding(["a(k=1)"], says), Finding(["a(k=1)", "a(k=2)"], says)
+    assert (str(one), one.sentence, one.short) == ("a(k=1): neither rises nor falls with any signal.",) * 3
+    assert str(two) == "a(k=1), a(k=2): neither rise nor fall with any signal."
+    assert two.sentence == "2 scores neither rise nor fall with any signal."
+    assert two.short == "a (2 settings): neither rise nor fall with any signal."
+
+
+def test_every_answer_of_studies_has_both_forms() -> None:
+    """A verb in one form alone would be wrong for some number of names."""
+    answers = [*correlate.ANSWERS, *humans.CLAIMS.values(), detect.EVERY, detect.SOME, detect.NONE, detect.MISLED,
+               detect.RARE_BELOW, detect.RARE_ABOVE]  # fmt: skip
+    plural = {"rise", "fall", "have", "find", "rank", "order", "are"}
+    for answer in answers:
+        assert not plural & set(re.findall(r"\w+", agreeing(answer, 1))), answer
+        assert "{" not in agreeing(answer, 1) + agreeing(answer, 2)

@@ -17,6 +17,7 @@ from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import Estimate, View
 from assay.harness.core.registry import extractor, metric
 from assay.harness.report.report import report
+from assay.harness.report.verdict import Finding, agreeing
 from assay.harness.run import Run
 from assay.harness.stats.correlations import FEWEST, Correlations
 from assay.harness.studies.carry_out import carry_out
@@ -181,8 +182,8 @@ def test_the_page_says_what_the_intervals_say(run: Run) -> None:
     carry_out(run, "correlate", resamples=200)
     printed = report(run.folder)
     assert "With class + nuisance held fixed (runs: 1, signals of quality: 1):" in printed
-    assert f"  first_upside_down: {page.EVERY}.\n" in printed
-    assert f"  nuisance: {page.DETERMINED}.\n" in printed
+    assert f"  {Finding(['first_upside_down'], page.EVERY)}\n" in printed
+    assert f"  {Finding(['nuisance'], page.DETERMINED)}\n" in printed
     assert "noise: " in printed
     html = (run.folder / "report.html").read_text()
     assert html.count('<figure class="plot"') == 2
@@ -328,8 +329,10 @@ def test_every_answer_in_words() -> None:
     shared = {("close", "a"), ("close", "b"), ("every", "b")}
     said = dict(str(line)[:-1].split(": ", 1)[::-1] for line in verdict(held, raw, shared))
     assert said == {
-        page.EVERY: "every", page.SOME: "some", page.MIXED: "mixed", page.FALLING: "falling", page.CHANCE: "chance",
-        page.NOT_INDEPENDENT: "close", page.DETERMINED: "held", page.UNDEFINED: "constant",
+        agreeing(answer, 1): score for answer, score in {
+            page.EVERY: "every", page.SOME: "some", page.MIXED: "mixed", page.FALLING: "falling", page.CHANCE: "chance",
+            page.NOT_INDEPENDENT: "close", page.DETERMINED: "held", page.UNDEFINED: "constant",
+        }.items()
     }  # fmt: skip
 
 
@@ -337,7 +340,7 @@ def test_where_no_score_of_every_sample_has_a_correlation_the_reason_stays_open(
     """A covariate may be undefined for some samples then, or be the score: the table cannot tell."""
     held = correlations([("whole", "a", UNDEFINED, 0), ("patchy", "a", (0.1, 0.2), 50)])
     raw = correlations([("whole", "a", (0.1, 0.2), 0), ("patchy", "a", (0.1, 0.2), 50)])
-    assert list(map(str, verdict(held, raw, set()))) == [f"patchy: {page.EVERY}.", f"whole: {page.NOTHING_LEFT}."]
+    assert verdict(held, raw, set()) == [Finding(["patchy"], page.EVERY), Finding(["whole"], page.NOTHING_LEFT)]
 
 
 def test_a_score_is_compared_where_it_is_defined() -> None:

@@ -15,7 +15,7 @@ from assay.harness.core.registry import discover
 from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.damage import faults
-from assay.harness.studies.damage.measure import KNOWN, noticed, oriented, step_back
+from assay.harness.studies.damage.measure import KNOWN, Fewer, Options, noticed, oriented, step_back
 from assay.harness.studies.damage.sets import COPIES, DETECTED, DUPLICATES, LOST, Pools, damaged
 
 discover()
@@ -63,12 +63,16 @@ def test_faults_keep_shape_and_type_and_repeat(name: str, channels: int) -> None
 def test_faults_do_what_they_say() -> None:
     image = square()[0].numpy()
     rng = np.random.default_rng(0)
-    changed = faults.covered(np.zeros((1, 21, 21), np.uint8), rng)
+    covered, blurred, noisy = (faults.FAULTS[name] for name in ("covered", "blurred", "noisy"))
+    changed = covered(np.zeros((1, 21, 21), np.uint8), rng)
     assert (changed == 128).sum() == 7 * 7
-    assert faults.blurred(image, rng).astype(float).mean() == pytest.approx(image.mean(), rel=0.02)
-    assert 0 < faults.blurred(image, rng)[0, 6, 10] < 255
+    assert blurred(image, rng).astype(float).mean() == pytest.approx(image.mean(), rel=0.02)
+    step = np.zeros((1, 9, 56), np.uint8)
+    step[:, :, 28:] = 255
+    weights = np.exp(-(np.arange(-6, 7) ** 2) / 8)  # a standard deviation of 2 pixels of 56, cut at 3 of them
+    assert blurred(step, rng)[0, 4, 28] / 255 == pytest.approx(weights[:7].sum() / weights.sum(), abs=1 / 255)
     grey = np.full((1, 200, 200), 128, np.uint8)
-    assert faults.noisy(grey, rng).std() == pytest.approx(25.5, rel=0.03)
+    assert noisy(grey, rng).std() == pytest.approx(25.5, rel=0.03)
     assert faults.cropped(image, rng).astype(float).sum() > 1.3 * image.astype(float).sum()  # (10 / 8)^2 = 1.56
     assert faults.wrong_range(np.array([[[0, 100, 128, 200, 255]]], np.uint8), rng).tolist() == [[[0, 0, 1, 145, 255]]]
     assert faults.wrong_channels(np.arange(3, dtype=np.uint8)[:, None, None], rng).ravel().tolist() == [2, 1, 0]
@@ -160,6 +164,8 @@ def test_fewer_samples_have_a_larger_distance(run: Run) -> None:
     ]
     values = {count: estimate.value for count, estimate in record.values.items()}
     assert values[30] > 1.5 * values[90]
+    other = looked_at(run, ["frechet_distance"], few=[30, 60])[-1]
+    assert set(other.values) == {30, 60}  # other numbers are another question
 
 
 def test_a_second_run_computes_nothing(run: Run) -> None:
@@ -168,6 +174,36 @@ def test_a_second_run_computes_nothing(run: Run) -> None:
     again = looked_at(run, ["frechet_distance"])
     assert len(run.written) == written == 3
     assert [each.cell for each in again] == [each.cell for each in first]
+
+
+def test_numbers_are_drawn_from_both_splits_and_sets_are_disjoint(run: Run) -> None:
+    pools = Pools(run)
+    found = list(pools.pooled({200: 4, 800: 1}))
+    assert [count for count, _ in found] == [200] * 4 + [800]
+    rows = torch.cat([sets[name] for count, sets in found if count == 200 for name in ("fake", "real")])
+    every = torch.cat([pools.data.take(split, 0, pools.data.count(split)).images for split in ("train", "test")])
+    known = {tuple(row) for row in (every.flatten(1) / 255).tolist()}
+    assert len(rows) == 1600 > 1437  # as many training images there are, so that both splits are among them
+    assert {tuple(row) for row in rows.tolist()} <= known
+    assert len(rows.unique(dim=0)) == 1600  # no two digits are equal
+    assert torch.equal(found[3][1]["holdout"], found[0][1]["fake"])
+    assert len(found[4][1]["holdout"]) == 1797 - 1600
+    with pytest.raises(ValueError, match="few=900: two disjoint sets of these samples have at most 898 each"):
+        list(Fewer(pools, [], Options(few=[900])).rows(0))
+
+
+def test_shapes_have_faults_of_their_own(tmp_path: Path) -> None:
+    data = {"sdf_primitives": {"train": 40, "test": 24, "resolution": 16}}
+    run = open_run(data, {"none": None}, tmp_path / "shapes", tmp_path / "store", features="pixels")
+    pools = Pools(run)
+    assert pools.damages == ["part missing", "part floating", "hole", "melted", LOST, COPIES, DUPLICATES]
+    sound, melted = (pools.of("test", fault) for fault in ("", "melted"))
+    assert (sound - melted).abs().amax(1).gt(0.1).all()
+    (record,) = [
+        each for each in looked_at(run, ["cmmd"], samples=[12], shares=[0.3, 1.0], few=[12])
+        if each.cell.metric == "damage_summary"
+    ]  # fmt: skip
+    assert {damage for damage, _ in record.values} == set(pools.damages)
 
 
 def test_metrics_of_codes_are_refused(run: Run) -> None:

@@ -189,7 +189,7 @@ def test_the_page_says_so(open_told: Callable[..., Run]) -> None:
     assert (
         "patchy, sees_faults, sees_faults_upside_down: find every kind of fault, within class + typicality" in printed
     )
-    assert "sees_rarity: rank rare sound samples below common ones" in printed
+    assert "sees_rarity: ranks rare sound samples below common ones" in printed
     assert "AUROC" in (told.folder / "report.html").read_text()
     areas = pd.read_csv(told.folder / "tables" / "detect.csv")
     assert set(areas.fault) == {ANY, RARE, "cracked", "bent"}
@@ -233,13 +233,13 @@ def test_verdicts_in_words() -> None:
     )
     rare = pd.DataFrame([("one", RARE, 0.1, 0.4), ("all", RARE, 0.6, 0.8)], columns=["score", "fault", "low", "high"])
     assert list(map(str, verdict(fixed, rare, "class"))) == [
-        "all: find every kind of fault, within class.",
-        "one (a): find some kinds.",
-        "none: find none.",
-        "wrong (b): rank samples with some fault above sound ones.",
+        "all: finds every kind of fault, within class.",
+        "one (a): finds some kinds.",
+        "none: finds none.",
+        "wrong (b): ranks samples with some fault above sound ones.",
         "undefined: not defined for enough samples to tell.",
-        "all: rank rare sound samples below common ones.",
-        "one: rank rare sound samples above common ones.",
+        "all: ranks rare sound samples below common ones.",
+        "one: ranks rare sound samples above common ones.",
     ]
 
 

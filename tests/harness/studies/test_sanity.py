@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from assay.harness.run import Run, open_run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.sanity import checks, criteria
 from assay.harness.studies.sanity.demands import demands
-from assay.harness.studies.sanity.measure import standardised
-from assay.harness.studies.sanity.metrics import KINDS, cover_k, under_test
+from assay.harness.studies.sanity.measure import Measured, standardised
+from assay.harness.studies.sanity.metrics import KINDS, UnderTest, cover_k, under_test
+from assay.harness.studies.sanity.page import _fewer
 from assay.harness.studies.sanity.published import COVERS, EMBEDDED, NOT_PUBLISHED, cells, overall
 
 discover()
@@ -280,6 +282,51 @@ def test_a_second_run_computes_nothing(run: Run) -> None:
     assert [dict(record.values) for record in again] == [dict(record.values) for record in first]
     assert len(run.written) == written == 2
     assert torch.tensor([e.interval for record in first for e in record.values.values()]).isfinite().all()
+
+
+def test_what_was_killed_goes_on_and_computes_what_is_lacking_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that are done stay; of a check with a new metric, the new one alone is computed."""
+    asked = {"metrics": ["frechet_distance", "sliced_distance"], "points": 3, "repeats": 2, "size": 40}
+    names = ["scale of one dimension", "mean difference with Pareto"]
+    whole, calls = Measured._value, list[tuple[str, str]]()
+
+    def counted(self: Measured, one: UnderTest, *rest: Any) -> float:
+        calls.append((self.check.name, one.metric.name))
+        if len(calls) == 18:
+            raise KeyboardInterrupt
+        return whole(self, one, *rest)
+
+    monkeypatch.setattr(Measured, "_value", counted)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(run, "sanity", checks=names, **asked)
+    assert {check for check, _ in calls[:12]} == {names[0]}
+    done = len(run.written)
+    assert done == 4  # verdicts and curves of two metrics
+    records = carry_out(run, "sanity", checks=names, **asked)
+    assert {check for check, _ in calls[18:]} == {names[1]}
+    assert (len(records), len(run.written)) == (8, 8)
+    count = len(calls)
+    carry_out(run, "sanity", checks=names, **asked | {"metrics": ["frechet_distance", "sliced_distance", "cmmd"]})
+    assert {metric for _, metric in calls[count:]} == {"cmmd"}
+
+
+def test_what_costs_more_may_have_fewer_repeats(run: Run) -> None:
+    asked = {"metrics": ["frechet_distance", "precision"], "points": 3, "repeats": 3, "size": 40}
+    records = carry_out(run, "sanity", checks=["scale of one dimension"], fewer={"precision": 1}, **asked)
+    curves = {str(r.cell.params["metric"]): r for r in records if r.cell.metric == "sanity_curve"}
+    assert {name: record.cell.params["repeats"] for name, record in curves.items()} == {
+        "frechet_distance": 3, "precision": 1,
+    }  # fmt: skip
+    assert {estimate.n for estimate in curves["precision"].values.values()} == {1}
+    assert {estimate.n for estimate in curves["frechet_distance"].values.values()} == {3}
+    (alone,) = [
+        record
+        for record in carry_out(run, "sanity", checks=["scale of one dimension"], **asked | {"repeats": 1})
+        if record.cell.metric == "sanity_curve" and record.cell.params["metric"] == "precision"
+    ]
+    assert dict(alone.values) == dict(curves["precision"].values)
+    found = pd.DataFrame({"check": ["a", "a"], "metric": ["x", "y"], "repeats": [10, 2]})
+    assert _fewer(found) == ["y 2 of 10"]
 
 
 def test_all_known_metrics_are_there() -> None:
