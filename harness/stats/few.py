@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 MOST = 14
 """Items of which the exact distribution is computed: it takes time and memory that double with each further one."""
@@ -24,6 +23,8 @@ def spearman(x: Numbers, y: Numbers) -> float:
 
 def spearman_rows(x: Numbers, y: Numbers) -> Numbers:
     """The same [B] of each row of x [B, N] and y [B, N]."""
+    from scipy.stats import rankdata  # here, because it loads for half a second
+
     a, b = (rankdata(each, axis=1) for each in (x, y))
     a, b = (each - each.mean(1, keepdims=True) for each in (a, b))
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
@@ -39,6 +40,8 @@ def exact_p(x: Numbers, y: Numbers) -> float:
 
     Raises ValueError for more than MOST items.
     """
+    from scipy.stats import rankdata
+
     n = len(x)
     if n > MOST:
         raise ValueError(f"x has {n} items; the exact distribution is computed of at most {MOST}")

@@ -13,6 +13,7 @@ from scipy.special import bdtr
 from torch import Tensor
 
 from .alone import drawn
+from .memo import remember
 from .nearest import Listed, listed_others
 from .scale import power_of_two
 
@@ -58,22 +59,69 @@ class HalfCounts(NamedTuple):
     authentic: Tensor
 
 
+class Halved(NamedTuple):
+    """Halves of N samples and the balls around them; radii are squared distances.
+
+    inside [N, H]: which samples are in the halves. indices, bounds [N, c]: the nearest others of all samples.
+    radius [N, H]: to the k-th other of the same half. limit [N]: the largest of these.
+    """
+
+    inside: Tensor
+    indices: Tensor
+    bounds: Tensor
+    radius: Tensor
+    limit: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, k: int, seed: int, power: float) -> "Halved":
+        inside, near = members(x, seed), neighbours(x, k, power)
+        radius = radii(near, inside, k)
+        return cls(inside, *near, radius, radius.amax(1))
+
+
+class HalvedReals(NamedTuple):
+    """What the halves of the real samples say of themselves, whatever they are compared with; arrays are [N, H].
+
+    clipped: squared radii, at most their median. reals_clipped: as in `HalfCounts`. isolation: squared distances to the
+    nearest other sample of the same half.
+    """
+
+    balls: Halved
+    clipped: Tensor
+    reals_clipped: Tensor
+    isolation: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, k: int, power: float) -> "HalvedReals":
+        balls = Halved.of(x, k, 0, power)
+        clipped = torch.stack([half.clamp(max=half[half >= 0].median()) for half in balls.radius.T], 1)
+        reals_clipped = torch.zeros_like(balls.inside, dtype=torch.int32)
+        for half, (inside, limit) in enumerate(zip(balls.inside.T, clipped.T, strict=True)):
+            held = balls.indices[(balls.bounds <= limit[:, None]) & inside[balls.indices]]
+            reals_clipped[:, half] = torch.bincount(held, minlength=len(inside))
+        isolation = radii((balls.indices, balls.bounds), balls.inside, 1)
+        return cls(balls, clipped, reals_clipped, isolation)
+
+
+@remember
+def _halved_reals(x: Tensor, k: int, power: float, halves: int) -> HalvedReals:
+    """Found once for all sets that are compared with the same real samples. halves: their number."""
+    return HalvedReals.of(x, k, power)
+
+
 class HalfBalls:
     """The balls of each half. `add_real_balls` and `add_fake_balls` count the pairs of a tile."""
 
     def __init__(self, y: Tensor, x: Tensor, k: int):
         power = power_of_two(x, y)
-        self.fake, self.real = members(y, seed=1), members(x, seed=0)
-        self.near_reals, near_fakes = (neighbours(s, k, power) for s in (x, y))
-        self.real_radius, self.fake_radius = radii(self.near_reals, self.real, k), radii(near_fakes, self.fake, k)
-        self.real_limit, self.fake_limit = self.real_radius.amax(1), self.fake_radius.amax(1)
-        self.clipped = torch.stack([
-            half.clamp(max=half[half >= 0].median()) for half in self.real_radius.T
-        ], 1)  # fmt: skip
+        self.reals, self.fakes = _halved_reals(x, k, power, drawn()), Halved.of(y, k, 1, power)
+        self.real_limit, self.fake_limit = self.reals.balls.limit, self.fakes.limit
         self.real_balls, self.real_balls_clipped, self.reals_held = (
-            torch.zeros_like(self.fake, dtype=torch.int32) for _ in range(3)
+            torch.zeros_like(self.fakes.inside, dtype=torch.int32) for _ in range(3)
         )
-        self.fakes_held, self.fake_balls = (torch.zeros_like(self.real, dtype=torch.int32) for _ in range(2))
+        self.fakes_held, self.fake_balls = (
+            torch.zeros_like(self.reals.balls.inside, dtype=torch.int32) for _ in range(2)
+        )
 
     @classmethod
     def of(cls, y: Tensor, x: Tensor, k: int) -> "HalfBalls | None":
@@ -83,40 +131,37 @@ class HalfBalls:
     def add_real_balls(self, i: Tensor, j: Tensor, squared: Tensor) -> None:
         """Pairs of a real sample i and a generated one j, with their squared distance."""
         for p, q, distance in _parts(i, j, squared):
-            inside = (distance[:, None] <= self.real_radius[p]) & self.fake[q]
+            inside = (distance[:, None] <= self.reals.balls.radius[p]) & self.fakes.inside[q]
             self.fakes_held.index_add_(0, p, inside.int())
             self.real_balls.index_add_(0, q, inside.int())
-            inside &= distance[:, None] <= self.clipped[p]
+            inside &= distance[:, None] <= self.reals.clipped[p]
             self.real_balls_clipped.index_add_(0, q, inside.int())
 
     def add_fake_balls(self, j: Tensor, i: Tensor, squared: Tensor) -> None:
         """Pairs of a generated sample j and a real one i, with their squared distance."""
         for q, p, distance in _parts(j, i, squared):
-            inside = ((distance[:, None] <= self.fake_radius[q]) & self.real[p]).int()
+            inside = ((distance[:, None] <= self.fakes.radius[q]) & self.reals.balls.inside[p]).int()
             self.reals_held.index_add_(0, q, inside)
             self.fake_balls.index_add_(0, p, inside)
 
     def finished(self, closest: Listed) -> HalfCounts:
         """All counts. closest: the nearest reals of each generated sample."""
-        indices, bounds = self.near_reals
-        reals_clipped = torch.zeros_like(self.fakes_held)
-        authentic = torch.empty_like(self.fake)
-        nearest_other = radii(self.near_reals, self.real, 1)
-        for half, (inside, clipped) in enumerate(zip(self.real.T, self.clipped.T, strict=True)):
-            held = indices[(bounds <= clipped[:, None]) & inside[indices]]
-            reals_clipped[:, half] = torch.bincount(held, minlength=len(inside))
+        real = self.reals.balls.inside
+        authentic = torch.empty_like(self.fakes.inside)
+        for half, inside in enumerate(real.T):
             first = inside[closest.indices].int().argmax(1, keepdim=True)
-            real = closest.indices.gather(1, first).squeeze(1)
-            authentic[:, half] = closest.bounds.gather(1, first).squeeze(1) > nearest_other[real, half]
+            nearest = closest.indices.gather(1, first).squeeze(1)
+            distance = closest.bounds.gather(1, first).squeeze(1)
+            authentic[:, half] = distance > self.reals.isolation[nearest, half]
         return HalfCounts(
-            self.fake,
-            self.real,
+            self.fakes.inside,
+            real,
             self.real_balls,
             self.real_balls_clipped,
             self.fakes_held,
             self.fake_balls,
             self.reals_held,
-            reals_clipped,
+            self.reals.reals_clipped,
             authentic,
         )
 

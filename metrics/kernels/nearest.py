@@ -24,6 +24,9 @@ LISTED, ALONE = 32, 21
 ALONE: the same without halves; it serves up to 18 neighbours.
 """
 
+ACROSS = 13
+"""The same where a set is searched for another one: enough for ten neighbours."""
+
 SETTLED = 6
 """Smallest number of neighbours whose distances are computed exactly; without halves, all that are listed."""
 
@@ -68,7 +71,8 @@ def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = 
     chosen = by_content(reference) if prefer is None else lambda: prefer
     near = _by_projection(queries, reference, k, chosen)
     if near is None:
-        near = settle(listed_across(queries, reference, k + SPARE), queries, reference, k, prefer=chosen)
+        listed = _listed_across(queries, reference, max(k + SPARE, ACROSS))
+        near = settle(listed, queries, reference, k, prefer=chosen)
     return Neighbours(near.distances / power, near.indices)
 
 
@@ -126,6 +130,9 @@ def listed_across(queries: Tensor, reference: Tensor, count: int) -> Listed:
     for tile in squared_distance_tiles(queries, reference, lower=True):
         found.update(tile.rows, tile.columns, tile.values)
     return Listed(found.values, found.indices)
+
+
+_listed_across = remember(listed_across)
 
 
 def nearest_others(x: Tensor, k: int, alone: bool = False) -> Neighbours:
