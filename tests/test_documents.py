@@ -171,7 +171,8 @@ def in_tables(name: str, quoted: tuple[str, str, str]) -> bool:
 def test_every_number_with_an_interval_is_published(path: Path) -> None:
     name = "quickstart" if path.parent == ROOT else path.parent.name
     quoted = ESTIMATE.findall(path.read_text())
-    assert [estimate for estimate in quoted if not in_tables(name, estimate)] == []
+    told_in = "replicate" if name == "latent_density" else name  # records of single networks: a finding is about all
+    assert [estimate for estimate in quoted if not in_tables(told_in, estimate)] == []
     if (path.parent / "tables").is_dir() and name != "edit":
         assert len(quoted) >= 6
 

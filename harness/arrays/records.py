@@ -28,7 +28,7 @@ from .schema3 import SCHEMA, record_of
 USED = "metric "
 """Before the name of a metric, in the inputs of a study; the value is its version."""
 PACKED, ZIPPED = "records.jsonl", "records.jsonl.xz"
-LARGE = 4_000_000
+LARGE = 2_000_000
 """Bytes of records from which on `pack` compresses them: those of one experiment then take a tenth of a repository."""
 MOST = 1 << 30
 """Bytes that a compressed file may hold: it may be anybody's, and a small one can hold more than the memory."""
