@@ -146,9 +146,10 @@ def test_beyond_the_reservoir_batches_change_nothing_and_the_rows_used_are_told(
 
 
 def test_memory_does_not_grow() -> None:
-    """From 400 to 1,200 batches beyond the reservoir, by less than one batch.
+    """Beyond 400 batches, 800 more take less than one batch: those, or the next 800.
 
-    Before, Python's lists of freed objects fill up, which takes some 10 KB and ends.
+    Python's lists of freed objects fill up at first, which takes some 10 to 30 KB and ends. What grows with each batch
+    does so both times.
     """
     metric = assay.Metric(["frechet_distance", "precision"], features=None, reservoir=500)
     metric.update(fake=gauss(500, 64))
@@ -159,15 +160,15 @@ def test_memory_does_not_grow() -> None:
 
     tracemalloc.start()
     sizes, traced = [], []
-    for count in (400, 800):
+    for count in (400, 800, 800):
         for seed in range(count):
             metric.update(fake=gauss(100, 64, seed))
         sizes.append(held())
         gc.collect()
         traced.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert sizes[0] == sizes[1] == 500 * (64 * 4 + 8 + 8) + 8 * (64 + 64 * 64)
-    assert traced[1] - traced[0] < 100 * 64 * 4
+    assert set(sizes) == {500 * (64 * 4 + 8 + 8) + 8 * (64 + 64 * 64)}
+    assert min(traced[1] - traced[0], traced[2] - traced[1]) < 100 * 64 * 4, traced
 
 
 # Without traces
