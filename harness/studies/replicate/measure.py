@@ -78,7 +78,7 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
     seed, the real samples and the generated ones. Gains of one score over another on the same samples, where they were
     recorded, are brought together in the same way, as differences of correlations. So are, where `tradeoff` recorded
     them, the gains in precision, recall and Fréchet distance of keeping the samples with the highest scores; and where
-    `fine_tune` did, what a tuning gains over plain training of the same seed, whose network is the unit then.
+    `fine_tune` did, what a tuning gains over plain training of the same seed; there a tuned network is the unit.
 
     new network          the correlation on one more network of the family, with the interval that holds 95 % of them
     mean of networks     the mean over all networks of the family on this data set
@@ -94,7 +94,8 @@ def replicate(run: Run, options: Options) -> Iterator[Part]:
 
     A claim holds on a data set where the interval for a new network lies above 0, after Holm's correction for all
     scores, signals, families and data sets of the page; correlations, gains in them, and gains by keeping samples are
-    corrected apart. It does not hold where `never` is 97.5 % or more. Otherwise it is undecided.
+    corrected apart. It does not hold where no number of networks would bring that about, with a probability of
+    97.5 % or more (`never`). Otherwise it is undecided.
     Raises FileNotFoundError for a folder without records, and ValueError for one without correlations and for names
     that it does not have.
     """
