@@ -28,9 +28,21 @@ def register(overrides: Sequence[str], config_name: str) -> None:
     for group, registry in GROUPS.items():
         every = {name: dict(entry.options) for name, entry in registry.items()}
         for name, options in every.items():
-            store.store(group=group, name=name, node={name: options})
-        store.store(group=group, name="all", node=every)
+            store.store(group=group, name=name, node=_node({name: options}))
+        store.store(group=group, name="all", node=_node(every))
     check_names(overrides, config_name)
+
+
+def _node(every: dict[str, dict[str, Any]]) -> DictConfig:
+    """Options by name. One whose default is an empty mapping takes any keys, which Hydra would refuse."""
+    from omegaconf import OmegaConf
+
+    node: DictConfig = OmegaConf.create(every)
+    for name, options in every.items():
+        for option, default in options.items():
+            if default == {}:
+                OmegaConf.set_struct(node[name][option], False)
+    return node
 
 
 def run_jobs(
