@@ -33,6 +33,12 @@ SETTLED = 6
 LONG, LARGE = 256, 1 << 34
 """Smallest number of dimensions, and of products, with which rows are compared in fewer coordinates first."""
 
+WIDE, COVARIANCES = 4096, 10
+"""Largest number D of dimensions for this, and the smallest number of pairs of rows as a multiple of D².
+
+The directions come from a covariance: it takes 8 D² bytes, and its eigenvectors cost as much as ten times D² pairs.
+"""
+
 PROBED, FEW = 256, 200
 """Queries that are tried first, and the mean number of references with which they may be compared exactly."""
 
@@ -79,20 +85,23 @@ def nearest(queries: Tensor, reference: Tensor, k: int, prefer: Tensor | None = 
 def _by_projection(queries: Tensor, reference: Tensor, k: int, prefer: Preference) -> Neighbours | None:
     """The same of long rows: few references can be nearer, in few coordinates, than the nearest of a first list are.
 
-    None where it is not faster, since the rows are short or few, or these coordinates exclude too few references.
+    None where it is not faster, since the rows are short, few or very long, or since these coordinates exclude too few
+    references.
     """
-    enough = len(queries) * reference.numel() >= LARGE and len(reference) >= SPARSE * (k + SPARE)
-    if not enough or reference.shape[1] < LONG or queries.dtype != torch.float32 or queries.is_cuda:
+    pairs, dimension = len(queries) * len(reference), reference.shape[1]
+    enough = pairs * dimension >= LARGE and pairs >= COVARIANCES * dimension**2
+    enough = enough and len(reference) >= SPARSE * (k + SPARE)
+    if not enough or not LONG <= dimension <= WIDE or queries.dtype != torch.float32 or queries.is_cuda:
         return None
     known = directions(reference)
     short, ours = projected_once(reference, *known), projected(queries, *known)
     probe = Projected(ours.rows[:PROBED], ours.lengths[:PROBED], ours.error)
     if _contenders(queries[:PROBED], reference, k, probe, short) is None:
         return None
-    pairs = _contenders(queries, reference, k, ours, short)
-    if pairs is None:
+    contenders = _contenders(queries, reference, k, ours, short)
+    if contenders is None:
         return None
-    i, j = pairs
+    i, j = contenders
     exact = paired_distances(queries, reference, i, j)
     order = exact.argsort(stable=True)
     order = order[i[order].argsort(stable=True)]

@@ -74,3 +74,17 @@ def test_directions_that_exclude_little_are_given_up(monkeypatch: pytest.MonkeyP
     found = nearest.nearest(a, b, 1)
     torch.testing.assert_close(found.distances[:, 0], expected.values, rtol=1e-12, atol=0)
     assert torch.equal(found.indices[:, 0], expected.indices)
+
+
+@pytest.mark.parametrize(("rows", "dimension", "taken"), [(200, 40, True), (100, 40, False), (900, 80, False)])
+def test_no_covariance_of_very_long_or_few_rows(
+    rows: int, dimension: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of volumes of 32³ points took 8.6 GB and ended the process; one of few rows costs more than all their pairs."""
+    monkeypatch.setattr(nearest, "WIDE", 64)
+    asked = list[int]()
+    monkeypatch.setattr(nearest, "directions", lambda x: asked.append(x.shape[1]) or directions(x))
+    a, b = concentrated(rows, dimension, 0), concentrated(rows, dimension, 1)
+    found = nearest.nearest(a, b, 1)
+    assert asked == [dimension] * taken
+    assert torch.equal(found.indices[:, 0], brute(a, b).argmin(1))
