@@ -131,6 +131,9 @@ def compare_with_published(folder: Path) -> str:
         others = ~pd.MultiIndex.from_frame(there[RUN]).isin(pd.MultiIndex.from_frame(here[RUN]))
         absent |= {f"{path.name}: {', '.join(run)}: only published": None for run in there[others][RUN].to_numpy()}
         there = there[~others]
+        if settings := list(_other_settings(here, there)):
+            lines += [f"{path.name}: {setting}" for setting in settings]
+            continue
         same = same and _sorted(here, there) == _sorted(there, there)
         lines += [f"{path.name}: {line}" for line in _differences(here, there)]
     if not lines:
@@ -170,6 +173,21 @@ def _reads_otherwise(here: Record, there: Record) -> bool:
         for record in (here, there)
     )
     return not (read <= read_there or read_there <= read)
+
+
+def _other_settings(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:
+    """The columns of keys in which no row of one table has a value of the other, so that no two rows can agree."""
+    if ours.empty or published.empty:
+        return
+    for column in ours.columns.intersection(published.columns).difference([*RUN, *NUMBERS, *FLOOR, HOLM, USED_SAMPLES]):
+        here, there = set(ours[column]), set(published[column])
+        if not here & there:
+            yield f"{column} is {_first(here)}, published {_first(there)}: other settings, not compared"
+
+
+def _first(values: set[str]) -> str:
+    shown = sorted(values)[:3]
+    return ", ".join(shown) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
 def _differences(ours: pd.DataFrame, published: pd.DataFrame) -> Iterator[str]:

@@ -217,6 +217,15 @@ def test_what_was_not_evaluated_is_named_once_and_is_no_difference(tmp_path: Pat
     assert compare_with_published(study(tmp_path, a, both)).endswith("to the last digit")
 
 
+def test_other_settings_are_named_once_and_no_row_is_compared(tmp_path: Path, published: Path) -> None:
+    """Of the same generators with 50 repeats in place of 100, every row would be in one of the tables alone."""
+    fewer = [replace(one, rows=[Row(("precision",), Estimate(0.5, (0.4, 0.6), 50))]) for one in (A, B)]
+    said = compare_with_published(study(tmp_path, *fewer)).splitlines()
+    assert "does NOT agree" in said[0]
+    assert "  metrics.csv: n is 50, published 100: other settings, not compared" in said
+    assert not any("only" in line for line in said)
+
+
 def test_a_missing_table_is_found(tmp_path: Path, published: Path) -> None:
     folder = study(tmp_path, A, B)
     (folder / "tables" / "leaderboard.csv").unlink()

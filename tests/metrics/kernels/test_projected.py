@@ -80,7 +80,7 @@ def test_directions_that_exclude_little_are_given_up(monkeypatch: pytest.MonkeyP
 def test_no_covariance_of_very_long_or_few_rows(
     rows: int, dimension: int, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of volumes of 32³ points took 8.6 GB and ended the process; one of few rows costs more than all their pairs."""
+    """That of volumes of 32³ points took 8.6 GB and ended the process; that of few rows costs more than their pairs."""
     monkeypatch.setattr(nearest, "WIDE", 64)
     asked = list[int]()
     monkeypatch.setattr(nearest, "directions", lambda x: asked.append(x.shape[1]) or directions(x))
