@@ -5,6 +5,7 @@ vanderschaarlab/position-fidelity-diversity-metrics-flawed (MIT, commit d30d874)
 """
 
 import csv
+import math
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,10 @@ def why(metric: str, ours: str, theirs: str, low: float, high: float) -> str:
         return "the paper embeds both sets by a trained network first"
     if metric in COVERS:
         return "the paper calls the cover of reals precision"
-    if not low > 0 and not high < 0:
+    if ours == UNDEFINED:
+        return "the metric has no value for some of these sets"
+    if math.isnan(low) or math.isnan(high):
+        return "one repeat, whose spread is not known"
+    if low <= 0 <= high:
         return "within the spread of repeats"
     return "open"

@@ -21,7 +21,7 @@ from assay.harness.studies.sanity.demands import demands
 from assay.harness.studies.sanity.measure import Measured, standardised
 from assay.harness.studies.sanity.metrics import KINDS, UnderTest, cover_k, under_test
 from assay.harness.studies.sanity.page import _fewer
-from assay.harness.studies.sanity.published import COVERS, EMBEDDED, NOT_PUBLISHED, cells, overall
+from assay.harness.studies.sanity.published import COVERS, EMBEDDED, NOT_PUBLISHED, cells, overall, why
 
 discover()
 CHECKS = {check.name: check for check in checks.CHECKS}
@@ -188,6 +188,21 @@ def test_high_and_low_together_are_no_pass() -> None:
 
 
 # The metrics
+
+
+@pytest.mark.parametrize(
+    ("ours", "interval", "expected"),
+    [
+        ("pass", (-0.1, 0.2), "within the spread of repeats"),
+        ("fail", (-0.2, -0.1), "open"),
+        ("undefined", (math.nan, math.nan), "the metric has no value for some of these sets"),
+        ("pass", (math.nan, math.nan), "one repeat, whose spread is not known"),
+    ],
+)
+def test_each_difference_from_the_paper_has_its_reason(ours: str, interval: tuple[float, float], expected: str) -> None:
+    theirs = "pass" if ours == "fail" else "fail"
+    assert why("density", ours, theirs, *interval) == expected
+    assert why("density", theirs, theirs, *interval) == why("density", ours, NOT_PUBLISHED, *interval) == ""
 
 
 def test_neighbours_of_the_cover_grow_with_the_number_of_samples() -> None:
