@@ -143,6 +143,19 @@ def test_gradients_in_bfloat16_are_those_in_float64(size: int) -> None:
             assert (got - expected).abs().max() < 0.03 * expected.abs().max()  # bfloat16 has eight bits
 
 
+@pytest.mark.parametrize(("units", "expected"), [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16)])
+def test_training_is_in_bfloat16_where_the_processor_has_units_for_it(
+    units: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    training = SDFVAETraining(Balls(2), 3, 1.0, 16, 1, 2, 1e-3, 0)
+    computed = list[torch.dtype]()
+    training.network.encoder[0].register_forward_hook(lambda module, given, made: computed.append(made.dtype))
+    volumes = Balls(2).take("train", 0, 2).images.float() / 255
+    next(training.epoch(iter([(volumes, None)])))
+    assert computed == [expected]
+
+
 def test_what_is_cut_off_is_right_anywhere_beyond() -> None:
     found = torch.tensor([3.0, 0.4, -2.0, 0.5, 0.9, -5.0, 2.0])
     known = torch.tensor([1.0, 1.0, 1.0, 0.2, -1.0, -1.0, 0.9])
