@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Annotated, overload
 
 import torch
-from scipy.linalg import eigh
 from torch import Tensor
 
 from ..harness.core.inputs import POOL3, Array, require_pool3, row_blocks, samples, samples_or_statistics
 from ..harness.core.options import Range, Seed
-from ..harness.core.precision import full_precision, one_blas_thread
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
@@ -19,6 +18,7 @@ from .kernels.alone import drawn
 from .kernels.distances import mean_of
 from .kernels.moments import STRIP, Moments, add_gram, gram, moments, strips
 from .kernels.scale import power_of_two, scaled
+from .kernels.spectrum import Spectrum
 
 TOLERANCE = 1e-6
 """Rounding can make the distance of equal sets negative, by this share of both traces at most; it is reported as 0."""
@@ -197,18 +197,17 @@ def _frechet(y: Tensor | Statistics, x: Tensor | Statistics) -> Estimate:
     sides = (Gaussian.of(x), *_rows(x)), (Gaussian.of(y), *_rows(y))
     (a, at, n), (b, bt, m) = sorted(sides, key=lambda side: len(side[0].data))
     root, invertible = a.root
-    square = b.between(root)
-    value = _distance(a, b, square)
+    spectrum = Spectrum(b.between(root))
+    value = _distance(a, b, spectrum)
     rows, count = _rows(y)
     if rows is None or not drawn():
         return _unscaled(Estimate(value, (math.nan, math.nan), count), power)
     # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
     # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which
     # amplifies rounding and is therefore computed in float64.
-    squares, vectors = _spectrum(square)
-    roots = squares.clamp(min=0).sqrt()
+    roots = spectrum.values.clamp(min=0).sqrt()
     null = int((roots <= TOLERANCE * roots[-1]).sum())
-    roots, vectors = roots[null:], vectors[:, null:]
+    roots, vectors = roots[null:], spectrum.vectors(null)
     kind = rows.dtype if invertible else torch.float64
     root, vectors, scale = root.to(kind), vectors.to(kind), roots.sqrt().to(kind)
     variance = 0.0
@@ -268,7 +267,7 @@ def frechet_of_moments(fake: Moments, real: Moments) -> float:
 
 def _value(fake: Gaussian, real: Gaussian) -> float:
     a, b = sorted((real, fake), key=lambda side: len(side.data))
-    return _distance(a, b, b.between(a.root[0]))
+    return _distance(a, b, Spectrum(b.between(a.root[0])))
 
 
 def _non_negative(estimate: Estimate) -> Estimate:
@@ -276,13 +275,12 @@ def _non_negative(estimate: Estimate) -> Estimate:
     return estimate._replace(interval=(max(0.0, low), high))
 
 
-def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
-    """The formula, given F S_b F' with F'F = S_a, which has the eigenvalues of S_a S_b; negative values become 0.
+def _distance(a: Gaussian, b: Gaussian, spectrum: Spectrum) -> float:
+    """The formula, given that of F S_b F' with F'F = S_a: the eigenvalues of S_a S_b; negative values become 0.
 
     Raises ValueError when the value is more negative than rounding explains.
     """
-    # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
-    squares = torch.linalg.eigvalsh(square)
+    squares = spectrum.values
     _require_no_negative(squares, abs(a.trace * b.trace))
     nuclear = float(squares.clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
@@ -292,20 +290,6 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
             f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
         )
     return max(0.0, raw)
-
-
-def _spectrum(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues [r] and eigenvectors [r, r] of the symmetric matrix with this lower triangle."""
-    if square.device.type != "cpu":
-        on_device = torch.linalg.eigh(square)
-        return on_device.eigenvalues, on_device.eigenvectors
-    # By relatively robust representations, which torch does not offer: half the time of divide and conquer.
-    with one_blas_thread():
-        ours = (
-            square.T.clone(memory_format=torch.contiguous_format).numpy().T
-        )  # by columns, as LAPACK has it, and to be overwritten
-        values, vectors = eigh(ours, driver="evr", check_finite=False, overwrite_a=True)
-    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def _require_no_negative(values: Tensor, scale: float) -> None:
