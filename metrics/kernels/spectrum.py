@@ -3,7 +3,7 @@
 Where eigenvalues differ by many orders of magnitude, a solver of both returns the small ones with the rounding error of
 the largest. The QR iteration for eigenvalues alone does not, if the large entries stand first, as those of a product
 with Cholesky factors do. It needs a tridiagonal matrix, from which the vectors follow too, by relatively robust
-representations: torch offers neither, and would find that matrix twice.
+representations: torch does not offer these, and two calls would find that matrix twice.
 """
 
 from functools import cached_property
@@ -34,16 +34,18 @@ class Spectrum:
     def values(self) -> Tensor:
         """Ascending eigenvalues [r]."""
         if not self._on_host:
-            return torch.linalg.eigvalsh(self._lower)
+            on_device: Tensor = torch.linalg.eigvalsh(self._lower)
+            return on_device
         _, diagonal, beside, _ = self._tridiagonal
-        values, info = dsterf(diagonal, beside)
+        found, info = dsterf(diagonal, beside)
         _require_done(info)
-        return torch.from_numpy(values)
+        return torch.from_numpy(found)
 
     def vectors(self, start: int = 0) -> Tensor:
         """Eigenvectors [r, r - start] of all but the `start` smallest eigenvalues."""
         if not self._on_host:
-            return torch.linalg.eigh(self._lower).eigenvectors[:, start:]
+            on_device: Tensor = torch.linalg.eigh(self._lower).eigenvectors
+            return on_device[:, start:]
         reflectors, diagonal, beside, factors = self._tridiagonal
         with one_blas_thread():
             _, found = eigh_tridiagonal(diagonal, beside, check_finite=False, lapack_driver="stemr")
