@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
-from scipy.linalg.lapack import dormqr, dsterf, dsytrd, dsytrd_lwork
+from scipy.linalg.lapack import dormqr, dpotrf, dsterf, dsytrd, dsytrd_lwork, sormqr
 from torch import Tensor
 
 from ...harness.core.precision import one_blas_thread
@@ -41,19 +41,33 @@ class Spectrum:
         _require_done(info)
         return torch.from_numpy(found)
 
-    def vectors(self, start: int = 0) -> Tensor:
-        """Eigenvectors [r, r - start] of all but the `start` smallest eigenvalues."""
+    def vectors(self, start: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Eigenvectors [r, r - start] of all but the `start` smallest eigenvalues, by columns in memory.
+
+        In float32, the half of the work that carries them from the tridiagonal matrix back is done in float32.
+        """
         if not self._on_host:
             on_device: Tensor = torch.linalg.eigh(self._lower).eigenvectors
-            return on_device[:, start:]
+            return on_device[:, start:].to(dtype)
         reflectors, diagonal, beside, factors = self._tridiagonal
+        kind, carry = (np.float64, dormqr) if dtype == torch.float64 else (np.float32, sormqr)
         with one_blas_thread():
-            _, found = eigh_tridiagonal(diagonal, beside, check_finite=False, lapack_driver="stemr")
-            found, reflectors = (np.asfortranarray(part) for part in (found[:, start:], reflectors[1:, :-1]))
-            work = int(dormqr("L", "N", reflectors, factors, found[1:], -1)[1][0])
-            found[1:], _, info = dormqr("L", "N", reflectors, factors, found[1:], work)
+            _, inner = eigh_tridiagonal(diagonal, beside, check_finite=False, lapack_driver="stemr")
+            found, mirrors = (part.astype(kind, order="F") for part in (inner[:, start:], reflectors[1:, :-1]))
+            work = int(carry("L", "N", mirrors, factors.astype(kind), found[1:], -1)[1][0])
+            found[1:], _, info = carry("L", "N", mirrors, factors.astype(kind), found[1:], work)
         _require_done(info)
         return torch.from_numpy(found)
+
+
+def cholesky(matrix: Tensor) -> Tensor | None:
+    """The upper triangular F, by columns in memory, with F'F = this matrix; None if it is not positive definite."""
+    if matrix.device.type != "cpu":
+        lower, failed = torch.linalg.cholesky_ex(matrix)
+        return None if failed else lower.contiguous().T
+    with one_blas_thread():
+        upper, failed = dpotrf(matrix.numpy().T)
+    return None if failed else torch.from_numpy(upper)
 
 
 def _require_done(info: int) -> None:
