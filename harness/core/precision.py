@@ -4,7 +4,6 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController

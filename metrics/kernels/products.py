@@ -38,7 +38,8 @@ def lower_product(lower: Tensor, b: Tensor) -> Tensor:
 def solved(lower: Tensor, b: Tensor) -> Tensor:
     """x with L'x = b, for the lower triangular L [r, r] and b [r, k]."""
     if not _few(b):
-        return torch.linalg.solve_triangular(lower.T, b, upper=True)
+        x: Tensor = torch.linalg.solve_triangular(lower.T, b, upper=True)
+        return x
     if not b.numel():
         return b
     solve = dtrsm if b.dtype == torch.float64 else strsm

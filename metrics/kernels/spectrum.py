@@ -64,7 +64,8 @@ def cholesky(matrix: Tensor) -> Tensor | None:
     """The upper triangular F, by columns in memory, with F'F = this matrix; None if it is not positive definite."""
     if matrix.device.type != "cpu":
         lower, failed = torch.linalg.cholesky_ex(matrix)
-        return None if failed else lower.contiguous().T
+        on_device: Tensor = lower.contiguous().T
+        return None if failed else on_device
     with one_blas_thread():
         upper, failed = dpotrf(matrix.numpy().T)
     return None if failed else torch.from_numpy(upper)
