@@ -243,7 +243,7 @@ def _in_order(x: Tensor | Statistics) -> Tensor | Statistics:
     if not isinstance(x, Tensor) or len(x) > x.shape[1]:
         return x
     rows = x.contiguous().numpy(force=True)
-    return x[sorted(range(len(x)), key=lambda row: blake2b(rows[row]).digest())]
+    return x[sorted(range(len(x)), key=lambda row: blake2b(rows[row].tobytes()).digest())]
 
 
 def _rows(x: Tensor | Statistics) -> tuple[Tensor | None, int]:
