@@ -3,22 +3,25 @@
 import functools
 import math
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Annotated, overload
 
+import numpy as np
 import torch
-from scipy.linalg import eigh
 from torch import Tensor
 
 from ..harness.core.inputs import POOL3, Array, require_pool3, row_blocks, samples, samples_or_statistics
 from ..harness.core.options import Range, Seed
-from ..harness.core.precision import full_precision, one_blas_thread
+from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, Statistics, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
 from .kernels.alone import drawn
 from .kernels.distances import mean_of
 from .kernels.moments import STRIP, Moments, add_gram, gram, moments, strips
+from .kernels.products import lower_product, product, solved
 from .kernels.scale import power_of_two, scaled
+from .kernels.spectrum import Spectrum, cholesky
 
 TOLERANCE = 1e-6
 """Rounding can make the distance of equal sets negative, by this share of both traces at most; it is reported as 0."""
@@ -103,7 +106,7 @@ def frechet_infinity(
         raise ValueError(f"fake has {m} rows of {dimension} dimensions; extrapolation needs at least {dimension + 10}")
     power = _power(y, x)
     y, x = scaled(y, power), _scaled(x, power)
-    whole, reference = _frechet(y, x), Gaussian.of(x)
+    whole, reference = _frechet(y, x), Gaussian.of(_in_order(x))
     start = max(min(5000, m // 10), min(2 * dimension, m // 2), 2)
     counts = torch.linspace(start, m, sizes, dtype=torch.float64).long()
     generator = torch.Generator().manual_seed(seed)
@@ -136,19 +139,20 @@ def frechet_floor(holdout: Array, real: Array) -> Estimate:
 class Gaussian:
     """Mean [D] and covariance S of a set, float64.
 
-    `data` is S [D, D]. When there are fewer samples than dimensions (`few`), `data` is instead the centred samples
-    divided by sqrt(n - 1), [n, D], so that data' data = S.
+    `data` is S [D, D]. When there are no more samples than dimensions (`few`), `data` is instead n - 1 combinations of
+    the centred samples, [n - 1, D], so that data' data = S.
     """
 
     def __init__(self, mean: Tensor, data: Tensor, *, few: bool = False):
         self.mean, self.data, self.few = mean, data, few
-        self.trace = float(data.square().sum() if few else data.trace())
+        # By rows first: torch shares one long sum out among its threads, and the last digits depend on how.
+        self.trace = float(data.square().sum(1).sum() if few else data.trace())
 
     @classmethod
     def of(cls, x: Tensor | Statistics) -> "Gaussian":
         if isinstance(x, Statistics):
             return cls(x.mean, x.covariance)
-        return centred_rows(x) if len(x) < x.shape[1] else cls.from_moments(moments(x))
+        return centred_rows(x) if len(x) <= x.shape[1] else cls.from_moments(moments(x))
 
     @classmethod
     def from_moments(cls, known: Moments) -> "Gaussian":
@@ -159,70 +163,87 @@ class Gaussian:
         """F [r, D] with F'F = S, and whether F is upper triangular with a numerically stable inverse."""
         if self.few:
             return self.data, False
-        lower, failed = torch.linalg.cholesky_ex(self.data)
-        if not failed:
-            pivots = lower.diagonal()
-            return lower.T, bool(pivots.min() > TOLERANCE * pivots.max())
-        values, vectors = torch.linalg.eigh(self.data)
+        upper = cholesky(self.data)
+        if upper is not None:
+            pivots = upper.diagonal()
+            return upper, bool(pivots.min() > TOLERANCE * pivots.max())
+        spectrum = Spectrum(self.data)
+        values, vectors = spectrum.values, spectrum.vectors()
         _require_no_negative(values, float(values.abs().max()))
         return values.clamp(min=0).sqrt()[:, None] * vectors.T, False
 
     def between(self, root: Tensor) -> Tensor:
         """Lower triangle of F S F' [r, r], for the root F [r, D] of another Gaussian."""
         if self.few:
-            return gram(self.data @ root.T)
+            return gram(product(self.data, root.T))
         square = root.new_zeros(len(root), len(root))
         triangular = not bool(root.tril(-1).any())
         for strip in strips(len(root)):
             rest = slice(strip.start if triangular else 0, None)
-            half = self.data[rest, rest] @ root[strip, rest].T
+            half = product(self.data[rest, rest], root[strip, rest].T)
             for rows in strips(len(root))[strip.start // STRIP :]:
                 some = slice(rows.start if triangular else 0, None)
-                square[rows, strip] = root[rows, some] @ half[some.start - rest.start :]
+                square[rows, strip] = product(root[rows, some], half[some.start - rest.start :])
         return square
 
     def times(self, columns: Tensor) -> Tensor:
         """S columns."""
-        return self.data.T @ (self.data @ columns) if self.few else self.data @ columns
+        return product(self.data.T, product(self.data, columns)) if self.few else product(self.data, columns)
 
 
 def centred_rows(x: Tensor) -> Gaussian:
+    """The mean, and rows R with R'R = S: the centred rows after a reflection that takes (1, ..., 1) to the first axis.
+
+    The sum of centred rows is 0. So the first row of the reflected ones is, and is left out: kept, it would give the
+    matrix of products an eigenvalue that is rounding alone, of which the distance has the square root. That is 1e-10 of
+    the distance and depends on the order of the rows.
+    """
     mean = mean_of(x)
-    return Gaussian(mean, (x - mean) / math.sqrt(len(x) - 1), few=True)
+    centred = (x - mean) / math.sqrt(len(x) - 1)
+    return Gaussian(mean, centred[1:] - centred[0] / (math.sqrt(len(x)) + 1), few=True)
 
 
 def _frechet(y: Tensor | Statistics, x: Tensor | Statistics) -> Estimate:
     power = _power(y, x)
-    y, x = _scaled(y, power), _scaled(x, power)
+    y, x = _in_order(_scaled(y, power)), _in_order(_scaled(x, power))
     sides = (Gaussian.of(x), *_rows(x)), (Gaussian.of(y), *_rows(y))
     (a, at, n), (b, bt, m) = sorted(sides, key=lambda side: len(side[0].data))
     root, invertible = a.root
-    square = b.between(root)
-    value = _distance(a, b, square)
+    spectrum = Spectrum(b.between(root))
+    value = _distance(a, b, spectrum)
     rows, count = _rows(y)
     if rows is None or not drawn():
         return _unscaled(Estimate(value, (math.nan, math.nan), count), power)
     # With F S_b F' = U diag(s^2) U', the map T_b = F'U diag(1/s) U'F transports b's Gaussian onto a's, and
     # T_a = F^-1 U diag(s) U'F^-T transports it back. Where F has no inverse, T_a = S_b F'U diag(1/s^3) U'F S_b, which
     # amplifies rounding and is therefore computed in float64.
-    squares, vectors = _spectrum(square)
-    roots = squares.clamp(min=0).sqrt()
+    roots = spectrum.values.clamp(min=0).sqrt()
     null = int((roots <= TOLERANCE * roots[-1]).sum())
-    roots, vectors = roots[null:], vectors[:, null:]
     kind = rows.dtype if invertible else torch.float64
-    root, vectors, scale = root.to(kind), vectors.to(kind), roots.sqrt().to(kind)
+    roots, root, vectors = roots[null:], root.to(kind), spectrum.vectors(null, kind)
+    scale = roots.sqrt().to(kind)
     variance = 0.0
     with full_precision():
-        onto = root.T @ (vectors / scale)
+        onto = vectors / scale
+        onto = lower_product(root.T, onto) if invertible else product(root.T, onto)
         if bt is not None:
             variance += _influence(bt, b.mean, b.mean - a.mean, onto) / m
         if at is not None:
-            if invertible:
-                back = torch.linalg.solve_triangular(root, vectors * scale, upper=True)
-            else:
-                back = b.times(onto) / roots
+            back = solved(root.T, vectors * scale) if invertible else b.times(onto) / roots
             variance += _influence(at, a.mean, a.mean - b.mean, back) / n
     return _unscaled(_non_negative(intervals.normal(value, math.sqrt(variance), count)), power)
+
+
+@overload
+def _in_order(x: Tensor) -> Tensor: ...
+@overload
+def _in_order(x: Tensor | Statistics) -> Tensor | Statistics: ...
+def _in_order(x: Tensor | Statistics) -> Tensor | Statistics:
+    """Few rows in an order that they themselves decide, so that no digit depends on the one they came in."""
+    if not isinstance(x, Tensor) or len(x) > x.shape[1]:
+        return x
+    rows = x.contiguous().numpy(force=True)
+    return x[sorted(range(len(x)), key=lambda row: blake2b(rows[row].tobytes()).digest())]
 
 
 def _rows(x: Tensor | Statistics) -> tuple[Tensor | None, int]:
@@ -258,7 +279,8 @@ def frechet_value(fake: Tensor, real: Tensor) -> float:
     """`frechet_distance` of sets [M, D] and [N, D] without its interval, which takes most of the time of small sets."""
     y, x = samples(2, fake=fake, real=real)
     power = _power(y, x)
-    return _value(Gaussian.of(scaled(y, power)), Gaussian.of(scaled(x, power))) / power / power
+    a, b = (Gaussian.of(_in_order(scaled(rows, power))) for rows in (y, x))
+    return _value(a, b) / power / power
 
 
 def frechet_of_moments(fake: Moments, real: Moments) -> float:
@@ -268,7 +290,7 @@ def frechet_of_moments(fake: Moments, real: Moments) -> float:
 
 def _value(fake: Gaussian, real: Gaussian) -> float:
     a, b = sorted((real, fake), key=lambda side: len(side.data))
-    return _distance(a, b, b.between(a.root[0]))
+    return _distance(a, b, Spectrum(b.between(a.root[0])))
 
 
 def _non_negative(estimate: Estimate) -> Estimate:
@@ -276,13 +298,12 @@ def _non_negative(estimate: Estimate) -> Estimate:
     return estimate._replace(interval=(max(0.0, low), high))
 
 
-def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
-    """The formula, given F S_b F' with F'F = S_a, which has the eigenvalues of S_a S_b; negative values become 0.
+def _distance(a: Gaussian, b: Gaussian, spectrum: Spectrum) -> float:
+    """The formula, given that of F S_b F' with F'F = S_a: the eigenvalues of S_a S_b; negative values become 0.
 
     Raises ValueError when the value is more negative than rounding explains.
     """
-    # Not eigh: it also computes vectors, and loses the small eigenvalues in the rounding error of the largest.
-    squares = torch.linalg.eigvalsh(square)
+    squares = spectrum.values
     _require_no_negative(squares, abs(a.trace * b.trace))
     nuclear = float(squares.clamp(min=0).sqrt().sum())
     scale = a.trace + b.trace
@@ -292,20 +313,6 @@ def _distance(a: Gaussian, b: Gaussian, square: Tensor) -> float:
             f"the Fréchet distance is {raw:g} with traces {scale:g}: the features are badly scaled; standardise them"
         )
     return max(0.0, raw)
-
-
-def _spectrum(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues [r] and eigenvectors [r, r] of the symmetric matrix with this lower triangle."""
-    if square.device.type != "cpu":
-        on_device = torch.linalg.eigh(square)
-        return on_device.eigenvalues, on_device.eigenvectors
-    # By relatively robust representations, which torch does not offer: half the time of divide and conquer.
-    with one_blas_thread():
-        ours = (
-            square.T.clone(memory_format=torch.contiguous_format).numpy().T
-        )  # by columns, as LAPACK has it, and to be overwritten
-        values, vectors = eigh(ours, driver="evr", check_finite=False, overwrite_a=True)
-    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def _require_no_negative(values: Tensor, scale: float) -> None:
@@ -328,7 +335,6 @@ def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
         centred, carried = buffers[:, : len(block)]
         # A mean in float32 would lose digits where features share an offset.
         centred.copy_(wide[: len(block)].copy_(block).sub_(mean))
-        for strip in strips(x.shape[1]):
-            torch.mm(centred[:, strip.start :], weights[strip.start :, strip], out=carried[:, strip])
+        carried = lower_product(weights, carried.copy_(centred).T).T
         terms.append(carried.add_(twice).mul_(centred).sum(1).double())
-    return float(torch.cat(terms).var())
+    return float(np.var(torch.cat(terms).numpy(force=True), ddof=1))

@@ -2,9 +2,8 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -33,10 +32,18 @@ def full_precision() -> Iterator[None]:
             torch.backends.cudnn.allow_tf32 = True
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Context in which SciPy computes on one thread: the same bytes on every machine, and no threads that spin."""
-    limited: AbstractContextManager[Any] = _blas().limit(limits=1)
-    return limited
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Context in which SciPy and NumPy compute on one thread: the same bytes on every machine, no threads that spin.
+
+    Threads of Python take turns in it. The limit is the process's: one that leaves would lift it for the others, and
+    threadpoolctl ignores whoever comes second.
+    """
+    with _TURN, _blas().limit(limits=1):
+        yield
+
+
+_TURN = threading.RLock()
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from ...harness.core.inputs import Array, samples
+from ...harness.stats.moments import FEW as FEW
 from ...harness.stats.moments import STRIP as STRIP
 from ...harness.stats.moments import Moments as Moments
 from ...harness.stats.moments import add_gram as add_gram
