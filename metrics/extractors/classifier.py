@@ -119,6 +119,8 @@ class Classifier:
         tensors, architecture, sha256 = read_weights(file, family)
         described = {key: value for key, value in architecture.items() if key != "family"}
         self.network = built(lambda: NETWORKS[family](**described), tensors, file)
+        if architecture.get("dimensions", 2) == 2:  # on processors without AVX-512 in half the time
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.input_shape = (architecture["channels"], *(architecture["size"],) * architecture.get("dimensions", 2))
         if isinstance(self.network, ResidualNetwork):
             self.layer, output = self.network.layers, "logits"
