@@ -19,6 +19,11 @@ from .overrides import check_names, without_flags
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+SEVERAL = ("metric", "study")
+"""Groups of which any number is chosen, also none."""
+CHOSEN = "chosen"
+"""A flag of OmegaConf on what was chosen from a group; flags stay where configs are merged, and are never printed."""
+
 
 def register(overrides: Sequence[str], config_name: str) -> None:
     """Tell Hydra what can be chosen. Raises LookupError and ValueError for overrides that are wrong."""
@@ -34,15 +39,42 @@ def register(overrides: Sequence[str], config_name: str) -> None:
 
 
 def _node(every: dict[str, dict[str, Any]]) -> DictConfig:
-    """Options by name. One whose default is an empty mapping takes any keys, which Hydra would refuse."""
+    """Options by name, marked as chosen. One whose default is an empty mapping takes any keys, which Hydra refuses."""
     from omegaconf import OmegaConf
 
     node: DictConfig = OmegaConf.create(every)
     for name, options in every.items():
+        node[name]._set_flag(CHOSEN, True)
         for option, default in options.items():
             if default == {}:
                 OmegaConf.set_struct(node[name][option], False)
     return node
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """A config as plain values, of metrics and studies with those that were chosen."""
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return without_unchosen(plain, config)
+
+
+def without_unchosen(plain: dict[str, Any], config: DictConfig) -> dict[str, Any]:
+    """Plain values without the metrics and studies that were not chosen, whose options an experiment may set.
+
+    plain: the values of `config`, perhaps with some changed.
+    """
+    from omegaconf import DictConfig
+
+    def is_chosen(group: str, name: str) -> bool:
+        node = config[group][name]
+        return isinstance(node, DictConfig) and bool(node._get_flag(CHOSEN))
+
+    return plain | {
+        group: {name: options for name, options in plain[group].items() if is_chosen(group, name)}
+        for group in SEVERAL
+        if plain.get(group)
+    }
 
 
 def run_jobs(
@@ -94,11 +126,10 @@ def _answering(
     """The job on a plain config. What it returns goes to a file; what a user can mend is printed in one line."""
 
     def run(config: DictConfig) -> float | None:
-        from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            plain = plain_config(config)
             answer = job(plain)
             told = value(plain, answer) if value and _optimises() else None
         except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:

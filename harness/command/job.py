@@ -13,7 +13,7 @@ from ..core.claims import claimed
 from ..core.files import require_plain
 from ..core.progress import say_once
 from ..core.protocols import Cell
-from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options
+from ..core.registry import GROUPS, METRICS, STUDIES, check_options
 from .hydra_jobs import one_line
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def planned_of(config: Mapping[str, Any]) -> Job:
     for group in ("generator", "dataset"):
         for name, options in config[group].items():
             titles.append(label(name, GROUPS[group][name].options, options or {}))
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     title = f"{', '.join(titles)}, seed {config['seed']}"
     return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
 
@@ -107,7 +107,7 @@ def asked_of(config: Mapping[str, Any], run: Run, from_glob: bool, alone: bool) 
     """
     from ..evaluate import reason
 
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
         say_once(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
@@ -219,7 +219,7 @@ def refused(config: dict[str, Any], failure: Exception) -> Outcome:
     from ..sinks.jobs import Evaluated
 
     folder, planned, why = folder_of(config), planned_of(config), one_line(failure)
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     records = _unopened(config, folder, metrics, studies, why)
     planned.error = why
     Plan(folder).end(job_key(config), planned)
@@ -233,11 +233,6 @@ def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
         return run.takes_encode(name, **space)
     except ValueError:  # it takes no such space either
         return False
-
-
-def chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """Those of {name: options} that were chosen: an experiment also sets options of studies that were left out."""
-    return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
 
 
 def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
