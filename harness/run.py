@@ -309,13 +309,13 @@ class Run:
 
 def failed_record(cell: Cell, why: str) -> Record:
     """The record of a cell, of a metric or of a study, that could not be evaluated."""
-    told: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
+    declaration: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
     if tables := [study.tables[cell.metric] for study in STUDIES.values() if cell.metric in study.tables]:
-        told["columns"] = tables[0]
+        declaration["columns"] = tables[0]
     if declared := METRICS.get(cell.metric):
-        told = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
-        told["columns"] = ("name",)
-    return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **told)
+        declaration = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
+        declaration["columns"] = ("name",)
+    return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **declaration)
 
 
 def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:

@@ -81,12 +81,12 @@ def run_jobs(
     config_name: str,
     overrides: list[str],
     job: Callable[[dict[str, Any]], Any],
-    value: Callable[[dict[str, Any], Any], float] | None = None,
+    objective: Callable[[dict[str, Any], Any], float] | None = None,
 ) -> list[Any]:
     """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
 
-    value: of a config and what its job returned, the number that a sweeper which optimises is told. The best trial is
-    then said, and carried out once more, so that what it wrote is what stands there at the end.
+    objective: of a config and what its job returned, the number that an optimising sweeper gets. The best trial is then
+    printed, and carried out once more, so that what it wrote is what stands there at the end.
     `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
     """
     import hydra
@@ -101,7 +101,7 @@ def run_jobs(
         if not any(override.lstrip("+").startswith("hydra.sweep.dir=") for override in plain):
             sys.argv.append(f"hydra.sweep.dir='{answers / 'sweep'}'")
         launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
-        launch(_answering(job, answers, value))()
+        launch(_answering(job, answers, objective))()
         found = [json.loads(file.read_text()) for file in sorted(answers.glob("*.json"))]
         best = _best(answers / "sweep" / "optimization_results.yaml")
     if best is None:
@@ -121,7 +121,7 @@ def _place() -> Path:
 
 
 def _answering(
-    job: Callable[[dict[str, Any]], Any], answers: Path, value: Callable[[dict[str, Any], Any], float] | None
+    job: Callable[[dict[str, Any]], Any], answers: Path, objective: Callable[[dict[str, Any], Any], float] | None
 ) -> Callable[[DictConfig], float | None]:
     """The job on a plain config. What it returns goes to a file; what a user can mend is printed in one line."""
 
@@ -131,18 +131,18 @@ def _answering(
         try:
             plain = plain_config(config)
             answer = job(plain)
-            told = value(plain, answer) if value and _optimises() else None
+            value = objective(plain, answer) if objective and _optimises() else None
         except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:
             say(f"error: {one_line(error)}")
             raise SystemExit(2) from None
         replace(answers / f"{time.time_ns()}-{os.getpid()}.json", json.dumps(answer).encode())
-        return told
+        return value
 
     return run
 
 
 def _optimises() -> bool:
-    """Whether the sweeper chooses what to try next by what it is told, as all but Hydra's own do."""
+    """Whether the sweeper chooses what to try next by the objective, as all but Hydra's own do."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -151,7 +151,7 @@ def _optimises() -> bool:
 
 
 def _best(file: Path) -> dict[str, Any] | None:
-    """What Optuna's sweeper found, which it tells in a file alone: said, and returned where there is one best trial."""
+    """What Optuna's sweeper found, from its file: printed, and returned where there is one best trial."""
     import yaml
 
     if not file.is_file():

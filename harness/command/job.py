@@ -93,7 +93,7 @@ def open_job(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         check_options(config)
         run = _open(config, opened)
         for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
-            run.cells(entries)  # before any work, so that an option out of its range is told at once
+            run.cells(entries)  # before any work, so that an option out of its range is refused at once
     except (LookupError, FileNotFoundError, ValueError) as failure:
         raise CannotBeginError(failure) from failure
     return run
@@ -188,7 +188,7 @@ def evaluate_job(
 def _answers(
     run: Run, asked: Asked, go_on: Callable[[str], None], planned: Job, given_up: Mapping[str, str], alone: bool
 ) -> Iterator[Sequence[Record]]:
-    """The records of each metric and study in turn, found or made. go_on: is told which one comes next."""
+    """The records of each metric and study in turn, found or made. go_on: is called with the name of the next one."""
     from ..evaluate import reason
     from ..run import failed_record
     from ..studies.carry_out import carry_out

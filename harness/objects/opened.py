@@ -147,8 +147,8 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
         shapes = " and ".join(str(list(side.pixels.shape[1:])) for side in sides)
         raise ValueError(f"dataset: images of the two splits are {shapes} [C, H, W]; give both the same shape")
     contents = np.concatenate([contents_of(side.pixels) for side in sides])
-    told = [side.labels for side in sides if side.labels is not None]
-    labels = np.concatenate(told) if len(told) == len(sides) else None
+    labelled = [side.labels for side in sides if side.labels is not None]
+    labels = np.concatenate(labelled) if len(labelled) == len(sides) else None
     classes = train.classes if labels is not None else []
     splits: list[Split] = ["train" if row < len(train.pixels) else "test" for row in range(len(contents))]
     rows = divided("images", contents, labels, splits, 0.0)
