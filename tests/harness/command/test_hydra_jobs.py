@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 
 from assay.harness.command.hydra_jobs import plain_config, register, run_jobs
+from assay.harness.command.overrides import is_glob
 from assay.harness.command.sweep import configs
 from assay.harness.core.registry import METRICS, STUDIES, discover
 
@@ -92,3 +93,26 @@ def test_an_option_of_what_is_left_out_is_refused(group: str, chosen: str, other
     with pytest.raises(ValueError, match=f"{group}.{other}=1 is an option of {other.split('.')[0]}, and {group}="):
         register(overrides, "evaluate")
     register([f"{group}=all", f"{group}.{other}=1"], "evaluate")
+
+
+def test_jobs_answer_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    assert run_jobs("evaluate", ["-m", "seed=3,1,2"], lambda plain: [plain["seed"]]) == [[3], [1], [2]]
+    assert list((tmp_path / "cache" / "jobs").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["-m", "metric=glob(*)"], True),
+        (["-m", "seed=1", "metric=glob([rar*,rea*],exclude=realism)"], True),
+        (["metric=rarity,realism"], False),
+        (["metric=[precision]", "generator=glob(va*)"], False),
+        (["name='metric=glob(*)'"], False),
+        (["metric=[precision"], False),
+    ],
+)
+def test_whether_somebody_named_the_metrics(overrides: list[str], expected: bool) -> None:
+    assert is_glob("metric", overrides) == expected
