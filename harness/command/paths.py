@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.registry import plugin_files, tell_plugin_files
+from ..core.discovery import plugin_files, tell_plugin_files
 
 
 def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str], dict[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from assay import __version__
 from assay.harness.cli import main
 from assay.harness.command.hydra_jobs import run_jobs
-from assay.harness.core.registry import PLUGINS, discover
+from assay.harness.core.discovery import PLUGINS, discover
 from assay.harness.core.renamed import renamed
 
 from .shell import TINY, Finished, Shell, is_one_line
