@@ -273,7 +273,8 @@ def _unopened(
 
     These have no fingerprint, so that a file or folder stands in them by its name alone.
     """
-    from ..run import PATHS, failed_record, label
+    from ..arrays.opened import PATHS, label
+    from ..run import failed_record
 
     names = {}
     for group in ("generator", "dataset"):

@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from ...datasets.parts.splits import Arrays, Part, divided, image_fingerprint
+from ..arrays.opened import Opened, open_dataset, open_generator
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
 from ..formats.images import contents_of
-from ..run import MADE, Opened, open_dataset, open_generator
+from ..run import MADE
 from .modules import Decoder, drawn, stored
 from .names import named
 from .paths import dataset_of, existing, generator_of
