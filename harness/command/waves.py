@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..arrays.shards import whole_shards
 from ..arrays.store import ShardKey, open_store
-from ..arrays.views import whole_shards
 from ..core.progress import say, track
 from ..core.protocols import Cell, View
 from ..core.registry import STUDIES, discover
