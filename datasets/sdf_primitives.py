@@ -10,7 +10,8 @@ from ..harness.core.files import digest
 from ..harness.core.protocols import Dataset, Samples, Split, Truth
 from ..harness.core.registry import dataset
 from ..harness.shapes.surfaces import TRUNCATION, to_volume, voxel
-from .parts.sdf_shapes import CATEGORIES, STATES, Draws, Shape, make_shape
+from .parts.sdf_shapes import STATES, Shape, make_shape
+from .parts.sdf_styles import CATEGORIES, Draws
 from .parts.splits import check_range
 
 FIRST: dict[Split, int] = {"train": 0, "test": 10**9}

@@ -186,9 +186,9 @@ def _train(overrides: list[str]) -> int:
 
 def _train_job(words: list[str], plain: dict[str, Any]) -> int:
     """Train one network, or those of a list; returns how many of a list could not be trained."""
+    from .arrays.opened import only
     from .command.networks import train_networks
     from .core.protocols import pick_device
-    from .run import only
     from .sinks.jobs import log_of_training
     from .studies.fine_tune.importance import by_pseudo_density
     from .train import Measure, train

@@ -144,8 +144,8 @@ def evaluate_or_load(question: Question, views: Views, folder: Path, written: li
     if error is None or inputs or not (old and old.status == "ok"):
         write_record(folder, record)
     written.append(record)
-    told = f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]"
-    say_done(told, cost.seconds) if error is None else say(told)
+    line = f"{cell.generator} {cell.label}: {formatted(record)}  [{cost.seconds:.1f} s]"
+    say_done(line, cost.seconds) if error is None else say(line)
     return record
 
 
@@ -199,10 +199,10 @@ def call(cell: Cell, views: Views) -> Any:
 
 
 def _with_number(failure: ValueError, cell: Cell, tensors: Mapping[str, Tensor]) -> ValueError:
-    """What a metric refuses, told with the number of generated samples where a view is small because they are few."""
+    """What a metric refuses, with the number of generated samples where a view is small because they are few."""
     as_many = [name for name, view in cell.views.items() if view.source != "fake" and view.n == "same"]
-    told = any(f"{name} has {cell.n} row" in str(failure) for name in cell.views)
-    if told and any(len(tensors[name]) == cell.n for name in as_many):
+    few = any(f"{name} has {cell.n} row" in str(failure) for name in cell.views)
+    if few and any(len(tensors[name]) == cell.n for name in as_many):
         made = "1 sample was generated" if cell.n == 1 else f"{cell.n} samples were generated"
         return ValueError(f"{made}, and as many real ones are compared with them; this metric needs more: {failure}")
     return failure
@@ -261,7 +261,7 @@ def floor_of(cell: Cell, views: Views) -> Floor:
     except ValueError as failure:
         return Floor([], 0, "", reason(failure))
     others = "held out" if stand_in.source == "holdout" else "other real samples"
-    told = f"{these.count:,} {others} against {those.count:,} real"
+    samples = f"{these.count:,} {others} against {those.count:,} real"
     read = {
         name: (replace(stand_in, space=view.space), these) if view.source == "fake" else (view, those)
         for name, view in cell.views.items()
@@ -280,11 +280,11 @@ def floor_of(cell: Cell, views: Views) -> Floor:
     except OSError:
         raise
     except Exception as failure:
-        return Floor([], these.count, told, reason(failure))
+        return Floor([], these.count, samples, reason(failure))
     rows = []
     for name, (value, low, high, n, missing) in zip(stored["name"], stored["numbers"].tolist(), strict=True):
         rows.append(Row((str(name),), Estimate(value, (low, high), int(n), int(missing))))
-    return Floor(rows, these.count, told)
+    return Floor(rows, these.count, samples)
 
 
 def view_preprocessing(cell: Cell, views: Views) -> dict[str, str]:

@@ -1,21 +1,21 @@
 """What a run works on: one generator, one data set, and the cells that its config asks for."""
 
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from .arrays.opened import Opened, open_dataset, open_generator
+from .arrays.opened import label as label  # studies import it from here
+from .arrays.other_spaces import asks_encoder, encoded, exchangeable, in_space
 from .arrays.records import find_record, write_record
-from .arrays.spaces import OF_CODES, in_latent_space
 from .arrays.store import Store, open_store
 from .arrays.views import Views
-from .core.escapes import for_json
 from .core.files import canonical, require_writable
 from .core.options import checked
 from .core.progress import say_once
@@ -31,20 +31,16 @@ from .core.protocols import (
     View,
     pick_device,
 )
-from .core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, STUDIES, Metric, unknown
+from .core.registry import EXTRACTORS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, reason, sample_scores
-from .formats.weights import NETWORKS, ZOO
+from .formats.weights import ZOO
 from .report.figures import figure_path
 from .report.tables import run_name
 
 FEATURES = "efficientnet_lite"
 """The feature space of data sets for which no classifier of our own was trained."""
-EXCHANGED = ("mean", "sample", "prior", "inversion")
-"""Where codes may come from instead of where a metric declares; log variances are no codes."""
 MADE = 5000
 """Samples of a generator that makes as many as are asked for."""
-PATHS = ("path", "root", "latents", "args")
-"""Options that name a file or a folder, wherever it lies."""
 MetricSpec = str | Mapping[str, Any]
 """The name of a metric, or {metric: name, option: value or list of values, space: ..., encode: ...}."""
 Unavailable = Literal["fail", "leave_out"]
@@ -151,16 +147,18 @@ class Run:
                 f"{metric} is defined in {spaces} alone ({declared.source}), so leave out space and encode; "
                 "in any other space it bears another name, such as frechet_distance"
             )
-        there = declared.views if space is None else _in_space(declared, space)
+        there = declared.views if space is None else in_space(declared, space)
         there = self._read(declared, there, dict(declared.options) | options)
-        views = there if encode is None else _encoded(metric, there, encode)
+        views = there if encode is None else encoded(metric, there, encode)
         moved = any(view.space != declared.views[name].space for name, view in there.items())
         changes = {"space": space} if moved else {}
         changes |= {"encode": encode} if views != there else {}
         encodes = isinstance(self.views.generator, (Encoder, FeatureGenerator))
         compared = any(view.encode == "prior" for view in there.values())  # with codes of the prior, which are others
-        if encode is None and not (encodes or compared) and any(map(_encodes, views.values())):
-            views = {name: replace(view, encode="prior") if _encodes(view) else view for name, view in views.items()}
+        if encode is None and not (encodes or compared) and any(map(asks_encoder, views.values())):
+            views = {
+                name: replace(view, encode="prior") if asks_encoder(view) else view for name, view in views.items()
+            }
             changes["encode"] = "prior"
         if n_real is not None:
             changes["n_real"] = str(n_real)
@@ -190,8 +188,8 @@ class Run:
     def takes_encode(self, metric: str, space: str | None = None) -> bool:
         """Whether a metric, in this space, reads codes that others can replace, so that `cell` takes `encode`."""
         declared: Metric = METRICS[metric]
-        there = declared.views if space is None else _in_space(declared, space)
-        return bool(_exchangeable(there)) and not declared.fixed_features
+        there = declared.views if space is None else in_space(declared, space)
+        return bool(exchangeable(there)) and not declared.fixed_features
 
     def available_metrics(self) -> list[str]:
         """Names of the metrics whose views can be had, given this data set, this generator and what is installed."""
@@ -309,28 +307,13 @@ class Run:
 
 def failed_record(cell: Cell, why: str) -> Record:
     """The record of a cell, of a metric or of a study, that could not be evaluated."""
-    told: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
+    declaration: dict[str, Any] = {"version": 1, "kind": "study", "better": "neither", "source": "", "columns": ()}
     if tables := [study.tables[cell.metric] for study in STUDIES.values() if cell.metric in study.tables]:
-        told["columns"] = tables[0]
+        declaration["columns"] = tables[0]
     if declared := METRICS.get(cell.metric):
-        told = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
-        told["columns"] = ("name",)
-    return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **told)
-
-
-def label(name: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """A name with the options that differ from their defaults: "latent_density(bandwidth=0.5)"."""
-    usual = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
-    differing = [f"{key}={value}" for key, value in options.items() if key not in usual or usual[key] != value]
-    return for_json(f"{name}({', '.join(differing)})" if differing else name)
-
-
-class Opened(NamedTuple, Generic[T]):
-    """A data set or a generator, and what records call it. options: those that a data set was opened with."""
-
-    name: str
-    it: T
-    options: Mapping[str, Any]
+        declaration = {name: getattr(declared, name) for name in ("version", "kind", "better", "source")}
+        declaration["columns"] = ("name",)
+    return Record(cell=cell, rows=(), status="failed", error=why, inputs={}, **declaration)
 
 
 def open_run(
@@ -448,103 +431,3 @@ def _number(n: int | str | None, total: int | None) -> int:
     if int(n) > total:
         raise ValueError(f"n={n}: there are {total:,} generated samples and no more; leave n out to use them all")
     return int(n)
-
-
-def open_dataset(node: Mapping[str, Mapping[str, Any] | None]) -> Opened[Dataset]:
-    """The data set {name: options}."""
-    name, options = only(node, "dataset")
-    data: Dataset = DATASETS[name].function(**options)
-    known = DATASETS[name].options
-    return Opened(label(name, known, _named(options, known, data)), data, options)
-
-
-def open_generator(
-    data: str, node: Mapping[str, Mapping[str, Any] | None], data_options: Mapping[str, Any] | None = None
-) -> Opened[Generator]:
-    """The generator {name: options} of a data set's name.
-
-    data_options: of the data set, for a generator that opens it again (its option `data`).
-    """
-    name, options = only(node, "generator")
-    known = GENERATORS[name].options
-    handed = {"data": dict(data_options)} if data_options and "data" in known and options.get("data") is None else {}
-    model: Generator = GENERATORS[name].function(data, **{**options, **handed})
-    return Opened(label(name, known, _named(options, known, model)), model, options)
-
-
-def _in_space(metric: Metric, space: str) -> Mapping[str, View]:
-    """The views of a metric in another space. Raises ValueError for a metric of several spaces.
-
-    What is known of codes in several ways goes into another latent space as a whole.
-    """
-    spaces = list(dict.fromkeys(view.space for view in metric.views.values()))
-    kind, _, latent_space = space.partition(":")
-    if latent_space and kind in OF_CODES and set(spaces) <= set(OF_CODES) and spaces != ["latent"]:
-        return {
-            name: replace(view, space=in_latent_space(view.space, latent_space)) for name, view in metric.views.items()
-        }
-    if len(spaces) > 1:
-        raise ValueError(f"{metric.name} compares {' with '.join(spaces)}, so leave out space: both would be the same")
-    return {name: replace(view, space=space) for name, view in metric.views.items()}
-
-
-def _encoded(metric: str, views: Mapping[str, View], encode: str) -> Mapping[str, View]:
-    """The views of a metric with codes from elsewhere. Raises ValueError where it reads no such codes."""
-    exchangeable = _exchangeable(views)
-    if not exchangeable:
-        raise ValueError(
-            f"encode={encode} does not apply to {metric}: it reads no reference codes that others could replace"
-        )
-    if encode not in EXCHANGED:
-        raise ValueError(unknown("encode", encode, list(EXCHANGED)))
-    return {name: replace(view, encode=encode) if name in exchangeable else view for name, view in views.items()}  # type: ignore[arg-type]
-
-
-def _exchangeable(views: Mapping[str, View]) -> set[str]:
-    """Those of the views whose codes may come from elsewhere: reference codes, or those that leave a residual.
-
-    None where the codes are of several sorts, such as means beside samples, or log variances: each sort has its part.
-    Those that are declared as of the prior stay.
-    """
-    codes = {name: view.encode for name, view in views.items() if _has_codes(view) and view.encode != "prior"}
-    sorts = set(codes.values())
-    return set(codes) if len(sorts) == 1 and "logvar" not in sorts else set()
-
-
-def _has_codes(view: View) -> bool:
-    kind = view.space.partition(":")[0]
-    return kind == "residual" or (kind == "latent" and view.source != "fake")
-
-
-def _encodes(view: View) -> bool:
-    """Whether a view asks an encoder for codes that a prior can stand in for."""
-    latent = view.space.partition(":")[0] == "latent"
-    return latent and view.source != "fake" and view.encode in ("mean", "sample")
-
-
-def _named(options: Mapping[str, Any], known: Mapping[str, Any], opened: Dataset | Generator) -> dict[str, Any]:
-    """Options as they stand in records: a file or folder by its name and what it holds, never by where it lies.
-
-    An option `name` beside a `path` is what its owner calls it, in place of the file's name. A network of a list is
-    called by the list and its training seed, "latent_density/seed3"; no file's name has a slash.
-    """
-    named = dict(options)
-    called = named.pop("name", "") if "path" in options else ""
-    for key, value in named.items():
-        if (
-            isinstance(value, str)
-            and value != known.get(key)
-            and (key in PATHS or os.sep in value or Path(value).is_file())
-        ):
-            listed = value.removeprefix(NETWORKS) if value.startswith(NETWORKS) else ""
-            name = (key == "path" and called) or listed or Path(value).expanduser().absolute().name
-            named[key] = f"{name}#{opened.fingerprint[:8]}"
-    return named
-
-
-def only(node: Mapping[str, Mapping[str, Any] | None], group: str) -> tuple[str, dict[str, Any]]:
-    """The one name in {name: options}, and its options."""
-    if len(node) != 1:
-        raise ValueError(f"choose one {group}, not {len(node)}: {group}=NAME (several in turn: -m {group}=A,B)")
-    ((name, options),) = node.items()
-    return name, dict(options or {})

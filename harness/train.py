@@ -131,9 +131,9 @@ def train(
     history, before_it = _resume(checkpoint, training, settings)
     log = log or Log.silent()
     if before:
-        log.step(0, _told({"measured": before}))
-    for done, told in enumerate(history, 1):
-        log.step(done, _told(told))
+        log.step(0, _by_path({"measured": before}))
+    for done, figures in enumerate(history, 1):
+        log.step(done, _by_path(figures))
     content, labels = data.take("train", 0, available)
     for epoch in range(len(history), training.epochs):
         torch.manual_seed(int(digest(seed, epoch)[:12], 16))
@@ -151,13 +151,13 @@ def train(
         if isinstance(training, CanSample):
             picture = _picture(training, path.with_suffix(".samples") / f"epoch-{done:03}.png")
             say(f"  {picture}")
-        log.step(done, _told(history[-1]), picture if isinstance(training, CanSample) else None)
+        log.step(done, _by_path(history[-1]), picture if isinstance(training, CanSample) else None)
     test: dict[str, float] = {}
     if held_out := data.count("test"):
         test_images, test_labels = data.take("test", 0, held_out)
         labels_there = None if test_labels is None else test_labels.to(device)
         test = training.assess(test_images.to(device).float() / 255, labels_there)
-    log.values(_told({"test": test}))
+    log.values(_by_path({"test": test}))
     written = card | _history(history, before, count) | {"test": _rounded(test)}
     if (spent := _spent(begun, before_it)) is not None:
         written["cpu_seconds"] = round(spent, 2)
@@ -259,7 +259,7 @@ def _history(history: History, before: Figures, count: int) -> dict[str, Any]:
     return epochs
 
 
-def _told(parts: Mapping[str, Figures]) -> dict[str, float]:
+def _by_path(parts: Mapping[str, Figures]) -> dict[str, float]:
     """Figures of several parts by path, such as "losses/total"."""
     return {f"{part}/{name}": value for part, figures in parts.items() for name, value in figures.items()}
 

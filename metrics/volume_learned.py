@@ -36,8 +36,8 @@ def amortised_volume(fake: Array, codes: Array, stretch: Array, seed: Seed = 0) 
     It learns from codes [M, ...], 4,000 fresh draws of the generator, and stretch [M, K], their squared lengths, before
     any sample is made: no labels, images or features. Two hidden layers of 128 units (AdamW, 60 epochs, batches of 128,
     a rate that falls from 3e-3 along a cosine; `seed` determines it all) on codes that are standardised.
-    Costs 24,000 derivatives once for a generator, then no generator call a sample. How much of the variance the network
-    explains is told by `amortised_volume_fit`; where that is little, the score says little.
+    Costs 24,000 derivatives once for a generator, then no generator call a sample. `amortised_volume_fit` says how much
+    of the variance the network explains; where that is little, the score says little.
     Raises ValueError for bad input, fewer than 2 codes, other numbers of codes and lengths, or lengths that are all 0.
     """
     z, known = samples(fake=fake, codes=codes)

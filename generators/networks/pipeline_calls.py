@@ -46,7 +46,7 @@ class Call:
         self._require()
         self.prompts = list(wishes.prompts) or [""]
         self.defaults: dict[str, Any] = {}
-        if "clean_caption" in self.names:  # these pipelines do as they are told only where both packages are installed
+        if "clean_caption" in self.names:  # these pipelines can clean captions only where both packages are installed
             self.defaults["clean_caption"] = all(map(find_spec, ("bs4", "ftfy")))
         conditional = bool(self.classes) and wishes.label is None
         self.varies = conditional or ("prompt" in self.names and len(self.prompts) > 1)

@@ -251,8 +251,8 @@ def _entry(text: bytes, where: str) -> Entry:
             return Entry(where, upgraded(fields))
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']!r} is not known here; this release reads {SCHEMA} and 2")
-        told = fields.pop("digest", None)
-        edited = told is not None and told != digest(fields)
+        recorded = fields.pop("digest", None)
+        edited = recorded is not None and recorded != digest(fields)
         del fields["schema"]
         record = record_of(fields)
     except RecursionError:
@@ -263,7 +263,7 @@ def _entry(text: bytes, where: str) -> Entry:
         return Entry(where, None, " ".join(str(error).split())[:300], text=text)
     if edited:
         return Entry(where, dataclasses.replace(record, status="edited"), EDITED, True, text)
-    return Entry(where, record, sealed=told is not None)
+    return Entry(where, record, sealed=recorded is not None)
 
 
 def _flat(row: Row) -> list[Any]:

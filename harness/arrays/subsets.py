@@ -54,8 +54,8 @@ def in_words(counts: Mapping[str, int]) -> str:
             f"mean and covariance of {counts[DIMENSIONS]:,} features, whose space is taken on trust; intervals are for "
             "other generated samples alone"
         )
-    told = ", ".join(f"{what} {count:,}" for what, count in counts.items() if what != "seed")
-    return f"{told}, drawn with seed {counts['seed']}" if "seed" in counts else told
+    text = ", ".join(f"{what} {count:,}" for what, count in counts.items() if what != "seed")
+    return f"{text}, drawn with seed {counts['seed']}" if "seed" in counts else text
 
 
 def taken(data: Dataset, split: Split, numbers: NDArray[np.int64]) -> list[Samples]:

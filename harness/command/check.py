@@ -113,9 +113,9 @@ def _unlike_declared(record: Record) -> Iterator[str]:
         yield f"{name} has version {metric.version} here, and this record {record.version}: another definition"
     else:
         for field in ("kind", "better", "source"):
-            told, declared = getattr(record, field), getattr(metric, field)
-            if told != declared:
-                yield f"it says {field}={told!r}; {name} has {declared!r}"
+            recorded, declared = getattr(record, field), getattr(metric, field)
+            if recorded != declared:
+                yield f"it says {field}={recorded!r}; {name} has {declared!r}"
 
 
 def _odd_numbers(record: Record) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Compared:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command. Prints a table; returns 1 where a metric failed, which is told in its row."""
+    """The command. Prints a table; returns 1 where a metric failed, and its row says why."""
     discover("metrics/*.py")
     parser = argparse.ArgumentParser(
         prog="assay compare-features",

@@ -19,6 +19,11 @@ from .overrides import check_names, without_flags
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+SEVERAL = ("metric", "study")
+"""Groups of which any number is chosen, also none."""
+CHOSEN = "chosen"
+"""A flag of OmegaConf on what was chosen from a group; flags stay where configs are merged, and are never printed."""
+
 
 def register(overrides: Sequence[str], config_name: str) -> None:
     """Tell Hydra what can be chosen. Raises LookupError and ValueError for overrides that are wrong."""
@@ -34,27 +39,54 @@ def register(overrides: Sequence[str], config_name: str) -> None:
 
 
 def _node(every: dict[str, dict[str, Any]]) -> DictConfig:
-    """Options by name. One whose default is an empty mapping takes any keys, which Hydra would refuse."""
+    """Options by name, marked as chosen. One whose default is an empty mapping takes any keys, which Hydra refuses."""
     from omegaconf import OmegaConf
 
     node: DictConfig = OmegaConf.create(every)
     for name, options in every.items():
+        node[name]._set_flag(CHOSEN, True)
         for option, default in options.items():
             if default == {}:
                 OmegaConf.set_struct(node[name][option], False)
     return node
 
 
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """A config as plain values, of metrics and studies with those that were chosen."""
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return without_unchosen(plain, config)
+
+
+def without_unchosen(plain: dict[str, Any], config: DictConfig) -> dict[str, Any]:
+    """Plain values without the metrics and studies that were not chosen, whose options an experiment may set.
+
+    plain: the values of `config`, perhaps with some changed.
+    """
+    from omegaconf import DictConfig
+
+    def is_chosen(group: str, name: str) -> bool:
+        node = config[group][name]
+        return isinstance(node, DictConfig) and bool(node._get_flag(CHOSEN))
+
+    return plain | {
+        group: {name: options for name, options in plain[group].items() if is_chosen(group, name)}
+        for group in SEVERAL
+        if plain.get(group)
+    }
+
+
 def run_jobs(
     config_name: str,
     overrides: list[str],
     job: Callable[[dict[str, Any]], Any],
-    value: Callable[[dict[str, Any], Any], float] | None = None,
+    objective: Callable[[dict[str, Any], Any], float] | None = None,
 ) -> list[Any]:
     """Run a job for each combination that the overrides make. Returns what the jobs returned, as JSON can hold it.
 
-    value: of a config and what its job returned, the number that a sweeper which optimises is told. The best trial is
-    then said, and carried out once more, so that what it wrote is what stands there at the end.
+    objective: of a config and what its job returned, the number that an optimising sweeper gets. The best trial is then
+    printed, and carried out once more, so that what it wrote is what stands there at the end.
     `hydra.main` returns nothing, and a launcher may run jobs in other processes: so each leaves its answer in a file.
     """
     import hydra
@@ -69,7 +101,7 @@ def run_jobs(
         if not any(override.lstrip("+").startswith("hydra.sweep.dir=") for override in plain):
             sys.argv.append(f"hydra.sweep.dir='{answers / 'sweep'}'")
         launch = hydra.main(version_base="1.3", config_path="pkg://assay.configs", config_name=config_name)
-        launch(_answering(job, answers, value))()
+        launch(_answering(job, answers, objective))()
         found = [json.loads(file.read_text()) for file in sorted(answers.glob("*.json"))]
         best = _best(answers / "sweep" / "optimization_results.yaml")
     if best is None:
@@ -89,29 +121,28 @@ def _place() -> Path:
 
 
 def _answering(
-    job: Callable[[dict[str, Any]], Any], answers: Path, value: Callable[[dict[str, Any], Any], float] | None
+    job: Callable[[dict[str, Any]], Any], answers: Path, objective: Callable[[dict[str, Any], Any], float] | None
 ) -> Callable[[DictConfig], float | None]:
     """The job on a plain config. What it returns goes to a file; what a user can mend is printed in one line."""
 
     def run(config: DictConfig) -> float | None:
-        from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            plain = plain_config(config)
             answer = job(plain)
-            told = value(plain, answer) if value and _optimises() else None
+            value = objective(plain, answer) if objective and _optimises() else None
         except (LookupError, OSError, ValueError, OmegaConfBaseException) as error:
             say(f"error: {one_line(error)}")
             raise SystemExit(2) from None
         replace(answers / f"{time.time_ns()}-{os.getpid()}.json", json.dumps(answer).encode())
-        return told
+        return value
 
     return run
 
 
 def _optimises() -> bool:
-    """Whether the sweeper chooses what to try next by what it is told, as all but Hydra's own do."""
+    """Whether the sweeper chooses what to try next by the objective, as all but Hydra's own do."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -120,7 +151,7 @@ def _optimises() -> bool:
 
 
 def _best(file: Path) -> dict[str, Any] | None:
-    """What Optuna's sweeper found, which it tells in a file alone: said, and returned where there is one best trial."""
+    """What Optuna's sweeper found, from its file: printed, and returned where there is one best trial."""
     import yaml
 
     if not file.is_file():

@@ -13,7 +13,7 @@ from ..core.claims import claimed
 from ..core.files import require_plain
 from ..core.progress import say_once
 from ..core.protocols import Cell
-from ..core.registry import GROUPS, METRICS, STUDIES, Registry, check_options
+from ..core.registry import GROUPS, METRICS, STUDIES, check_options
 from .hydra_jobs import one_line
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def planned_of(config: Mapping[str, Any]) -> Job:
     for group in ("generator", "dataset"):
         for name, options in config[group].items():
             titles.append(label(name, GROUPS[group][name].options, options or {}))
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     title = f"{', '.join(titles)}, seed {config['seed']}"
     return Job(title, dict.fromkeys(metrics, ""), dict.fromkeys(studies, False))
 
@@ -93,7 +93,7 @@ def open_job(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
         check_options(config)
         run = _open(config, opened)
         for entries in (run.scores, run.quality_signals, run.set_metrics, *run.covariates.values(), run.classes or ()):
-            run.cells(entries)  # before any work, so that an option out of its range is told at once
+            run.cells(entries)  # before any work, so that an option out of its range is refused at once
     except (LookupError, FileNotFoundError, ValueError) as failure:
         raise CannotBeginError(failure) from failure
     return run
@@ -107,7 +107,7 @@ def asked_of(config: Mapping[str, Any], run: Run, from_glob: bool, alone: bool) 
     """
     from ..evaluate import reason
 
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     if not metrics and not studies:
         metrics, studies = {name: {} for name in run.available_metrics()}, {"samples": {}}
         say_once(f"no metric and no study chosen, so all {len(metrics)} metrics that have what they need, and samples")
@@ -188,7 +188,7 @@ def evaluate_job(
 def _answers(
     run: Run, asked: Asked, go_on: Callable[[str], None], planned: Job, given_up: Mapping[str, str], alone: bool
 ) -> Iterator[Sequence[Record]]:
-    """The records of each metric and study in turn, found or made. go_on: is told which one comes next."""
+    """The records of each metric and study in turn, found or made. go_on: is called with the name of the next one."""
     from ..evaluate import reason
     from ..run import failed_record
     from ..studies.carry_out import carry_out
@@ -219,7 +219,7 @@ def refused(config: dict[str, Any], failure: Exception) -> Outcome:
     from ..sinks.jobs import Evaluated
 
     folder, planned, why = folder_of(config), planned_of(config), one_line(failure)
-    metrics, studies = (chosen(config.get(group) or {}, GROUPS[group]) for group in ("metric", "study"))
+    metrics, studies = config.get("metric") or {}, config.get("study") or {}
     records = _unopened(config, folder, metrics, studies, why)
     planned.error = why
     Plan(folder).end(job_key(config), planned)
@@ -233,11 +233,6 @@ def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
         return run.takes_encode(name, **space)
     except ValueError:  # it takes no such space either
         return False
-
-
-def chosen(node: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """Those of {name: options} that were chosen: an experiment also sets options of studies that were left out."""
-    return {name: options for name, options in node.items() if set(registry[name].options) <= set(options or {})}
 
 
 def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
@@ -278,7 +273,8 @@ def _unopened(
 
     These have no fingerprint, so that a file or folder stands in them by its name alone.
     """
-    from ..run import PATHS, failed_record, label
+    from ..arrays.opened import PATHS, label
+    from ..run import failed_record
 
     names = {}
     for group in ("generator", "dataset"):

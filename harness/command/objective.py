@@ -24,25 +24,25 @@ def objective(asked: str | Mapping[str, Any] | None, records: Sequence[Record]) 
     """
     found = {name: frame for name, frame in tables(records).items() if name != "leaderboard"}
     chosen = dict(asked) if isinstance(asked, Mapping) else {} if asked is None else _named(str(asked), found)
-    told = "objective" if asked is None else f"objective={asked}"
+    described = "objective" if asked is None else f"objective={asked}"
     if "table" in chosen:
         table = str(chosen.pop("table"))
         if table not in found:
-            raise ValueError(f"{told}: {unknown('table', table, sorted(found))}")
+            raise ValueError(f"{described}: {unknown('table', table, sorted(found))}")
         found = {table: found[table]}
     if len(found) > 1 and not chosen:
         raise ValueError(
-            f"{told}: name the number to optimise, with objective={{table:...}}: {', '.join(sorted(found))}"
+            f"{described}: name the number to optimise, with objective={{table:...}}: {', '.join(sorted(found))}"
         )
-    rows = {name: _matching(told, frame, chosen) for name, frame in found.items()}
+    rows = {name: _matching(described, frame, chosen) for name, frame in found.items()}
     rows = {name: frame for name, frame in rows.items() if len(frame)}
     if not rows:
-        raise ValueError(f"{told}: there is no such number")
+        raise ValueError(f"{described}: there is no such number")
     if len(rows) > 1:
-        raise ValueError(f"{told}: it is in several tables, choose one with table: {', '.join(sorted(rows))}")
+        raise ValueError(f"{described}: it is in several tables, choose one with table: {', '.join(sorted(rows))}")
     ((table, left),) = rows.items()
     if len(left) > 1:
-        raise ValueError(f"{told}: {len(left)} numbers of {table}; choose one of each: {_choices(left)}")
+        raise ValueError(f"{described}: {len(left)} numbers of {table}; choose one of each: {_choices(left)}")
     return float(left.value.iloc[0])
 
 
@@ -51,11 +51,11 @@ def _named(name: str, found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     return {"table": name} if name in found else {"table": "metrics", "metric": name}
 
 
-def _matching(told: str, frame: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFrame:
+def _matching(described: str, frame: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFrame:
     for column, value in chosen.items():
         known = [name for name in frame if name not in BESIDE]
         if column not in known:
-            raise ValueError(f"{told}: {unknown('column', str(column), known)}")
+            raise ValueError(f"{described}: {unknown('column', str(column), known)}")
         texts = frame[column].map(str)
         same = texts == str(value)
         frame = frame[same if same.any() else texts.str.partition("(")[0] == str(value)]
@@ -64,10 +64,10 @@ def _matching(told: str, frame: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.D
 
 def _choices(left: pd.DataFrame) -> str:
     """The columns that tell the numbers apart, each with its values."""
-    told = []
+    differing = []
     for column in left:
         values = list(dict.fromkeys(left[column].map(str)))
         if column not in (*BESIDE, *ABOUT) and len(values) > 1:
             more = f", and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-            told.append(f"{column} ({', '.join(values[:SHOWN])}{more})")
-    return "; ".join(told)
+            differing.append(f"{column} ({', '.join(values[:SHOWN])}{more})")
+    return "; ".join(differing)

@@ -151,14 +151,19 @@ def _check_engine(overrides: Sequence[str]) -> None:
             raise LookupError(unknown(f"option of engine {name}:", key, options))
 
 
+def is_left_out(name: str, chosen: str) -> bool:
+    """Whether the value of `study=[...]` and the like is without a name; a pattern or a sweep may have any."""
+    return "(" not in chosen and not {name, "all"} & set(re.findall(r"\w+", chosen))
+
+
 def _check_chosen(overrides: Sequence[str]) -> None:
-    """Raise ValueError for an option of a generator, data set or sink that is not the chosen one."""
+    """Raise ValueError for an option of a generator, data set, sink, metric or study that was not chosen."""
     chosen = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     for override in overrides:
         group, _, rest = override.partition("=")[0].partition(".")
         name = rest.partition(".")[0]
-        if group in ("generator", "dataset", "sink") and name in GROUPS[group] and group in chosen:
-            if "(" not in chosen[group] and name not in re.findall(r"\w+", chosen[group]):
+        if group in ("generator", "dataset", "sink", "metric", "study") and name in GROUPS[group] and group in chosen:
+            if is_left_out(name, chosen[group]):
                 raise ValueError(f"{override} is an option of {name}, and {group}={chosen[group]} was chosen")
         elif group == "sink" and name in GROUPS[group] and not {"sink", "experiment"} & chosen.keys():
             raise ValueError(f"{override} is an option of {name}, which was not chosen: add sink={name}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.registry import plugin_files, tell_plugin_files
+from ..core.discovery import plugin_files, tell_plugin_files
 
 
 def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, str], str], dict[str, str]]:
@@ -32,7 +32,8 @@ def take_paths(arguments: list[str]) -> tuple[list[str], dict[tuple[str, str, st
         if named := next((one for one in arguments if one.startswith(f"{group}=")), None):
             raise ValueError(f"{flag} chooses {group}={chosen}, so leave out {named}")
         rest.append(f"{group}={chosen}")
-    names = [name or told for (name, _), told in zip(fakes, _told_apart([path for _, path in fakes]), strict=True)]
+    ends = _different_ends([path for _, path in fakes])
+    names = [name or end for (name, _), end in zip(fakes, ends, strict=True)]
     if len(set(names)) < len(names):
         raise ValueError(f"--fake: {', '.join(names)} are not different; give each a name of its own: --fake NAME=PATH")
     return rest, paths, {name: str(path) for name, (_, path) in zip(names, fakes, strict=True)}
@@ -48,8 +49,8 @@ def _existing(flag: str, given: str) -> tuple[str, Path]:
     raise FileNotFoundError(f"{flag} {given}: there is no such folder or file")
 
 
-def _told_apart(paths: Sequence[Path]) -> list[str]:
-    """The end of each path, as many names of it as tell all of them apart; all of it where nothing does."""
+def _different_ends(paths: Sequence[Path]) -> list[str]:
+    """The end of each path, with as many folders as make all ends different; whole paths where nothing does."""
     for depth in range(1, max((len(path.parts) for path in paths), default=1)):
         ends = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(ends)) == len(ends):

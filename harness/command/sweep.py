@@ -1,11 +1,17 @@
 """The configs of all jobs of a command, as Hydra composes them, before the first job starts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.registry import GROUPS
+from .hydra_jobs import plain_config, without_unchosen
 from .overrides import ENGINE, PRESETS, config_folders, without_flags
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 BASIC = ("BasicLauncher", "BasicSweeper")
 """Hydra's own launcher and sweeper, for which jobs are combinations of values, run one after the other here."""
@@ -51,7 +57,7 @@ def _composed(config_name: str, arguments: Sequence[str]) -> list[dict[str, Any]
             return (
                 None
                 if any(one.is_sweep_override() for one in parsed)
-                else [_plain(compose(config_name, [*overrides, *search]))]
+                else [plain_config(compose(config_name, [*overrides, *search]))]
             )
         params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
         return list(_combinations(config_name, parser.parse_overrides([*params, *overrides]), search, parser))
@@ -68,22 +74,22 @@ def _combinations(
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from omegaconf import OmegaConf
 
-    composed: dict[tuple[str, ...], dict[str, Any] | None] = {}
+    composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]] | None] = {}
     parse = cache(parser.parse_override)
     (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
     for job in jobs:
         parsed = [parse(text) for text in job]
         values = [one for one in parsed if _sets_a_value(one)]
         chosen = tuple(str(one.input_line) for one in parsed if one not in values)
-        if chosen not in composed or composed[chosen] is None:
+        if (shared := composed.get(chosen)) is None:
             config = compose(config_name, [*job, *search])
-            composed[chosen] = None if _refers(OmegaConf.to_container(config)) else _plain(config)
-            yield _plain(config)
+            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            composed[chosen] = None if _refers(OmegaConf.to_container(config)) else (config, plain)
         else:
-            plain = composed[chosen] or {}
+            config, plain = shared
             for one in values:
                 plain = _with_value(plain, one.key_or_group.split("."), one.value())
-            yield plain
+        yield without_unchosen(plain, config)
 
 
 def _sets_a_value(override: Any) -> bool:
@@ -97,13 +103,6 @@ def _with_value(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[s
     """The same with another value at a path; what does not change is shared."""
     name, *rest = path
     return node | {name: _with_value(node[name], rest, value) if rest else value}
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    found: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    return found
 
 
 def _refers(node: Any) -> bool:

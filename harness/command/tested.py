@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.registry import METRICS
+from .overrides import is_left_out
 
 if TYPE_CHECKING:
     from ..report.evidence import Tables
@@ -43,8 +44,10 @@ def put_to_test(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         METRICS[name]  # raises LookupError for an unknown one
     entries = [f"{{metric: {name}, {', '.join(of)}}}" if of else name for name, of in options.items()]
     listed = f"[{','.join(entries)}]"
-    rest += [f"study.{study}.metrics={listed}" for study in TESTED_BY]
-    if any(one.startswith(FOLDERS) for one in overrides) and not any(one.startswith("study=") for one in overrides):
+    studies = [one.partition("=")[2] for one in overrides if one.startswith("study=")]
+    testing = [one for one in TESTED_BY if not studies or not is_left_out(one, studies[-1])]
+    rest += [f"study.{study}.metrics={listed}" for study in testing]
+    if any(one.startswith(FOLDERS) for one in overrides) and not studies:
         rest += [f"study=[{','.join(TESTED_BY)},humans]", f"set_metrics={listed}"]
     return rest, names
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..arrays.shards import whole_shards
 from ..arrays.store import ShardKey, open_store
-from ..arrays.views import whole_shards
 from ..core.progress import say, track
 from ..core.protocols import Cell, View
 from ..core.registry import STUDIES, discover
@@ -139,7 +139,7 @@ def fill(task: Fill) -> None:
     notes.forget(name)
 
 
-def evaluate(task: Task, tell: Callable[..., None] = lambda *told: None) -> Outcome | Exception:
+def evaluate(task: Task, tell: Callable[..., None] = lambda *results: None) -> Outcome | Exception:
     """Carry out a job; an exception says why its generator or data set cannot be opened. tell: `JobLogs.evaluated`."""
     discover()
     open_store(task.config["store"]).refused = task.lost
@@ -258,7 +258,7 @@ def _evaluated(workers: Engine, tasks: Mapping[int, Task], logs: JobLogs) -> dic
 
 
 def logged(outcome: Outcome, logs: JobLogs) -> Outcome:
-    """The same, after the sinks were told that the job is done."""
+    """The same, after the sinks have learned that the job is done."""
     logs.done(job_key(outcome.config), outcome.config, Evaluated(*outcome.evaluated))
     return outcome
 

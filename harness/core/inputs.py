@@ -355,7 +355,7 @@ def _require_one_space(tensors: dict[str, Tensor]) -> None:
             if high == 3 * low:
                 advice += "; if one set is grey and the other RGB, read both in one mode (dataset.folder.mode=L or RGB)"
             raise ValueError(f"{first_name} has {here} dimensions, {name} has {there}: {advice}")
-        # Axes of length 1 do not change the order of values; a set that was flattened before cannot be told.
+        # Axes of length 1 do not change the order of values; a set that was flattened before is not noticed.
         axes = [[size for size in shape[1:] if size > 1] for shape in (first.shape, x.shape)]
         if min(first.ndim, x.ndim) > 2 and axes[0] != axes[1]:
             raise ValueError(
@@ -377,8 +377,8 @@ def _require_one_range(named: dict[str, Any], tensors: dict[str, Tensor]) -> Non
         return
     ranges = {name: found for name, x in tensors.items() if (found := _range(x))}
     if len(set(ranges.values())) > 1:
-        told = ", ".join(f"{name} is in {found}" for name, found in ranges.items())
-        raise ValueError(f"{told}: bring all images into one range, such as [0, 1]")
+        found_ranges = ", ".join(f"{name} is in {found}" for name, found in ranges.items())
+        raise ValueError(f"{found_ranges}: bring all images into one range, such as [0, 1]")
 
 
 def _range(x: Tensor) -> str:

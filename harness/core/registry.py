@@ -1,4 +1,4 @@
-"""Names to functions: metrics, generators, data sets, extractors and studies register here; `discover` finds them.
+"""Names to functions: metrics, generators, data sets, extractors and studies register here (`discovery.py` finds them).
 
 A decorator stores a declaration and returns the function with its options checked, for a test or a notebook to call.
 Parameters without default are what the harness supplies (views, a data set name); parameters with default are options.
@@ -7,36 +7,17 @@ Their annotations say what they may be (`options.py`).
 
 import difflib
 import functools
-import importlib
-import importlib.util
 import inspect
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_type_hints, overload
 
-from .files import digest
+from .discovery import discover as discover  # most callers look up names next, and import both from here
 from .options import checked, checking, option_types
 from .protocols import Better, Dataset, Extractor, Modality, Part, Row, View
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-PLUGINS = "ASSAY_PLUGINS"
-"""Environment variable: plugin files, separated as in PATH. Worker processes inherit it."""
-DECLARING = (
-    "metrics/*.py",
-    "metrics/extractors/*.py",
-    "generators/*.py",
-    "datasets/*.py",
-    "harness/studies/*/measure.py",
-    "harness/sinks/*.py",
-)
-"""Files that declare metrics, feature spaces, generators, data sets, studies and sinks."""
 
 TABLES_OF_CELLS = ("metrics", "leaderboard")
 """Tables of every report; those of studies have other names."""
@@ -450,44 +431,3 @@ def sink(name: str, *, replace: bool = False, ready: Callable[..., None] | None 
         return found
 
     return declared
-
-
-def discover(*patterns: str) -> None:
-    """Import every module that may declare something: our folders, entry points `assay.plugins`, and PLUGINS files.
-
-    patterns: those of DECLARING whose files are enough; by default all.
-    """
-    root = Path(__file__).parents[2]
-    package = __package__.removesuffix(".harness.core")
-    for pattern in patterns or DECLARING:
-        for file in sorted(root.glob(pattern)):
-            importlib.import_module(".".join([package, *file.relative_to(root).with_suffix("").parts]))
-    for entry in entry_points(group="assay.plugins"):
-        entry.load()
-    for plugin in plugin_files():
-        _import_file(plugin)
-
-
-def plugin_files() -> list[Path]:
-    """The files in the variable PLUGINS, which colons part; a colon within a path has a backslash before it."""
-    texts = re.split(rf"(?<!\\){os.pathsep}", os.environ.get(PLUGINS, ""))
-    return [Path(text.replace(f"\\{os.pathsep}", os.pathsep)) for text in texts if text]
-
-
-def tell_plugin_files(files: Sequence[Path]) -> None:
-    """Put files into that variable, which other processes inherit."""
-    os.environ[PLUGINS] = os.pathsep.join(str(file).replace(os.pathsep, f"\\{os.pathsep}") for file in files)
-
-
-def _import_file(file: Path) -> None:
-    name = f"assay_plugin_{digest(str(file.absolute()))[:12]}_{file.stem}"
-    if name in sys.modules:
-        return
-    if not file.is_file():
-        raise FileNotFoundError(f"plugin {file} does not exist; give the path of a Python file that declares something")
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"plugin {file} is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)

@@ -69,8 +69,8 @@ def _directory(file: BinaryIO, length: int) -> tuple[int, int, int]:
     count, size, offset = struct.unpack_from("<HII", tail, place + 10)
     end = begin + place
     if place >= 20 and tail[place - 20 :].startswith(LOCATOR):
-        told = struct.unpack_from("<Q", tail, place - 12)[0]
-        for end in (told, begin + place - 20 - 56):  # the second where something lies before the archive
+        stated = struct.unpack_from("<Q", tail, place - 12)[0]
+        for end in (stated, begin + place - 20 - 56):  # the second where something lies before the archive
             file.seek(min(end, length))
             wide = file.read(56)
             if wide.startswith(END64) and len(wide) == 56:

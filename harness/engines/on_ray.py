@@ -62,7 +62,7 @@ class OnRay(Engine):
     def carry_out(self, work: Callable[[Any], Any], tasks: Mapping[int, Any]) -> Iterator[tuple[int, Answer]]:
         import ray
 
-        # Retries are counted, and told, by whoever gives tasks out; a worker that has a GPU also keeps what it opened.
+        # Whoever gives tasks out counts and reports retries; a worker that has a GPU also keeps what it opened.
         remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus or 0, max_retries=0, max_calls=0)(perform)
         running = {remote.remote(self.setup, work, task): number for number, task in tasks.items()}
         while running:

@@ -1,7 +1,7 @@
 """What a command has planned, and how far it is. It lies beside the results, since hosts and times are no results.
 
 <out>/<name>.plan/ has a file for each job, one generator on one data set with one seed. All are written before the
-first job starts, so that what is missing can be told after a kill.
+first job starts, so that what is missing is known after a kill.
 """
 
 import json
@@ -92,9 +92,9 @@ class Plan:
 
     def write(self, key: str, job: Job) -> None:
         """The file of a job that runs stays locked, so that others see whether its process still does."""
-        told = {name: value for name, value in vars(job).items() if name != "is_alive"}
+        fields = {name: value for name, value in vars(job).items() if name != "is_alive"}
         with writing(self.file(key), lasting=False) as file:
-            file.write(json.dumps(told).encode())
+            file.write(json.dumps(fields).encode())
             opened = os.dup(file.fileno())
         if job.state == "running":
             hold(self.file(key), opened)

@@ -115,7 +115,7 @@ def _made(make: Callable[[], Network], count: int, path: str | Path) -> Network:
 def _bounded(count: int) -> Iterator[None]:
     """Stops a construction that registers more than `count` tensors can fill: a number in a file may say 10^8 layers.
 
-    The hooks of torch see every thread, so those that run beside this one are told apart.
+    The hooks of torch see every thread, so they count only what this one registers.
     """
     left = {"tensors": 2 * count + SPARE, "modules": MODULES * count + SPARE}
     here = threading.get_ident()

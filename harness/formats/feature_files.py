@@ -85,7 +85,7 @@ def _arrays(file: Path) -> Mapping[str, NDArray[Any]]:
         try:
             arrays = read_arrays(file, "features")
             for name in ARRAYS:
-                arrays.get(name)  # what cannot be read is told here, with the fix
+                arrays.get(name)  # what cannot be read is refused here, with the fix
             return arrays
         except ValueError as error:
             raise ValueError(f"{error}; {FIX}") from None

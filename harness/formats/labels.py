@@ -78,8 +78,8 @@ def _numbered(
         first = names[codes.index(int(wrong[0]))]
         raise ValueError(f"{top / first} has the label {found[wrong[0]]}, not a class number 0..{MAX_CLASSES - 1}")
     count = 1 + int(found.max())
-    told = list(classes) if len(classes) >= count else [str(i) for i in range(count)]
-    return told, found.astype(np.int64)[numbers]
+    named = list(classes) if len(classes) >= count else [str(i) for i in range(count)]
+    return named, found.astype(np.int64)[numbers]
 
 
 def _of_stylegan(files: Files, names: Texts) -> tuple[list[str], NDArray[np.int64]] | None:

@@ -113,8 +113,8 @@ def _content(file: Path) -> Mapping[Any, Any]:
 def _pairs(what: str, content: Mapping[Any, Any]) -> Iterator[tuple[str, Found]]:
     for name, (mean, covariance) in PAIRS.items():
         if mean in content and covariance in content:
-            told = f"{what}, {mean} and {covariance}"
-            yield name, Found(told, _array(content[mean]), _array(content[covariance]))
+            where = f"{what}, {mean} and {covariance}"
+            yield name, Found(where, _array(content[mean]), _array(content[covariance]))
     if all(name in content for name in SUMS):
         yield "", _of_sums(what, content)
     for name, part in content.items() if isinstance(content, dict) else ():  # arrays of a .npz file have no parts

@@ -1,4 +1,4 @@
-"""What surrounds a call from Python: the state of the caller stays as it was, and files go where they were told to."""
+"""What surrounds a call from Python: the caller's state stays as it was, and files go where the caller wants them."""
 
 import atexit
 import random

@@ -12,8 +12,8 @@ from ..core.options import checked
 from ..core.protocols import Record
 from ..core.registry import SINKS, Entry, discover, unknown
 from ..sinks.log import Log
+from ..sinks.payload import counts, numbers
 from ..sinks.protocol import About
-from ..sinks.told import counts, numbers
 
 _open: list[LogTo] = []
 
@@ -39,9 +39,9 @@ class LogTo:
     def add(self, records: Sequence[Record]) -> None:
         self._records += records
         self._calls += 1
-        told = numbers(records)
-        self._log.step(self._calls, {name: value for name, value in told.items() if not isinstance(value, str)})
-        self._log.values(told | counts(self._records))
+        values = numbers(records)
+        self._log.step(self._calls, {name: value for name, value in values.items() if not isinstance(value, str)})
+        self._log.values(values | counts(self._records))
 
     def close(self) -> None:
         """Gives the sinks a table of all that was evaluated. A run that was given stays open."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...generators.networks.seeds import normal
 from ...generators.replay import NOTHING, Replay, Stored
-from ..arrays.views import SEEDS
+from ..arrays.shards import SEEDS
 from ..core.digests import hexadecimal, packed
 from ..core.files import digest
 from ..core.progress import track

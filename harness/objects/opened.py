@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from ...datasets.parts.splits import Arrays, Part, divided, image_fingerprint
+from ..arrays.opened import Opened, open_dataset, open_generator
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
 from ..formats.images import contents_of
-from ..run import MADE, Opened, open_dataset, open_generator
+from ..run import MADE
 from .modules import Decoder, drawn, stored
 from .names import named
 from .paths import dataset_of, existing, generator_of
@@ -147,8 +148,8 @@ def _in_memory(train: Images, test: Images | None) -> Opened[Dataset]:
         shapes = " and ".join(str(list(side.pixels.shape[1:])) for side in sides)
         raise ValueError(f"dataset: images of the two splits are {shapes} [C, H, W]; give both the same shape")
     contents = np.concatenate([contents_of(side.pixels) for side in sides])
-    told = [side.labels for side in sides if side.labels is not None]
-    labels = np.concatenate(told) if len(told) == len(sides) else None
+    labelled = [side.labels for side in sides if side.labels is not None]
+    labels = np.concatenate(labelled) if len(labelled) == len(sides) else None
     classes = train.classes if labels is not None else []
     splits: list[Split] = ["train" if row < len(train.pixels) else "test" for row in range(len(contents))]
     rows = divided("images", contents, labels, splits, 0.0)

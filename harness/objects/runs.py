@@ -47,9 +47,9 @@ def opened_runs(
         rules = changeable(METRICS, [name for name, _ in entries]) or changeable(EXTRACTORS, used)
         real = rules or changeable(DATASETS, [data.opened.name.partition("(")[0]])
         made = real or any(changeable(GENERATORS, [one.opened.name.partition("(")[0]]) for one in found)
-        told = out is not None or store is not None
-        keep_generated = not made and (told or all(one.by_name for one in found))
-        keep_real = False if real else True if told or data.by_name else None
+        place_given = out is not None or store is not None
+        keep_generated = not made and (place_given or all(one.by_name for one in found))
+        keep_real = False if real else True if place_given or data.by_name else None
         with arrays(store, keep_generated, keep_real) as (own, kept):
             again = out is not None and not made
             folder = Path(out) if again and out is not None else own / (Path(out).name if out else "python")

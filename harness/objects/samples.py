@@ -335,7 +335,7 @@ def _classes(given: Any) -> Sequence[str]:
     data = getattr(given, "dataset", given)
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
-        told = (getattr(features[name], "names", None) for name in LABELS if name in features)
-        return [str(name) for name in next((names for names in told if names), [])]
+        listed = (getattr(features[name], "names", None) for name in LABELS if name in features)
+        return [str(name) for name in next((names for names in listed if names), [])]
     names = getattr(data, "classes", None)
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else []

@@ -79,10 +79,10 @@ def all_behind(records: Mapping[str, tuple[Record, Costs]]) -> dict[str, Any]:
     """What is behind the numbers of records, by their ids. What many have in common is there once, in `parts`."""
     parts, found = dict[str, int](), {}
     for name, (record, costs) in records.items():
-        told = behind(record, costs)
-        own = [(heading, json.dumps(part)) for heading, part in told["parts"].items() if part]
-        told["parts"] = [[heading, parts.setdefault(part, len(parts))] for heading, part in own]
-        found[name] = told
+        details = behind(record, costs)
+        own = [(heading, json.dumps(part)) for heading, part in details["parts"].items() if part]
+        details["parts"] = [[heading, parts.setdefault(part, len(parts))] for heading, part in own]
+        found[name] = details
     return {"parts": [json.loads(part) for part in parts], "records": found}
 
 
@@ -146,5 +146,5 @@ def _features(record: Record) -> str:
 
 
 def _number(estimate: Any) -> str:
-    told = f"{formatted(estimate.value, *estimate.interval)}, n {estimate.n:,}"
-    return f"{told}, {estimate.missing:,} missing" if estimate.missing else told
+    text = f"{formatted(estimate.value, *estimate.interval)}, n {estimate.n:,}"
+    return f"{text}, {estimate.missing:,} missing" if estimate.missing else text

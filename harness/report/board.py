@@ -140,7 +140,7 @@ class Gathered:
         return max(counts, key=lambda value: counts[value])
 
     def _first(self, rows: pd.DataFrame, usual: str) -> int:
-        """The conditions of one number that the others are told apart from."""
+        """The conditions of one number, with which those of the others are compared."""
         pairs = {code: len(part[["folder", "generator"]].drop_duplicates())
                  for code, part in rows.groupby("conditions", sort=False)}  # fmt: skip
         return int(max(pairs, key=lambda code: (self._of(rows, code).preprocessing == usual, pairs[code])))
@@ -181,7 +181,7 @@ def write_board(found: Gathered, out: Path) -> list[str]:
 def _blocks(found: Gathered, boards: Sequence[tuple[Group, Board]]) -> Iterator[Block]:
     if boards:
         yield Text(NOTE)
-    yield Verdicts([_told(folder) for folder in found.folders])
+    yield Verdicts([_described(folder) for folder in found.folders])
     if found.evidence.rows:
         yield from metric_section(found.evidence)
     before = ""
@@ -197,7 +197,7 @@ def _blocks(found: Gathered, boards: Sequence[tuple[Group, Board]]) -> Iterator[
             yield Text(f"The first {SHOWN:,} of {lines:,} rows.", "note")
 
 
-def _told(folder: Folder) -> str:
+def _described(folder: Folder) -> str:
     """E.g. "zoo: 84 records, 0 failed; assay 0.1.0, device cpu"."""
     failed = sum(record.status == "failed" for record in folder.records)
     with_what = Counter(", ".join(f"{k} {v}" for k, v in sorted(record.numerics.items())) for record in folder.records)

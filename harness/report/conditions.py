@@ -49,11 +49,12 @@ def conditions(record: Record) -> Conditions:
 def differences(here: Conditions, there: Conditions) -> Iterator[str]:
     """What is not the same, e.g. "another version of the metric: 2, not 1".
 
-    The choice of samples names the space that they are read in, so it is told only where the preprocessing is the same.
+    The choice of samples names the space that they are read in, so it is compared only where the preprocessing is the
+    same.
     """
     for name, subject, one, other in zip(Conditions._fields, SUBJECTS, here, there, strict=True):
         if one != other and (name != "split" or here.preprocessing == there.preprocessing):
-            yield f"another {subject}: {one or 'not told'}, not {other or 'not told'}"
+            yield f"another {subject}: {one or 'not recorded'}, not {other or 'not recorded'}"
 
 
 def computed_with(records: Sequence[Record]) -> str:

@@ -111,8 +111,8 @@ def board(
             Line(str(values[0]), {**about, "seed": str(seed)}, _numbers(rows, link))
             for seed, rows in own.groupby("seed", sort=True)
         ]
-        told = {**about, "seed": ", ".join(map(str, seeds))}
-        lines.append(Line(str(values[0]), told, _numbers(part, link), single))
+        keys_of_all = {**about, "seed": ", ".join(map(str, seeds))}
+        lines.append(Line(str(values[0]), keys_of_all, _numbers(part, link), single))
     every = [line.keys for line in lines] + [seed.keys for line in lines for seed in line.seeds]
     differing = [key for key in (*keys, "seed") if len({keys[key] for keys in every}) > 1]
     return Board(caption, differing, [Column(*column) for column in names], lines, name=name)

@@ -95,10 +95,10 @@ def _cell(found: Evidence, metric: str, question: Question, of: bool = False) ->
         return MISSING
     rank = found.ranks.get((metric, question.name))
     behind = "" if rank is None else f" [{rank} of {found.count(question.name)}]" if of else f" [{rank}]"
-    return _told(estimate) + behind
+    return _with_interval(estimate) + behind
 
 
-def _told(estimate: Estimate) -> str:
+def _with_interval(estimate: Estimate) -> str:
     low, high = estimate.interval
     return number(estimate.value) if math.isnan(low) else formatted(estimate.value, low, high)
 

@@ -115,7 +115,9 @@ class Lines:
         }  # fmt: skip
         faded = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
         shown = {**axes, "color": colour, "opacity": faded}
-        told = [{"field": name} for name in ("curve", "point", "at", "value", "low", "high") if _told(rows, name)]
+        tooltip = [
+            {"field": name} for name in ("curve", "point", "at", "value", "low", "high") if _has_values(rows, name)
+        ]
         layer: list[Spec] = []
         if any(row["low"] is not None for row in rows):
             band = {"x": axes["x"], "color": colour, "y": {**axes["y"], "field": "low"}, "y2": {"field": "high"}}
@@ -126,7 +128,7 @@ class Lines:
         marked = {"type": "point", "filled": True, "size": 42}
         chosen = {"name": "chosen", "select": {"type": "point", "fields": ["curve"]}, "bind": "legend"}
         moved: list[Spec] = [{"name": "moved", "select": "interval", "bind": "scales"}] if len(self.panels) == 1 else []
-        layer.append({"mark": marked, "params": [chosen, *moved], "encoding": {**shown, "tooltip": told}})
+        layer.append({"mark": marked, "params": [chosen, *moved], "encoding": {**shown, "tooltip": tooltip}})
         if self.level is not None:
             layer.append({"mark": {"type": "rule", "aria": False}, "encoding": {"y": {"datum": self.level}}})
         one = {"layer": layer, "height": 260}
@@ -259,10 +261,10 @@ class HeatMap:
         }
         scale = {"domain": [-1, 0, 1], "range": DIVERGING}
         colour = {"field": "value", "type": "quantitative", "title": "correlation", "scale": scale}
-        told = [{"field": name} for name in (self.rows, self.columns, "value")]
+        tooltip = [{"field": name} for name in (self.rows, self.columns, "value")]
         dark = {"condition": {"test": "abs(datum.value) > 0.6", "value": "white"}, "value": "black"}
         layer = [
-            {"mark": "rect", "encoding": {**shared, "color": colour, "tooltip": told}},
+            {"mark": "rect", "encoding": {**shared, "color": colour, "tooltip": tooltip}},
             {"mark": {"type": "text", "fontSize": 9, "aria": False},
              "encoding": {**shared, "text": {"field": "value", "format": ".1f"}, "color": dark}},
         ]  # fmt: skip
@@ -297,7 +299,7 @@ def _plain(value: Any) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def _told(rows: Sequence[Spec], name: str) -> bool:
+def _has_values(rows: Sequence[Spec], name: str) -> bool:
     return any(row.get(name) is not None for row in rows)
 
 

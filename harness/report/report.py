@@ -107,13 +107,13 @@ def _faults(folder: Path, faults: Sequence[Entry]) -> Iterator[Text]:
 
 def samples_used(records: Sequence[Record]) -> list[str]:
     """How many samples of each source were found and used, in words, each once."""
-    told: dict[str, dict[str, None]] = {}
+    by_source: dict[str, dict[str, None]] = {}
     for record in records:
         for name, counts in record.samples.items():
             view = record.cell.views.get(name)
             if view is not None:
-                told.setdefault(SOURCES[view.source], {})[in_words(counts)] = None
-    return [f"{source}: {' / '.join(words)}" for source, words in told.items()]
+                by_source.setdefault(SOURCES[view.source], {})[in_words(counts)] = None
+    return [f"{source}: {' / '.join(words)}" for source, words in by_source.items()]
 
 
 def _studies(found: Found) -> Iterator[Block]:

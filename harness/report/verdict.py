@@ -74,16 +74,16 @@ class Finding:
     says: str
 
     def __str__(self) -> str:
-        return f"{', '.join(self.names)}: {self._told}."
+        return f"{', '.join(self.names)}: {self._agreed}."
 
     @property
-    def _told(self) -> str:
+    def _agreed(self) -> str:
         return agreeing(self.says, len(self.names))
 
     @property
     def sentence(self) -> str:
         """Without the names: "2 scores fall with some signals."."""
-        return str(self) if len(self.names) == 1 else f"{len(self.names)} scores {self._told}."
+        return str(self) if len(self.names) == 1 else f"{len(self.names)} scores {self._agreed}."
 
     @property
     def families(self) -> str:
@@ -96,7 +96,7 @@ class Finding:
     @property
     def short(self) -> str:
         """For a terminal; the page opens all names at a click."""
-        return f"{self.families}: {self._told}."
+        return f"{self.families}: {self._agreed}."
 
 
 def agreeing(says: str, count: int) -> str:

@@ -14,8 +14,8 @@ from ..core.protocols import Record
 from ..core.registry import SINKS
 from ..report.tables import run_name
 from .log import Log
+from .payload import command_of, config_of
 from .protocol import About
-from .told import command_of, config_of
 
 
 class Evaluated(NamedTuple):
@@ -34,7 +34,7 @@ class Evaluated(NamedTuple):
 class JobLogs:
     """Belongs to the process that gathers the outcomes of jobs; the jobs themselves may run in others.
 
-    words: the command as it was typed. jobs: how many there are; of a single one its report is told in its own run.
+    words: the command as it was typed. jobs: how many there are; the report of a single one goes to its own run.
     """
 
     def __init__(self, words: Sequence[str], jobs: int = 1):

@@ -1,4 +1,4 @@
-"""The sinks of one run: all are told the same, and none of their failures gets out."""
+"""The sinks of one run: all get the same, and none of their failures gets out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..core.protocols import Record
 from ..core.registry import READY, SINKS, Entry
 from ..evaluate import reason
 from ..report.tables import tables
+from .payload import counts, numbers
 from .protocol import About, Sink, Value
-from .told import counts, numbers
 
 ROWS = 10_000
 """Rows of a table up to which sinks are given it."""
@@ -55,8 +55,8 @@ class Log:
         progress = {"progress/done": self._done, "progress/failed": self._failed, "progress/planned": planned}
         what = records[0].cell.label if records else f"step {self._done}"
         self._tell(what, lambda sink: sink.progress(progress, self._done))
-        if told := numbers(records):
-            self._tell(what, lambda sink: sink.summary(told))
+        if values := numbers(records):
+            self._tell(what, lambda sink: sink.summary(values))
 
     def step(self, number: int, values: Mapping[str, float], picture: Path | None = None) -> None:
         """What is known after an epoch of a training, or a call; a picture of samples."""

@@ -16,7 +16,7 @@ class About:
 
     name: of what is evaluated or trained, in full. kind: "report" is that of all jobs of a sweep.
     group: a name that all jobs of a command share. config: its options, as JSON can hold them; command: what was typed.
-    folder: where files of the sink lie, unless its user has told the sink another place; it may not exist yet.
+    folder: where files of the sink lie, unless its user has chosen another place; it may not exist yet.
     run: a run of the service that its user has opened; it takes the results and stays open.
     """
 

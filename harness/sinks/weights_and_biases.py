@@ -1,4 +1,4 @@
-"""Weights & Biases (wandb): offline unless asked otherwise; nothing of machine, user or code is told."""
+"""Weights & Biases (wandb): offline unless asked otherwise; nothing of machine, user or code is sent."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def open_wandb(
     with _places(folder):
         import wandb
 
-        told = QUIET | ({} if host else PRIVATE) | (ONLINE if mode == "online" else {})
-        settings = wandb.Settings.model_validate(told)
+        options = QUIET | ({} if host else PRIVATE) | (ONLINE if mode == "online" else {})
+        settings = wandb.Settings.model_validate(options)
         run = wandb.init(
             project=project,
             entity=entity or None,
@@ -144,7 +144,7 @@ class Wandb:
 
 @contextmanager
 def _places(folder: Path | None) -> Iterator[None]:
-    """Inside, wandb keeps all its files below a folder, unless its user told it others, and reports no errors home."""
+    """Inside, wandb keeps all its files below a folder, unless its user chose others, and reports no errors home."""
     if folder is None:
         yield
         return

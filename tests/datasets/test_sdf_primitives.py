@@ -9,9 +9,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from assay.datasets.parts import sdf_shapes
 from assay.datasets.parts.primitives import Part, box, disc, distance, plate, ring, rod, rotation, union, union_on_grid
-from assay.datasets.parts.sdf_shapes import CATEGORIES, RADIUS, STATES, STYLES, make_shape
+from assay.datasets.parts.sdf_shapes import RADIUS, STATES, make_shape
+from assay.datasets.parts.sdf_styles import CATEGORIES, STYLES, Draws
 from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
 from assay.harness.core.registry import EXTRACTORS, discover
 from assay.harness.shapes.surfaces import component_sizes, grid, isosurface, surface_points, to_sdf, to_volume, voxel
@@ -126,7 +126,7 @@ def test_styles_are_as_frequent_as_they_say() -> None:
     for category, styles in STYLES.items():
         assert sum(styles.values()) == pytest.approx(1)
         index = list(CATEGORIES).index(category)
-        drawn = [CATEGORIES[category](sdf_shapes.Draws(4 * i + index))[0] for i in range(400)]
+        drawn = [CATEGORIES[category](Draws(4 * i + index))[0] for i in range(400)]
         for style, share in styles.items():
             assert abs(drawn.count(style) / 400 - share) < 4 * math.sqrt(share * (1 - share) / 400), style
         assert make_shape(index).typicality == styles[make_shape(index).style]

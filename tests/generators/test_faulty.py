@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from assay.datasets.parts.sdf_shapes import CATEGORIES, STATES, STYLES, make_shape
+from assay.datasets.parts.sdf_shapes import STATES, make_shape
+from assay.datasets.parts.sdf_styles import CATEGORIES, STYLES
 from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
 from assay.generators import faulty as module
 from assay.generators.faulty import OFF_DATA, STEP, Broken, Corrupted, Faulty, faulty

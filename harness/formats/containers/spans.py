@@ -74,8 +74,8 @@ class Spans:
         if apart and len(sources) > 1 and len(twice := names.at(order).repeated()):
             several = np.zeros(len(names), bool)
             several[order[twice]] = several[order[twice - 1]] = True
-            told = zip(names, several, places[:, 0], strict=True)
-            names = Texts.of(apart(name, self._sources[i]) if again else name for name, again, i in told)
+            members = zip(names, several, places[:, 0], strict=True)
+            names = Texts.of(apart(name, self._sources[i]) if again else name for name, again, i in members)
             order = names.order()
         self.names, self._places = names.at(order), places[order]
         self.labels = None if labels is None else labels.at(order) if isinstance(labels, Texts) else labels[order]

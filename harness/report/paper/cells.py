@@ -116,8 +116,8 @@ def _instead(frame: pd.DataFrame, column: str) -> "pd.Series[bool]":
         return (frame.status != "ok") & (column == "name")
     without = frame.value.isna() & (frame.n == 0)
     if without.any():
-        told = frame[column].map(str)
-        without &= told.str.startswith("failed") | (told == "edited")
+        status = frame[column].map(str)
+        without &= status.str.startswith("failed") | (status == "edited")
     return without
 
 
@@ -156,8 +156,8 @@ def _cell(spec: Spec, row: Entry, column: Entry, part: pd.DataFrame, failed: "pd
     for name in [name for name in known if name not in IGNORED] if len(known) > 1 else ():
         values = list(dict.fromkeys(map(str, known[name])))
         if len(values) > 1:
-            told = ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
-            raise ValueError(f"{where} has {len(known)} numbers, which differ in {name} ({told}); say which")
+            listed = ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+            raise ValueError(f"{where} has {len(known)} numbers, which differ in {name} ({listed}); say which")
     if known.seed.nunique() < len(known):
         raise ValueError(f"{where} has {len(known)} numbers of {known.seed.nunique()} seeds; say which in `where`")
     first = known.iloc[0]
@@ -201,13 +201,13 @@ def _printed(papers: pd.DataFrame, row: Entry, column: Entry, spec: Spec) -> Cel
         found = found[[_same(one, value) for one in found[key]]]
     if len(found) != 1:
         raise ValueError(f"results/papers/{spec.papers}.csv has {len(found)} rows with {_named(where)}, not one")
-    told = found.iloc[0]
-    text, half_text = (str(told[asked[key]]) if key in asked else "" for key in ("value", "half_width"))
+    printed = found.iloc[0]
+    text, half_text = (str(printed[asked[key]]) if key in asked else "" for key in ("value", "half_width"))
     if not text:
         return nothing
     value, half = float(text), float(half_text or math.nan)
     digits = len(text.partition(".")[2]) - round(math.log10(spec.scale))
-    source = ", ".join(told[key] for key in ("source", "where", "read") if told.get(key))
+    source = ", ".join(printed[key] for key in ("source", "where", "read") if printed.get(key))
     return Cell(Estimate(value, (value - half, value + half)), source=source, digits=max(digits, 0))
 
 
@@ -227,7 +227,7 @@ def _named(where: Mapping[str, Any]) -> str:
 def _mark(rows: Sequence[Entry], columns: Sequence[Entry], cells: list[list[Cell]]) -> Iterator[str]:
     """Marks the best of each column, in each group of rows: all of which no other whole interval is better.
 
-    None where all are, and none where they were measured under different conditions, which is told.
+    None where all are, and none where they were measured under different conditions; yields a line about each of these.
     """
     for j, column in enumerate(columns):
         for group, members in groupby(range(len(rows)), lambda i: rows[i].titles[:-1]):

@@ -101,13 +101,13 @@ def _head(spec: Spec, records: Sequence[Record], description: str) -> list[str]:
         f"assay run experiment={name}" if (DESCRIBED.parent / "experiment" / f"{name}.yaml").is_file() else name
         for name in experiments
     )
-    told = [
+    lines = [
         f"Table {spec.name} of {description}, made by: assay paper DIR {description}",
         f"Records: {len(records)} of {called}, sha256 {content}",
         f"Versions: {', '.join(versions)}. Computed with {computed_with(records)}",
         r"Needs \usepackage{booktabs}. Made by a program: change the description, not this file.",
     ]
-    return [f"% {in_one_line(text)}" for text in told]
+    return [f"% {in_one_line(text)}" for text in lines]
 
 
 def _csv(found: Grid) -> bytes:
@@ -118,9 +118,9 @@ def _csv(found: Grid) -> bytes:
             if not cell.measured:
                 continue
             numbers = (cell.estimate.value, *cell.estimate.interval)
-            told = [" / ".join(row.titles), " / ".join(column.titles), cell.source or "these records"]
+            titles = [" / ".join(row.titles), " / ".join(column.titles), cell.source or "these records"]
             shown = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
-            rows.append([*map(for_csv, told), *shown, str(cell.estimate.n or ""), for_csv(cell.why)])
+            rows.append([*map(for_csv, titles), *shown, str(cell.estimate.n or ""), for_csv(cell.why)])
     frame = pd.DataFrame(rows, columns=["row", "column", "from", *NUMBERS, "n", "note"])
     text: str = frame.to_csv(index=False, lineterminator="\n")
     return text.encode()

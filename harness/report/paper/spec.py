@@ -78,53 +78,55 @@ def read_specs(path: Path) -> list[Spec]:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"{path} must have a name for each table, and below it what the table shows (docs/papers.md)")
-    return [_spec(name, told) for name, told in found.items()]
+    return [_spec(name, settings) for name, settings in found.items()]
 
 
-def _spec(name: Any, told: Any) -> Spec:
+def _spec(name: Any, settings: Any) -> Spec:
     if not NAME.fullmatch(str(name)):
         raise ValueError(f"{name!r} cannot be the name of a file; letters, digits, - and _ can")
     what = f"table {name}"
-    if not isinstance(told, Mapping):
+    if not isinstance(settings, Mapping):
         raise ValueError(f"{what} must say what it shows: table, rows and columns at least (docs/papers.md)")
     known = set(Spec.__dataclass_fields__) - {"name"}
-    for key in told:
+    for key in settings:
         if key not in known:
             raise ValueError(f"{what}: {unknown('key', str(key), sorted(known))}")
     for key in ("table", "rows", "columns"):
-        if not told.get(key):
+        if not settings.get(key):
             raise ValueError(f"{what} has no {key}")
-    options: dict[str, Any] = dict(told) | {"name": str(name), "table": str(told["table"])}
+    options: dict[str, Any] = dict(settings) | {"name": str(name), "table": str(settings["table"])}
     for axis in ("rows", "columns"):
-        if not isinstance(told[axis], str):
-            options[axis] = list(_entries(told[axis], f"{what}, {axis}"))
+        if not isinstance(settings[axis], str):
+            options[axis] = list(_entries(settings[axis], f"{what}, {axis}"))
     for key in ("caption", "note"):
-        options[key] = _text(told.get(key, ""), f"{what}, {key}")
-    heading = told.get("heading", ())
+        options[key] = _text(settings.get(key, ""), f"{what}, {key}")
+    heading = settings.get("heading", ())
     options["heading"] = [_text(text, f"{what}, heading") for text in _listed(heading)]
     for key in ("where", "printed"):
-        options[key] = _mapping(told.get(key, {}), f"{what}, {key}")
-    _check(told, "better", DIRECTIONS, what)
-    _check(told, "digits", DIGITS, what)
-    _check(told, "interval", SPREADS, what)
-    _check(told, "size", SIZES, what)
+        options[key] = _mapping(settings.get(key, {}), f"{what}, {key}")
+    _check(settings, "better", DIRECTIONS, what)
+    _check(settings, "digits", DIGITS, what)
+    _check(settings, "interval", SPREADS, what)
+    _check(settings, "size", SIZES, what)
     for key in ("decided", "wide"):
-        _check(told, key, (True, False), what)
-    scale = told.get("scale", 1.0)
+        _check(settings, key, (True, False), what)
+    scale = settings.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float("inf"):
         raise ValueError(f"{what}: scale={scale} must be a number above 0")
-    if not LABEL.fullmatch(str(told.get("label", ""))):
-        raise ValueError(f"{what}: label={told['label']} may have letters, digits, and : . _ -")
-    if told.get("papers") is not None and not NAME.fullmatch(str(told["papers"])):
-        raise ValueError(f"{what}: papers={told['papers']} must be the name of a file in results/papers, without .csv")
+    if not LABEL.fullmatch(str(settings.get("label", ""))):
+        raise ValueError(f"{what}: label={settings['label']} may have letters, digits, and : . _ -")
+    if settings.get("papers") is not None and not NAME.fullmatch(str(settings["papers"])):
+        raise ValueError(
+            f"{what}: papers={settings['papers']} must be the name of a file in results/papers, without .csv"
+        )
     return Spec(**options)
 
 
-def _entries(told: Any, what: str, outer: Entry = Entry(())) -> Iterator[Entry]:
+def _entries(entries: Any, what: str, outer: Entry = Entry(())) -> Iterator[Entry]:
     """The rows or columns of a list; one with `entries` is a group of these, which share what it says."""
-    if not isinstance(told, Sequence) or isinstance(told, str) or not told:
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ValueError(f"{what} must be the name of a column, or a list of entries with a title each")
-    for i, one in enumerate(told):
+    for i, one in enumerate(entries):
         here = f"{what} {i + 1}"
         if not isinstance(one, Mapping) or not isinstance(one.get("title"), (str, int, float)):
             raise ValueError(f"{here} must be a mapping with a title")
@@ -143,10 +145,10 @@ def _entries(told: Any, what: str, outer: Entry = Entry(())) -> Iterator[Entry]:
         yield from _entries(one["entries"], here, entry) if "entries" in one else [entry]
 
 
-def _printed(outer: Mapping[str, Any] | None, told: Any, what: str) -> Mapping[str, Any] | None:
-    if outer is None or told in (None, "none"):
+def _printed(outer: Mapping[str, Any] | None, own: Any, what: str) -> Mapping[str, Any] | None:
+    if outer is None or own in (None, "none"):
         return None
-    return {**outer, **_mapping(told, what)}
+    return {**outer, **_mapping(own, what)}
 
 
 def _text(text: Any, what: str) -> str:
@@ -169,8 +171,8 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return {str(key): one for key, one in value.items()}
 
 
-def _check(told: Mapping[str, Any], key: str, allowed: Sequence[Any], what: str) -> None:
-    if key in told and not any(
-        told[key] is one or (type(told[key]) is type(one) and told[key] == one) for one in allowed
+def _check(settings: Mapping[str, Any], key: str, allowed: Sequence[Any], what: str) -> None:
+    if key in settings and not any(
+        settings[key] is one or (type(settings[key]) is type(one) and settings[key] == one) for one in allowed
     ):
-        raise ValueError(f"{what}: {key}={told[key]} must be one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{what}: {key}={settings[key]} must be one of {', '.join(map(str, allowed))}")

@@ -151,9 +151,9 @@
     download.addEventListener("click", () => {
       const rows = [[]], kept = titles.map((_, i) => i).filter((i) => !hidden.has(i));
       const numbers = ["value", "low", "high", "floor"];
-      const told = new Map(kept.map((i) => [i, numbers.filter((name) => all("tbody tr", table).some((row) => row.cells[i]?.dataset[name] !== undefined))]));
+      const partsOf = new Map(kept.map((i) => [i, numbers.filter((name) => all("tbody tr", table).some((row) => row.cells[i]?.dataset[name] !== undefined))]));
       for (const i of kept) {
-        const parts = told.get(i);
+        const parts = partsOf.get(i);
         if (parts.length) rows[0].push(...parts.map((name) => (name === "value" ? titles[i] : `${titles[i]} ${name}`)));
         else rows[0].push(titles[i]);
       }
@@ -161,7 +161,7 @@
         if (row.hidden || row.parentElement.hidden) continue;
         const line = [];
         for (const i of kept) {
-          const cell = row.cells[i], parts = told.get(i);
+          const cell = row.cells[i], parts = partsOf.get(i);
           if (parts.length) line.push(...parts.map((name) => cell.dataset[name] ?? ""));
           else line.push([...cell.childNodes].filter((node) => !node.matches?.(".permalink, button")).map((node) => node.textContent).join("").trim());
         }

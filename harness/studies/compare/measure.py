@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ...arrays.opened import open_generator
 from ...arrays.views import Views
 from ...core.protocols import Part, Row
 from ...core.registry import study
-from ...run import Run, open_generator
+from ...run import Run
 from ..same_seeds import SameSeeds
 from .page import page
 

@@ -98,8 +98,8 @@ class Entry(NamedTuple):
     options: Mapping[str, Any]
 
     def about(self, features: str) -> dict[str, str]:
-        told = label("", self.metric.options, self.options).strip("()")
-        return {"metric": self.metric.name, "options": told, "features": features}
+        described = label("", self.metric.options, self.options).strip("()")
+        return {"metric": self.metric.name, "options": described, "features": features}
 
     @property
     def prints(self) -> dict[str, str]:
@@ -119,16 +119,16 @@ class Values:
     def __init__(self, entries: Sequence[Entry]):
         self.entries, self.refused = entries, set[tuple[str, str]]()
 
-    def of(self, sets: Mapping[str, Tensor], told: str) -> list[float]:
+    def of(self, sets: Mapping[str, Tensor], damage: str) -> list[float]:
         found = []
         for metric, options in self.entries:
             try:
                 value = value_of(metric, sets, options)
             except ValueError as failure:
                 value = math.nan
-                if (metric.name, told) not in self.refused:
-                    self.refused.add((metric.name, told))
-                    say(f"{told}: {metric.name} is undefined, {reason(failure)}")
+                if (metric.name, damage) not in self.refused:
+                    self.refused.add((metric.name, damage))
+                    say(f"{damage}: {metric.name} is undefined, {reason(failure)}")
             found.append(value if math.isfinite(value) else math.nan)
         return found
 

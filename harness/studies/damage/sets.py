@@ -91,9 +91,9 @@ class Pools:
             self._kept[name] = self._features(name.strip(), self._images(split, fault))
         return self._kept[name]
 
-    def _features(self, told: str, images: Tensor) -> Tensor:
+    def _features(self, title: str, images: Tensor) -> Tensor:
         network, parts = self.run.views.extractor(self.features), []
-        with track(f"features of {told}", len(images), "samples") as advance, torch.no_grad():
+        with track(f"features of {title}", len(images), "samples") as advance, torch.no_grad():
             for part in torch.split(images, BATCH):
                 parts.append(network(part.float() / 255))
                 advance(len(part))

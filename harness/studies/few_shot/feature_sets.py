@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ...arrays.shards import SHARD
 from ...arrays.spaces import BATCH
 from ...arrays.store import ShardKey, Store
-from ...arrays.views import SHARD
 from ...core.files import digest
 from ...core.progress import say, track
 from ...core.protocols import ClassSubset, Dataset, Extractor, FeatureSet, HasAttributes

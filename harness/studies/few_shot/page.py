@@ -103,8 +103,8 @@ def _verdicts(what: str, main: pd.DataFrame) -> Iterator[Verdict | str]:
         yield f"{what}: no selection of {len(gains)} is better or worse than a random share."
     for word, names in clear.items():
         if names:
-            told = "; ".join(f"{name} {estimate(gains[name])}" for name in names)
-            yield f"{what}: {len(names)} of {len(gains)} selections are {word} than a random share: {told}."
+            listed = "; ".join(f"{name} {estimate(gains[name])}" for name in names)
+            yield f"{what}: {len(names)} of {len(gains)} selections are {word} than a random share: {listed}."
 
 
 def _panels(part: pd.DataFrame) -> dict[str, list[Line]]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ....generators.sampling.selection import top
 from ...arrays.records import USED
+from ...arrays.shards import SEEDS
 from ...arrays.subsets import Subset
-from ...arrays.views import SEEDS
 from ...core.files import digest
 from ...core.progress import say, track
 from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, Row, View

@@ -52,7 +52,7 @@ def _trainings(known: int | str) -> str:
     if plain < 2:
         return "One plain training does not tell how far trainings differ by chance, so no difference is decided."
     return (
-        f"How far trainings differ by chance is told by {plain} plain ones, so by Student's t with "
+        f"How far trainings differ by chance is estimated from {plain} plain ones; intervals use Student's t with "
         f"{plain - 1} {'degree' if plain == 2 else 'degrees'} of freedom."
     )
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...arrays.opened import open_dataset, open_generator
 from ...core.files import digest
 from ...core.progress import say
 from ...core.protocols import Estimate, Part, Row
 from ...core.registry import METRICS, study, unknown
-from ...run import Run, open_dataset, open_generator, run_on
+from ...run import Run, run_on
 from ...stats.families import holm
 from ...stats.few import copula_interval, exact_p, spearman
 from ...stats.intervals import mean, mean_of_independent

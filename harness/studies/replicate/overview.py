@@ -82,7 +82,7 @@ class Overview:
         others = [name for name in self.rows if name not in self.paper]
         return [*self.paper, *sorted(others, key=self.mean_of_medians, reverse=True)]
 
-    def told(self, name: str, column: Column, against: str = "") -> str:
+    def decision(self, name: str, column: Column, against: str = "") -> str:
         """What is decided of a row in a column; of its gain over another row, where one is named."""
         score, rival = self.rows.get(name, {}).get(column[0]), self.rivals.get(against, {}).get(column[0], "")
         return UNDEFINED if against and not rival else self.decided.get((*column, score, rival), UNDEFINED)
@@ -94,19 +94,19 @@ class Overview:
         median, new = (self.numbers.get((key, "", quantity)) for quantity in (MEDIAN, NEW))
         if median is None or new is None or new.value != new.value:
             return "-"
-        told, share = self.decided.get((*key, ""), UNDEFINED), self.numbers.get((key, "", SHARE_OF_CEILING))
+        decision, share = self.decided.get((*key, ""), UNDEFINED), self.numbers.get((key, "", SHARE_OF_CEILING))
         ceiling = [f"{100 * share.value:.0f} %"] if share is not None and share.value == share.value else []
-        needed = [networks(self.numbers[key, "", SEEDS].value)] if told == OPEN else []
-        return ", ".join([formatted(median.value, new.low, new.high) + MARKS[told], *ceiling, *needed])
+        needed = [networks(self.numbers[key, "", SEEDS].value)] if decision == OPEN else []
+        return ", ".join([formatted(median.value, new.low, new.high) + MARKS[decision], *ceiling, *needed])
 
     def claim(self, name: str, column: Column, against: str = "") -> str:
         """The decision in words, and the networks that it would take where there is none."""
-        told = self.told(name, column, against)
-        if told == UNDEFINED:
+        decision = self.decision(name, column, against)
+        if decision == UNDEFINED:
             return "-"
         score, rival = self.rows[name][column[0]], self.rivals.get(against, {}).get(column[0], "")
         needed = self.numbers.get(((*column, score), rival, SEEDS))
-        return f"{told}, {networks(needed.value)}" if told == OPEN and needed is not None else told
+        return f"{decision}, {networks(needed.value)}" if decision == OPEN and needed is not None else decision
 
 
 def in_w(scores: Sequence[str]) -> dict[str, str]:
@@ -152,7 +152,7 @@ def blocks(overview: Overview, signal: str) -> Iterator[Block]:
     claimed = {f"{name} tells quality": (name, "") for name in paper}
     for rival in overview.rivals:
         if rival in paper:
-            better = [name for name in names if any(overview.told(name, c, rival) == HOLDS for c in columns)]
+            better = [name for name in names if any(overview.decision(name, c, rival) == HOLDS for c in columns)]
             claimed |= {f"{name} tells more than {rival}": (name, rival) for name in better}
         else:
             claimed |= {f"{name} tells more than {rival}": (name, rival) for name in paper if name != rival}
@@ -171,10 +171,11 @@ def _everywhere(overview: Overview) -> Iterator[str]:
         if rival not in overview.rivals:
             continue
         where = {
-            name: [c for c in overview.columns if overview.told(name, c, rival) != UNDEFINED] for name in overview.rows
+            name: [c for c in overview.columns if overview.decision(name, c, rival) != UNDEFINED]
+            for name in overview.rows
         }
-        won = {name: [c for c in cs if overview.told(name, c, rival) == HOLDS] for name, cs in where.items() if cs}
-        lost = {name: [c for c in cs if overview.told(name, c, rival) == FAILS] for name, cs in where.items() if cs}
+        won = {name: [c for c in cs if overview.decision(name, c, rival) == HOLDS] for name, cs in where.items() if cs}
+        lost = {name: [c for c in cs if overview.decision(name, c, rival) == FAILS] for name, cs in where.items() if cs}
         every = [name for name, cs in won.items() if len(cs) == len(overview.columns)]
         if every:
             yield f"{', '.join(every)}: above {rival} in every family on every data set, after correction."

@@ -28,7 +28,7 @@ def page(found: Found) -> Iterator[Block]:
     for signal, part in table[~chosen].groupby("signal", sort=False):
         if (part.against != "").all():
             continue
-        of_signal = {(f, d, s, a): told for (f, d, s, a, which), told in decided.items() if which == signal}
+        of_signal = {(f, d, s, a): verdict for (f, d, s, a, which), verdict in decided.items() if which == signal}
         yield from blocks(Overview(part, of_signal), str(signal))
     if chosen.any():
         yield from _selections(table[chosen], decided)
@@ -49,11 +49,13 @@ def page(found: Found) -> Iterator[Block]:
         if new.value.isna().all():
             yield Text("Nothing is defined here: one of both is held fixed, or both are defined on different samples.")
             continue
-        verdicts = {(f, d, s): told for (f, d, s, a, which), told in decided.items() if (a, which) == (against, signal)}
+        verdicts = {
+            (f, d, s): verdict for (f, d, s, a, which), verdict in decided.items() if (a, which) == (against, signal)
+        }
         yield Verdicts(list(sentences(part, verdicts)), f"{title}, on a new network")
         columns = {(row.family, row.trained_on): f"{row.family}, {row.trained_on}" for row in new.itertuples()}
         cells = {(row.score, (row.family, row.trained_on)): row for _, row in new[new.value.notna()].iterrows()}
-        marks = {(s, (f, d)): MARKS[told] for (f, d, s), told in verdicts.items()}
+        marks = {(s, (f, d)): MARKS[verdict] for (f, d, s), verdict in verdicts.items()}
         yield Grid("score", list(part.score.unique()), columns, cells, lambda value: value, marks)
         yield from _more(part)
 
@@ -84,8 +86,8 @@ def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> 
         data = [d for d in dict.fromkeys(of_family.trained_on) if d not in (NEW_DATA_SET, EVERYWHERE)]
         groups: dict[str, list[str]] = {}
         for score in dict.fromkeys(of_family.score):
-            on = {told: [d for d in data if verdicts.get((name, d, score)) == told] for told in MARKS}
-            said = "; ".join(f"{told} for {name} on {', '.join(where)}" for told, where in on.items() if where)
+            on = {verdict: [d for d in data if verdicts.get((name, d, score)) == verdict] for verdict in MARKS}
+            said = "; ".join(f"{verdict} for {name} on {', '.join(where)}" for verdict, where in on.items() if where)
             groups.setdefault(said, []).append(str(score))
         for said, scores in groups.items():
             if said:
@@ -95,11 +97,11 @@ def sentences(part: pd.DataFrame, verdicts: dict[tuple[Any, Any, Any], str]) -> 
 def _more(part: pd.DataFrame) -> Iterator[Block]:
     """The numbers behind the decisions: medians, networks needed, new data sets, parts of the variance."""
     scores = list(part.score.unique())
-    told = {
+    titles = {
         MEDIAN: "Median of the networks",
         SHARE_OF_CEILING: "As a share of the noise ceiling, median of the networks",
     }
-    for quantity, title in (told | {SEEDS: "Networks needed on each data set"}).items():
+    for quantity, title in (titles | {SEEDS: "Networks needed on each data set"}).items():
         rows = part[part.quantity == quantity]
         if rows.empty:
             continue

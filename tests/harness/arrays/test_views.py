@@ -11,8 +11,9 @@ import torch
 
 from assay.harness.arrays import spaces
 from assay.harness.arrays.inversion import invert
+from assay.harness.arrays.shards import whole_shards
 from assay.harness.arrays.subsets import Subset
-from assay.harness.arrays.views import Views, whole_shards
+from assay.harness.arrays.views import Views
 from assay.harness.core.protocols import View
 
 IMAGES, LATENT, FEATURES = View("fake", "images"), View("fake", "latent"), View("fake", "features")

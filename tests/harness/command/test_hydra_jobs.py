@@ -1,15 +1,18 @@
-"""What can be set on the command line: Hydra takes options that are empty mappings, and refuses unknown ones."""
+"""What can be set and left out on the command line, with options that are empty mappings and those of experiments."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf
 
-from assay.harness.command.hydra_jobs import register
-from assay.harness.core.registry import discover
+from assay.harness.command.hydra_jobs import plain_config, register, run_jobs
+from assay.harness.command.overrides import is_glob
+from assay.harness.command.sweep import configs
+from assay.harness.core.registry import METRICS, STUDIES, discover
 
 discover()
 
@@ -18,7 +21,7 @@ def composed(*overrides: str) -> Any:
     GlobalHydra.instance().clear()
     register(overrides, "evaluate")
     with initialize_config_module("assay.configs", version_base="1.3"):
-        return OmegaConf.to_container(compose("evaluate", list(overrides)), resolve=False)
+        return plain_config(compose("evaluate", list(overrides)))
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,79 @@ def test_an_option_that_is_an_empty_mapping_takes_any_keys(study: str, option: s
 def test_an_unknown_key_beside_it_is_refused() -> None:
     with pytest.raises(ConfigCompositionException, match="nothing"):
         composed("study=humans", "study.humans={nothing: 1}")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "studies"),
+    [
+        ([], ["correlate", "groups", "gallery", "tradeoff"]),
+        (["study=[correlate]"], ["correlate"]),
+        (["study=tradeoff"], ["tradeoff"]),
+        (["study=[correlate,samples]"], ["correlate", "samples"]),
+        (["study=[]"], []),
+    ],
+)
+def test_a_study_whose_options_an_experiment_sets_can_be_left_out(chosen: list[str], studies: list[str]) -> None:
+    """The experiment sets all options of `groups`, so that its options do not tell whether it was chosen."""
+    overrides = ["experiment=latent_density", *chosen]
+    config = composed(*overrides)
+    assert list(config["study"]) == studies
+    assert all(set(STUDIES[name].options) == set(options) for name, options in config["study"].items())
+    assert configs("evaluate", overrides) == [config]
+
+
+def test_jobs_that_share_a_composition_and_those_of_hydra_leave_it_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ["-m", "experiment=latent_density", "study=[correlate]", "study.correlate.resamples=20,30"]
+    register(overrides, "evaluate")
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(sys, "argv", [])
+    run_jobs("evaluate", overrides, found.append)
+    assert [config["study"]["correlate"]["resamples"] for config in found] == [20, 30]
+    assert [list(config["study"]) for config in found] == [["correlate"], ["correlate"]]
+    assert configs("evaluate", overrides) == found
+
+
+def test_metrics_of_an_experiment_can_be_left_out_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n# mine\ndefaults: [override /metric: [precision, recall]]\n"
+        "metric: {precision: {k: 3, strict: true}, recall: {k: 3, strict: true}}\n"
+    )
+    overrides = ["--config-dir", str(tmp_path), "experiment=mine", "metric=recall"]
+    register(overrides, "evaluate")
+    (config,) = configs("evaluate", overrides) or []
+    assert config["metric"] == {"recall": dict(METRICS["recall"].options) | {"k": 3, "strict": True}}
+
+
+@pytest.mark.parametrize(
+    ("group", "chosen", "other"), [("study", "[correlate]", "groups.share"), ("metric", "recall", "precision.k")]
+)
+def test_an_option_of_what_is_left_out_is_refused(group: str, chosen: str, other: str) -> None:
+    """It would change nothing, and the user would not notice."""
+    overrides = ["experiment=latent_density", f"{group}={chosen}", f"{group}.{other}=1"]
+    with pytest.raises(ValueError, match=f"{group}.{other}=1 is an option of {other.split('.')[0]}, and {group}="):
+        register(overrides, "evaluate")
+    register([f"{group}=all", f"{group}.{other}=1"], "evaluate")
+
+
+def test_jobs_answer_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    assert run_jobs("evaluate", ["-m", "seed=3,1,2"], lambda plain: [plain["seed"]]) == [[3], [1], [2]]
+    assert list((tmp_path / "cache" / "jobs").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["-m", "metric=glob(*)"], True),
+        (["-m", "seed=1", "metric=glob([rar*,rea*],exclude=realism)"], True),
+        (["metric=rarity,realism"], False),
+        (["metric=[precision]", "generator=glob(va*)"], False),
+        (["name='metric=glob(*)'"], False),
+        (["metric=[precision"], False),
+    ],
+)
+def test_whether_somebody_named_the_metrics(overrides: list[str], expected: bool) -> None:
+    assert is_glob("metric", overrides) == expected

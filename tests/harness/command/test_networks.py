@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from assay.generators import latent_diffusion
+from assay.harness.arrays.opened import open_generator
 from assay.harness.arrays.records import read_records
 from assay.harness.cli import main
 from assay.harness.command import networks as module
@@ -18,7 +19,6 @@ from assay.harness.core.registry import DATASETS, GENERATORS, discover
 from assay.harness.formats.weights import find_weights
 from assay.harness.report.behind import command
 from assay.harness.report.networks import networks, training
-from assay.harness.run import open_generator
 
 discover()
 LISTED = Path(module.__file__).parents[2] / "configs" / "networks" / "latent_density.yaml"

@@ -36,6 +36,8 @@ def test_metrics_become_what_the_studies_test() -> None:
     ]  # fmt: skip
     overrides, _ = put_to_test(["experiment=metric", "metric=recall", "study.humans.folders={cifar10: there}"])
     assert overrides[-2:] == ["study=[sanity,damage,humans]", "set_metrics=[recall]"]
+    one_study = ["experiment=metric", "metric=recall", "study=[sanity]"]
+    assert put_to_test(one_study)[0] == ["experiment=metric", "study=[sanity]", "study.sanity.metrics=[recall]"]
     alone = ["experiment=sanity", "metric=recall"]
     assert put_to_test(alone) == (alone, [])
 

@@ -12,23 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from assay.harness.core.discovery import PLUGINS, discover, plugin_files, tell_plugin_files
 from assay.harness.core.protocols import Part, Row, View
 from assay.harness.core.registry import (
     DATASETS,
     EXTRACTORS,
     GENERATORS,
     METRICS,
-    PLUGINS,
     STUDIES,
     TRAINERS,
     dataset,
-    discover,
     extractor,
     generator,
     metric,
-    plugin_files,
     study,
-    tell_plugin_files,
     trainer,
 )  # fmt: skip
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 import assay
 from assay.harness.core.registry import discover
+from assay.harness.formats.weights import ZOO
 from assay.harness.objects.paths import dataset_of, generator_of
-from assay.harness.run import ZOO
 
 from .conftest import FAKES, Pair, as_folder
 

@@ -21,7 +21,7 @@ from assay.datasets.digits import digits
 from assay.generators.networks.seeds import normal
 from assay.generators.vae import vae
 from assay.harness.arrays.records import read_records
-from assay.harness.arrays.views import SEEDS
+from assay.harness.arrays.shards import SEEDS
 from assay.harness.core.protocols import Estimate, Record
 from assay.harness.core.registry import METRICS
 from assay.metrics.frechet import frechet_distance

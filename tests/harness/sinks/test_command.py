@@ -24,7 +24,7 @@ from assay.harness.core.registry import SINKS, discover
 from assay.harness.report.report import report
 from assay.harness.report.tables import tables
 from assay.harness.sinks.jobs import Evaluated, JobLogs
-from assay.harness.sinks.told import numbers
+from assay.harness.sinks.payload import numbers
 
 from .reading import Events, Offline, events, offline_runs
 

@@ -14,7 +14,7 @@ import pytest
 import assay
 from assay.harness.core import registry
 from assay.harness.core.protocols import Record
-from assay.harness.sinks.told import numbers
+from assay.harness.sinks.payload import numbers
 
 from .reading import events, offline_runs
 from .test_log import Noted

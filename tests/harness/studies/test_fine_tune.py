@@ -190,7 +190,9 @@ def test_the_page_says_what_holds(run: Run) -> None:
         assert any(words in line for words in (HOLDS, OPPOSITE, UNDECIDED))
         assert "For these trainings alone it is " in line
     assert not any(line.startswith("control") for line in lines), "weights of 1 promise nothing"
-    assert any("told by 2 plain ones, so by Student's t with 1 degree of freedom." in line for line in lines)
+    assert any(
+        "estimated from 2 plain ones; intervals use Student's t with 1 degree of freedom." in line for line in lines
+    )
     page = (run.folder / "report.html").read_text()
     for words in ("less control", "less untuned", "The course of training", "The same seeds; rows: untuned, control,"):
         assert words in page

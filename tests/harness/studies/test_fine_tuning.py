@@ -25,9 +25,10 @@ from assay.harness import train as module
 from assay.harness.arrays.subsets import Subset
 from assay.harness.command import overrides
 from assay.harness.command.hydra_jobs import run_jobs
+from assay.harness.core.discovery import PLUGINS
 from assay.harness.core.files import sha256_of
 from assay.harness.core.protocols import Dataset, Samples
-from assay.harness.core.registry import DATASETS, EXTRACTORS, PLUGINS, discover
+from assay.harness.core.registry import DATASETS, EXTRACTORS, discover
 from assay.harness.formats.weights import ZOO, read_weights, write_weights
 from assay.harness.studies.fine_tune.importance import by_pseudo_density
 from assay.harness.train import Importance, Measure, train

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assay.harness.core.protocols import Cell, Estimate, Floor, Record, Row
-from assay.harness.sinks.told import command_of, config_of, counts, numbers, private
+from assay.harness.sinks.payload import command_of, config_of, counts, numbers, private
 
 NAN = math.nan
 

@@ -1,4 +1,4 @@
-"""What sinks are told: the numbers of records by name, and how a run was asked for, without the folders of its user."""
+"""What sinks get: the numbers of records by name, and command and options of a run without its user's folders."""
 
 import json
 import math
@@ -23,21 +23,21 @@ def numbers(records: Iterable[Record]) -> dict[str, Value]:
     The name is the label of the metric, with that of the number where there are several. An end of an interval that is
     not known is left out. A metric or a study that failed has "/failed", the reason, and no numbers.
     """
-    told: dict[str, Value] = {}
+    found: dict[str, Value] = {}
     for record in records:
         label = record.cell.label
         if record.status == "failed":
-            told[f"{label}/failed"] = str(record.error)
+            found[f"{label}/failed"] = str(record.error)
             continue
         if record.kind == "study":
             continue
         floors = {row.keys: row.estimate for row in record.floor.rows} if record.floor else {}
         for keys, estimate in record.rows:
             name = label if keys[0] == label.partition("(")[0] else f"{label} {keys[0]}"
-            told |= _estimate(f"{name}/", estimate) | {f"{name}/missing": estimate.missing}
+            found |= _estimate(f"{name}/", estimate) | {f"{name}/missing": estimate.missing}
             if keys in floors:
-                told |= _estimate(f"{name}/floor_", floors[keys])
-    return told
+                found |= _estimate(f"{name}/floor_", floors[keys])
+    return found
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, Value]:
@@ -55,11 +55,11 @@ def config_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Of feature spaces, all of which are there, those that differ from their defaults.
     """
-    told = {name: value for name, value in config.items() if name not in UNSAID}
-    if "extractor" in told:
-        changed = {name: _changed(EXTRACTORS[name].options, options) for name, options in told["extractor"].items()}
-        told["extractor"] = {name: options for name, options in changed.items() if options}
-    return dict(private(told))
+    kept = {name: value for name, value in config.items() if name not in UNSAID}
+    if "extractor" in kept:
+        changed = {name: _changed(EXTRACTORS[name].options, options) for name, options in kept["extractor"].items()}
+        kept["extractor"] = {name: options for name, options in changed.items() if options}
+    return dict(private(kept))
 
 
 def _changed(defaults: Mapping[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
