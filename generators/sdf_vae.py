@@ -299,8 +299,8 @@ class SDFVAETraining:
 def fast_in_bfloat16(device: torch.device) -> bool:
     """Whether convolutions run faster in bfloat16. On a processor without units for it they take 30 times as long."""
     if device.type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
-        return any(able.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))
+        able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
+        return any(able.get(unit) for unit in ("amx_bf16", "avx512_bf16", "bf16"))
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
