@@ -232,11 +232,11 @@ def _sortable(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def _cell_rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
     """Columns of floors and of used samples are there if any record tells them: older ones do not."""
-    floors, told = (any(getattr(record, name) for record in records) for name in ("floor", "samples"))
+    floors, counted = (any(getattr(record, name) for record in records) for name in ("floor", "samples"))
     for record in records:
         common = {**_about(record), "metric": record.cell.label}
         rest = {"kind": record.kind, "better": record.better, "status": record.status, "error": record.error or ""}
-        if told:
+        if counted:
             views = (f"{name}: {in_words(counts)}" for name, counts in record.samples.items())
             rest[USED_SAMPLES] = "; ".join(views)
         if not record.rows:

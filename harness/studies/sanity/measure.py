@@ -96,7 +96,7 @@ def _parts(check: Check, one: UnderTest, options: Options, repeats: int) -> list
     setting = {
         "check": check.name,
         "metric": one.metric.name,
-        "options": one.told,
+        "options": one.described,
         "kind": one.said,
         "size": options.size,
         "points": options.points,

@@ -62,7 +62,7 @@ class UnderTest(NamedTuple):
         return self.said in ("fidelity", "diversity")
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """Options that differ from the defaults, in words; empty where none does."""
         return label("", self.metric.options, self.options).strip("()")
 

@@ -67,5 +67,5 @@ def _table(rows: pd.DataFrame, kind: str) -> Table:
 
 
 def _cell(verdict: str, published: str) -> str:
-    told = LETTERS.get(verdict, verdict)
-    return told if published in (verdict, NOT_PUBLISHED) else f"{told} [{LETTERS.get(published, published)}]"
+    letter = LETTERS.get(verdict, verdict)
+    return letter if published in (verdict, NOT_PUBLISHED) else f"{letter} [{LETTERS.get(published, published)}]"
