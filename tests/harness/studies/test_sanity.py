@@ -224,7 +224,7 @@ def test_what_a_metric_measures_must_be_said() -> None:
         under_test("of_codes")
     assert under_test("mine", "unbounded diversity").kind == "diversity"
     assert under_test({"metric": "precision", "k": 7}).options == {"k": 7}
-    assert under_test("precision").told == "k=3"
+    assert under_test("precision").described == "k=3"
 
 
 def put_through(run: Run, kinds: Mapping[str, str], **options: Any) -> list[Record]:
