@@ -242,7 +242,7 @@ def _in_order(x: Tensor | Statistics) -> Tensor | Statistics:
     """Few rows in an order that they themselves decide, so that no digit depends on the one they came in."""
     if not isinstance(x, Tensor) or len(x) > x.shape[1]:
         return x
-    rows = x.contiguous().numpy(force=True)
+    rows = x.contiguous().cpu().numpy()
     return x[sorted(range(len(x)), key=lambda row: blake2b(rows[row].tobytes()).digest())]
 
 
@@ -337,4 +337,4 @@ def _influence(x: Tensor, mean: Tensor, shift: Tensor, root: Tensor) -> float:
         centred.copy_(wide[: len(block)].copy_(block).sub_(mean))
         carried = lower_product(weights, carried.copy_(centred).T).T
         terms.append(carried.add_(twice).mul_(centred).sum(1).double())
-    return float(np.var(torch.cat(terms).numpy(force=True), ddof=1))
+    return float(np.var(torch.cat(terms).cpu().numpy(), ddof=1))
