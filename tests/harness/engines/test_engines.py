@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,11 @@ def until(what: Callable[[], object], seconds: float = 300) -> None:
 def started(top: Path) -> "Iterator[subprocess.Popen[str]]":
     """A command on two processes that take their time."""
     environs = environment(top / "cache", ASSAY_TEST_PAUSE="0.5")
-    command = subprocess.Popen(line("processes", top, *ASKED), stderr=subprocess.PIPE, text=True, env=environs)
+    # A shell starts what runs in its background, and so all tests there, with Ctrl-C ignored.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = subprocess.Popen(
+        line("processes", top, *ASKED), stderr=subprocess.PIPE, text=True, env=environs, preexec_fn=heeding
+    )
     try:
         yield command
     finally:
