@@ -23,6 +23,8 @@ from .vae import VAE, VAENetwork
 
 SIGNAL = ddim.cosine(1000)
 """ᾱ at each timestep of the training."""
+NOISED, DRAWS = 60, 5
+"""Timestep and number of draws of denoising errors, as in arXiv:2301.12334."""
 
 
 class Denoiser(nn.Module):
@@ -70,12 +72,13 @@ class LatentDiffusionNetwork(nn.Module):
 
 
 class LatentDiffusion:
-    """Trained latent diffusion as a Generator that can also encode.
+    """Trained latent diffusion as a Generator that can also encode, and that shows its steps.
 
     Latent spaces: "x_T" is N(0, I); "z_0" has the codes that the VAE decodes, sampled from the x_T of the same seeds.
     """
 
     spaces: Sequence[str] = ("z_0", "x_T")
+    noise_space, clean_space = "x_T", "z_0"
 
     def __init__(self, network: LatentDiffusionNetwork, latent_dim: int, steps: int, fingerprint: str):
         self.network, self.latent_dim, self.fingerprint = network, latent_dim, fingerprint
@@ -97,6 +100,14 @@ class LatentDiffusion:
         """x_T [N, D] from codes z_0 [N, D], approximately, by DDIM inversion."""
         network = self.network.to(codes.device)
         return ddim.invert(network.predict, (codes - network.mean) / network.scale, self.levels, repeats)
+
+    def trajectory(self, noise: Tensor) -> Tensor:
+        return ddim.trajectory(self.network.to(noise.device).predict, noise, self.levels)
+
+    def denoising_errors(self, clean: Tensor) -> Tensor:
+        network = self.network.to(clean.device)
+        standardised = (clean - network.mean) / network.scale
+        return ddim.denoising_errors(network.predict, standardised, NOISED, float(SIGNAL[NOISED]), DRAWS)
 
 
 @generator

@@ -143,7 +143,7 @@ def _log_determinant(values: Tensor) -> Tensor:
     return torch.where(full, values.log().sum(1), torch.nan)
 
 
-def squared_lengths(**named: Array) -> Tensor:
+def not_negative(**named: Array) -> Tensor:
     """Numbers [N, K] that are at least 0; ValueError for any other."""
     ((name, array),) = named.items()
     (x,) = samples(**{name: array})
@@ -153,7 +153,7 @@ def squared_lengths(**named: Array) -> Tensor:
 
 
 def _given(**named: Array | None) -> list[Tensor | None]:
-    return [None if array is None else squared_lengths(**{name: array}) for name, array in named.items()]
+    return [None if array is None else not_negative(**{name: array}) for name, array in named.items()]
 
 
 def _needed(name: str, array: Tensor | None, by: str) -> Tensor:

@@ -10,7 +10,7 @@ from ..harness.core.precision import full_precision
 from ..harness.core.protocols import Estimate, View
 from ..harness.core.registry import metric
 from ..harness.stats import intervals
-from .volume import log_norm, squared_lengths
+from .volume import log_norm, not_negative
 
 CODES = 4000
 """Codes of the generator that the network learns from."""
@@ -67,7 +67,7 @@ def amortised_volume_fit(codes: Array, stretch: Array, seed: Seed = 0) -> Estima
 
 def _targets(codes: Tensor, stretch: Array) -> Tensor:
     """log ‖J‖ of each code, float64 [M]."""
-    lengths = squared_lengths(stretch=stretch)
+    lengths = not_negative(stretch=stretch)
     if len(codes) != len(lengths):
         raise ValueError(f"codes has {len(codes)} rows, stretch has {len(lengths)}: give one of each per code")
     logs = log_norm(lengths)

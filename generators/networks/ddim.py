@@ -5,7 +5,7 @@ grows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
@@ -101,12 +101,44 @@ def batches(x: Tensor) -> tuple[Tensor, ...]:
     return torch.split(torch.cat([x, x.new_zeros(-len(x) % at_once, *x.shape[1:])]), at_once)
 
 
-def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
-    """x_0 [N, ...] from noise x_T [N, ...], differentiable in the noise."""
+def predictions(denoise: Denoiser, x: Tensor, levels: Levels) -> Iterator[Tensor]:
+    """x_0 [N, ...] as it is predicted at each step of sampling from noise x_T [N, ...], and at last the sample."""
     for t, here, there in zip(levels.times, levels.signal[:-1], levels.signal[1:], strict=True):
         clean, noise = denoise(x, t, here)
+        yield clean
         x = math.sqrt(there) * clean + math.sqrt(1 - there) * noise
-    return x
+    yield x
+
+
+def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
+    """x_0 [N, ...] from noise x_T [N, ...], differentiable in the noise."""
+    *_, last = predictions(denoise, x, levels)
+    return last
+
+
+def trajectory(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
+    """Lengths [N, steps + 1] of the way of the predicted x_0 from 0 to the sample, from noise x_T [N, ...].
+
+    The first is the norm of the first prediction; each other one is that of the change since the step before. Norms are
+    root mean squares over the numbers of x_0.
+    """
+    lengths, before = [], torch.zeros_like(x)
+    for clean in predictions(denoise, x, levels):
+        lengths.append((clean - before).flatten(1).square().mean(1).sqrt())
+        before = clean
+    return torch.stack(lengths, 1)
+
+
+def denoising_errors(denoise: Denoiser, clean: Tensor, t: int, signal: float, draws: int) -> Tensor:
+    """Mean squared errors [N, draws] of x_0 [N, ...] as predicted from x_t at timestep t, where ᾱ is `signal`.
+
+    The noise of each draw is the same for all rows, so that rows do not depend on their batch.
+    """
+    errors = []
+    for noise in torch.randn(draws, *clean.shape[1:], generator=torch.Generator().manual_seed(0)).to(clean):
+        found, _ = denoise(math.sqrt(signal) * clean + math.sqrt(1 - signal) * noise, t, signal)
+        errors.append((found - clean).flatten(1).square().mean(1))
+    return torch.stack(errors, 1)
 
 
 def ancestral(predict: Callable[[Tensor, int], tuple[Tensor, Tensor]], noise: Tensor, levels: Levels) -> Tensor:

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from ..core.files import digest
-from ..core.protocols import Codes, Discriminating, Encoder, Encoding, Extractor, Generator, HasPosterior, View
+from ..core.protocols import (
+    Codes,
+    Diffusing,
+    Discriminating,
+    Encoder,
+    Encoding,
+    Extractor,
+    Generator,
+    HasPosterior,
+    View,
+)
 from ..core.registry import unknown
 from ..stats.jacobians import DIRECTIONS, singular_values, squared_stretch
 from .inversion import invert
@@ -23,7 +33,9 @@ REPLAYED = "sample"
 """The latent space of samples that are shown again: their numbers, which are no codes."""
 OF_CODES = ("latent", "stretch", "singular")
 """Spaces of what is known of a code before it is decoded; a colon and a latent space may follow."""
-OWN = ("images", "labels", "posterior", "residual", "reencoded", "discriminator", *OF_CODES)
+OF_STEPS = ("trajectory", "denoising")
+"""Spaces of what a diffusion model does on the way to a sample."""
+OWN = ("images", "labels", "posterior", "residual", "reencoded", "discriminator", *OF_CODES, *OF_STEPS)
 """Spaces that belong to the samples and to their generator; all others are those of extractors."""
 NO_RESIDUAL = {"fake": ("prior", "logvar", "inversion")} | dict.fromkeys(("real", "holdout"), ("prior", "logvar"))
 """Codes of which an image has no residual; that of generated images by inversion is left out as too slow."""
@@ -129,6 +141,16 @@ class Singular(Drawn):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Steps(Drawn):
+    """What a diffusion model says of its noise, or of the code that it makes of it."""
+
+    tell: Callable[[Tensor], Tensor]
+
+    def of_latents(self, latents: Tensor, latent_space: str) -> Tensor:
+        return self.tell(super().of_latents(latents, latent_space))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Encoded(Space):
     """The encoder's codes of images."""
 
@@ -213,6 +235,7 @@ class Spaces:
             "images": self._images, "labels": self._labels, "latent": self._latent, "posterior": self._posterior,
             "residual": self._residual, "reencoded": self._reencoded, "discriminator": self._logits,
             "stretch": self._of_jacobian, "singular": self._of_jacobian,
+            "trajectory": self._of_steps, "denoising": self._of_steps,
         }[kind]  # fmt: skip
         return find(view, latent_space)
 
@@ -243,6 +266,17 @@ class Spaces:
         make, about = (Stretch, (DIRECTIONS,)) if kind == "stretch" else (Singular, ())
         encode: Codes | Literal[""] = "" if view.source == "fake" else "prior"
         return make(f"{kind}:{latent_space}", self._decoder, digest(kind, 1, *about), encode, latent_space)
+
+    def _of_steps(self, view: View, latent_space: str) -> Space:
+        generator, kind = self._generator, view.space
+        if not isinstance(generator, Diffusing):
+            raise ValueError("this generator is no diffusion model that shows its steps; choose latent_diffusion")
+        if view.source != "fake":
+            raise ValueError(f"{kind} describes how a sample was generated: real samples have none")
+        walked = kind == "trajectory"
+        tell = generator.trajectory if walked else generator.denoising_errors
+        start = generator.noise_space if walked else generator.clean_space
+        return Steps(kind, self._decoder, digest(kind, 1), drawn_from=start, tell=tell)
 
     def _posterior(self, view: View, latent_space: str) -> Space:
         if not isinstance(self._generator, HasPosterior):

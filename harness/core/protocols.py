@@ -184,6 +184,25 @@ class Discriminating(Protocol):
 
 
 @runtime_checkable
+class Diffusing(Protocol):
+    """The optional ability of a diffusion model to show the steps of its sampler.
+
+    noise_space, clean_space: the latent spaces of x_T, from which it starts, and of x_0, which it denoises.
+    """
+
+    noise_space: str
+    clean_space: str
+
+    def trajectory(self, noise: Tensor) -> Tensor:
+        """Lengths [N, steps + 1] of the way of the predicted x_0 from 0 to the sample, from noise x_T [N, ...]."""
+        ...
+
+    def denoising_errors(self, clean: Tensor) -> Tensor:
+        """Mean squared errors [N, K] of predictions of x_0 [N, ...] from a little noise, in K draws of it."""
+        ...
+
+
+@runtime_checkable
 class HasGroundTruth(Protocol):
     """The optional ability to say what is wrong with samples: of a generator by seed, of a data set's test split by
     number. `states` names what a sample can be, the first is sound; `kinds` names the classes.
@@ -334,7 +353,8 @@ class View:
     space:   "images", "labels", "latent" or "latent:<space>", "reencoded" (the encoder's mean codes of the images),
              "residual" or "residual:<space>" (mean squared error of an image decoded from its own code),
              "discriminator", "stretch" or "singular" (at a code, squared lengths of decoded random directions, or the
-             singular values of the Jacobian; "stretch:<space>"),
+             singular values of the Jacobian; "stretch:<space>"), "trajectory" or "denoising" (of a diffusion model:
+             lengths of the steps of its sampler, or errors of denoising a sample),
              "features" (the feature space chosen for the run), or the name of any extractor.
     n:       a number, "all", or "same" (as many as there are generated samples; the default). Where fewer than all are
              read, the seed of the run draws them. "moments": their mean and covariance, as the data set knows them.

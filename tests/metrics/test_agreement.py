@@ -55,6 +55,9 @@ SHAPES = {
 }
 """Metrics of shapes, whose views are no rows of features."""
 
+STEPS = dict.fromkeys(("denoising_error", "first_prediction_norm", "prediction_path_length"), "test_diffusion")
+"""Metrics of a diffusion model's steps, whose views are no rows of features."""
+
 VOLUMES = {
     "amortised_volume": "test_volume_learned",
     "amortised_volume_fit": "test_volume_learned",
@@ -345,7 +348,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
 
 
 def test_every_metric_has_a_slow_version() -> None:
-    assert sorted([*FORMULAS, *ELSEWHERE, *SHAPES, *VOLUMES]) == OURS
+    assert sorted([*FORMULAS, *ELSEWHERE, *SHAPES, *STEPS, *VOLUMES]) == OURS
 
 
 @pytest.mark.parametrize("name", FORMULAS)

@@ -14,8 +14,8 @@ from assay.harness.core.protocols import Estimate, View
 from assay.harness.core.registry import METRICS, Metric, discover, metric
 
 N = 64  # half of them is enough for every interval
-OF_A_DECODER = {"stretch", "singular"}
-"""Spaces of numbers at a code, which noise makes no worse, and which are not negative."""
+OF_A_DECODER = {"stretch", "singular", "trajectory", "denoising"}
+"""Spaces of numbers at a code or on the way to it, which noise makes no worse, and which are not negative."""
 LINK = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://\S+\.\S+")
 
 pytestmark = pytest.mark.filterwarnings("ignore:cmmd. distances")

@@ -52,6 +52,11 @@ def lengths(rng: np.random.Generator) -> Draw:
     return Draw([np.abs(x)], kind)
 
 
+def steps(rng: np.random.Generator) -> Draw:
+    (x,), kind = draw(rng, 1, dimension=int(rng.integers(2, 9)))
+    return Draw([np.abs(x)], kind)
+
+
 def paired(rng: np.random.Generator) -> Draw:
     (x,), kind = draw(rng, 1)
     return Draw([x, x[::-1].copy() if rng.random() < 0.5 else x.copy()], kind)
@@ -365,6 +370,9 @@ CASES: dict[str, list[Case]] = {
     "reconstruction_residual": [Case(column, lambda x: x[:, 0])],
     "reconstruction_error": [Case(column, lambda x: x[:, 0].mean())],
     "laplacian_variance": [Case(pictures, sharpness)],
+    "denoising_error": [Case(lengths, lambda x: x.mean(1))],
+    "first_prediction_norm": [Case(lengths, lambda x: x[:, 0])],
+    "prediction_path_length": [Case(steps, lambda x: x[:, 1:].sum(1))],
     "log_volume": [Case(lengths, lambda x: 0.5 * np.log(x.mean(1)))],
     "mean_intensity": [Case(pictures, lambda x: x.reshape(len(x), -1).mean(1))],
     "png_bytes": [Case(pictures, png)],
