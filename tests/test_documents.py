@@ -16,6 +16,8 @@ from assay.harness.command.select import as_run
 from assay.harness.core.registry import GROUPS, discover
 from assay.harness.report.tables import tables
 
+from .benchmarks import verdicts
+
 ROOT = Path(__file__).parent.parent
 FINDINGS = sorted((ROOT / "results").glob("*/README.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -281,3 +283,8 @@ def test_the_finding_on_pseudo_density_quotes_the_right_rows() -> None:
         for cell, generator in zip(cells, ("stylegan2", "vae", "latent_diffusion"), strict=True):
             about = {"method": "importance pseudo_density", "setting": f"all {side}", "quantity": f"{quantity} gain"}
             assert cell == quoted(row_of(table, generator=generator, **about), 3)
+
+
+def test_the_tables_of_latent_density_are_those_of_replicate() -> None:
+    text = verdicts.PAGE.read_text()
+    assert verdicts.page(text, pd.read_csv(verdicts.NUMBERS)) == text
