@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..harness.core.abilities import Encoder, HasGroundTruth
 from ..harness.core.files import digest
-from ..harness.core.protocols import Dataset, Encoder, Generator, HasGroundTruth, Samples, Split, Truth
+from ..harness.core.protocols import Dataset, Generator, Samples, Split, Truth
 from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .held_out import Encoded, HeldOut, open_held_out
 from .sampling.faults import CONTENT, SIGNAL, Donor, Fault

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..harness.core.abilities import Encoder
 from ..harness.core.digests import packed
 from ..harness.core.files import digest
-from ..harness.core.protocols import Dataset, Encoder, Encoding, Generator
+from ..harness.core.protocols import Dataset, Encoding, Generator
 from ..harness.core.registry import DATASETS, GENERATORS, generator
 from .replay import Replay, Stored
 

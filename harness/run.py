@@ -16,21 +16,11 @@ from .arrays.other_spaces import asks_encoder, encoded, exchangeable, in_space
 from .arrays.records import find_record, write_record
 from .arrays.store import Store, open_store
 from .arrays.views import Views
+from .core.abilities import Encoder, FeatureGenerator, HasStatistics
 from .core.files import canonical, require_writable
 from .core.options import checked
 from .core.progress import say_once
-from .core.protocols import (
-    Cell,
-    Dataset,
-    Encoder,
-    Extractor,
-    FeatureGenerator,
-    Generator,
-    HasStatistics,
-    Record,
-    View,
-    pick_device,
-)
+from .core.protocols import Cell, Dataset, Extractor, Generator, Record, View, pick_device
 from .core.registry import EXTRACTORS, METRICS, STUDIES, Metric, unknown
 from .evaluate import evaluate, reason, sample_scores
 from .formats.weights import ZOO

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .arrays.subsets import Subset, taken
+from .core.abilities import AcceptsSamples, CanSample, OwnsSampler
 from .core.files import digest, replace, sha256_of
 from .core.progress import Advance, say, track
-from .core.protocols import AcceptsSamples, CanSample, Dataset, OwnsSampler, Training
+from .core.protocols import Dataset, Training
 from .core.registry import EXTRACTORS, METRICS, TRAINERS
 from .evaluate import estimates
 from .formats.weights import find_weights, write_weights

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.abilities import HasPosterior, HasStatistics, HasTotal
 from ..core.progress import track
-from ..core.protocols import Dataset, Generator, HasPosterior, HasStatistics, HasTotal, Split, View
+from ..core.protocols import Dataset, Generator, Split, View
 from ..core.registry import DATASETS
 from .spaces import BATCH, PRIOR_SEEDS, Encoded, Inverted, Labels, Residual, Space
 from .store import ShardKey, Store

@@ -7,18 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..core.abilities import Diffusing, Discriminating, Encoder, HasPosterior
 from ..core.files import digest
-from ..core.protocols import (
-    Codes,
-    Diffusing,
-    Discriminating,
-    Encoder,
-    Encoding,
-    Extractor,
-    Generator,
-    HasPosterior,
-    View,
-)
+from ..core.protocols import Codes, Encoding, Extractor, Generator, View
 from ..core.registry import unknown
 from ..stats.jacobians import DIRECTIONS, singular_values, squared_stretch
 from .inversion import invert

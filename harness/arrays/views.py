@@ -11,15 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.protocols import (
-    Dataset,
-    Extractor,
-    Generator,
-    HasStatistics,
-    Modality,
-    Statistics,
-    View,
-)
+from ..core.abilities import HasStatistics
+from ..core.protocols import Dataset, Extractor, Generator, Modality, Statistics, View
 from ..core.registry import EXTRACTORS
 from ..shapes.pictures import pictures
 from .shards import SHARD, Shards, scaled, seeds_of

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.protocols import HasTotal
+from ..core.abilities import HasTotal
 from ..core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, discover, unknown
 from ..run import Run, check_numbers, default_features, run_on
 from .calls import arrays, changeable, untouched

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from assay.harness.core.protocols import Layered
+from assay.harness.core.abilities import Layered
 from assay.harness.core.registry import EXTRACTORS, GENERATORS, discover
 from assay.metrics.paths.distances import Embedding
 from assay.metrics.paths.energy import energy, feature_distance, optimise_path, pixel_distance, step_lengths, subdivide

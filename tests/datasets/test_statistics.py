@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from assay.harness.command.paths import real_data
-from assay.harness.core.protocols import HasStatistics, View
+from assay.harness.core.abilities import HasStatistics
+from assay.harness.core.protocols import View
 from assay.harness.core.registry import DATASETS, discover
 from assay.harness.run import open_run
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from assay.generators.adm import ADM, adm, ddim_times, recognise
 from assay.generators.networks.ddim import even_times
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 WIDTH, SIZE = 32, 8

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from assay.generators.autoencoder import autoencoder, recognise
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 with warnings.catch_warnings(action="ignore"):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assay.generators.conditional_vae import ConditionalVAE, ConditionalVAENetwork, divergence
-from assay.harness.core.protocols import FeatureGenerator
+from assay.harness.core.abilities import FeatureGenerator
 from assay.harness.core.registry import GENERATORS, discover
 
 discover()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from assay.generators.consistency import Consistency, consistency, recognise
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.core.registry import GENERATORS, discover
 from assay.harness.formats.checkpoint import read_checkpoint
 

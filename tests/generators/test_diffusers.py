@@ -25,7 +25,8 @@ from assay.generators.networks.diffusers_kl import KLAutoencoder
 from assay.generators.networks.diffusers_ldm import LatentDiffusion, VQAutoencoder, unconditional
 from assay.generators.networks.seeds import normal
 from assay.generators.stable_diffusion import Guided, stable_diffusion
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_network")

@@ -15,7 +15,8 @@ from torch import Tensor
 from assay.generators.diffusers_pipeline import OTHERS, from_pipeline, pipeline, recognise
 from assay.generators.networks.pipelines import Pipeline
 from assay.generators.networks.seeds import torch_generator
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 from ..tiny_pipelines import BETAS, MAKERS, clip_tokenizer, tiny, unet, vae

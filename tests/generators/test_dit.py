@@ -17,7 +17,8 @@ from assay.generators.networks.ddim import even_times
 from assay.generators.networks.dit import Transformer
 from assay.generators.sit import SiT, sit
 from assay.generators.sit import recognise as is_sit
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.core.registry import discover
 from assay.harness.formats.checkpoint import read_checkpoint
 from assay.harness.formats.recognise import opener

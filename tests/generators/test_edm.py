@@ -12,7 +12,8 @@ from torch import Tensor
 
 from assay.generators.edm import EDM, edm, recognise
 from assay.generators.networks.edm_precond import KINDS, Preconditioned
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.core.registry import GENERATORS, discover
 from assay.harness.formats.checkpoint import read_checkpoint
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from assay.generators.edm2 import EDM2, edm2, recognise
 from assay.generators.networks.edm2_unet import Precond, UNet
 from assay.generators.networks.seeds import normal
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.core.registry import GENERATORS, discover
 from assay.harness.formats.checkpoint import read_checkpoint
 

@@ -13,7 +13,8 @@ from assay.datasets.sdf_primitives import SDFPrimitives, sdf_primitives
 from assay.generators import faulty as module
 from assay.generators.faulty import OFF_DATA, STEP, Broken, Corrupted, Faulty, faulty
 from assay.generators.held_out import FIRST, Encoded, held_out
-from assay.harness.core.protocols import Encoder, HasGroundTruth, Samples
+from assay.harness.core.abilities import Encoder, HasGroundTruth
+from assay.harness.core.protocols import Samples
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
 
 discover()

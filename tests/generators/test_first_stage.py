@@ -11,7 +11,8 @@ from torch import Tensor
 from assay.generators.first_stage import FirstStage, first_stage, recognise
 from assay.generators.networks.first_stage import FirstStage as Network
 from assay.generators.networks.seeds import normal
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 from ..compvis import Case, case, write

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from assay.harness.core.protocols import Discriminating, Encoder, Generator
+from assay.harness.core.abilities import Discriminating, Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.core.registry import GENERATORS, discover
 
 discover()

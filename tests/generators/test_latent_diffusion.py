@@ -20,8 +20,9 @@ from assay.generators.latent_diffusion import (
 from assay.generators.networks import ddim
 from assay.generators.vae import vae
 from assay.harness import train as module
+from assay.harness.core.abilities import Encoder
 from assay.harness.core.files import sha256_of
-from assay.harness.core.protocols import Dataset, Encoder, Generator, Samples
+from assay.harness.core.protocols import Dataset, Generator, Samples
 from assay.harness.core.registry import DATASETS, discover
 from assay.harness.formats.weights import ZOO, read_weights
 from assay.harness.train import train

@@ -17,7 +17,8 @@ from assay.generators.ldm import ldm, recognise
 from assay.generators.networks import compvis as module
 from assay.generators.networks.compvis import LDM
 from assay.generators.networks.first_stage import FirstStage
-from assay.harness.core.protocols import Encoder, Generator
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
 WIDTH, CODE, CODES, SIZE = 32, 3, 20, 4

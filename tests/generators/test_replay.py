@@ -12,7 +12,8 @@ from assay.datasets.folder import folder
 from assay.generators.replay import Replay, replay
 from assay.harness.arrays.store import Store
 from assay.harness.arrays.views import Views
-from assay.harness.core.protocols import Encoder, Generator, View
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator, View
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 6), dtype=np.uint8)
 CODES = np.random.default_rng(1).standard_normal((10, 5))

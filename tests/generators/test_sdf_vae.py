@@ -24,7 +24,8 @@ from assay.generators.sdf_vae import (
     sdf_vae,
 )
 from assay.harness import train as module
-from assay.harness.core.protocols import Encoder, Generator, Samples, Split
+from assay.harness.core.abilities import Encoder
+from assay.harness.core.protocols import Generator, Samples, Split
 from assay.harness.core.registry import discover
 from assay.harness.formats.weights import ZOO, write_weights
 from assay.harness.shapes.surfaces import (

@@ -15,8 +15,8 @@ from torch import Tensor
 from assay.generators.networks.stylegan2_layers import Conv, Mapping, ModulatedConv, ToRGB, fir, upsampled, widened
 from assay.generators.networks.stylegan2_networks import Discriminator, StyleGAN2Network, channels
 from assay.generators.stylegan2 import StyleGAN2, stylegan2
+from assay.harness.core.abilities import Discriminating
 from assay.harness.core.files import digest, sha256_of
-from assay.harness.core.protocols import Discriminating
 from assay.harness.formats.weights import write_weights
 
 from ..nvlabs import dump, instance, record

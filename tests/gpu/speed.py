@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.generators.networks.openai_unet import UNet
-from assay.harness.core.protocols import Layered
+from assay.harness.core.abilities import Layered
 from assay.harness.core.registry import EXTRACTORS, GENERATORS
 from assay.metrics.frechet import frechet_distance
 from assay.metrics.kernels.balls import neighbour_pass

@@ -13,8 +13,9 @@ import torch
 
 from assay.generators.vae import VAE, VAENetwork
 from assay.harness import train as module
+from assay.harness.core.abilities import Encoder
 from assay.harness.core.files import sha256_of
-from assay.harness.core.protocols import Dataset, Encoder, Generator
+from assay.harness.core.protocols import Dataset, Generator
 from assay.harness.core.registry import DATASETS, GENERATORS, discover
 from assay.harness.formats.weights import RENAMED, ZOO, find_weights, read_weights
 from assay.harness.train import train

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ...arrays.spaces import BATCH
+from ...core.abilities import CanBreak
 from ...core.files import digest
 from ...core.progress import track
-from ...core.protocols import CanBreak, Split
+from ...core.protocols import Split
 from ...run import Run
 from .faults import FAULTS, SLIPS, suffering
 

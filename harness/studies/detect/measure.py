@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ...core.abilities import HasGroundTruth
 from ...core.progress import say
-from ...core.protocols import Cell, HasGroundTruth, Part, Row
+from ...core.protocols import Cell, Part, Row
 from ...core.registry import METRICS, study
 from ...evaluate import reason
 from ...report.figures import save_strips

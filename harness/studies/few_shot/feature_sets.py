@@ -17,9 +17,10 @@ from torch import Tensor
 from ...arrays.shards import SHARD
 from ...arrays.spaces import BATCH
 from ...arrays.store import ShardKey, Store
+from ...core.abilities import ClassSubset, HasAttributes
 from ...core.files import digest
 from ...core.progress import say, track
-from ...core.protocols import ClassSubset, Dataset, Extractor, FeatureSet, HasAttributes
+from ...core.protocols import Dataset, Extractor, FeatureSet
 from ...core.registry import EXTRACTORS, TRAINERS, unknown
 from ...formats.feature_files import read_feature_set
 from ...formats.weights import read_safetensors

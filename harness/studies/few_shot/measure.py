@@ -12,8 +12,9 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ...arrays.records import find_record
+from ...core.abilities import FeatureGenerator
 from ...core.files import digest
-from ...core.protocols import Cell, Estimate, FeatureGenerator, Part, Record, Row
+from ...core.protocols import Cell, Estimate, Part, Record, Row
 from ...core.registry import study
 from ...run import Run, label
 from ...stats import intervals

@@ -15,9 +15,10 @@ from ....generators.sampling.selection import top
 from ...arrays.records import USED
 from ...arrays.shards import SEEDS
 from ...arrays.subsets import Subset
+from ...core.abilities import FeatureGenerator
 from ...core.files import digest
 from ...core.progress import say, track
-from ...core.protocols import Cell, Estimate, FeatureGenerator, FeatureModel, FeatureSet, Row, View
+from ...core.protocols import Cell, Estimate, FeatureModel, FeatureSet, Row, View
 from ...core.registry import METRICS
 from ...evaluate import reason
 from ...formats.weights import read_safetensors, write_weights

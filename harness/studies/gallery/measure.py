@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...core.protocols import Cell, HasGroundTruth, Part, Row
+from ...core.abilities import HasGroundTruth
+from ...core.protocols import Cell, Part, Row
 from ...core.registry import study
 from ...report.figures import save_strips
 from ...run import MetricSpec, Run

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ...core.abilities import HasGroundTruth
 from ...core.escapes import for_csv
 from ...core.files import digest, replace
 from ...core.progress import say
-from ...core.protocols import Cell, HasGroundTruth
+from ...core.protocols import Cell
 from ...run import MetricSpec, Run
 from ...stats.promise import draw_labelled
 from ..sample_files import sample_names, write_pictures, write_samples

@@ -24,9 +24,10 @@ from ....metrics.paths.energy import (
     step_lengths,
 )
 from ...arrays.store import ScoreKey
+from ...core.abilities import Layered
 from ...core.files import canonical
 from ...core.progress import track
-from ...core.protocols import Extractor, Layered, View
+from ...core.protocols import Extractor, View
 from ...run import Run
 from .names import LINEAR, ROWS, SCHEMES, SLERP, Setting
 from .options import Options

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ...arrays.spaces import REPLAYED
+from ...core.abilities import Discriminating
 from ...core.progress import say
-from ...core.protocols import Cell, Discriminating, Estimate, Part, Row, View
+from ...core.protocols import Cell, Estimate, Part, Row, View
 from ...core.registry import study
 from ...run import MetricSpec, Run
 from ...stats.intervals import half_samples, share

@@ -22,7 +22,8 @@ from ....generators.sampling.selection import (
 from ....generators.sampling.transport import steepness, transport
 from ....generators.sampling.truncation import redrawn
 from ...arrays.spaces import extracted
-from ...core.protocols import Cell, Discriminating, View
+from ...core.abilities import Discriminating
+from ...core.protocols import Cell, View
 from ...core.registry import METRICS
 from ...run import Run
 from ..judged import Judged, judge

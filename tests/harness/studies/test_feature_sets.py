@@ -17,8 +17,9 @@ from assay.datasets.fashion_mnist import fashion_mnist
 from assay.datasets.mnist import mnist
 from assay.harness.arrays.store import Store
 from assay.harness.core import registry
+from assay.harness.core.abilities import ClassSubset, HasAttributes
 from assay.harness.core.files import digest
-from assay.harness.core.protocols import ClassSubset, Dataset, FeatureSet, HasAttributes, Samples, Split
+from assay.harness.core.protocols import Dataset, FeatureSet, Samples, Split
 from assay.harness.studies.few_shot import feature_sets
 from assay.harness.studies.few_shot.feature_sets import described_by_base, novel_classes, open_feature_set
 from assay.harness.train import train

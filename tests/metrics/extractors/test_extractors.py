@@ -21,8 +21,9 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Dinov2Config, Dinov2Model
 
+from assay.harness.core.abilities import Layered
 from assay.harness.core.files import sha256_of
-from assay.harness.core.protocols import Extractor, Layered
+from assay.harness.core.protocols import Extractor
 from assay.metrics.extractors import clip as clip_module
 from assay.metrics.extractors import dinov2 as dinov2_module
 from assay.metrics.extractors import inception as inception_module

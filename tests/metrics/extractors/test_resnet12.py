@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.datasets.array import array
-from assay.harness.core.protocols import Layered
+from assay.harness.core.abilities import Layered
 from assay.harness.train import train
 from assay.metrics.extractors.classifier import resnet12
 from assay.metrics.extractors.resnet12 import ResNet12

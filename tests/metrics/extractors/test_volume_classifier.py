@@ -11,7 +11,8 @@ from torch import Tensor
 
 from assay.datasets.sdf_primitives import sdf_primitives
 from assay.harness import train as module
-from assay.harness.core.protocols import Extractor, Layered
+from assay.harness.core.abilities import Layered
+from assay.harness.core.protocols import Extractor
 from assay.harness.core.registry import discover
 from assay.harness.formats.weights import ZOO
 from assay.harness.train import train
