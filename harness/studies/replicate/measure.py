@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...arrays.records import read_records
 from ...core.files import digest
+from ...core.progress import say
 from ...core.protocols import Estimate, Part, Row
 from ...core.registry import study
 from ...report.tables import study_tables
@@ -54,7 +55,8 @@ class Options:
     scores, signals, against: by name, those whose correlations, and gains over which other scores, are claims; all
                 where none are named. Each claim more makes the correction for their number stricter.
     covariates: what is held fixed, as the column of that name says it; by default the most that was held in each run.
-    shared:     by data set, the variance of Fisher's z that comes from the real samples that judge all its networks.
+    shared:     by data set, the variance that the real samples, which judge all its networks, add to Fisher's z of a
+                correlation; also added to gains in correlation. Gains by keeping samples have it in their intervals.
     at_least:   on how many data sets a claim must hold to hold for a family.
     prior:      scale of the half-normal priors of the two standard deviations, in units of Fisher's z.
     """
@@ -163,9 +165,8 @@ def _chosen(table: pd.DataFrame, options: Options) -> pd.DataFrame:
         table = table[table[column].isin([*(names or known), *([""] if column == "against" else [])])]
     for name in options.shared:
         if name not in set(table.dataset):
-            raise ValueError(
-                f"shared names {name!r}, and there are {', '.join(map(repr, dict.fromkeys(table.dataset)))}"
-            )
+            there = ", ".join(map(repr, dict.fromkeys(table.dataset)))
+            say(f"replicate: shared names {name!r}, of which there are no networks; there are {there}")
     runs = [table[name] for name in ("table", "dataset", "generator", "seed", "samples")]
     table = table[table.resamples == table.resamples.groupby(runs).transform("max")]
     runs = [table[name] for name in ("table", "dataset", "generator", "seed", "samples")]
@@ -182,12 +183,14 @@ def _rows(family: str, table: pd.DataFrame, options: Options) -> Iterator[Row]:
             if dataset not in measured:
                 estimate = Estimate(math.nan, NONE, 0, missing[dataset])
                 yield Row((family, dataset, score, against, signal, NEW), estimate)
+        of_correlations = "covariates" in claim and claim.covariates.notna().any()
+        here = options if of_correlations else replace(options, shared={})
         if measured:
-            for dataset, quantity, estimate in _found(measured, missing, options, scale):
+            for dataset, quantity, estimate in _found(measured, missing, here, scale):
                 yield Row((family, dataset, score, against, signal, quantity), estimate)
         if not against:
-            here = shares[(shares.score == score) & (shares.signal == signal)]
-            for dataset, values in here.groupby("dataset", sort=False).value:
+            told = shares[(shares.score == score) & (shares.signal == signal)]
+            for dataset, values in told.groupby("dataset", sort=False).value:
                 median = Estimate(float(values.median()), NONE, int(values.notna().sum()), int(values.isna().sum()))
                 yield Row((family, dataset, score, against, signal, SHARE_OF_CEILING), median)
 

@@ -225,6 +225,26 @@ def test_families_are_told_apart_by_all_options_but_the_path() -> None:
     assert family_of("vae") == "vae"
 
 
+def test_the_variance_of_the_reals_widens_intervals_and_names_without_networks_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two data sets, one of which has it: by the shared variance where five networks differ by little."""
+    correlations(tmp_path, "digits", {"a": POSTERIOR})
+    correlations(tmp_path, "mnist", {"a": POSTERIOR})
+
+    def width(**options: object) -> dict[str, float]:
+        found = brought_together(tmp_path, **options)
+        mean = found[found.quantity == "mean of networks"].set_index("trained_on")
+        return {name: math.atanh(row.interval[1]) - math.atanh(row.interval[0]) for name, row in mean.iterrows()}
+
+    plain, wide = width(), width(shared={"digits": 0.05**2, "digit": 0.1})
+    assert wide["digits"] > 1.5 * plain["digits"]
+    assert wide["mnist"] == pytest.approx(plain["mnist"], rel=0.3)
+    assert (
+        "shared names 'digit', of which there are no networks; there are 'digits', 'mnist'" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -236,7 +256,6 @@ def test_families_are_told_apart_by_all_options_but_the_path() -> None:
         ),
         ({"prior": 0.0}, "prior=0.0 must be greater than 0"),
         ({"shared": {"digits": -1.0}}, "digits: variances must be 0 or greater"),
-        ({"shared": {"digit": 0.1}}, "shared names 'digit'"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, object], why: str) -> None:
