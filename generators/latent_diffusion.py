@@ -23,8 +23,6 @@ from .vae import VAE, VAENetwork
 
 SIGNAL = ddim.cosine(1000)
 """ᾱ at each timestep of the training."""
-NOISED, DRAWS = 60, 5
-"""Timestep and number of draws of denoising errors, as in arXiv:2301.12334."""
 
 
 class Denoiser(nn.Module):
@@ -106,8 +104,7 @@ class LatentDiffusion:
 
     def denoising_errors(self, clean: Tensor) -> Tensor:
         network = self.network.to(clean.device)
-        standardised = (clean - network.mean) / network.scale
-        return ddim.denoising_errors(network.predict, standardised, NOISED, float(SIGNAL[NOISED]), DRAWS)
+        return ddim.denoising_errors(network.predict, (clean - network.mean) / network.scale, self.levels)
 
 
 @generator

@@ -1,7 +1,8 @@
 """Latent diffusion from the files of CompVis (arXiv:2112.10752): DDIM maps x_T to z_0, a first stage decodes z_0."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -64,6 +65,7 @@ class LDM:
     """
 
     spaces: Sequence[str] = ("z_0", "x_T")
+    noise_space, clean_space = "x_T", "z_0"
 
     def __init__(
         self,
@@ -110,17 +112,24 @@ class LDM:
 
     def invert(self, codes: Tensor, repeats: int = 1) -> Tensor:
         """x_T [N, c, h, w] from z_0, approximately, by DDIM inversion; costs repeats × steps network evaluations."""
-        self.network.to(codes.device)
-        pieces = [
-            ddim.invert(self._denoiser(labels), z, self.levels, repeats)
-            for z, labels in self._batches(codes, self._labels(codes))
-        ]
-        return torch.cat(pieces)[: len(codes)]
+        return self._by_batch(partial(ddim.invert, repeats=repeats), codes, self._labels(codes))
+
+    def trajectory(self, noise: Tensor) -> Tensor:
+        return self._by_batch(ddim.trajectory, noise, self._labels(noise))
+
+    def denoising_errors(self, clean: Tensor) -> Tensor:
+        return self._by_batch(ddim.denoising_errors, clean, self._labels(clean))
 
     def _sample(self, x_T: Tensor, labels: Tensor | None) -> Tensor:
-        self.network.to(x_T.device)
-        pieces = [ddim.sample(self._denoiser(label), x, self.levels) for x, label in self._batches(x_T, labels)]
-        return torch.cat(pieces)[: len(x_T)]
+        return self._by_batch(ddim.sample, x_T, labels)
+
+    def _by_batch(
+        self, walk: Callable[[ddim.Denoiser, Tensor, ddim.Levels], Tensor], x: Tensor, labels: Tensor | None
+    ) -> Tensor:
+        """What a walk through the levels makes of noise or codes x [N, c, h, w]."""
+        self.network.to(x.device)
+        pieces = [walk(self._denoiser(some), piece, self.levels) for piece, some in self._batches(x, labels)]
+        return torch.cat(pieces)[: len(x)]
 
     def _denoiser(self, labels: Tensor | None) -> ddim.Denoiser:
         def denoise(x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:

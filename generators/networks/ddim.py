@@ -129,11 +129,13 @@ def trajectory(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
     return torch.stack(lengths, 1)
 
 
-def denoising_errors(denoise: Denoiser, clean: Tensor, t: int, signal: float, draws: int) -> Tensor:
-    """Mean squared errors [N, draws] of x_0 [N, ...] as predicted from x_t at timestep t, where ᾱ is `signal`.
+def denoising_errors(denoise: Denoiser, clean: Tensor, levels: Levels, draws: int = 5) -> Tensor:
+    """Mean squared errors [N, draws] of x_0 [N, ...] as predicted from a little noise, as in arXiv:2301.12334.
 
-    The noise of each draw is the same for all rows, so that rows do not depend on their batch.
+    That is x_t of the timestep, of those of sampling, which is the nearest to 60 of 1,000. The noise of each draw is
+    the same for all rows, so that rows do not depend on their batch.
     """
+    t, signal = min(zip(levels.times, levels.signal, strict=False), key=lambda level: abs(level[0] - 60))
     errors = []
     for noise in torch.randn(draws, *clean.shape[1:], generator=torch.Generator().manual_seed(0)).to(clean):
         found, _ = denoise(math.sqrt(signal) * clean + math.sqrt(1 - signal) * noise, t, signal)

@@ -261,7 +261,7 @@ class Spaces:
     def _of_steps(self, view: View, latent_space: str) -> Space:
         generator, kind = self._generator, view.space
         if not isinstance(generator, Diffusing):
-            raise ValueError("this generator is no diffusion model that shows its steps; choose latent_diffusion")
+            raise ValueError("this generator is no diffusion model that shows its steps; latent_diffusion is one")
         if view.source != "fake":
             raise ValueError(f"{kind} describes how a sample was generated: real samples have none")
         walked = kind == "trajectory"

@@ -17,7 +17,7 @@ from assay.generators.ldm import ldm, recognise
 from assay.generators.networks import compvis as module
 from assay.generators.networks.compvis import LDM
 from assay.generators.networks.first_stage import FirstStage
-from assay.harness.core.abilities import Encoder
+from assay.harness.core.abilities import Diffusing, Encoder
 from assay.harness.core.protocols import Generator
 from assay.harness.formats.checkpoint import read_checkpoint
 
@@ -335,6 +335,20 @@ def test_gradients_and_inversion(write: Write) -> None:
     z = g.latents([0], "z_0")
     errors = [float((g.invert(z, n) - x).detach().abs().max()) for n in (1, 8)]
     assert errors[1] < errors[0] / 100
+
+
+def test_its_steps_end_at_its_sample(write: Write) -> None:
+    model = ldm("", write(state()), steps=4)
+    assert isinstance(model, LDM)
+    assert isinstance(model, Diffusing)
+    noise = model.latents(range(6), "x_T")
+    steps = model.trajectory(noise)
+    assert steps.shape == (6, len(model.levels.times) + 1)
+    first, _ = model._denoiser(None)(noise[:4], model.levels.times[0], model.levels.signal[0])
+    torch.testing.assert_close(steps[:4, 0], first.flatten(1).square().mean(1).sqrt(), rtol=1e-4, atol=1e-5)
+    errors = model.denoising_errors(model.latents(range(6), "z_0"))
+    assert errors.shape == (6, 5)
+    assert (errors > 0).all()
 
 
 def test_memory_is_bounded_by_pieces(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
