@@ -32,6 +32,12 @@ SMALLER = {
         *("generator.conditional_vae.hidden=16", "scores=[latent_density,negative_norm]"),
     ),
     "faults": ("scores=[latent_density]", "study.detect.resamples=5"),
+    "fine_tuning": (
+        *("generator=latent_diffusion", "extractor.efficientnet_lite.size=32"),
+        *("study.fine_tune.tunings=[control,fidelity]", "study.fine_tune.count=60", "study.fine_tune.halves=3"),
+        *("study.fine_tune.curve=20", "study.fine_tune.trainers.latent_diffusion.epochs=1"),
+        "study.fine_tune.trainers.latent_diffusion.images=64",
+    ),
     "guarantee": ("study.guarantee.count=20", "study.guarantee.splits=3", "scores=[latent_density,random_score]"),
     "latent_density": (
         *("networks=[]", "scores=[latent_density,log_volume,negative_norm]", "extractor.efficientnet_lite.size=32"),
