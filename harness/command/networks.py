@@ -148,15 +148,16 @@ def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[
 def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
     """Train those networks of a list that are missing, one after the other; returns how many could not be trained.
 
-    One that fails is named, and the others go on. Weights, cards and the table of all go to the folder of the list in
-    the cache. A training that was killed goes on after its last epoch. words: those of the command.
+    Those that a chosen one is trained on are chosen, too. One that fails is named, and the others go on. Weights, cards
+    and the table of all go to the folder of the list in the cache. A training that was killed goes on after its last
+    epoch. words: those of the command.
     Raises ValueError for an option of single trainings among them, and as `networks_of` does.
     """
     from ..core.protocols import pick_device
     from ..sinks.jobs import log_of_training
     from ..train import train
 
-    every = networks_of(plain["networks"])
+    every = _with_used(plain["networks"])
     name, folder = plain["networks"]["name"], every[0].file.parent
     for word in words:
         if "=" in word and re.split(r"[.=]", word.lstrip("+"))[0] not in (*BESIDE, "hydra") and word[0] != "-":
@@ -189,6 +190,14 @@ def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
     for title, why in failed.items():
         say(f"failed: {title}: {why}")
     return len(failed)
+
+
+def _with_used(node: Mapping[str, Any]) -> list[Network]:
+    """The chosen networks of a list and those that they use, in its order."""
+    chosen = networks_of(node)
+    files = {one.file for one in chosen}
+    files |= {network_file(one.listed, family, one.dataset, one.tag) for one in chosen for family in one.uses.values()}
+    return [one for one in networks_of({**node, **dict.fromkeys(CHOICES)}) if one.file in files]
 
 
 def _expected(one: Network, every: Sequence[Network]) -> float:

@@ -91,6 +91,12 @@ def test_latent_diffusion_learns_on_the_vae_of_its_seed(cache: Path) -> None:
     assert card["architecture"]["vae_sha256"] == vaes[0] != vaes[1]
 
 
+def test_what_a_chosen_network_learns_on_is_trained_with_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained(families=["latent_diffusion"]) == 0
+    assert [(row["family"], row["seed"]) for row in table(cache)] == [("latent_diffusion", "1"), ("vae", "1")]
+    assert "tiny: 0 of 2 networks are there" in capsys.readouterr().err
+
+
 def test_a_failed_network_is_named_and_the_others_are_trained(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
