@@ -13,8 +13,8 @@ SEED = re.compile(r"(, )?seed=\d+")
 def tunings(table: pd.DataFrame, control: str = CONTROL) -> pd.DataFrame:
     """A row for each tuning, training seed, metric and space: how much better it is than plain training of that seed.
 
-    The column `score` is the tuning without its seed, `signal` the metric and the space. A Fréchet distance is better
-    where it is smaller, so its difference is turned. The interval, for these trainings and other samples, is as wide as
+    The column `score` is the tuning without its seed, `signal` the metric and the space. A Fréchet distance has no scale
+    of its own and is better where it is smaller: its gain is the share of it that is saved. The interval, for these trainings and other samples, is as wide as
     that of the recorded difference to the first plain training. Seeds without a plain training are left out.
     """
     table = table.assign(score=[_without_seed(label) for label in table.tuning])
@@ -27,12 +27,13 @@ def tunings(table: pd.DataFrame, control: str = CONTROL) -> pd.DataFrame:
         key = tuple(getattr(row, name) for name in network)
         if key not in plain.index:
             continue
-        sign = -1 if row.metric.startswith("frechet") else 1
-        value, half = sign * (values[(*key, row.score)] - plain[key]), (row.high - row.low) / 2
+        saved = row.metric.startswith("frechet")
+        unit = -plain[key] if saved else 1.0
+        value, half = (values[(*key, row.score)] - plain[key]) / unit, (row.high - row.low) / 2 / abs(unit)
         found.append({
             "dataset": row.dataset, "generator": _trained(row.generator, row.trainer_seed), "seed": row.seed,
             "samples": row.samples, "score": row.score, "against": "plain training",
-            "signal": f"{row.metric} in {row.space}" + (", turned" if sign < 0 else ""), "value": value,
+            "signal": f"{row.metric} {'saved ' if saved else ''}in {row.space}", "value": value,
             "low": value - half, "high": value + half, "n": row.n, "missing": row.missing, "table": "gain",
         })  # fmt: skip
     return pd.DataFrame(found)

@@ -123,14 +123,14 @@ def test_gains_by_keeping_the_best_are_brought_together_and_corrected_apart(tmp_
 
 
 def test_tunings_are_compared_with_plain_training_of_the_same_seed(tmp_path: Path) -> None:
-    """Seeds change precision by more than the tuning does, and Fréchet distances are better where they are smaller."""
+    """Seeds change precision by more than the tuning does; of a Fréchet distance the share that is saved counts."""
     seeds = {0: 0.5, 1: 0.9, 2: 0.1}
     for seed, plain in seeds.items():
         for tuning, gain in (("control", 0.0), ("fidelity", 0.05 + 0.001 * seed)):
             label = tuning if seed == 0 else f"{tuning}(seed={seed})"
             rows = []
             for metric, sign in (("precision", 1), ("frechet_distance", -1)):
-                value = plain + sign * gain
+                value = plain + gain if sign > 0 else plain * (1 - gain)
                 rows.append(Row((metric, "pixels", "nothing"), with_interval(Estimate(value, NAN, 100))))
                 difference = with_interval(Estimate(value - seeds[0], NAN, 100))
                 rows.append(Row((metric, "pixels", "control, these trainings"), difference))
@@ -139,12 +139,14 @@ def test_tunings_are_compared_with_plain_training_of_the_same_seed(tmp_path: Pat
             columns = ("metric", "space", "against")
             write_record(tmp_path, Record(cell, 3, "study", "neither", "", columns, rows, "ok", None, {}))
     table = brought_together(tmp_path).set_index(["score", "against", "signal", "quantity"])
-    assert set(table.index.get_level_values("signal")) == {"precision in pixels", "frechet_distance in pixels, turned"}
-    for signal in ("precision in pixels", "frechet_distance in pixels, turned"):
+    signals = {"precision in pixels", "frechet_distance saved in pixels"}
+    assert set(table.index.get_level_values("signal")) == signals
+    for signal in signals:
         median = table.loc[("fidelity", "plain training", signal, "median")]
         assert median.value == pytest.approx(0.051)
         assert median.n == 3
-        assert table.loc[("fidelity", "plain training", signal, "mean of networks"), "value"] == pytest.approx(0.051)
+        mean = table.loc[("fidelity", "plain training", signal, "mean of networks"), "value"]
+        assert mean == pytest.approx(0.051, abs=1e-3), "weighted where intervals differ"
     run = run_in(tmp_path)
     carry_out(run, "replicate", folders=[str(tmp_path)])
     printed = report(tmp_path)
