@@ -56,7 +56,7 @@ def sample(view: View, n: int, d: int, seed: int) -> Tensor:
         return features(3 * n, 2 * d, seed).view(n, 3, -1)
     if through in ("residual", "discriminator"):
         return torch.rand(n, 1, generator=generator)
-    if through in ("stretch", "singular"):
+    if through in ("stretch", "singular", "trajectory", "denoising"):
         return 0.1 + torch.rand(n, d, generator=generator)
     if through == "signals":
         return torch.rand(n, 6, generator=generator)

@@ -13,9 +13,10 @@ SEED = re.compile(r"(, )?seed=\d+")
 def tunings(table: pd.DataFrame, control: str = CONTROL) -> pd.DataFrame:
     """A row for each tuning, training seed, metric and space: how much better it is than plain training of that seed.
 
-    The column `score` is the tuning without its seed, `signal` the metric and the space. A Fréchet distance has no scale
-    of its own and is better where it is smaller: its gain is the share of it that is saved. The interval, for these trainings and other samples, is as wide as
-    that of the recorded difference to the first plain training. Seeds without a plain training are left out.
+    The column `score` is the tuning without its seed, `signal` the metric and the space. A Fréchet distance has no
+    scale of its own and is better where it is smaller: its gain is the share of it that is saved. The interval, for
+    these trainings and other samples, is as wide as that of the recorded difference to the first plain training. Seeds
+    without a plain training are left out.
     """
     table = table.assign(score=[_without_seed(label) for label in table.tuning])
     network = ["dataset", "generator", "seed", "samples", "trainer", "metric", "space", "trainer_seed"]
