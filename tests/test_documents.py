@@ -287,7 +287,7 @@ def test_the_finding_on_pseudo_density_quotes_the_right_rows() -> None:
 
 def test_the_tables_of_latent_density_are_those_of_replicate() -> None:
     text = verdicts.PAGE.read_text()
-    assert verdicts.page(text, verdicts.published()) == text
+    assert verdicts.page(text, published("replicate")["replicate"]) == text
 
 
 def test_the_summary_of_sanity_quotes_its_finding() -> None:

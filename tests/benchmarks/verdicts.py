@@ -5,6 +5,7 @@
 A table of the page is found by the first cell of its header, and its rows are made anew; the text stays as it is.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ SCORES: dict[str, tuple[str, ...]] = {
 }
 """Scores of the page by their names there; the last one of each is that of StyleGAN2, in w where it has codes."""
 
+KEY = ["family", "trained_on", "signal", "against", "score"]
 KEPT = (
     "latent density", "latent k-NN", "aggregate posterior / prior", "log volume", "volume, learned",
     "volume and posterior together", "minus the norm", "random",
@@ -125,9 +127,8 @@ def cell(rows: pd.DataFrame, share: bool) -> str:
     return text + {HOLDS: " **+**", FAILS: " x"}.get(decision(rows), "")
 
 
-def made(title: str, table: Table, numbers: pd.DataFrame) -> str:
-    """The table in Markdown, without what was not measured at all."""
-    groups = dict(list(numbers.fillna({"against": ""}).groupby(["family", "trained_on", "signal", "against", "score"])))
+def made(title: str, table: Table, groups: Mapping[tuple[str, ...], pd.DataFrame]) -> str:
+    """The table in Markdown, without what was not measured at all. groups: rows by the columns of KEY."""
     columns = {key: name for key, name in COLUMNS.items() if any(known[:2] == key for known in groups)}
     lines = []
     for label in table.rows:
@@ -144,13 +145,13 @@ def made(title: str, table: Table, numbers: pd.DataFrame) -> str:
 
 def page(text: str, numbers: pd.DataFrame) -> str:
     """The text of the page with its tables made anew. Raises ValueError where it lacks one of them."""
-    lines = text.split("\n")
+    lines, groups = text.split("\n"), dict(list(numbers.fillna({"against": ""}).groupby(KEY)))
     for title, table in TABLES.items():
         starts = [i for i, line in enumerate(lines) if line.startswith(f"| {title} |")]
         if len(starts) != 1:
             raise ValueError(f"the page has {len(starts)} tables whose header begins with {title!r}; it needs one")
         end = next(i for i in range(starts[0], len(lines)) if not lines[i].startswith("|"))
-        lines[starts[0] : end] = made(title, table, numbers).splitlines()
+        lines[starts[0] : end] = made(title, table, groups).splitlines()
     return "\n".join(lines)
 
 
