@@ -12,7 +12,7 @@ TRAJECTORY = View("fake", "trajectory")
 
 @metric(better="lower", kind="sample", source="not published as a score; the steps: arXiv:2010.02502", steps=TRAJECTORY)
 def prediction_path_length(steps: Array) -> Tensor:
-    """How far the prediction of x_0 moves from the first step of sampling to the last, float64 [N], lower is better.
+    """How far the prediction of x_0 moves from the first step of sampling to the last, float64 [N]; lower is better.
 
     steps: lengths [N, T + 1] in units of x_0; the first, from 0 to the first prediction, does not count. It is 0 where
     the model predicts the same sample at all steps. It costs no more than making the sample. Direction: on our latent
@@ -27,11 +27,12 @@ def prediction_path_length(steps: Array) -> Tensor:
 
 @metric(better="lower", kind="sample", source="not published as a score; see arXiv:2505.23343", steps=TRAJECTORY)
 def first_prediction_norm(steps: Array) -> Tensor:
-    """How far the first prediction of x_0 lies from the mean of training codes, float64 [N]; lower is more typical.
+    """How far the first prediction of x_0 lies from 0, float64 [N]; lower is more typical.
 
-    steps: lengths [N, T + 1] in units of x_0, of which this is the first. It costs one call of the denoiser, before the
-    sample is made. It stands for the score of arXiv:2505.23343, which adds up the differences between predictions with
-    and without a class over the first steps: models without classes have none.
+    steps: lengths [N, T + 1] in units of x_0, of which this is the first. For latent_diffusion 0 is the mean of the
+    training codes. One call of the denoiser is enough for it; here all steps are made, as for
+    `prediction_path_length`. The score of arXiv:2505.23343 adds up differences between predictions with and without a
+    class over the first steps. A model without classes has none, and this is what is left of its first step.
     Raises ValueError for bad input or negative lengths.
     """
     return not_negative(steps=steps)[:, 0].double()

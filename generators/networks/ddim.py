@@ -112,15 +112,16 @@ def predictions(denoise: Denoiser, x: Tensor, levels: Levels) -> Iterator[Tensor
 
 def sample(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
     """x_0 [N, ...] from noise x_T [N, ...], differentiable in the noise."""
-    *_, last = predictions(denoise, x, levels)
-    return last
+    for last in predictions(denoise, x, levels):  # a list of all of them would fill the memory
+        x = last
+    return x
 
 
 def trajectory(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
-    """Lengths [N, steps + 1] of the way of the predicted x_0 from 0 to the sample, from noise x_T [N, ...].
+    """How far the prediction of x_0 moves at each step of sampling from noise x_T [N, ...]: lengths [N, steps + 1].
 
-    The first is the norm of the first prediction; each other one is that of the change since the step before. Norms are
-    root mean squares over the numbers of x_0.
+    The first is the norm of the first prediction, the last that of the move to the sample itself. A length is a root
+    mean square over the numbers of x_0.
     """
     lengths, before = [], torch.zeros_like(x)
     for clean in predictions(denoise, x, levels):
@@ -132,8 +133,8 @@ def trajectory(denoise: Denoiser, x: Tensor, levels: Levels) -> Tensor:
 def denoising_errors(denoise: Denoiser, clean: Tensor, levels: Levels, draws: int = 5) -> Tensor:
     """Mean squared errors [N, draws] of x_0 [N, ...] as predicted from a little noise, as in arXiv:2301.12334.
 
-    That is x_t of the timestep, of those of sampling, which is the nearest to 60 of 1,000. The noise of each draw is
-    the same for all rows, so that rows do not depend on their batch.
+    The noise is that of the sampler's timestep nearest to 60, of the 1,000 of the training. Each draw is the same for
+    all rows, so that rows do not depend on their batch.
     """
     t, signal = min(zip(levels.times, levels.signal, strict=False), key=lambda level: abs(level[0] - 60))
     errors = []

@@ -98,7 +98,7 @@ class Diffusing(Protocol):
     clean_space: str
 
     def trajectory(self, noise: Tensor) -> Tensor:
-        """Lengths [N, steps + 1] of the way of the predicted x_0 from 0 to the sample, from noise x_T [N, ...]."""
+        """How far the prediction of x_0 moves at each step from noise x_T [N, ...], first from 0: [N, steps + 1]."""
         ...
 
     def denoising_errors(self, clean: Tensor) -> Tensor:

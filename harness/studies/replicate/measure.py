@@ -189,8 +189,8 @@ def _rows(family: str, table: pd.DataFrame, options: Options) -> Iterator[Row]:
             for dataset, quantity, estimate in _found(measured, missing, here, scale):
                 yield Row((family, dataset, score, against, signal, quantity), estimate)
         if not against:
-            told = shares[(shares.score == score) & (shares.signal == signal)]
-            for dataset, values in told.groupby("dataset", sort=False).value:
+            of_score = shares[(shares.score == score) & (shares.signal == signal)]
+            for dataset, values in of_score.groupby("dataset", sort=False).value:
                 median = Estimate(float(values.median()), NONE, int(values.notna().sum()), int(values.isna().sum()))
                 yield Row((family, dataset, score, against, signal, SHARE_OF_CEILING), median)
 
