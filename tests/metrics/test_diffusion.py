@@ -1,6 +1,7 @@
 """Scores of a diffusion model's steps: of denoisers whose predictions are known, and what a cell of them reads."""
 
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,20 @@ def test_a_model_of_one_sample_does_not_move() -> None:
     errors = ddim.denoising_errors(always, sample.expand(4, 5), LEVELS, 3)
     assert errors.shape == (4, 3)
     assert denoising_error(errors).max() == 0
+
+
+def test_sampling_keeps_the_last_prediction_alone() -> None:
+    """With all of them, images of 256 pixels in 250 steps would need 250 times their memory."""
+    made: list[weakref.ref[Tensor]] = []
+
+    def watched(x: Tensor, t: int, signal: float) -> tuple[Tensor, Tensor]:
+        assert sum(reference() is not None for reference in made) <= 1
+        clean, noise = of_a_normal(x, t, signal)
+        made.append(weakref.ref(clean))
+        return clean, noise
+
+    ddim.sample(watched, normal(2, 3), LEVELS)
+    assert len(made) == 20
 
 
 def test_the_predictions_of_a_normal_move_along_a_line() -> None:
