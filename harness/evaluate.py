@@ -19,10 +19,11 @@ from .arrays.scores import score_key
 from .arrays.spaces import extracted
 from .arrays.store import ScoreKey
 from .arrays.views import Views
+from .core.declarations import Metric
 from .core.files import canonical
 from .core.progress import say, say_done
 from .core.protocols import Better, Cell, Estimate, Floor, Record, Row
-from .core.registry import METRICS, Metric
+from .core.registry import METRICS
 from .stats import intervals
 
 FLOOR_OF = "floor of "

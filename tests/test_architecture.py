@@ -17,6 +17,7 @@ FLOORS = (
     ("evaluate", "report"),
     ("sinks",),
     ("run", "train"),
+    ("open_run",),
     ("studies",),
     ("objects",),
     ("engines",),
@@ -98,7 +99,7 @@ def test_studies_know_no_other_study(path: Path) -> None:
 
 def test_the_harness_has_at_most_twelve_rooms() -> None:
     assert len([folder for folder in (ROOT / "harness").iterdir() if list(folder.glob("**/*.py"))]) <= 12
-    assert {path.stem for path in (ROOT / "harness").glob("*.py")} == {"cli", "evaluate", "run", "train"}
+    assert {path.stem for path in (ROOT / "harness").glob("*.py")} == {"cli", "evaluate", "open_run", "run", "train"}
 
 
 @pytest.mark.parametrize("folder", DECORATORS)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ..core.declarations import Metric
 from ..core.protocols import View
-from ..core.registry import Metric, unknown
+from ..core.registry import unknown
 from .spaces import OF_CODES, in_latent_space
 
 EXCHANGED = ("mean", "sample", "prior", "inversion")

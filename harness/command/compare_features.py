@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..arrays.spaces import extracted
 from ..arrays.subsets import Subset
+from ..core.declarations import Metric
 from ..core.files import replace
 from ..core.protocols import Estimate, Statistics
-from ..core.registry import METRICS, Metric, discover, unknown
+from ..core.registry import METRICS, discover, unknown
 from ..evaluate import estimates, reason
 from ..formats.arrays import read_arrays
 from ..formats.statistics import has_statistics, read_statistics

@@ -236,7 +236,7 @@ def _takes_encode(run: Run, name: str, space: Mapping[str, str]) -> bool:
 
 
 def _open(config: dict[str, Any], opened: dict[str, tuple[str, Any]]) -> Run:
-    from ..run import open_run
+    from ..open_run import open_run
 
     keys = (
         "features",

@@ -119,7 +119,7 @@ def each_network(config: dict[str, Any], overrides: Sequence[str]) -> list[dict[
     """
     if not config.get("networks"):
         return [config]
-    from ..run import MADE
+    from ..open_run import MADE
 
     name = config["networks"]["name"]
     for override in overrides:

@@ -1,24 +1,18 @@
 """Arguments of metrics become checked tensors here: shapes, types, devices, counts, ranges and finite values.
 
-One rule of numbers holds for all metrics. Values are never rounded: what float32 cannot hold exactly becomes float64,
-and what float64 cannot hold exactly is refused. Features, codes and clouds are taken as they are. Images are in [0, 1],
-and 8-bit images (uint8) are divided by 255.
+One rule of numbers holds for all metrics. Values are never rounded (`conversion.py`). Features, codes and clouds are
+taken as they are. Images are in [0, 1], and 8-bit images (uint8) are divided by 255.
 """
 
 import math
-import warnings
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .conversion import Array as Array  # metrics import it from here
+from .conversion import is_8_bit, is_floating, numbers, tensor
 from .protocols import Statistics
-
-Array = Tensor | npt.NDArray[Any]
-"""What metrics accept: a torch tensor or a numpy array; anything after the first axis is flattened."""
 
 BLOCK_ELEMENTS = 1 << 21
 """Size of the pieces that row-wise products are cut into: 16 MiB in float64."""
@@ -29,17 +23,11 @@ CACHED = 1 << 17
 GPU_ELEMENTS = 1 << 24
 """Smallest size of pieces on a GPU, where it takes longer to start the work on a piece than to do it."""
 
-EXACT = 1 << 53
-"""Whole numbers below this are exact in float64."""
-
 ROUNDING = 1e-6
 """Share of the largest entry of a covariance by which rounding may make it differ from its mirror."""
 
 POOL3 = 2048
 """Number of features that FID and KID are defined on."""
-
-_NARROW = (torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.uint16, torch.bool)
-"""Types all of whose values are exact in float32."""
 
 
 def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
@@ -53,7 +41,7 @@ def samples(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
     values (with their number of rows and the first of them), a type that is no number, or integers of 2^53 or more; and
     when sets differ in shape after the first axis, in device, or in the range of their images.
     """
-    tensors = {name: _numbers(name, array) for name, array in named.items()}
+    tensors = {name: numbers(name, array) for name, array in named.items()}
     for name, x in tensors.items():
         if x.ndim < 2:
             raise ValueError(f"{name} has shape {list(x.shape)}; samples are [N, D]: one row a sample")
@@ -93,7 +81,7 @@ def statistics(name: str, given: Statistics) -> Statistics:
     Raises ValueError for other shapes, values that are not finite, and a covariance that is not symmetric.
     """
     mean, covariance = (
-        _numbers(f"{name}, {part}", array).double()
+        numbers(f"{name}, {part}", array).double()
         for part, array in (("mean", given.mean), ("covariance", given.covariance))
     )
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
@@ -119,7 +107,7 @@ def clouds(least: int = 1, /, *, fake: Array, real: Array) -> tuple[Tensor, Tens
 
     Raises ValueError as `samples` does, for another shape, and for sets whose clouds have different numbers of points.
     """
-    tensors = {name: _numbers(name, array) for name, array in (("fake", fake), ("real", real))}
+    tensors = {name: numbers(name, array) for name, array in (("fake", fake), ("real", real))}
     for name, x in tensors.items():
         if x.ndim != 3 or x.shape[2] != 3 or not x.shape[1]:
             raise ValueError(f"{name} has shape {list(x.shape)}; clouds of points are [N, P, 3]")
@@ -136,7 +124,7 @@ def stacks(what: str, least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
 
     Raises ValueError as `samples` does, for another number of axes, and for sets that differ in V or D.
     """
-    tensors = {name: _numbers(name, array) for name, array in named.items()}
+    tensors = {name: numbers(name, array) for name, array in named.items()}
     for name, x in tensors.items():
         if x.ndim != 3 or not math.prod(x.shape[1:]):
             raise ValueError(f"{name} has shape {list(x.shape)}; give {what}, [N, V, D]")
@@ -154,7 +142,7 @@ def pool3(least: int = 1, /, **named: Array) -> tuple[Tensor, ...]:
 def require_pool3(**named: Array) -> None:
     """Raises ValueError for images and for features of another space than that of FID and KID."""
     for name, array in named.items():
-        x = _numbers(name, array)
+        x = numbers(name, array)
         if x.ndim < 2 or x.shape[1] != POOL3 or math.prod(x.shape[2:]) != 1:
             raise ValueError(
                 f"{name} has shape {list(x.shape)}; give Inception's pool3 features [N, {POOL3}], which "
@@ -166,7 +154,7 @@ def require_pool3(**named: Array) -> None:
 def logits(**named: Array) -> Tensor:
     """The logits of a classifier, [N, C] with C >= 2. ValueError as in `samples`, and for probabilities."""
     ((name, array),) = named.items()
-    raw = _numbers(name, array)
+    raw = numbers(name, array)
     (x,) = samples(**{name: raw})
     if x.shape[1] < 2:
         raise ValueError(f"{name} has {x.shape[1]} logit per sample; give one for each of at least 2 classes")
@@ -185,7 +173,7 @@ def column(least: int = 1, /, *, patches: bool = False, **named: Array) -> Tenso
     ValueError as in `samples`, and for more numbers than one.
     """
     ((name, array),) = named.items()
-    raw = _numbers(name, array)
+    raw = numbers(name, array)
     if raw.ndim == 1 and len(raw):
         raise ValueError(f"{name} has shape {list(raw.shape)}; give [N, 1], for example {name}[:, None]")
     (x,) = samples(least, **{name: raw})
@@ -200,13 +188,13 @@ def images(name: str, array: Array) -> Tensor:
 
     ValueError names the first image that leaves [0, 1], or what else is wrong, with what would mend it.
     """
-    x = _numbers(name, array)
+    x = numbers(name, array)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.numel():
         raise ValueError(
             f"{name} has shape {list(x.shape)}; images are [N, 1 or 3, H, W]{_axes_advice(name, array, x)}"
         )
     _require_finite(name, x.flatten(1))
-    if _is_8_bit(array):
+    if is_8_bit(array):
         if x.amax() == 1:
             raise ValueError(f"{name} is uint8 with no value above 1; 8-bit images range over 0 to 255: give floats")
         return x / 255
@@ -227,7 +215,7 @@ def images(name: str, array: Array) -> Tensor:
 
 def labels(name: str, array: Array) -> Tensor:
     """Class numbers [N] or [N, 1] as int64 [N]; ValueError for anything else."""
-    x = _tensor(name, array)
+    x = tensor(name, array)
     x = x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
     if x.ndim != 1:
         raise ValueError(f"{name} has shape {list(x.shape)}; labels are [N], one class number a sample")
@@ -241,7 +229,7 @@ def labels(name: str, array: Array) -> Tensor:
 
 def latents(codes: Array) -> Tensor:
     """Latent codes as a tensor [N, ...] in the shape and type given; ValueError unless they are finite and floating."""
-    z = _tensor("latents", codes)
+    z = tensor("latents", codes)
     if z.ndim < 2 or not len(z) or not z.is_floating_point() or not bool(z.isfinite().all()):
         raise ValueError(f"latents are {z.dtype} of shape {list(z.shape)}; give finite floating [N, ...]")
     return z
@@ -263,80 +251,6 @@ def require_neighbours(name: str, rows: int, k: int, *, others: bool) -> None:
         raise ValueError(
             f"{name} has {rows} rows; k={k} needs at least {needed} ({what}): give more samples or a smaller k"
         )
-
-
-def _numbers(name: str, array: Any) -> Tensor:
-    """An array of real numbers, or a list of such, as a float32 or float64 tensor that has the same values."""
-    x = _tensor(name, array)
-    if x.dtype in (torch.float32, torch.float64):
-        return x
-    if x.dtype in _NARROW or x.is_floating_point():
-        return x.to(torch.float32)
-    wide = x.to(torch.float64)
-    if not bool((wide.abs() < EXACT).all()):
-        raise ValueError(
-            f"{name} has whole numbers of 2^53 or more, not all of which float64 can hold: subtract a common offset"
-        )
-    return wide
-
-
-def _tensor(name: str, array: Any) -> Tensor:
-    """An array of real numbers, or a list of such, as a tensor without gradient; its type is left as it is."""
-    if isinstance(array, Statistics):
-        raise ValueError(f"{name} is known by its mean and covariance alone; this metric needs the samples themselves")
-    if isinstance(array, (list, tuple)) and any(isinstance(item, (Tensor, np.ndarray)) for item in array):
-        return _stacked(name, [_numbers(f"{name}[{i}]", item) for i, item in enumerate(array)])
-    x = array if isinstance(array, Tensor) else _from_numpy(name, array)
-    for wrong, advice in (
-        (x.is_complex(), f"complex ({x.dtype}); give real values"),
-        (x.is_meta, "on the meta device, where tensors have no values"),
-        (x.is_nested, f"a nested tensor; give one of equal rows, such as {name}.to_padded_tensor(0)"),
-        (x.layout != torch.strided, f"sparse ({x.layout}); give {name}.to_dense()"),
-        (x.is_quantized, f"quantised ({x.dtype}); give {name}.dequantize()"),
-    ):
-        if wrong:
-            raise ValueError(f"{name} is {advice}")
-    return x.detach().resolve_neg() if x.requires_grad or x.is_neg() else x
-
-
-def _stacked(name: str, parts: Sequence[Tensor]) -> Tensor:
-    first, wide = parts[0], any(part.dtype == torch.float64 for part in parts)
-    for i, part in enumerate(parts):
-        if part.shape != first.shape or part.device != first.device:
-            raise ValueError(
-                f"{name} is a list whose entry 0 has shape {list(first.shape)} on {first.device} and entry {i} "
-                f"{list(part.shape)} on {part.device}: give entries of one shape"
-            )
-    return torch.stack([part.to(torch.float64 if wide else torch.float32) for part in parts])
-
-
-def _from_numpy(name: str, array: Any) -> Tensor:
-    if hasattr(array, "todense"):
-        raise ValueError(f"{name} is sparse ({type(array).__name__}); give {name}.toarray()")
-    if np.ma.isMaskedArray(array):
-        masked = np.ma.getmaskarray(array)
-        if masked.any():
-            raise ValueError(
-                f"{name} has {int(masked.sum())} masked values: remove these samples, or fill them: {name}.filled(0)"
-            )
-        array = array.data
-    try:
-        found = np.asarray(array)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be read as an array ({error}): give one NumPy array or tensor") from None
-    if found.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has the type {found.dtype} ({type(array).__name__}); give one array of real numbers")
-    if found.dtype.kind == "f" and found.dtype.itemsize > 8:
-        wide = found.astype(np.float64)
-        if not np.array_equal(wide, found, equal_nan=True):
-            raise ValueError(
-                f"{name} has {found.dtype} values that float64 cannot hold: round them to float64 yourself"
-            )
-        found = wide
-    found = np.ascontiguousarray(found.astype(found.dtype.newbyteorder("="), copy=False)).reshape(found.shape)
-    with warnings.catch_warnings():  # a read-only memory map is welcome: nothing here writes to its input
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(found)
 
 
 def _require_rows(least: int, tensors: dict[str, Tensor]) -> None:
@@ -366,7 +280,7 @@ def _require_one_space(tensors: dict[str, Tensor]) -> None:
 
 def _require_one_range(named: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """8-bit values beside floats, and images in [0, 1] beside others in [-1, 1], are seldom meant to be compared."""
-    bytes_, floats = ([n for n, array in named.items() if test(array)] for test in (_is_8_bit, _is_floating))
+    bytes_, floats = ([n for n, array in named.items() if test(array)] for test in (is_8_bit, is_floating))
     if bytes_ and floats:
         name, other = bytes_[0], floats[0]
         raise ValueError(
@@ -389,20 +303,6 @@ def _range(x: Tensor) -> str:
     if -1 <= low <= -0.95 and 0.5 < high <= 1:
         return "[-1, 1]"
     return "[0, 255]" if low >= 0 and 2 < high <= 255 and bool((x == x.round()).all()) else ""
-
-
-def _is_8_bit(array: Any) -> bool:
-    return _type_name(array).removeprefix("torch.") == "uint8"
-
-
-def _is_floating(array: Any) -> bool:
-    return "float" in _type_name(array)
-
-
-def _type_name(array: Any) -> str:
-    while isinstance(array, (list, tuple)) and array:
-        array = array[0]
-    return str(getattr(array, "dtype", ""))
 
 
 def _axes_advice(name: str, array: Any, x: Tensor) -> str:

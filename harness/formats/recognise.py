@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..core.registry import GENERATORS, Entry
+from ..core.declarations import Entry
+from ..core.registry import GENERATORS
 from .checkpoint import Checkpoint, printable
 
 

@@ -9,8 +9,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..arrays.spaces import BATCH, extracted
+from ..core.declarations import Metric
 from ..core.protocols import View, pick_device
-from ..core.registry import EXTRACTORS, GENERATORS, Metric
+from ..core.registry import EXTRACTORS, GENERATORS
 from .paths import existing
 from .samples import batches, images_of, is_array
 

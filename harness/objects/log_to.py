@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..core.declarations import Entry
 from ..core.options import checked
 from ..core.protocols import Record
-from ..core.registry import SINKS, Entry, discover, unknown
+from ..core.registry import SINKS, discover, unknown
 from ..sinks.log import Log
 from ..sinks.payload import counts, numbers
 from ..sinks.protocol import About

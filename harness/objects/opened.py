@@ -15,7 +15,7 @@ from ..arrays.opened import Opened, open_dataset, open_generator
 from ..core.protocols import Dataset, Generator, Split
 from ..core.registry import DATASETS, GENERATORS, unknown
 from ..formats.images import contents_of
-from ..run import MADE
+from ..open_run import MADE
 from .modules import Decoder, drawn, stored
 from .names import named
 from .paths import dataset_of, existing, generator_of

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from ..core.abilities import HasTotal
 from ..core.registry import DATASETS, EXTRACTORS, GENERATORS, METRICS, discover, unknown
-from ..run import Run, check_numbers, default_features, run_on
+from ..open_run import check_numbers, default_features, run_on
+from ..run import Run
 from .calls import arrays, changeable, untouched
 from .names import Named, named
 from .opened import Found, generated_samples, real_samples

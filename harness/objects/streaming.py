@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..arrays.spaces import extracted
+from ..core.declarations import Metric as Declared
 from ..core.files import digest
 from ..core.inputs import Array, images, samples, statistics
 from ..core.options import checked
 from ..core.protocols import Estimate, Statistics
 from ..core.registry import EXTRACTORS, METRICS, discover, unknown
-from ..core.registry import Metric as Declared
 from ..evaluate import estimates
 from ..run import MetricSpec, label
 from ..stats.reservoir import Reservoir

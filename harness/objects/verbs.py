@@ -13,15 +13,16 @@ from torch import Tensor
 
 from ..arrays.records import write_record
 from ..arrays.subsets import Subset
+from ..core.declarations import Metric
 from ..core.files import require_writable
 from ..core.protocols import Generator, Record
-from ..core.registry import METRICS, Metric, discover
+from ..core.registry import METRICS, discover
 from ..formats.checkpoint import read_checkpoint
 from ..formats.handed_on import opening
 from ..formats.recognise import opener
+from ..open_run import default_features
 from ..report.tables import tables
 from ..report.verdict import sign
-from ..run import default_features
 from ..stats.families import decided
 from ..studies.same_seeds import SameSeeds
 from .calls import untouched

@@ -10,10 +10,11 @@ import pandas as pd
 
 from ..arrays.records import Entry, agreeing, entries, read_records
 from ..arrays.subsets import SOURCES, in_words
+from ..core.declarations import Study
 from ..core.escapes import for_terminal, in_one_line
 from ..core.files import WRITTEN, replace, require_inside
 from ..core.protocols import Record
-from ..core.registry import STUDIES, TABLES_OF_CELLS, Study
+from ..core.registry import STUDIES, TABLES_OF_CELLS
 from . import html
 from .blocks import Block, Found, Heading, Table, Text, printed, sections
 from .conditions import computed_with

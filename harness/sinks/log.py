@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from ..arrays.records import packed, read_records
+from ..core.declarations import Entry
 from ..core.progress import say, say_once
 from ..core.protocols import Record
-from ..core.registry import READY, SINKS, Entry
+from ..core.registry import READY, SINKS
 from ..evaluate import reason
 from ..report.tables import tables
 from .payload import counts, numbers

@@ -9,9 +9,10 @@ from typing import Any
 from ..arrays.records import USED
 from ..arrays.views import watched_view
 from ..core.columns import RESERVED
+from ..core.declarations import Study
 from ..core.files import digest
 from ..core.protocols import Estimate, Part, Record, Row, Scalar
-from ..core.registry import METRICS, STUDIES, Study, unknown
+from ..core.registry import METRICS, STUDIES, unknown
 from ..evaluate import Question, StudyError, evaluate_or_load, numerics, view_digests, view_preprocessing, view_samples
 from ..run import Run
 

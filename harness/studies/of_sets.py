@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.registry import Metric, unknown
+from ..core.declarations import Metric
+from ..core.registry import unknown
 from ..evaluate import estimates
 
 

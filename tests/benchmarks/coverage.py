@@ -25,9 +25,10 @@ import torch
 from study_intervals import CASES
 from torch import Tensor
 
+from assay.harness.core.declarations import Metric
 from assay.harness.core.progress import console, track
 from assay.harness.core.protocols import Estimate
-from assay.harness.core.registry import METRICS, Metric, discover
+from assay.harness.core.registry import METRICS, discover
 from assay.harness.evaluate import estimates
 from assay.harness.stats.auroc import area, separation
 from assay.harness.stats.correlations import Correlations

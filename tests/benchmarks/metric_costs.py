@@ -20,9 +20,10 @@ import torch
 from tables import arguments, publish
 from torch import Tensor
 
+from assay.harness.core.declarations import Metric
 from assay.harness.core.progress import console, track
 from assay.harness.core.protocols import View
-from assay.harness.core.registry import METRICS, Metric, discover
+from assay.harness.core.registry import METRICS, discover
 
 FAKE, REAL, DIMENSIONS, CALLS = 1000, 10_000, 64, 5
 LONG = 1.0

@@ -26,7 +26,8 @@ from torch import Tensor
 from assay.harness.core.progress import say
 from assay.harness.core.protocols import View
 from assay.harness.core.registry import discover
-from assay.harness.run import Run, open_run
+from assay.harness.open_run import open_run
+from assay.harness.run import Run
 from assay.harness.stats.correlations import COMPOSITE, Correlations
 from assay.metrics.latent_density import aggregate_posterior_ratio, latent_density, latent_knn
 from assay.metrics.quality import nearest_feature, nearest_pixel

@@ -26,8 +26,8 @@ from torch import Tensor
 from assay.harness.core.progress import say
 from assay.harness.core.protocols import Estimate
 from assay.harness.core.registry import GENERATORS, discover
+from assay.harness.open_run import open_run
 from assay.harness.report.typeset import markdown_table
-from assay.harness.run import open_run
 from assay.harness.stats.correlations import COMPOSITE
 from assay.harness.stats.jacobians import DIRECTIONS, derivative, orthonormal_rows, singular_values, squared_stretch
 from assay.harness.studies.carry_out import carry_out

@@ -15,7 +15,7 @@ from assay.harness.command.paths import real_data
 from assay.harness.core.abilities import HasStatistics
 from assay.harness.core.protocols import View
 from assay.harness.core.registry import DATASETS, discover
-from assay.harness.run import open_run
+from assay.harness.open_run import open_run
 
 discover()
 

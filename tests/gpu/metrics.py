@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assay.harness.core.declarations import Metric
 from assay.harness.core.protocols import Estimate, View
-from assay.harness.core.registry import METRICS, Metric
+from assay.harness.core.registry import METRICS
 from assay.metrics.kernels.approximate import approximate_nearest
 from assay.metrics.kernels.balls import neighbour_pass
 from assay.metrics.neighbours import coverage

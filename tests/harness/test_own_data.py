@@ -15,7 +15,7 @@ from assay.harness import cli
 from assay.harness.command.overrides import check_grammar, check_names, full_names, without_data
 from assay.harness.command.paths import take_paths
 from assay.harness.core.registry import DATASETS, discover
-from assay.harness.run import open_run
+from assay.harness.open_run import open_run
 
 discover()
 REALS, FAKES = "reals", "a ~,=(#ü 'fakes"

@@ -14,7 +14,8 @@ from scipy.stats import betabinom
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from assay.harness.core.registry import DATASETS, EXTRACTORS, METRICS, Metric, discover
+from assay.harness.core.declarations import Metric
+from assay.harness.core.registry import DATASETS, EXTRACTORS, METRICS, discover
 from assay.metrics.feature_density import fitted_log_variances, fitted_mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore:cmmd. distances")

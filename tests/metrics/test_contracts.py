@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.harness.core.declarations import Metric
 from assay.harness.core.protocols import Estimate, View
-from assay.harness.core.registry import METRICS, Metric, discover, metric
+from assay.harness.core.registry import METRICS, discover, metric
 
 N = 64  # half of them is enough for every interval
 OF_A_DECODER = {"stretch", "singular", "trajectory", "denoising"}

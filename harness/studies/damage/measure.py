@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ....metrics.kernels.alone import values_alone
 from ...arrays.records import USED
+from ...core.declarations import Metric
 from ...core.files import digest
 from ...core.options import Count
 from ...core.progress import say, track
 from ...core.protocols import Estimate, Part, Row
-from ...core.registry import METRICS, Metric, study
+from ...core.registry import METRICS, study
 from ...evaluate import reason
 from ...run import MetricSpec, Run, label
 from ...stats import intervals

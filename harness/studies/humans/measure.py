@@ -14,7 +14,8 @@ from ...core.files import digest
 from ...core.progress import say
 from ...core.protocols import Estimate, Part, Row
 from ...core.registry import METRICS, study, unknown
-from ...run import Run, run_on
+from ...open_run import run_on
+from ...run import Run
 from ...stats.families import holm
 from ...stats.few import copula_interval, exact_p, spearman
 from ...stats.intervals import mean, mean_of_independent

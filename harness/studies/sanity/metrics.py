@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ...core.registry import METRICS, Metric
+from ...core.declarations import Metric
+from ...core.registry import METRICS
 from ...run import MetricSpec, label
 from ..of_sets import check_reads, value_of
 from .demands import Kind

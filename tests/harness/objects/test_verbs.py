@@ -344,8 +344,8 @@ def test_score_refuses_other_numbers_of_arrays(pair: Pair) -> None:
 
 def test_compare_is_the_study(tmp_path: Path) -> None:
     """The same difference, interval and correction as the study's table of the same generators."""
+    from assay.harness.open_run import open_run
     from assay.harness.report.tables import study_tables
-    from assay.harness.run import open_run
     from assay.harness.studies.carry_out import carry_out
 
     metrics = ["precision", "recall"]

@@ -7,8 +7,9 @@ import pytest
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import discover
+from assay.harness.open_run import open_run
 from assay.harness.report.report import report
-from assay.harness.run import Run, open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.compare.measure import DIFFERENCE, OTHER, THIS
 

@@ -12,7 +12,8 @@ import torch
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Estimate, Record
 from assay.harness.core.registry import discover
-from assay.harness.run import Run, open_run
+from assay.harness.open_run import open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.damage import faults
 from assay.harness.studies.damage.measure import KNOWN, Fewer, Options, noticed, oriented, step_back

@@ -11,9 +11,10 @@ import torch
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record
 from assay.harness.core.registry import METRICS, discover
+from assay.harness.open_run import open_run
 from assay.harness.report.blocks import Found
 from assay.harness.report.report import report
-from assay.harness.run import Run, open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.edit import page
 from assay.harness.studies.edit.measure import Edits

@@ -16,10 +16,11 @@ from assay.harness.arrays.records import read_records
 from assay.harness.command.hydra_jobs import run_jobs
 from assay.harness.core.protocols import Estimate, Record
 from assay.harness.core.registry import discover
+from assay.harness.open_run import open_run
 from assay.harness.report.report import report
 from assay.harness.report.tables import PUBLISHED
 from assay.harness.report.verdict import HOLDS, OPPOSITE, UNDECIDED
-from assay.harness.run import Run, open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.fine_tune import measure as module
 from assay.harness.studies.fine_tune.names import NOTHING, THESE

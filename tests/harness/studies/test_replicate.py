@@ -11,8 +11,9 @@ import pytest
 from assay.harness.arrays.records import read_records, write_record
 from assay.harness.core.protocols import Cell, Estimate, Record, Row
 from assay.harness.core.registry import discover
+from assay.harness.open_run import open_run
 from assay.harness.report.report import report
-from assay.harness.run import Run, open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.replicate.measure import Options, family_of, replicate
 from assay.harness.studies.replicate.overview import in_w

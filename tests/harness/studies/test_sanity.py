@@ -14,7 +14,8 @@ from torch import Tensor
 from assay.harness.arrays.records import read_records
 from assay.harness.core.protocols import Record, View
 from assay.harness.core.registry import METRICS, discover, metric
-from assay.harness.run import Run, open_run
+from assay.harness.open_run import open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.sanity import checks, criteria
 from assay.harness.studies.sanity.demands import demands

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from assay.harness.core.registry import discover
-from assay.harness.run import Run, open_run
+from assay.harness.open_run import open_run
+from assay.harness.run import Run
 from assay.harness.studies.carry_out import carry_out
 from assay.harness.studies.spaces import in_latent_space
 
