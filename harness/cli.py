@@ -71,11 +71,29 @@ HELP = f"""assay {__version__}: how good are the samples of a generative model, 
 
 
 def main() -> None:
-    """Entry point of `assay`. Exits with 0, 1 (a failed run or cell), 2 (a wrong call) or 130 (interrupted)."""
+    """Entry point of `assay`.
+
+    Exits with 0, 1 (a failed run or cell), 2 (a wrong call), 130 (interrupted) or 141 (its output is no longer read).
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal has an arrow, or a name of this file
             stream.reconfigure(errors="backslashreplace")
-    arguments = take_plugins(sys.argv[1:])
+    try:
+        code = _answer(take_plugins(sys.argv[1:]))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        code = 130
+    except BrokenPipeError:  # as after `| head`; what is left of the output goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except (LookupError, OSError, ValueError) as error:
+        say(f"error: {one_line(error)}")
+        code = 2
+    sys.exit(code)
+
+
+def _answer(arguments: list[str]) -> int:
     commands: Mapping[str, Callable[[list[str]], int]] = {
         "run": _run, "status": _status, "report": _report, "list": _list, "train": _train,
         "statistics": _statistics, "compare-features": _compare_features, "check": _check, "store": _store,
@@ -84,21 +102,13 @@ def main() -> None:
     asked = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0] == "help" or (asked and arguments[0] not in OWN_HELP):
         print(HELP)
-        sys.exit(0)
+        return 0
     if arguments[0] == "--version":
         print(__version__)
-        sys.exit(0)
-    try:
-        if arguments[0] not in commands:
-            raise LookupError(unknown("command", arguments[0], list(commands)))
-        code = commands[arguments[0]](arguments[1:])
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
-        code = 130
-    except (LookupError, OSError, ValueError) as error:
-        say(f"error: {one_line(error)}")
-        code = 2
-    sys.exit(code)
+        return 0
+    if arguments[0] not in commands:
+        raise LookupError(unknown("command", arguments[0], list(commands)))
+    return commands[arguments[0]](arguments[1:])
 
 
 def _run(overrides: list[str]) -> int:

@@ -17,8 +17,13 @@ ENGINE = "engine"
 """The group of who does the work."""
 DEFAULT_DATA = "fashion_mnist"
 CONFIG_DIR = ("--config-dir", "-cd")
-VALUED = (*CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+VALUED = (
+    *CONFIG_DIR, "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c",
+    "--experimental-rerun",
+)  # fmt: skip
 """Flags of Hydra whose value is the next argument."""
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""What may follow Hydra's flag --info."""
 
 
 def is_glob(group: str, overrides: Sequence[str]) -> bool:
@@ -174,6 +179,7 @@ def _check_chosen(overrides: Sequence[str]) -> None:
 def without_flags(arguments: Sequence[str]) -> list[str]:
     """The overrides among arguments of Hydra: neither its flags nor their values."""
     values = {i + 1 for i, argument in enumerate(arguments) if argument in VALUED}
+    values |= {i + 1 for i, one in enumerate(arguments[:-1]) if one in ("--info", "-i") and arguments[i + 1] in INFO}
     return [text for i, text in enumerate(arguments) if i not in values and not text.startswith("-")]
 
 

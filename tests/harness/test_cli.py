@@ -117,6 +117,12 @@ def test_the_package_runs_as_the_command() -> None:
     assert finished.stdout.strip() == __version__
 
 
+def test_where_nobody_reads_the_output_there_is_no_error() -> None:
+    command = f"{sys.executable} -m assay --help | true; echo ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (finished.stderr, finished.stdout) == ("", "141\n")
+
+
 def test_old_names_compose_as_new_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

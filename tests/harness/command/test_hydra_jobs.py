@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 
 from assay.harness.command.hydra_jobs import plain_config, register, run_jobs
-from assay.harness.command.overrides import is_glob
+from assay.harness.command.overrides import is_glob, without_flags
 from assay.harness.command.sweep import configs
 from assay.harness.core.registry import METRICS, STUDIES, discover
 
@@ -40,6 +40,20 @@ def test_an_option_that_is_an_empty_mapping_takes_any_keys(study: str, option: s
 def test_an_unknown_key_beside_it_is_refused() -> None:
     with pytest.raises(ConfigCompositionException, match="nothing"):
         composed("study=humans", "study.humans={nothing: 1}")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--cfg", "job"], ["-c", "hydra"], ["--cfg=job"], ["--info", "defaults"], ["--info"], ["-p", "study"], ["-m"]],
+)
+def test_flags_of_hydra_are_no_overrides_nor_are_their_values(flags: list[str]) -> None:
+    assert without_flags([*flags, "n=5"]) == without_flags(["n=5", *flags]) == ["n=5"]
+
+
+def test_a_config_can_be_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    assert run_jobs("evaluate", ["metric=precision", "seed=7", "--cfg", "job"], lambda config: None) == []
+    assert "\nseed: 7\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
