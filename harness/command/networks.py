@@ -149,15 +149,15 @@ def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
     """Train those networks of a list that are missing, one after the other; returns how many could not be trained.
 
     Those that a chosen one is trained on are chosen, too. One that fails is named, and the others go on. Weights, cards
-    and the table of all go to the folder of the list in the cache. A training that was killed goes on after its last
-    epoch. words: those of the command.
+    and the table of the whole list go to the folder of the list in the cache. A training that was killed goes on after
+    its last epoch. words: those of the command.
     Raises ValueError for an option of single trainings among them, and as `networks_of` does.
     """
     from ..core.protocols import pick_device
     from ..sinks.jobs import log_of_training
     from ..train import train
 
-    every = _with_used(plain["networks"])
+    whole, every = _whole(plain["networks"]), _with_used(plain["networks"])
     name, folder = plain["networks"]["name"], every[0].file.parent
     for word in words:
         if "=" in word and re.split(r"[.=]", word.lstrip("+"))[0] not in (*BESIDE, "hydra") and word[0] != "-":
@@ -183,8 +183,8 @@ def train_networks(plain: Mapping[str, Any], words: Sequence[str]) -> int:
 
             failed[one.title] = reason(failure)
             say(f"failed: {one.title}: {failed[one.title]}")
-        _write_table(folder, every, failed)
-    _write_table(folder, every, failed)
+        _write_table(folder, whole, failed)
+    _write_table(folder, whole, failed)
     done = sum(one.card() is not None for one in every)
     say(f"{done} of {len(every)} networks are there, their cards in {folder / 'networks.csv'}")
     for title, why in failed.items():
@@ -197,7 +197,12 @@ def _with_used(node: Mapping[str, Any]) -> list[Network]:
     chosen = networks_of(node)
     files = {one.file for one in chosen}
     files |= {network_file(one.listed, family, one.dataset, one.tag) for one in chosen for family in one.uses.values()}
-    return [one for one in networks_of({**node, **dict.fromkeys(CHOICES)}) if one.file in files]
+    return [one for one in _whole(node) if one.file in files]
+
+
+def _whole(node: Mapping[str, Any]) -> list[Network]:
+    """The networks of a list, whatever is chosen of them."""
+    return networks_of({**node, **dict.fromkeys(CHOICES)})
 
 
 def _expected(one: Network, every: Sequence[Network]) -> float:

@@ -44,6 +44,10 @@ SCORES: dict[str, tuple[str, ...]] = {
         "latent_density(bandwidth=0.1, space=latent:w, encode=prior)",
     ),
     "latent density of sampled codes": ("latent_density(encode=sample)",),
+    "latent density of inverted codes": (
+        "latent_density(encode=inversion, n_real=300)",
+        "latent_density(space=latent:w, encode=inversion, n_real=300)",
+    ),
     "latent k-NN": ("latent_knn", "latent_knn(space=latent:w, encode=prior)"),
     "one Gaussian": ("gaussian_log_density", "gaussian_log_density(space=latent:w, encode=prior)"),
     "Gaussian mixture": ("mixture_log_density",),
@@ -87,9 +91,10 @@ TABLES = {
     ),
     "gain in correlation": Table(
         (
-            "latent density of sampled codes", "aggregate posterior / prior", "log volume", "volume, learned",
-            "volume and posterior together", "volume and density together", "path length of the predictions",
-            "norm of the first prediction", "error of denoising", "discriminator, after generation",
+            "latent density of sampled codes", "latent density of inverted codes", "aggregate posterior / prior",
+            "log volume", "volume, learned", "volume and posterior together", "volume and density together",
+            "path length of the predictions", "norm of the first prediction", "error of denoising",
+            "discriminator, after generation",
         ), "composite", "latent density"
     ),
     "gain in precision": Table(KEPT, "precision, best 10 %", "chance"),

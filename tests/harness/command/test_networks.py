@@ -93,8 +93,17 @@ def test_latent_diffusion_learns_on_the_vae_of_its_seed(cache: Path) -> None:
 
 def test_what_a_chosen_network_learns_on_is_trained_with_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert trained(families=["latent_diffusion"]) == 0
-    assert [(row["family"], row["seed"]) for row in table(cache)] == [("latent_diffusion", "1"), ("vae", "1")]
+    status = {(row["family"], row["seed"]): row["status"] for row in table(cache)}
+    assert status == {("latent_diffusion", "1"): "trained", ("vae", "1"): "trained", ("vae", "2"): "missing"}
     assert "tiny: 0 of 2 networks are there" in capsys.readouterr().err
+
+
+def test_the_table_keeps_what_an_earlier_choice_trained(cache: Path) -> None:
+    assert (trained(seeds=[2]), trained(families=["latent_diffusion"])) == (0, 0)
+    found = {(row["family"], row["seed"]): row["status"] for row in table(cache)}
+    assert found == {("latent_diffusion", "1"): "trained", ("vae", "1"): "trained", ("vae", "2"): "trained"}
+    assert trained(seeds=[2]) == 0, "nothing to do"
+    assert {row["status"] for row in table(cache)} == {"trained"}
 
 
 def test_a_failed_network_is_named_and_the_others_are_trained(
