@@ -1,5 +1,6 @@
 """What tests of the harness share: registries that are put back, and a world small enough to follow by hand."""
 
+import importlib
 import socket
 import threading
 import uuid
@@ -88,6 +89,13 @@ class Doubled:
 
     def __call__(self, images: Tensor) -> Tensor:
         return 2 * images.flatten(1)
+
+
+@pytest.fixture
+def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that train a classifier do so for 60 steps: for what holds however well it is trained."""
+    for name in ("density_ratio", "real_log_odds"):
+        monkeypatch.setattr(importlib.import_module(f"assay.metrics.{name}"), "STEPS", 60)
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,7 @@ def test_what_cuda_allows_is_allowed_and_told_from_the_cpu() -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.gpu) if name in metrics.LEARNED else name for name in OURS]
 )
+@pytest.mark.usefixtures("brief_training")
 def test_metrics_stay_on_the_device_of_their_samples(name: str) -> None:
     """Their numbers are those of the CPU, since the pretended device computes as it does.
 

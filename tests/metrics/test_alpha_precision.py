@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.metrics.alpha_precision import alpha_precision, beta_recall
+from assay.metrics.kernels.alone import values_alone
 
 
 def gauss(*shape: int, seed: int = 0) -> Tensor:
@@ -66,7 +67,8 @@ def test_refusals() -> None:
 
 def test_more_rows_than_torch_can_take_quantiles_of() -> None:
     x = torch.linspace(-1, 1, 2**24 + 2)[:, None]
-    assert alpha_precision(x[::4096], x).value == pytest.approx(1, abs=1e-3)
+    with values_alone():  # the halves of an interval have fewer rows
+        assert alpha_precision(x[::4096], x).value == pytest.approx(1, abs=1e-3)
 
 
 def test_ties_between_generated_samples_count_in_equal_shares() -> None:

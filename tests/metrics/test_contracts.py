@@ -19,7 +19,7 @@ OF_A_DECODER = {"stretch", "singular", "trajectory", "denoising"}
 """Spaces of numbers at a code or on the way to it, which noise makes no worse, and which are not negative."""
 LINK = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://\S+\.\S+")
 
-pytestmark = pytest.mark.filterwarnings("ignore:cmmd. distances")
+pytestmark = [pytest.mark.filterwarnings("ignore:cmmd. distances"), pytest.mark.usefixtures("brief_training")]
 
 discover()
 OURS = sorted(name for name, m in METRICS.items() if m.function.__module__.startswith("assay.metrics."))
