@@ -48,6 +48,7 @@ def test_a_config_that_refers_to_itself_is_composed_for_each_job(tmp_path: Path)
 @pytest.mark.parametrize("more", [["hydra/launcher=joblib"], ["--cfg", "job"], ["seed=0,1"]])
 def test_what_hydra_must_do_itself_is_left_to_it(more: list[str]) -> None:
     arguments = ["metric=precision", *more]
+    register(arguments, "evaluate")
     assert sweep.configs("evaluate", arguments) is None
 
 
