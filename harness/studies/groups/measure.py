@@ -32,7 +32,7 @@ class Options:
     scores: Sequence[MetricSpec] = ()
 
 
-@study(page=page, groups=("group", "metric"))
+@study(version=2, page=page, groups=("group", "metric"))
 def groups(run: Run, options: Options) -> Iterator[Part]:
     """Set metrics of the top, middle, bottom and a random share of the samples by every score.
 
@@ -68,6 +68,7 @@ def _compare(run: Run, set_metrics: Sequence[Cell], groups: Mapping[str, Tensor]
             undefined = Estimate(math.nan, (math.nan, math.nan))
             yield from (Row((group, cell.label), undefined) for cell in set_metrics)
             continue
+        rows = rows.sort().values  # random halves of a set go by position, and scores that nearly tie by the processor
         positions = rows.numpy().tobytes()
         tensors: dict[str, Tensor] = {}
         for cell in set_metrics:

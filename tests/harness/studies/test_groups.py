@@ -35,7 +35,7 @@ def open_groups(open_views: Callable[..., Views], tmp_path: Path) -> Callable[..
 
     @metric(better="higher", kind="set", source="not published", fake=latent, real=View("real", "pixels"))
     def mean_and_counts(fake: Tensor, real: Tensor) -> dict[str, float]:
-        return {"mean": float(fake[:, 0].mean()), "generated": len(fake), "real": len(real)}
+        return {"mean": float(fake[:, 0].mean()), "generated": len(fake), "real": len(real), "first": float(fake[0, 0])}
 
     @metric(better="higher", kind="set", source="not published", fake=latent)
     def of_high(fake: Tensor) -> float:
@@ -66,6 +66,16 @@ def test_groups_are_the_best_the_middle_the_worst_and_random_ones(open_groups: C
     assert values["bottom", "mean"] < values["random", "mean"] < values["top", "mean"]
     assert values["top", "of_high"] == 1
     assert math.isnan(values["bottom", "of_high"]), "a group for which a metric is undefined spoils no other"
+
+
+def test_a_group_is_compared_in_the_order_of_the_samples(open_groups: Callable[..., Run]) -> None:
+    """Halves of a set go by position: scores that tie but for rounding must not decide which samples are in a half."""
+    run = open_groups("negated")
+    (record,) = carry_out(run, "groups", share=0.2)
+    z = run.views.tensor(View("fake", "latent"), 0, N)[:, 0]
+    first = min(z.argsort()[:12])
+    assert record.values["bottom", "first"].value == pytest.approx(float(z[first]), abs=1e-6)
+    assert first != z.argmin(), "the worst is not the first of them"
 
 
 def test_the_study_can_have_scores_of_its_own(open_groups: Callable[..., Run]) -> None:
@@ -134,4 +144,4 @@ def test_groups_of_the_same_samples_are_compared_once(
     assert computed.count("mean_and_counts") == 2 * 3 + 1
     one, other = ({keys: found for keys, found in record.values.items() if keys[0] == "random"} for record in records)
     assert one == other
-    assert len(one) == 4
+    assert len(one) == 5
